@@ -1,0 +1,117 @@
+"""What goes into a network, checked when it is traced: one sentence with the path, both sides and the remedy."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["check_name", "check_patterns", "check_reduction", "check_sizes", "check_targets"]
+
+
+def check_name(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{what}={name!r} is not known; choose one of {', '.join(known)}.")
+
+
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(sizes)
+    if len(sizes) < 2 or any(
+        not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 1 for s in sizes
+    ):
+        raise ValueError(
+            f"sizes={sizes} cannot be a network: give at least two whole numbers of at least 1, inputs first."
+        )
+    return tuple(int(s) for s in sizes)
+
+
+def _check_array(path: str, array: Any, shape: tuple[int, ...], dtype: Any, want: str) -> None:
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise TypeError(f"{path} is {type(array).__name__}, not an array; expected shape {shape}, {want}.")
+    if array.shape != shape:
+        raise ValueError(f"{path} has shape {array.shape}, but {want} needs {shape}.")
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{path} has dtype {array.dtype}, but params[0].W has {jnp.dtype(dtype)}; "
+            f"cast one of them with .astype, so that both agree."
+        )
+
+
+def _check_params(sizes: tuple[int, ...], bias: bool, params: Any) -> Any:
+    """The parameters' dtype."""
+    if not isinstance(params, tuple | list) or len(params) != len(sizes) - 1:
+        found = f"{len(params)} layers" if isinstance(params, tuple | list) else type(params).__name__
+        raise ValueError(
+            f"params is {found}, but sizes {sizes} need a tuple of {len(sizes) - 1} Layer(W, b)."
+        )
+    dtype = getattr(getattr(params[0], "W", None), "dtype", None)
+    for l, layer in enumerate(params):
+        if not (hasattr(layer, "W") and hasattr(layer, "b")):
+            raise TypeError(f"params[{l}] is {type(layer).__name__}; expected handprop.Layer(W, b).")
+        _check_array(f"params[{l}].W", layer.W, sizes[l : l + 2], dtype, f"sizes {sizes}")
+        if bias != (layer.b is not None):
+            have, need = ("None", "an array") if bias else ("an array", "None")
+            raise ValueError(f"params[{l}].b is {have}, but a network with bias={bias} needs {need}.")
+        if layer.b is not None:
+            _check_array(f"params[{l}].b", layer.b, sizes[l + 1 : l + 2], dtype, f"sizes {sizes}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"params[0].W has dtype {dtype}; a network needs a floating dtype, such as float32.")
+    return dtype
+
+
+def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any) -> jax.Array:
+    """``x`` (N, I) as an array of the parameters' dtype, or an error."""
+    dtype = _check_params(sizes, bias, params)
+    x = jnp.asarray(x)
+    if x.ndim != 2 or x.shape[1] != sizes[0]:
+        hint = " (one pattern is x[None])" if x.ndim == 1 else ""
+        raise ValueError(
+            f"x has shape {x.shape}, but params[0].W of shape {params[0].W.shape} needs (N, {sizes[0]}){hint}."
+        )
+    if x.dtype != dtype:
+        raise TypeError(
+            f"x has dtype {x.dtype}, but params[0].W has {jnp.dtype(dtype)}; "
+            f"use x.astype({jnp.dtype(dtype).name!r}) or init(key, dtype=...)."
+        )
+    return x
+
+
+def check_reduction(x: jax.Array, mean: bool) -> None:
+    if mean and x.shape[0] == 0:
+        raise ValueError(
+            "x has no patterns (shape (0, I)), and a mean over none is not defined; use reduction='sum'."
+        )
+
+
+def check_targets(outputs: int, x: jax.Array, y: Any, labels: bool) -> jax.Array:
+    """``y`` (N, O) in the dtype of ``x``, or an error; integer labels (N,) become one-hot rows."""
+    y = jnp.asarray(y)
+    if labels and jnp.issubdtype(y.dtype, jnp.integer):
+        return _one_hot(outputs, x, y)
+    expected = (x.shape[0], outputs)
+    if y.shape != expected:
+        also = f", or integer labels of shape ({x.shape[0]},)" if labels else ""
+        raise ValueError(
+            f"y has shape {y.shape}, but x of shape {x.shape} and {outputs} outputs need {expected}{also}."
+        )
+    if y.dtype != x.dtype:
+        raise TypeError(f"y has dtype {y.dtype}, but x has {x.dtype}; use y.astype({x.dtype.name!r}).")
+    return y
+
+
+def _one_hot(classes: int, x: jax.Array, labels: jax.Array) -> jax.Array:
+    if labels.shape != (x.shape[0],):
+        raise ValueError(
+            f"y has shape {labels.shape}, but x of shape {x.shape} needs integer labels of shape ({x.shape[0]},)."
+        )
+    if not isinstance(labels, jax.core.Tracer) and labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"y holds labels from {low} to {high}, but {classes} outputs take labels 0 to {classes - 1}."
+            )
+    # A label out of range that could not be seen while tracing must not train silently: its row is NaN.
+    known = (labels >= 0) & (labels < classes)
+    rows = jax.nn.one_hot(labels, classes, dtype=x.dtype)
+    return jnp.where(known[:, None], rows, jnp.array(jnp.nan, x.dtype))

@@ -1,0 +1,297 @@
+"""Multilayer perceptrons with backpropagation derived by hand.
+
+The network (layer l = 1..L, N patterns, D_l units, ``a_0 = x``):
+
+    z_l = a_{l-1} W_l + b_l            pre-activation       (N, D_l)
+    a_l = f_l(z_l)                     activation           (N, D_l)
+    E   = sum_n or mean_n E_n          error                scalar
+
+What is wanted is dE/dW_l and dE/db_l. The chain rule is applied once to each line, last line first.
+Call ``delta_l = dE/dz_l`` the error of layer l; everything else follows from it.
+
+1. Output error. ``delta_L = dE/da_L * f_L'(z_L)``. For the fused pairs (sigmoid with binary
+   cross-entropy, softmax with cross-entropy) this is ``a - y``.
+2. A hidden unit's error. Unit i of layer l-1 reaches E only through the units k of layer l, each with
+   weight ``W_l[i, k]``; so its share is the sum over the next layer's errors times those weights:
+   ``da_{l-1, i} = sum_k delta_{l, k} W_l[i, k]``, that is ``da_{l-1} = delta_l W_l^T``. Through its own
+   activation: ``delta_{l-1} = da_{l-1} * f'(z_{l-1})``.
+3. A weight's gradient. ``W_l[i, k]`` enters ``z_{l, k}`` multiplied by its input value ``a_{l-1, i}``, once for
+   every pattern: input value times output error, accumulated over all patterns,
+   ``dW_l[i, k] = sum_n a_{l-1, n i} delta_{l, n k}``, that is ``dW_l = a_{l-1}^T delta_l``.
+4. A bias enters with the constant input 1: ``db_l = sum_n delta_l``.
+
+Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323
+(1986). No derivative on any path of ``value_and_grad`` and ``backprop`` is taken by JAX.
+
+Exactness: the operations are those of ``jax.value_and_grad(net.loss)``, in its order, so that value and
+gradients have the same bits. The fused deltas are the exception: JAX differentiates the logarithm's own
+formula, which rounds differently from ``a - y``.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from handprop import _inputs
+from handprop.activations import ACTIVATIONS, Activation
+from handprop.losses import LOSSES, REDUCTIONS, Loss, Reduction
+
+__all__ = ["INITIALIZERS", "MLP", "Layer", "Trace", "mlp"]
+
+Array = jax.Array
+
+
+class Layer(NamedTuple):
+    """Weights ``W`` (I, O) from I inputs to O units, and biases ``b`` (O,) or None."""
+
+    W: Array
+    b: Array | None
+
+
+Params = tuple[Layer, ...]
+
+
+class Trace(NamedTuple):
+    """Everything the derivation names, for one batch.
+
+    ``activations`` are ``a_0 .. a_L`` and ``pre_activations`` ``z_1 .. z_L``; ``deltas[l - 1]`` is
+    ``delta_l = dE/dz_l``, (N, D_l); ``grads`` has the tree of the parameters.
+    """
+
+    activations: tuple[Array, ...]
+    pre_activations: tuple[Array, ...]
+    deltas: tuple[Array, ...]
+    grads: Params
+    value: Array
+
+
+class MLP(NamedTuple):
+    """A network as pure functions.
+
+    * ``init(key, dtype=float32) -> params``, a tuple of ``Layer(W, b)``; biases start at 0
+    * ``apply(params, x) -> a_L``
+    * ``loss(params, x, y) -> E``
+    * ``value_and_grad(params, x, y) -> (E, grads)``, by hand
+    * ``backprop(params, x, y) -> Trace``, by hand, with what lies between
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[[Params, Array], Array]
+    loss: Callable[[Params, Array, Array], Array]
+    value_and_grad: Callable[[Params, Array, Array], tuple[Array, Params]]
+    backprop: Callable[[Params, Array, Array], Trace]
+
+
+class _Network(NamedTuple):
+    """What a network is made of, names resolved."""
+
+    sizes: tuple[int, ...]
+    bias: bool
+    activations: tuple[Activation, ...]  # f_1 .. f_L
+    loss: Loss
+    reduction: Reduction
+
+
+def _uniform(key: Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike) -> Array:
+    return jax.random.uniform(key, shape, dtype, minval=-1, maxval=1)
+
+
+INITIALIZERS: dict[str, Callable[[Array, tuple[int, int], jax.typing.DTypeLike], Array]] = {
+    "uniform": _uniform,
+    "glorot": jax.nn.initializers.glorot_uniform(),
+    "lecun": jax.nn.initializers.lecun_normal(),
+}
+"""Initial weights by name: uniform on (-1, 1), Glorot and Bengio's uniform, LeCun's normal."""
+
+
+# The two directions of one layer. What `affine` does, `d_affine_*` undo, operation by operation.
+
+
+def _affine(a: Array, layer: Layer) -> Array:
+    """``z = a W + b``: (N, I), (I, O), (O,) to (N, O)."""
+    z = lax.dot_general(a, layer.W, (((1,), (0,)), ((), ())))
+    return z if layer.b is None else z + lax.broadcast_in_dim(layer.b, z.shape, (1,))
+
+
+def _d_affine_params(a: Array, delta: Array, layer: Layer) -> Layer:
+    """``dW = a^T delta`` and ``db = sum_n delta``: (I, O) and (O,).
+
+    JAX contracts (delta, a) and transposes; the sum does not widen half precision.
+    """
+    dW = lax.transpose(lax.dot_general(delta, a, (((0,), (0,)), ((), ()))), (1, 0))
+    return Layer(dW, None if layer.b is None else _sum_patterns(delta))
+
+
+def _sum_patterns(delta: Array) -> Array:
+    """``db = sum_n delta``: (N, O) to (O,). For a single unit JAX's rule sums both axes; so does this."""
+    if delta.shape[1] == 1:
+        return lax.broadcast(lax.reduce_sum(delta, axes=(0, 1)), (1,))
+    return lax.reduce_sum(delta, axes=(0,))
+
+
+def _d_affine_input(delta: Array, layer: Layer) -> Array:
+    """``da = delta W^T``: (N, O) to (N, I)."""
+    return lax.dot_general(delta, layer.W, (((1,), (1,)), ((), ())))
+
+
+class _Forward(NamedTuple):
+    """What the forward pass leaves for the backward pass."""
+
+    pre_activations: list[Array]  # z_1 .. z_L
+    activations: list[Array]  # a_0 .. a_L
+    residuals: list[Any]  # of f_1 .. f_L
+
+
+def _forward(net: _Network, params: Params, x: Array) -> _Forward:
+    """First layer first."""
+    pre_activations, activations, residuals = [], [x], []
+    for layer, activation in zip(params, net.activations, strict=True):
+        z = _affine(activations[-1], layer)
+        a, residual = activation.f(z)
+        pre_activations.append(z)
+        activations.append(a)
+        residuals.append(residual)
+    return _Forward(pre_activations, activations, residuals)
+
+
+def _backward(
+    net: _Network, params: Params, forward: _Forward, delta: Array
+) -> tuple[tuple[Array, ...], Params]:
+    """Errors ``delta_1 .. delta_L`` and gradients from ``delta_L``, last layer first."""
+    a = forward.activations
+    deltas, grads = [delta], [_d_affine_params(a[-2], delta, params[-1])]
+    for l in range(len(params) - 1, 0, -1):  # from layer l + 1 to layer l
+        da = _d_affine_input(deltas[-1], params[l])
+        deltas.append(net.activations[l - 1].d_f(da, forward.residuals[l - 1]))
+        grads.append(_d_affine_params(a[l - 1], deltas[-1], params[l - 1]))
+    return tuple(reversed(deltas)), tuple(reversed(grads))
+
+
+def _errors(net: _Network, forward: _Forward, y: Array) -> tuple[Array, Array]:
+    """What the loss reads, and the patterns' errors ``E_n``."""
+    prediction = forward.pre_activations[-1] if net.loss.on == "logit" else forward.activations[-1]
+    return prediction, net.loss.value(prediction, y)
+
+
+def _d_errors(net: _Network, forward: _Forward, prediction: Array, errors: Array, y: Array) -> Array:
+    """``delta_L = dE/dz_L``: back through the reduction, the loss and the output activation."""
+    d_prediction = net.loss.d_value(net.reduction.d_value(errors), prediction, y)
+    if net.loss.on == "logit":
+        return d_prediction
+    return net.activations[-1].d_f(d_prediction, forward.residuals[-1])
+
+
+def _total(net: _Network, errors: Array, dtype: jax.typing.DTypeLike) -> Array:
+    """``E`` in the network's dtype."""
+    return lax.convert_element_type(net.reduction.value(errors), dtype)
+
+
+def _init(
+    net: _Network,
+    initializer: Callable[[Array, tuple[int, int], jax.typing.DTypeLike], Array],
+    key: Array,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+) -> Params:
+    layers = zip(net.sizes[:-1], net.sizes[1:], strict=True)
+    return tuple(
+        Layer(
+            initializer(jax.random.fold_in(key, l), (i, o), dtype), jnp.zeros(o, dtype) if net.bias else None
+        )
+        for l, (i, o) in enumerate(layers)
+    )
+
+
+def _apply(net: _Network, params: Params, x: Array) -> Array:
+    x = _inputs.check_patterns(net.sizes, net.bias, params, x)
+    return _forward(net, params, x).activations[-1]
+
+
+def _checked(net: _Network, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
+    x = _inputs.check_patterns(net.sizes, net.bias, params, x)
+    y = _inputs.check_targets(net.sizes[-1], x, y, labels=net.loss is LOSSES["softmax_cross_entropy"])
+    _inputs.check_reduction(x, mean=net.reduction is REDUCTIONS["mean"])
+    return x, y
+
+
+def _loss(net: _Network, params: Params, x: Array, y: Array) -> Array:
+    x, y = _checked(net, params, x, y)
+    _, errors = _errors(net, _forward(net, params, x), y)
+    return _total(net, errors, x.dtype)
+
+
+def _backprop(net: _Network, params: Params, x: Array, y: Array) -> Trace:
+    x, y = _checked(net, params, x, y)
+    forward = _forward(net, params, x)
+    prediction, errors = _errors(net, forward, y)
+    delta = _d_errors(net, forward, prediction, errors, y)
+    deltas, grads = _backward(net, params, forward, delta)
+    value = _total(net, errors, x.dtype)
+    return Trace(tuple(forward.activations), tuple(forward.pre_activations), deltas, grads, value)
+
+
+def _value_and_grad(net: _Network, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
+    trace = _backprop(net, params, x, y)
+    return trace.value, trace.grads
+
+
+def mlp(
+    sizes: Sequence[int],
+    hidden: str = "sigmoid",
+    output: str = "sigmoid",
+    loss: str = "half_squared_error",
+    reduction: str = "mean",
+    bias: bool = True,
+    init: str = "glorot",
+) -> MLP:
+    """A multilayer perceptron whose gradient is derived by hand.
+
+    Args:
+        sizes: units of each layer, inputs first: ``(784, 128, 10)``; at least two numbers, each at least 1.
+        hidden: "sigmoid", "tanh", "relu" or "identity".
+        output: the same, or "softmax".
+        loss: "half_squared_error" ``1/2 sum_k (a - y)^2``, "mean_squared_error" ``1/O sum_k (a - y)^2``,
+            "binary_cross_entropy" (output "sigmoid" or "identity") or "softmax_cross_entropy" (output
+            "softmax" or "identity"; targets are integer labels (N,) or probabilities (N, O)). The two
+            cross-entropies are computed from the logits ``z_L``; with output "identity", ``apply`` returns these.
+        reduction: "sum" or "mean" over the N patterns.
+        bias: whether layers have biases.
+        init: "uniform" on (-1, 1), "glorot" or "lecun".
+
+    Returns:
+        An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
+        range raise where they are concrete; where they are traced, the pattern's error is NaN.
+
+    Raises:
+        ValueError: a name that is not known, sizes that cannot be, or a pair that does not fit; the functions
+            raise ValueError for shapes and TypeError for dtypes that cannot be right, when they are traced.
+
+    >>> net = mlp((3, 4, 1), bias=False)
+    >>> params = net.init(jax.random.key(1))
+    >>> x = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+    >>> y = jnp.array([[0.0], [1], [1], [0]])
+    >>> value, grads = net.value_and_grad(params, x, y)
+    >>> [layer.W.shape for layer in grads]
+    [(3, 4), (4, 1)]
+    """
+    sizes = _inputs.check_sizes(sizes)
+    _inputs.check_name("hidden", hidden, [name for name in ACTIVATIONS if name != "softmax"])
+    _inputs.check_name("output", output, ACTIVATIONS)
+    _inputs.check_name("loss", loss, LOSSES)
+    _inputs.check_name("reduction", reduction, REDUCTIONS)
+    _inputs.check_name("init", init, INITIALIZERS)
+    if LOSSES[loss].outputs and output not in LOSSES[loss].outputs:
+        fitting = " or ".join(repr(name) for name in LOSSES[loss].outputs)
+        raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
+    activations = (ACTIVATIONS[hidden],) * (len(sizes) - 2) + (ACTIVATIONS[output],)
+    net = _Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction])
+    return MLP(
+        partial(_init, net, INITIALIZERS[init]),
+        partial(_apply, net),
+        partial(_loss, net),
+        partial(_value_and_grad, net),
+        partial(_backprop, net),
+    )
