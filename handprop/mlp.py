@@ -29,7 +29,6 @@ formula, which rounds differently from ``a - y``.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -194,7 +193,7 @@ def _init(
     net: _Network,
     initializer: Callable[[Array, tuple[int, int], jax.typing.DTypeLike], Array],
     key: Array,
-    dtype: jax.typing.DTypeLike = jnp.float32,
+    dtype: jax.typing.DTypeLike,
 ) -> Params:
     layers = zip(net.sizes[:-1], net.sizes[1:], strict=True)
     return tuple(
@@ -231,11 +230,6 @@ def _backprop(net: _Network, params: Params, x: Array, y: Array) -> Trace:
     deltas, grads = _backward(net, params, forward, delta)
     value = _total(net, errors, x.dtype)
     return Trace(tuple(forward.activations), tuple(forward.pre_activations), deltas, grads, value)
-
-
-def _value_and_grad(net: _Network, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-    trace = _backprop(net, params, x, y)
-    return trace.value, trace.grads
 
 
 def mlp(
@@ -288,10 +282,21 @@ def mlp(
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
     activations = (ACTIVATIONS[hidden],) * (len(sizes) - 2) + (ACTIVATIONS[output],)
     net = _Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction])
-    return MLP(
-        partial(_init, net, INITIALIZERS[init]),
-        partial(_apply, net),
-        partial(_loss, net),
-        partial(_value_and_grad, net),
-        partial(_backprop, net),
-    )
+
+    def initial(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
+        return _init(net, INITIALIZERS[init], key, dtype)
+
+    def apply(params: Params, x: Array) -> Array:
+        return _apply(net, params, x)
+
+    def error(params: Params, x: Array, y: Array) -> Array:
+        return _loss(net, params, x, y)
+
+    def value_and_grad(params: Params, x: Array, y: Array) -> tuple[Array, Params]:
+        trace = _backprop(net, params, x, y)
+        return trace.value, trace.grads
+
+    def backprop(params: Params, x: Array, y: Array) -> Trace:
+        return _backprop(net, params, x, y)
+
+    return MLP(initial, apply, error, value_and_grad, backprop)

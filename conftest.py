@@ -1,0 +1,20 @@
+"""Strict for the whole suite, doctests included: two CPU devices, no promotion, no legacy keys."""
+
+import os
+
+# Both are read when jax starts, and processes that tests start inherit them.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+)
+
+import hypothesis
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_legacy_prng_key", "error")
+
+# Same examples in every run: a failure that comes and goes teaches nobody.
+hypothesis.settings.register_profile("handprop", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("handprop")
