@@ -17,9 +17,7 @@ def check_name(what: str, name: str, known: Collection[str]) -> None:
 
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(sizes)
-    if len(sizes) < 2 or any(
-        not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 1 for s in sizes
-    ):
+    if len(sizes) < 2 or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 1 for s in sizes):
         raise ValueError(
             f"sizes={sizes} cannot be a network: give at least two whole numbers of at least 1, inputs first."
         )
@@ -42,9 +40,7 @@ def _check_params(sizes: tuple[int, ...], bias: bool, params: Any) -> Any:
     """The parameters' dtype."""
     if not isinstance(params, tuple | list) or len(params) != len(sizes) - 1:
         found = f"{len(params)} layers" if isinstance(params, tuple | list) else type(params).__name__
-        raise ValueError(
-            f"params is {found}, but sizes {sizes} need a tuple of {len(sizes) - 1} Layer(W, b)."
-        )
+        raise ValueError(f"params is {found}, but sizes {sizes} need a tuple of {len(sizes) - 1} Layer(W, b).")
     dtype = getattr(getattr(params[0], "W", None), "dtype", None)
     for l, layer in enumerate(params):
         if not (hasattr(layer, "W") and hasattr(layer, "b")):
@@ -79,9 +75,7 @@ def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any) -> j
 
 def check_reduction(x: jax.Array, mean: bool) -> None:
     if mean and x.shape[0] == 0:
-        raise ValueError(
-            "x has no patterns (shape (0, I)), and a mean over none is not defined; use reduction='sum'."
-        )
+        raise ValueError("x has no patterns (shape (0, I)), and a mean over none is not defined; use reduction='sum'.")
 
 
 def check_targets(outputs: int, x: jax.Array, y: Any, labels: bool) -> jax.Array:

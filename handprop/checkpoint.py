@@ -52,9 +52,7 @@ def _from_bits(path: Path, field: str, stored: np.ndarray, name: Any) -> np.ndar
     except TypeError:
         dtype = None
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        _fail(
-            path, f"{_HEADER}.layers names the dtype {name!r} for {field}, not a floating one; save it again"
-        )
+        _fail(path, f"{_HEADER}.layers names the dtype {name!r} for {field}, not a floating one; save it again")
     native = dtype.name in _NATIVE
     expected = np.dtype(dtype.name if native else f"u{dtype.itemsize}")
     if stored.dtype.newbyteorder("=") != expected:
@@ -109,9 +107,7 @@ def _header(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> np.nda
             raise TypeError(f"meta is {type(meta).__name__}")
         return np.array(json.dumps({"version": VERSION, "layers": layers, "meta": meta}))
     except (TypeError, ValueError) as error:
-        _fail(
-            path, "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers", error
-        )
+        _fail(path, "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers", error)
 
 
 def _write_whole(path: Path, members: dict[str, np.ndarray]) -> None:
@@ -125,9 +121,7 @@ def _write_whole(path: Path, members: dict[str, np.ndarray]) -> None:
             os.fsync(file.fileno())
         os.replace(draft, target)
     except OSError as error:
-        _fail(
-            path, f"cannot be written ({error.strerror}); choose a file in a folder you can write to", error
-        )
+        _fail(path, f"cannot be written ({error.strerror}); choose a file in a folder you can write to", error)
     finally:
         with suppress(FileNotFoundError):
             os.remove(draft)
@@ -188,9 +182,7 @@ def _read_header(path: Path, members: dict[str, np.ndarray]) -> tuple[list[dict[
     if version != VERSION:
         _fail(path, f"{_HEADER}.version is {version}, not {VERSION}; save it again with this handprop")
     layers, meta = header.get("layers"), header.get("meta")
-    if not isinstance(layers, list) or not all(
-        isinstance(l, dict) and l.keys() == {"W", "b"} for l in layers
-    ):
+    if not isinstance(layers, list) or not all(isinstance(l, dict) and l.keys() == {"W", "b"} for l in layers):
         _fail(path, f"{_HEADER}.layers is not a list of W and b; save it again")
     if not isinstance(meta, dict):
         _fail(path, f"{_HEADER}.meta is not an object; save it again")

@@ -111,9 +111,7 @@ def _check_alike(hand: Any, autodiff: Any) -> None:
             f"value_and_grad returns {jax.tree.structure(hand)}, but jax.value_and_grad(loss) returns "
             f"{jax.tree.structure(autodiff)}."
         )
-    for (path, h), a in zip(
-        jax.tree_util.tree_leaves_with_path(hand), jax.tree.leaves(autodiff), strict=True
-    ):
+    for (path, h), a in zip(jax.tree_util.tree_leaves_with_path(hand), jax.tree.leaves(autodiff), strict=True):
         if (h.shape, h.dtype) != (a.shape, a.dtype):
             raise ValueError(
                 f"{_path(path)} is {h.dtype}{list(h.shape)} by hand, but {a.dtype}{list(a.shape)} by jax.grad."
@@ -141,8 +139,6 @@ def _ulps(g: np.ndarray, exact: np.ndarray, dtype: Any) -> float:
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(g.astype(np.float64) - exact)
-    error = np.where(
-        np.isfinite(exact), error, np.where(np.isnan(g.astype(np.float64)) == np.isnan(exact), 0, np.inf)
-    )
+    error = np.where(np.isfinite(exact), error, np.where(np.isnan(g.astype(np.float64)) == np.isnan(exact), 0, np.inf))
     scale = float(jnp.finfo(dtype).eps) * max(float(np.max(np.abs(exact))), float(jnp.finfo(dtype).tiny))
     return float(np.max(np.where(np.isnan(error), np.inf, error)) / scale)

@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import IO, Any, Literal, NamedTuple
 
 import jax
@@ -71,9 +72,7 @@ def _extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise DataError(
-            f"{module.partition('.')[0]} is not installed; run `pip install 'handprop[data]'`."
-        ) from error
+        raise DataError(f"{module.partition('.')[0]} is not installed; run `pip install 'handprop[data]'`.") from error
 
 
 def _bundled(loader: str, scale: float = 1.0) -> Dataset:
@@ -185,12 +184,12 @@ def _csv_text(path: Path) -> str:
     if "\0" in text:
         line = len((raw[: raw.index(0)] + b".").splitlines())
         raise DataError(f"{path} line {line} holds a NUL byte; save the file as plain UTF-8 text.")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # pandas stumbles over a lone \r
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line it starts on; empty lines are skipped, as pandas does."""
-    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    reader, line = csv.reader(io.StringIO(text), strict=True), 1
     try:
         for row in reader:
             if row:
@@ -207,9 +206,7 @@ def _check_header(path: Path, line: int, header: list[str]) -> None:
         raise DataError(f"{path} line {line} has no commas; separate the columns by commas.")
     for column, name in enumerate(header):
         if not name:
-            raise DataError(
-                f"{path} line {line} leaves column {column + 1} without a name; name or remove it."
-            )
+            raise DataError(f"{path} line {line} leaves column {column + 1} without a name; name or remove it.")
         if name in header[:column]:
             raise DataError(f"{path} line {line} names two columns {name!r}; rename one of them.")
 
@@ -229,7 +226,7 @@ def _scan(path: Path) -> _Table:
                 f"{path} line {line} has {len(row)} cells, but the header on line {top} has {len(header)}; "
                 f"write one cell per column."
             )
-        if row == [""] or (row[0].isspace() and len(row) == 1):  # pandas would skip it
+        if len(row) == 1 and not row[0].strip():  # pandas would skip it
             _bad_cell(path, line, header[0], "is empty")
         lines.append(line)
     if not lines:
@@ -238,9 +235,7 @@ def _scan(path: Path) -> _Table:
 
 
 def _bad_cell(path: Path, line: int, column: str, fault: str) -> None:
-    raise DataError(
-        f"{path} line {line} column {column!r} {fault}; write a finite number or remove the line."
-    )
+    raise DataError(f"{path} line {line} column {column!r} {fault}; write a finite number or remove the line.")
 
 
 def _parse(table: _Table, columns: Sequence[int], dtype: type) -> np.ndarray:
@@ -251,7 +246,7 @@ def _parse(table: _Table, columns: Sequence[int], dtype: type) -> np.ndarray:
     rounding = {"float_precision": "round_trip"} if old else {}
     names = [table.header[c] for c in columns]
     frame = pandas.read_csv(
-        io.StringIO(table.text, newline=""),
+        io.StringIO(table.text),
         header=0,
         names=table.header,
         usecols=names,
@@ -265,24 +260,23 @@ def _parse(table: _Table, columns: Sequence[int], dtype: type) -> np.ndarray:
 
 
 def _numbers(table: _Table, columns: Sequence[int]) -> np.ndarray:
-    x = None
+    """Columns (N, len(columns)) as finite float64; what pandas cannot read is looked for cell by cell."""
     try:
         x = _parse(table, columns, np.float64)
-        # pandas reads a column of True and False as numbers.
-        if np.isfinite(x).all() and not re.search("true|false", table.text, re.IGNORECASE):
-            return np.ascontiguousarray(x)
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, DataError):
-            raise
-    _, *rows = _records(table.path, table.text)
-    for line, row in rows:
-        for c in columns:
-            fault = _cell_fault(row[c])
-            if fault:
-                _bad_cell(table.path, line, table.header[c], fault)
-    if x is not None and np.isfinite(x).all():
-        return np.ascontiguousarray(x)
-    raise DataError(f"{table.path} cannot be parsed by pandas as numbers; save it again as plain CSV.")
+    except DataError:
+        raise
+    except (ValueError, OverflowError):
+        x = None
+    good = x is not None and len(x) == len(table.lines) and bool(np.isfinite(x).all())
+    # pandas reads a column of nothing but True and False as numbers.
+    if not good or re.search("true|false", table.text, re.IGNORECASE):
+        for line, row in islice(_records(table.path, table.text), 1, None):
+            for c in columns:
+                if fault := _cell_fault(row[c]):
+                    _bad_cell(table.path, line, table.header[c], fault)
+    if not good:
+        raise DataError(f"{table.path} cannot be parsed by pandas; save it again as plain CSV.")
+    return np.ascontiguousarray(x)
 
 
 def _labels(table: _Table, column: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -290,9 +284,7 @@ def _labels(table: _Table, column: int) -> tuple[np.ndarray, tuple[str, ...]]:
     for line, cell in zip(table.lines, cells, strict=True):
         fault = _cell_fault(cell)
         if fault and not fault.endswith("not a number"):
-            raise DataError(
-                f"{table.path} line {line} column {name!r} {fault}; write a class name or remove the line."
-            )
+            raise DataError(f"{table.path} line {line} column {name!r} {fault}; write a class name or remove the line.")
     return _classes(np.array(cells), f"{table.path} column {name!r}")
 
 
@@ -300,21 +292,17 @@ def _target_column(table: _Table, target: str | int) -> int:
     width = len(table.header)
     if isinstance(target, str):
         if target not in table.header:
-            raise DataError(
-                f"{table.path} has no column {target!r}; take one of its columns: {_listed(table.header)}."
-            )
+            raise DataError(f"{table.path} has no column {target!r}; take one of its columns: {_listed(table.header)}.")
         column = table.header.index(target)
     elif not -width <= target < width:
         raise DataError(
-            f"{table.path} has no column at position {target}; "
-            f"take one from 0 to {width - 1}, or -1 for the last."
+            f"{table.path} has no column at position {target}; take one from 0 to {width - 1}, or -1 for the last."
         )
     else:
         column = target % width
     if width == 1:
         raise DataError(
-            f"{table.path} has no column but the target {table.header[column]!r}; "
-            f"add at least one feature column."
+            f"{table.path} has no column but the target {table.header[column]!r}; add at least one feature column."
         )
     return column
 
@@ -378,9 +366,7 @@ def _member(path: Path, archive: Any, name: str) -> np.ndarray:
 def _finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     """Numbers as float64, all of them finite."""
     if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{path} array {name!r} has dtype {array.dtype}; save it as float or integer numbers."
-        )
+        raise DataError(f"{path} array {name!r} has dtype {array.dtype}; save it as float or integer numbers.")
     array = array.astype(np.float64)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
@@ -405,15 +391,12 @@ def read_npz(path: Path, x: str = "x", y: str = "y") -> Dataset:
             raise DataError(f"{path} is not an NPZ archive, or is truncated; save it with numpy.savez.")
         patterns, targets = _member(path, archive, x), _member(path, archive, y)
     if patterns.ndim != 2 or 0 in patterns.shape:
-        raise DataError(
-            f"{path} array {x!r} has shape {patterns.shape}; reshape it to (N, I), both at least 1."
-        )
+        raise DataError(f"{path} array {x!r} has shape {patterns.shape}; reshape it to (N, I), both at least 1.")
     if targets.ndim not in (1, 2) or targets.shape[-1] == 0:
         raise DataError(f"{path} array {y!r} has shape {targets.shape}; reshape it to (N,) or (N, O).")
     if len(patterns) != len(targets):
         raise DataError(
-            f"{path} array {x!r} has {len(patterns)} rows, but {y!r} has {len(targets)}; "
-            f"give each pattern a target."
+            f"{path} array {x!r} has {len(patterns)} rows, but {y!r} has {len(targets)}; give each pattern a target."
         )
     names = tuple(f"{x}{i}" for i in range(patterns.shape[1]))
     patterns = _finite(path, x, patterns)
@@ -445,8 +428,7 @@ def _idx_header(path: Path, file: Stream) -> tuple[np.dtype, tuple[int, ...]]:
         raise DataError(f"{path} is empty; give an IDX file, plain or gzipped.")
     if magic[:2] != bytes(len(magic[:2])):
         raise DataError(
-            f"{path} starts with {magic[:2].hex(' ')} where an IDX file has 00 00; "
-            f"give an IDX file, plain or gzipped."
+            f"{path} starts with {magic[:2].hex(' ')} where an IDX file has 00 00; give an IDX file, plain or gzipped."
         )
     if len(magic) < 4:
         raise DataError(f"{path} ends inside its header, at byte {len(magic)}; fetch the file again.")
@@ -454,9 +436,7 @@ def _idx_header(path: Path, file: Stream) -> tuple[np.dtype, tuple[int, ...]]:
         types = ", ".join(f"{code:02x}" for code in _IDX_DTYPES)
         raise DataError(f"{path} byte 2 has type {magic[2]:02x}; give an IDX file of a known type ({types}).")
     if not 1 <= magic[3] <= _IDX_MOST_DIMENSIONS:
-        raise DataError(
-            f"{path} byte 3 announces {magic[3]} dimensions; give a file with 1 to {_IDX_MOST_DIMENSIONS}."
-        )
+        raise DataError(f"{path} byte 3 announces {magic[3]} dimensions; give a file with 1 to {_IDX_MOST_DIMENSIONS}.")
     sizes = _take(file, 4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(f"{path} ends inside its header, at byte {4 + len(sizes)}; fetch the file again.")

@@ -157,9 +157,7 @@ def _forward(net: _Network, params: Params, x: Array) -> _Forward:
     return _Forward(pre_activations, activations, residuals)
 
 
-def _backward(
-    net: _Network, params: Params, forward: _Forward, delta: Array
-) -> tuple[tuple[Array, ...], Params]:
+def _backward(net: _Network, params: Params, forward: _Forward, delta: Array) -> tuple[tuple[Array, ...], Params]:
     """Errors ``delta_1 .. delta_L`` and gradients from ``delta_L``, last layer first."""
     a = forward.activations
     deltas, grads = [delta], [_d_affine_params(a[-2], delta, params[-1])]
@@ -197,9 +195,7 @@ def _init(
 ) -> Params:
     layers = zip(net.sizes[:-1], net.sizes[1:], strict=True)
     return tuple(
-        Layer(
-            initializer(jax.random.fold_in(key, l), (i, o), dtype), jnp.zeros(o, dtype) if net.bias else None
-        )
+        Layer(initializer(jax.random.fold_in(key, l), (i, o), dtype), jnp.zeros(o, dtype) if net.bias else None)
         for l, (i, o) in enumerate(layers)
     )
 

@@ -179,9 +179,7 @@ def _check(
 ) -> _Loop:
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if not shapes or any(not shape or shape[0] != shapes[0][0] for shape in shapes):
-        raise ValueError(
-            f"data has arrays of shapes {shapes}, but they must share a leading axis of N patterns."
-        )
+        raise ValueError(f"data has arrays of shapes {shapes}, but they must share a leading axis of N patterns.")
     patterns = shapes[0][0]
     least = {"steps": (steps, 0), "start_step": (start_step, 0), "record_every": (record_every, 1)}
     if batch_size is not None:
@@ -190,21 +188,13 @@ def _check(
         if count < minimum:
             raise ValueError(f"{name}={count} is too small; it must be at least {minimum}.")
     if patterns == 0:
-        raise ValueError(
-            f"data has arrays of shapes {shapes}, and there is nothing to learn from no patterns."
-        )
+        raise ValueError(f"data has arrays of shapes {shapes}, and there is nothing to learn from no patterns.")
     if start_step + steps >= 2**31:
-        raise ValueError(
-            f"start_step + steps = {start_step + steps} is too large; steps are counted in int32."
-        )
+        raise ValueError(f"start_step + steps = {start_step + steps} is too large; steps are counted in int32.")
     batch_size = min(batch_size or patterns, patterns)
     if batch_size < patterns and key is None:
-        raise ValueError(
-            f"batch_size={batch_size} of {patterns} patterns needs key=jax.random.key(seed) to draw them."
-        )
-    return _Loop(
-        value_and_grad, optimizer, patterns, batch_size, math.ceil(patterns / batch_size), record_every
-    )
+        raise ValueError(f"batch_size={batch_size} of {patterns} patterns needs key=jax.random.key(seed) to draw them.")
+    return _Loop(value_and_grad, optimizer, patterns, batch_size, math.ceil(patterns / batch_size), record_every)
 
 
 def _copy(tree: Any) -> Any:
@@ -293,9 +283,7 @@ def _steps_until(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carr
     )
 
 
-def _epochs_until(
-    loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, carry: _Carry
-) -> _Carry:
+def _epochs_until(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, carry: _Carry) -> _Carry:
     return lax.while_loop(
         lambda c: (c.state.step < stop) & c.state.finite, partial(_run_epoch, loop, data, key, stop), carry
     )

@@ -20,9 +20,7 @@ SIZES = (
 )
 HIDDEN = ("sigmoid", "tanh", "relu", "identity")
 EXACT_ENDS = tuple(
-    itertools.product(
-        ("sigmoid", "tanh", "relu", "identity", "softmax"), ("half_squared_error", "mean_squared_error")
-    )
+    itertools.product(("sigmoid", "tanh", "relu", "identity", "softmax"), ("half_squared_error", "mean_squared_error"))
 )
 FUSED_ENDS = (
     ("sigmoid", "binary_cross_entropy"),

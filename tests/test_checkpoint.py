@@ -204,8 +204,7 @@ CHAINS = {
     ),
     "chain": (
         (Layer(W(3, 4), W(4)), Layer(W(5, 1), W(1))),
-        "params[1].W has shape (5, 1), but params[0].W has (3, 4); "
-        "save layers in which 4 outputs meet 4 inputs.",
+        "params[1].W has shape (5, 1), but params[0].W has (3, 4); save layers in which 4 outputs meet 4 inputs.",
     ),
     "bias": (
         (Layer(W(3, 4), W(4)), Layer(W(4, 2), W(1))),
@@ -388,8 +387,7 @@ FORGED = {
     ),
     "shapes that do not chain": (
         {"params[1].W": np.ones((4, 2), np.float32)},
-        "params[1].W has shape (4, 2), but params[0].W has (3, 5); "
-        "save layers in which 5 outputs meet 5 inputs.",
+        "params[1].W has shape (4, 2), but params[0].W has (3, 5); save layers in which 5 outputs meet 5 inputs.",
     ),
     "bias of another width": (
         {"params[0].b": np.ones(4, np.float32)},

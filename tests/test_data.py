@@ -1,14 +1,20 @@
 """handprop.data: what the readers give, and every sentence with which they refuse."""
 
+import csv
 import gzip
+import io
+import pathlib
 import re
 import struct
 import sys
+import tempfile
 import tracemalloc
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from handprop import data
 from handprop.data import DataError
@@ -247,6 +253,7 @@ BAD_CSV = {
     "nan": ("a,b,y\n1,2,p\nnan,4,q\n", f"line 3 column 'a' holds 'nan', which is not finite; {BAD_CELL}"),
     "inf": ("a,b,y\n1,2,p\n3,-inf,q\n", f"line 3 column 'b' holds '-inf', which is not finite; {BAD_CELL}"),
     "overflow": ("a,b,y\n1,1e999,p\n", f"line 2 column 'b' holds '1e999', which is not finite; {BAD_CELL}"),
+    "empty cells after a lone carriage return": ("a,b,y\n\r,,p", f"line 3 column 'a' is empty; {BAD_CELL}"),
     "empty cell": ("a,b,y\n1,2,p\n3,,q\n", f"line 3 column 'b' is empty; {BAD_CELL}"),
     "space cell": ("a,b,y\n1,2,p\n  ,4,q\n", f"line 3 column 'a' is empty; {BAD_CELL}"),
     "empty label": (
@@ -347,6 +354,22 @@ def test_a_single_blank_cell_is_not_skipped(write, line):
     path = write(f"a\n1\n{line}\n2\n")
     expected = f"line 3 column 'a' is empty; {BAD_CELL}"
     assert refuse(path, lambda: data.read_features_csv(path, ("a",))) == expected
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["1", "2.5", "-3e4", "a", '"', ",", ",", "\n", "\n", "\r", " ", "nan", "TRUE"])))
+def test_any_text_is_refused_in_a_sentence_or_read_like_the_standard_library(tokens):
+    body = "1,2\n" + "".join(tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "x.csv"
+        path.write_bytes(f"x,y\n{body}".encode())
+        try:
+            found = data.read_features_csv(path, ("x", "y"))
+        except DataError:
+            refuse(path, lambda: data.read_features_csv(path, ("x", "y")))
+            return
+    rows = [row for row in csv.reader(io.StringIO(body, newline=""), strict=True) if row]
+    assert found.tolist() == [[float(cell) for cell in row] for row in rows]
 
 
 READERS = [lambda path: data.read_csv(path, "y"), data.read_npz, data.read_idx]
@@ -548,10 +571,7 @@ def test_bad_idx(write, pack, content, expected):
 def test_idx_size_cap_is_exact(write):
     path = write(idx(0x0B, (3, 4)))
     assert data.read_idx(path, max_bytes=24).shape == (3, 4)
-    expected = (
-        "announces 24 bytes of data for shape (3, 4), over max_bytes=23; "
-        "raise max_bytes if you trust the file."
-    )
+    expected = "announces 24 bytes of data for shape (3, 4), over max_bytes=23; raise max_bytes if you trust the file."
     assert refuse(path, lambda: data.read_idx(path, max_bytes=23)) == expected
 
 
@@ -634,9 +654,7 @@ def test_bad_standardising():
         with pytest.raises(ValueError, match=r"must hold at least one pattern and only finite numbers\.$"):
             data.standardiser(x)
     s = data.standardiser(np.ones((2, 3)))
-    with pytest.raises(
-        ValueError, match=r"^x has shape \(2, 1\), but the standardiser was made for \(N, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"^x has shape \(2, 1\), but the standardiser was made for \(N, 3\)"):
         data.standardise(s, np.ones((2, 1)))
 
 
@@ -689,9 +707,7 @@ def test_split_follows_the_key():
 def test_split_draws_every_pattern_sometimes():
     dataset = numbered([10, 15])
     drawn = {
-        row
-        for seed in range(40)
-        for row in data.split(jax.random.key(seed), dataset)[1].x[:, 0].astype(int).tolist()
+        row for seed in range(40) for row in data.split(jax.random.key(seed), dataset)[1].x[:, 0].astype(int).tolist()
     }
     assert drawn == set(range(25))
 
@@ -709,9 +725,7 @@ def test_split_fraction_is_checked(fraction):
 
 
 def test_split_leaves_no_set_empty():
-    with pytest.raises(
-        ValueError, match=r"^test_fraction=0.01 of 4 patterns leaves one set empty; change it"
-    ):
+    with pytest.raises(ValueError, match=r"^test_fraction=0.01 of 4 patterns leaves one set empty; change it"):
         data.split(jax.random.key(0), data.xor(), 0.01)
 
 

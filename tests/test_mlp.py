@@ -30,9 +30,7 @@ def in_mode(mode, f):
         return jax.jit(f)
     if mode == "vmap":
         return lambda p, x, y: jax.jit(jax.vmap(f, in_axes=(None, 0, 0)))(p, stacked(x), stacked(y))
-    return lambda p, x, y: jax.jit(lambda *xy: lax.scan(lambda c, b: (c, f(p, *b)), 0, xy)[1])(
-        stacked(x), stacked(y)
-    )
+    return lambda p, x, y: jax.jit(lambda *xy: lax.scan(lambda c, b: (c, f(p, *b)), 0, xy)[1])(stacked(x), stacked(y))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -92,7 +90,7 @@ def test_fused_delta_is_autodiffs_up_to_rounding(case, mode):
         assert np.max(np.abs(h - a)) <= bound
 
 
-FUSED_ULPS = 8
+FUSED_ULPS = 1  # measured: at most 0.28, on both ends of the jax versions
 
 
 def fused_scale(case: Case, args) -> float:
@@ -129,9 +127,7 @@ def test_same_bits_at_hard_values(case, data):
         np.testing.assert_array_equal(np.asarray(h), np.asarray(a))
 
 
-HARD = {
-    case: (jax.jit(case.net.value_and_grad), jax.jit(jax.value_and_grad(case.net.loss))) for case in SHAPES
-}
+HARD = {case: (jax.jit(case.net.value_and_grad), jax.jit(jax.value_and_grad(case.net.loss))) for case in SHAPES}
 
 
 def test_labels_are_one_hot_rows():
@@ -199,9 +195,7 @@ def test_no_second_trace():
 
 @pytest.mark.parametrize("case", [SHAPES[0], CASES[-1]], ids=lambda case: case.id)
 def test_lowers_for_every_platform(case):
-    exported = jax.export.export(jax.jit(case.net.value_and_grad), platforms=("cpu", "cuda", "tpu"))(
-        *case.draw()
-    )
+    exported = jax.export.export(jax.jit(case.net.value_and_grad), platforms=("cpu", "cuda", "tpu"))(*case.draw())
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert exported.mlir_module()
 

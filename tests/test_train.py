@@ -36,9 +36,7 @@ def batches(key, steps, batch_size, patterns=23):
     """The rows of each step, as the docstring defines them, in plain Python."""
     per_epoch = -(-patterns // batch_size)
     for k in range(steps):
-        order = jax.random.permutation(
-            jax.random.fold_in(key, k // per_epoch), jnp.arange(patterns, dtype=jnp.int32)
-        )
+        order = jax.random.permutation(jax.random.fold_in(key, k // per_epoch), jnp.arange(patterns, dtype=jnp.int32))
         first = k % per_epoch * batch_size
         yield np.asarray(order)[first : first + batch_size]
 
@@ -83,9 +81,7 @@ def test_split_run_has_the_same_bits(optimizer, batch_size):
     kwargs = {"batch_size": batch_size, "key": jax.random.key(3), "record_every": 10}
     whole = run(optimizer, 40, **kwargs)
     first = run(optimizer, 17, **kwargs)
-    second = run(
-        optimizer, 23, params=first.params, opt_state=first.opt_state, start_step=first.step, **kwargs
-    )
+    second = run(optimizer, 23, params=first.params, opt_state=first.opt_state, start_step=first.step, **kwargs)
     assert second.step == 40
     data = jax.tree.map(
         lambda leaf: jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf,
@@ -110,9 +106,7 @@ def test_callback_stops():
 
 
 def test_one_compile():
-    counted = chex.assert_max_traces(
-        NET.value_and_grad, n=3
-    )  # value's dtype, the full batch, the short batch
+    counted = chex.assert_max_traces(NET.value_and_grad, n=3)  # value's dtype, the full batch, the short batch
     run(
         steps=57,
         value_and_grad=counted,
@@ -167,9 +161,7 @@ def test_non_finite_stops_at_the_last_finite_state(where, detail, batch_size):
 
 
 def test_overflowing_update_is_not_taken():
-    result = run(
-        optax.sgd(1e38), value_and_grad=lambda p, x, y: (jnp.sum(p), p * 0 + 1e3), params=jnp.ones(3)
-    )
+    result = run(optax.sgd(1e38), value_and_grad=lambda p, x, y: (jnp.sum(p), p * 0 + 1e3), params=jnp.ones(3))
     assert (result.status, result.step) == (Status.NON_FINITE, 0)
     assert "update" in result.detail and result.params.tolist() == [1.0] * 3
     assert result.history.step.shape == (0,)
