@@ -161,7 +161,7 @@ def _fit(console: "Console", csv: Path, options: "Options") -> "Fit":
 
         def line(epoch: "Epoch") -> None:
             console.print(
-                f"epoch {epoch.epoch:>4}  loss {epoch.loss:<10.4g} {what} train {epoch.train:.4f}  test {epoch.test:.4f}"
+                f"epoch {epoch.epoch:>4}  loss {epoch.loss:<10.4g} {what} train {epoch.train:.4f} test {epoch.test:.4f}"
             )
             progress.update(task, completed=epoch.epoch)
 
