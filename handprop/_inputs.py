@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 __all__ = ["check_name", "check_patterns", "check_reduction", "check_sizes", "check_targets"]
 
@@ -41,7 +42,7 @@ def _check_params(sizes: tuple[int, ...], bias: bool, params: Any) -> Any:
     if not isinstance(params, tuple | list) or len(params) != len(sizes) - 1:
         found = f"{len(params)} layers" if isinstance(params, tuple | list) else type(params).__name__
         raise ValueError(f"params is {found}, but sizes {sizes} need a tuple of {len(sizes) - 1} Layer(W, b).")
-    dtype = getattr(getattr(params[0], "W", None), "dtype", None)
+    dtype: Any = getattr(getattr(params[0], "W", None), "dtype", None)
     for l, layer in enumerate(params):
         if not (hasattr(layer, "W") and hasattr(layer, "b")):
             raise TypeError(f"params[{l}] is {type(layer).__name__}; expected handprop.Layer(W, b).")
@@ -99,7 +100,7 @@ def _one_hot(classes: int, x: jax.Array, labels: jax.Array) -> jax.Array:
         raise ValueError(
             f"y has shape {labels.shape}, but x of shape {x.shape} needs integer labels of shape ({x.shape[0]},)."
         )
-    if not isinstance(labels, jax.core.Tracer) and labels.size:
+    if not isinstance(labels, Tracer) and labels.size:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise ValueError(

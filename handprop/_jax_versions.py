@@ -13,6 +13,6 @@ def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
     own for ``1 - a^2``.
     """
     if hasattr(lax, "one_minus_square"):
-        return da * lax.one_minus_square(a)
+        return da * lax.one_minus_square(a)  # pyright: ignore[reportAttributeAccessIssue]
     t = da * (1 - a)
     return t + t * a

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 try:
     import rich  # noqa: F401
     import tyro
-    from tyro.conf import Positional
 except ImportError:
     tyro = None
-    Positional = list  # never parsed
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from tyro.conf import Positional
 
     from handprop.fit import Epoch, Fit, Options
+else:
+    Positional = tyro.conf.Positional if tyro else list  # tyro reads the annotations when it parses
 
 __all__ = ["main"]
 
@@ -206,7 +207,7 @@ def _write(
         epochs, _, train, test = zip(*fitted.epochs, strict=True)
         plots.save(plots.accuracy_curve(epochs, train, test, "RMSE" if options.regression else "accuracy"), plot)
     if save:
-        fitting.keep(save, fitted, options)
+        fitting.keep(save, fitted)
     for path in (metrics, plot, save):
         if path:
             console.print(f"wrote {path}", markup=False)

@@ -42,6 +42,7 @@ __all__ = [
     "split",
     "standardise",
     "standardiser",
+    "target_name",
     "xor",
 ]
 
@@ -305,6 +306,13 @@ def _target_column(table: _Table, target: str | int) -> int:
             f"{table.path} has no column but the target {table.header[column]!r}; add at least one feature column."
         )
     return column
+
+
+def target_name(path: Path, target: str) -> str:
+    """The column that ``target`` names, or else whose position it gives ("0", "-1"). Raises DataError."""
+    table = _scan(path)
+    position = target not in table.header and target.removeprefix("-").isdecimal()
+    return table.header[_target_column(table, int(target) if position else target)]
 
 
 def read_csv(

@@ -96,7 +96,7 @@ def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
             errors[result.step] = float(error(params))
             history.append(result.history)
         steps_, values = (np.concatenate(part) for part in zip(*history, strict=True))
-    return Classic(errors, handprop.History(steps_, values))
+    return Classic(errors, handprop.History(jnp.asarray(steps_), jnp.asarray(values)))
 
 
 _sgd = optax.sgd(1.0)  # one object, so that every part of the run uses one compiled loop
@@ -155,11 +155,11 @@ def learn_digits(seed: int = 0, epochs: int = 60, on_epoch: Callable[[int, float
         steps=epochs * per_epoch, batch_size=batch_size, key=jax.random.key(seed), record_every=per_epoch,
         callback=after_epoch,
     )  # fmt: skip
-    accuracies = [list(part) for part in zip(*curve, strict=True)]
-    return Digits(*accuracies, test.x, test.y, np.asarray(read(result.params, test_x)))
+    train_accuracy, test_accuracy = (list(part) for part in zip(*curve, strict=True))
+    return Digits(train_accuracy, test_accuracy, test.x, test.y, np.asarray(read(result.params, test_x)))
 
 
-def _descent_on_one_weight() -> tuple[np.ndarray, ...]:
+def _descent_on_one_weight() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """E against ``W_2[2]`` of the classic network with all other weights held, and descent on that weight alone."""
     with jax.enable_x64(True):
         patterns, net, (first, last) = data.seed_patterns(), classic_network(), classic_parameters()

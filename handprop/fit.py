@@ -79,6 +79,7 @@ class Problem(NamedTuple):
 
     net: MLP
     config: dict[str, Any]
+    target: str
     train: Dataset
     test: Dataset
     inputs: Standardiser
@@ -109,7 +110,7 @@ def check(options: Options) -> None:
 def prepare(path: Path, options: Options) -> Problem:
     """Read, split by key, standardise by the training part. Raises OptionError and DataError."""
     check(options)
-    target: str | int = int(options.target) if options.target.lstrip("-").isdigit() else options.target
+    target = data.target_name(path, options.target)
     table = data.read_csv(path, target, "regression" if options.regression else "classification")
     try:
         train, test = data.split(jax.random.key(options.seed), table, options.test_fraction)
@@ -123,7 +124,7 @@ def prepare(path: Path, options: Options) -> Problem:
         "output": options.output,
         "loss": LOSSES[options.output],
     }
-    return Problem(handprop.mlp(**config), config, train, test, inputs, outputs)
+    return Problem(handprop.mlp(**config), config, target, train, test, inputs, outputs)
 
 
 def _arrays(problem: Problem, part: Dataset) -> tuple[jax.Array, jax.Array]:
@@ -177,13 +178,13 @@ def fit(path: Path, options: Options, on_epoch: Callable[[Epoch], Any] | None = 
     return Fit(problem, result, epochs)
 
 
-def keep(path: Path, fitted: Fit, options: Options) -> None:
+def keep(path: Path, fitted: Fit) -> None:
     """Save the parameters with all that ``predict`` needs. Raises CheckpointError."""
     problem = fitted.problem
     meta = {
         "format": FORMAT,
         "config": problem.config,
-        "target": options.target,
+        "target": problem.target,
         "feature_names": list(problem.train.feature_names),
         "class_names": list(problem.train.class_names),
         "inputs": [part.tolist() for part in problem.inputs],

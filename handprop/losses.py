@@ -128,8 +128,8 @@ def binary_cross_entropy(z: Array, y: Array) -> Array:
     With ``log a = -log(1 + exp(-z))`` this is ``sum_k log(1 + exp(z)) - z y``; written as
     ``(max(z, 0) - z y) + log(1 + exp(-|z|))`` it neither overflows nor cancels for targets 0 and 1.
 
-    >>> binary_cross_entropy(jnp.array([[0.0]]), jnp.array([[1.0]])).round(4).tolist()
-    [0.6931...]
+    >>> round(float(binary_cross_entropy(jnp.array([[0.0]]), jnp.array([[1.0]]))[0]), 4)
+    0.6931
     """
     return _sum_outputs((lax.max(z, lax.full_like(z, 0)) - z * y) + lax.log1p(lax.exp(-lax.abs(z))))
 
@@ -151,8 +151,8 @@ def softmax_cross_entropy(z: Array, y: Array) -> Array:
     ``y`` holds probabilities that sum to 1 over the outputs, so that this is
     ``log sum_k exp(z_k) - sum_k y_k z_k``; the largest logit ``m`` is taken out of the first term.
 
-    >>> softmax_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]])).round(4).tolist()
-    [0.6931...]
+    >>> round(float(softmax_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]]))[0]), 4)
+    0.6931
     """
     m = lax.reduce_max(lax.stop_gradient(z), axes=(1,))
     shifted = z - lax.broadcast_in_dim(m, z.shape, (0,))

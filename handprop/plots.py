@@ -1,7 +1,6 @@
 """Pictures of training, drawn with matplotlib's object interface: no global state, no window."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def accuracy_curve(epochs: Any, train: Any, test: Any, what: str = "accuracy") -
     return drawing
 
 
-def misread_digits(images: Any, read: Sequence[int], labels: Sequence[int], most: int = 8) -> Any:
+def misread_digits(images: Any, read: Any, labels: Any, most: int = 8) -> Any:
     """The first few 8x8 images that were read wrong, with what was read and what it is."""
     drawing = figure(6.4, 2.1)
     count = min(most, len(images))

@@ -191,10 +191,10 @@ def _check(
         raise ValueError(f"data has arrays of shapes {shapes}, and there is nothing to learn from no patterns.")
     if start_step + steps >= 2**31:
         raise ValueError(f"start_step + steps = {start_step + steps} is too large; steps are counted in int32.")
-    batch_size = min(batch_size or patterns, patterns)
-    if batch_size < patterns and key is None:
-        raise ValueError(f"batch_size={batch_size} of {patterns} patterns needs key=jax.random.key(seed) to draw them.")
-    return _Loop(value_and_grad, optimizer, patterns, batch_size, math.ceil(patterns / batch_size), record_every)
+    size = min(batch_size or patterns, patterns)
+    if size < patterns and key is None:
+        raise ValueError(f"batch_size={size} of {patterns} patterns needs key=jax.random.key(seed) to draw them.")
+    return _Loop(value_and_grad, optimizer, patterns, size, math.ceil(patterns / size), record_every)
 
 
 def _copy(tree: Any) -> Any:

@@ -1,0 +1,54 @@
+"""The published numbers, and what each experiment claims in its docstring."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handprop import demo
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+import digits
+import mazur_step
+import seed_network
+import vanishing_gradient
+
+
+def test_seed_network_has_the_published_digits():
+    classic = demo.run_classic(every=1000)
+    for step, published in demo.PUBLISHED.items():
+        assert abs(classic.errors[step] - published) < 1e-12
+    assert classic.history.step.tolist()[:3] == [0, 1000, 2000]
+
+
+def test_mazur_step_has_the_published_digits():
+    step = mazur_step.measure()
+    assert abs(step.error_before - mazur_step.PUBLISHED_ERROR_BEFORE) < 5e-10
+    # Printed with 8 or 9 digits.
+    np.testing.assert_allclose(step.W1, mazur_step.PUBLISHED_W1, rtol=0, atol=5e-9)
+    np.testing.assert_allclose(step.W2, mazur_step.PUBLISHED_W2, rtol=0, atol=5e-9)
+
+
+def test_mazur_published_error_comes_from_the_slip():
+    step = mazur_step.measure()
+    assert abs(step.error_after - 0.291027773694) < 1e-12
+    assert abs(step.error_after - mazur_step.PUBLISHED_ERROR_AFTER) > 1e-7
+    assert abs(step.slipped_error_after - mazur_step.PUBLISHED_ERROR_AFTER) < 5e-10
+
+
+def test_sigmoid_deltas_vanish_without_saturation():
+    sigmoid, tanh = (vanishing_gradient.measure(hidden, "glorot", seeds=1) for hidden in ("sigmoid", "tanh"))
+    assert sigmoid.norms[-1] / sigmoid.norms[0] > 1e8
+    assert sigmoid.stopped.max() == 0
+    assert tanh.norms[-1] / tanh.norms[0] < 30
+
+
+@pytest.mark.parametrize("experiment", [seed_network, mazur_step, vanishing_gradient, digits])
+def test_prints_its_table_and_saves_its_picture(experiment, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path)])
+    monkeypatch.setattr(digits, "SEEDS", range(1))
+    monkeypatch.setattr(vanishing_gradient, "STARTS", vanishing_gradient.STARTS[:2])
+    assert experiment.main() == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    assert (tmp_path / f"{experiment.__name__}.png").read_bytes().startswith(b"\x89PNG")
