@@ -153,6 +153,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 _fail(path, "is not a handprop checkpoint, or is truncated; give a file that handprop saved")
+            file.seek(0)  # is_zipfile leaves it near the end
             members = {}
             with np.load(file, allow_pickle=False) as archive:
                 for field in archive.files:

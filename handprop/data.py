@@ -227,8 +227,6 @@ def _scan(path: Path) -> _Table:
                 f"{path} line {line} has {len(row)} cells, but the header on line {top} has {len(header)}; "
                 f"write one cell per column."
             )
-        if len(row) == 1 and not row[0].strip():  # pandas would skip it
-            _bad_cell(path, line, header[0], "is empty")
         lines.append(line)
     if not lines:
         raise DataError(f"{path} has a header but no data; write a line per pattern below it.")
@@ -392,7 +390,9 @@ def read_npz(path: Path, x: str = "x", y: str = "y") -> Dataset:
     """
     with _open(path) as file:
         try:
-            archive = np.load(file, allow_pickle=False) if zipfile.is_zipfile(file) else None
+            zipped = zipfile.is_zipfile(file)
+            file.seek(0)  # is_zipfile leaves it near the end
+            archive = np.load(file, allow_pickle=False) if zipped else None
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is a damaged NPZ archive; save it again.") from error
         if archive is None:
@@ -551,7 +551,7 @@ def _test_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
 def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple[Dataset, Dataset]:
     """Train and test sets drawn by ``key``, each in the order of ``dataset``; every class keeps its share.
 
-    The same key gives the same split. Raises ValueError where one of the sets would be empty.
+    The same key gives the same split. Raises ValueError where the test set would be empty.
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie between 0 and 1.")
@@ -562,8 +562,8 @@ def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple
     test = np.zeros(n, bool)
     for label, count in zip(labels, _test_counts(counts, test_fraction), strict=True):
         test[order[classes[order] == label][:count]] = True
-    if not test.any() or test.all():
-        raise ValueError(f"test_fraction={test_fraction} of {n} patterns leaves one set empty; change it.")
+    if not test.any():  # the other is never empty: each class keeps a pattern to train on
+        raise ValueError(f"test_fraction={test_fraction} of {n} patterns leaves no test pattern; raise it.")
     train, held = (dataset._replace(x=dataset.x[rows], y=dataset.y[rows]) for rows in (~test, test))
     return train, held
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import stat
+import types
 import zipfile
 
 import jax
@@ -242,6 +243,16 @@ def test_shapes_that_do_not_chain_are_not_saved(path, params, expected):
             "cannot hold params[0] of type tuple; give handprop.Layer(W, b).",
         ),
         (
+            (Layer(W(2, 2), None), types.SimpleNamespace(W=W(2, 2))),
+            {},
+            "cannot hold params[1] of type SimpleNamespace; give handprop.Layer(W, b).",
+        ),
+        (
+            (types.SimpleNamespace(b=W(2)),),
+            {},
+            "cannot hold params[0] of type SimpleNamespace; give handprop.Layer(W, b).",
+        ),
+        (
             (Layer(W(2, 2), None),),
             {"f": len},
             "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers.",
@@ -346,6 +357,14 @@ FORGED = {
         {"header": {"layers": [{"W": "float32"}]}},
         f"handprop.layers is not a list of W and b; {SAVE_AGAIN}",
     ),
+    "layer no object": (
+        {"header": {"layers": [3]}},
+        f"handprop.layers is not a list of W and b; {SAVE_AGAIN}",
+    ),
+    "dtype null": (
+        {"header": {"layers": [{"W": None, "b": None}]}},
+        f"handprop.layers names the dtype None for params[0].W, not a floating one; {SAVE_AGAIN}",
+    ),
     "meta": ({"header": {"meta": [1]}}, f"handprop.meta is not an object; {SAVE_AGAIN}"),
     "W missing": ({"drop": ("params[1].W",)}, f"has no member 'params[1].W'; {SAVE_AGAIN}"),
     "b missing": ({"drop": ("params[0].b",)}, f"has no member 'params[0].b'; {SAVE_AGAIN}"),
@@ -405,6 +424,19 @@ FORGED = {
 def test_forged_files(path, changes, expected):
     forge(path, **changes)
     assert refuse(path, lambda: checkpoint.load(path)) == expected
+
+
+def test_a_file_is_read_from_its_start_wherever_is_zipfile_stops(monkeypatch, path):
+    checkpoint.save(path, random_params(), {})
+    real = zipfile.is_zipfile
+
+    def is_zipfile(file):
+        found = real(file)
+        file.seek(0, 2)
+        return found
+
+    monkeypatch.setattr(zipfile, "is_zipfile", is_zipfile)
+    assert_same_bits(checkpoint.load(path)[0], random_params())
 
 
 def test_an_unchanged_forgery_loads(path):

@@ -9,6 +9,7 @@ import struct
 import sys
 import tempfile
 import tracemalloc
+import zipfile
 
 import jax
 import numpy as np
@@ -194,6 +195,48 @@ def test_csv_numbers_are_rounded_correctly(write):
     path = write("x,y\n" + "".join(f"{v!r},0\n" for v in numbers.tolist()))
     x = data.read_csv(path, "y", task="regression").x
     assert x[:, 0].tolist() == numbers.tolist()
+
+
+def test_csv_names_may_hold_other_separators(write):
+    assert data.read_csv(write("a;b,c|d,y\n1,2,p\n3,4,q\n"), "y").feature_names == ("a;b", "c|d")
+
+
+def test_csv_lists_twenty_columns_whole(write):
+    names = [f"c{i}" for i in range(20)]
+    path = write(",".join(names) + "\n" + ",".join("1" * 20) + "\n")
+    expected = f"has no column 'y'; take one of its columns: {', '.join(names)}."
+    assert refuse(path, lambda: data.read_csv(path, "y")) == expected
+
+
+@pytest.mark.parametrize("parsed", [np.ones((1, 1)), ValueError(), OverflowError()])
+def test_csv_that_pandas_reads_otherwise_is_refused(monkeypatch, write, parsed):
+    def parse(*args):
+        if isinstance(parsed, Exception):
+            raise parsed
+        return parsed
+
+    monkeypatch.setattr(data, "_parse", parse)
+    path = write("a\n1\n2\n")
+    expected = "cannot be parsed by pandas; save it again as plain CSV."
+    assert refuse(path, lambda: data.read_features_csv(path, ("a",))) == expected
+
+
+@pytest.mark.parametrize(("target", "name"), [("b", "b"), ("1", "1"), ("0", "a"), ("-1", "b"), ("3", "1")])
+def test_target_name(write, target, name):
+    assert data.target_name(write("a,x,y,1,b\n1,2,3,4,5\n"), target) == name
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("9", "has no column at position 9; take one from 0 to 1, or -1 for the last."),
+        ("y", "has no column 'y'; take one of its columns: a, b."),
+        ("--1", "has no column '--1'; take one of its columns: a, b."),
+    ],
+)
+def test_bad_target_name(write, target, expected):
+    path = write("a,b\n1,2\n")
+    assert refuse(path, lambda: data.target_name(path, target)) == expected
 
 
 def test_features_are_picked_by_name(write):
@@ -495,6 +538,35 @@ def test_not_an_npz(write, content):
     assert refuse(path, lambda: data.read_npz(path)) == NOT_NPZ
 
 
+def test_npz_is_read_from_its_start_wherever_is_zipfile_stops(monkeypatch, npz):
+    path = npz(x=X, y=[0, 1, 0])
+    real = zipfile.is_zipfile
+
+    def is_zipfile(file):
+        found = real(file)
+        file.seek(0, 2)
+        return found
+
+    monkeypatch.setattr(zipfile, "is_zipfile", is_zipfile)
+    assert data.read_npz(path).x.tolist() == X.tolist()
+
+
+def test_npz_member_that_is_no_array(npz):
+    path = npz(x=X)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y", b"0 1 0")
+    expected = "member 'y' is not an array; save it with numpy.savez."
+    assert refuse(path, lambda: data.read_npz(path)) == expected
+
+
+def test_npz_with_a_damaged_directory(npz):
+    path = npz(x=X, y=[0, 1, 0])
+    whole = path.read_bytes()
+    at = whole.index(b"PK\1\2")
+    path.write_bytes(whole[:at] + b"XX" + whole[at + 2 :])
+    assert refuse(path, lambda: data.read_npz(path)) == "is a damaged NPZ archive; save it again."
+
+
 def test_damaged_npz(npz):
     path = npz(x=X, y=[0, 1, 0])
     whole = path.read_bytes()
@@ -724,8 +796,8 @@ def test_split_fraction_is_checked(fraction):
         data.split(jax.random.key(0), data.xor(), fraction)
 
 
-def test_split_leaves_no_set_empty():
-    with pytest.raises(ValueError, match=r"^test_fraction=0.01 of 4 patterns leaves one set empty; change it"):
+def test_split_leaves_no_test_set_empty():
+    with pytest.raises(ValueError, match=r"^test_fraction=0.01 of 4 patterns leaves no test pattern; raise it\.$"):
         data.split(jax.random.key(0), data.xor(), 0.01)
 
 
