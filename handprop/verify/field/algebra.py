@@ -1,0 +1,378 @@
+"""One random interpretation of a program: its field, its oracles' seed, and what has been asked of them.
+
+Sums, products, quotients and integer powers are exact here. A :class:`Run` is the only mutable thing in the proof: it
+counts what the bound needs and lists what the verdict rests on.
+"""
+
+import dataclasses
+import hashlib
+from fractions import Fraction
+
+import numpy as np
+
+from handprop.verify.field import literals
+from handprop.verify.field.arithmetic import Elements, Field
+from handprop.verify.field.values import MOST_TERMS, Degree, Term, Value, moved, terms_of
+
+__all__ = ["NeedsBranches", "Run", "Unsupported"]
+
+SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+class Unsupported(Exception):
+    """The program holds what this theory cannot read; the message says what."""
+
+
+class NeedsBranches(Unsupported):
+    """Truth values have to be decided for this program: polynomials in them are not enough."""
+
+
+def mix(*words: np.ndarray | int) -> np.ndarray:
+    """Uint64 hashes of rows of words: splitmix64's finalizer, chained."""
+    h = np.asarray(np.uint64(0))
+    with np.errstate(over="ignore"):
+        for word in words:
+            w = np.uint64(word % 2**64) if isinstance(word, int) else word.astype(np.uint64)
+            h = (h ^ w) + SPLIT_MIX[0]
+            h = np.asarray((h ^ (h >> np.uint64(30))) * SPLIT_MIX[1])
+            h = np.asarray((h ^ (h >> np.uint64(27))) * SPLIT_MIX[2])
+            h = np.asarray(h ^ (h >> np.uint64(31)))
+    return h
+
+
+@dataclasses.dataclass
+class Run:
+    """``rational`` reads literals as the simplest numbers that round to them; ``branching`` decides comparisons,
+    otherwise a truth value is a random field element."""
+
+    field: Field
+    seed: int
+    rational: bool = False
+    branching: bool = False
+    calls: int = 0
+    argument_degree: int = 1
+    roots: int = 0
+    coins: int = 0
+    uninterpreted: set[str] = dataclasses.field(default_factory=set)
+    readings: set[str] = dataclasses.field(default_factory=set)
+    assumptions: set[str] = dataclasses.field(default_factory=set)
+    memo: dict = dataclasses.field(default_factory=dict)
+
+    # Oracles
+
+    def oracle(self, name: str, *arguments: Elements) -> Elements:
+        """A random function of field elements: equal arguments, equal values, uniform in GF(p)."""
+        words: list[np.ndarray | int] = [self.seed, *name.encode()]
+        for x in arguments:
+            words += [x.re] if x.im is None else [x.re, x.im + 1]
+        self.calls += max((x.size for x in arguments), default=1)
+        return Elements((mix(*words) % np.uint64(self.field.p)).astype(np.int64))
+
+    def asked(self, *values: Value) -> None:
+        """Notes the degrees of an oracle's arguments for the birthday term."""
+        for v in values:
+            self.argument_degree = max(self.argument_degree, v.degree.over + v.degree.under)
+
+    def constant(self, name: str) -> int:
+        return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
+
+    # Numbers
+
+    def number(self, ratio: Fraction | int, shape: tuple[int, ...] = ()) -> Value:
+        ratio = Fraction(ratio)
+        residue = self.field.ratio(ratio.numerator, ratio.denominator)
+        return Value(
+            Elements(np.full(shape, residue, np.int64)), known=np.full(shape, float(ratio))
+        )
+
+    def embed(self, array: np.ndarray) -> Value:
+        """Known numbers: integers and booleans as they are, floats as this run reads them."""
+        if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+            return Value(self.field.of(array), known=array.astype(np.float64))
+        known = array.astype(np.float64)
+        finite = np.isfinite(known)
+        x = self._dyadic(np.where(finite, known, 0.0))
+        if self.rational:
+            x = self._as_read(x, known, str(array.dtype))
+        if finite.all():
+            return Value(x, known=known)
+        nan = np.isnan(known)
+        x = Elements(np.where(nan, self.constant("nan"), x.re), x.im)
+        infinite = np.where(np.isinf(known), np.sign(known), 0).astype(np.int8)
+        return Value(x, known=known, infinite=infinite if infinite.any() else None)
+
+    def _dyadic(self, known: np.ndarray) -> Elements:
+        fraction, exponent = np.frexp(known)
+        mantissa = np.asarray(fraction * 2.0**53).astype(np.int64) % self.field.p
+        exponents = np.unique(exponent - 53)
+        powers = np.array([pow(2, int(e), self.field.p) for e in exponents], np.int64)
+        two = powers[np.searchsorted(exponents, exponent - 53)]
+        return self.field.mul(Elements(np.asarray(mantissa)), Elements(np.asarray(two)))
+
+    def _as_read(self, x: Elements, known: np.ndarray, dtype: str) -> Elements:
+        distinct = np.unique(known[np.isfinite(known)])
+        if distinct.size > 64:
+            return x
+        for number in distinct:
+            reading = literals.read(float(number), dtype)
+            if reading is None:
+                continue
+            self.readings.add(f"{dtype} {float(number):.9g} as {reading}")
+            value, here = self._reading(reading), known == number
+            im = None if value.im is None and x.im is None else np.where(here, value.imaginary(), x.imaginary())
+            x = Elements(np.where(here, value.re, x.re), im)
+        return x
+
+    def _reading(self, reading: literals.Reading) -> Elements:
+        f = self.field
+        value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
+        value = f.mul(value, f.sqrt(np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)))
+        value = f.mul(value, f.power(Elements(np.asarray(self.root_of_pi())), reading.half_pis))
+        return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))
+
+    def root_of_pi(self) -> int:
+        """A square, as a positive number is, so that pi has this root."""
+        return pow(self.constant("sqrt(pi)"), 2, self.field.p)
+
+    def log_of_2(self) -> int:
+        return pow(self.constant("log(2)"), 2, self.field.p)
+
+    # Sums
+
+    def add(self, a: Value, b: Value, sign: int = 1) -> Value:
+        x = self.field.add(a.x, b.x) if sign > 0 else self.field.sub(a.x, b.x)
+        shape = x.shape
+        terms = ()
+        if a.known is None or b.known is None:
+            terms = self._joined(spread(terms_of(a), shape), spread(terms_of(b), shape), sign)
+        known = None
+        if a.known is not None and b.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(a.known + sign * b.known)
+        return Value(x, a.degree + b.degree, known, terms, infinite=_infinite_sum(a, b, sign, shape))
+
+    def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
+        """The terms of the sum without those that are zero throughout; () where they would be too many."""
+        terms = [(c, v) for c, v in a if v.x.re.any() or v.x.im is not None or v.infinite is not None]
+        terms += [(sign * c, v) for c, v in b if v.x.re.any() or v.x.im is not None or v.infinite is not None]
+        return tuple(terms) if 1 <= len(terms) <= MOST_TERMS else ()
+
+    def neg(self, a: Value) -> Value:
+        terms = tuple((-c, v) for c, v in terms_of(a))
+        known = None if a.known is None else -a.known
+        infinite = None if a.infinite is None else -a.infinite
+        return Value(self.field.neg(a.x), a.degree, known, terms, infinite=infinite)
+
+    def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
+        finite(a, "a sum")
+        count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
+        known = None if a.known is None else np.asarray(a.known.sum(axes))
+        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known)
+        if not a.log or a.rest is None or count == 0:
+            return total
+        return self._factored(a, axes, total)
+
+    def _factored(self, a: Value, axes: tuple[int, ...], total: Value) -> Value:
+        """A sum of exponentials with what they have in common taken out: ``sum_i e^(c + x_i) = e^c sum_i e^x_i``."""
+        outside = tuple((c, v) for c, v in a.log if _constant_along(v.x, axes))
+        if not outside:
+            return total
+        first = tuple(0 if axis in axes else slice(None) for axis in range(len(a.shape)))
+        common = tuple((c, _take(v, first)) for c, v in outside)
+        factor = self.exp_of_terms(common, total.shape)
+        rest = self.field.mul(total.x, self.field.inv(factor.x))
+        return total._replace(log=common, rest=Value(rest, total.degree))
+
+    # Products
+
+    def mul(self, a: Value, b: Value) -> Value:
+        x = self.field.mul(a.x, b.x)
+        known = None
+        if a.known is not None and b.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(a.known * b.known)
+        product = Value(x, a.degree * b.degree, known, infinite=_infinite_product(a, b, x.shape))
+        if known is not None:
+            return product
+        return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
+
+    def _distributed(self, a: Value, b: Value, shape: tuple[int, ...]) -> tuple[Term, ...]:
+        if b.terms and not a.terms:
+            a, b = b, a
+        if b.terms and len(b.terms) > 1:
+            return ()
+        scalar = _small_number(b)
+        if scalar is not None:
+            return tuple((c * scalar, v) for c, v in spread(terms_of(a), shape))
+        if len(a.terms) < 2:
+            return ()
+        plain = b._replace(terms=(), log=(), rest=None)
+        return tuple((c, self.mul(v._replace(log=(), rest=None, log_of=None), plain)._replace(terms=()))
+                     for c, v in a.terms)  # fmt: skip
+
+    def _log_of_product(self, a: Value, b: Value, sign: int, shape: tuple[int, ...]) -> dict:
+        if not (a.log or b.log):
+            return {}
+        log = self._joined(spread(a.log, shape), spread(b.log, shape), sign)
+        if not log:
+            return {}
+        left, right = (v.rest or v._replace(log=(), rest=None) if v.log else v for v in (a, b))
+        rest = self.field.mul(left.x, right.x if sign > 0 else self.field.inv(right.x))
+        degree = left.degree * (right.degree if sign > 0 else right.degree.power(-1))
+        return {"log": log, "rest": Value(rest, degree)}
+
+    def inv(self, a: Value) -> Value:
+        x = self.field.inv(a.x, self.constant("1/0"))
+        known = None
+        if a.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(1.0 / a.known)
+        if a.infinite is not None:
+            x = Elements(np.where(a.infinite != 0, 0, x.re), x.im)
+        return Value(x, a.degree.power(-1), known)
+
+    def div(self, a: Value, b: Value) -> Value:
+        inverse = self.inv(b)
+        quotient = self.mul(a, inverse)
+        return quotient._replace(**self._log_of_product(a, b, -1, quotient.shape)) if quotient.known is None else quotient
+
+    def power(self, a: Value, exponent: int) -> Value:
+        finite(a, "a power")
+        known = None
+        if a.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(a.known ** float(exponent))
+        x = self.field.power(a.x, exponent, self.constant("1/0"))
+        powered = Value(x, a.degree.power(exponent), known)
+        if not a.log or a.rest is None:
+            return powered
+        log = tuple((c * exponent, v) for c, v in a.log)
+        return powered._replace(log=log, rest=Value(self.field.power(a.rest.x, exponent), a.rest.degree.power(exponent)))
+
+    # Exponentials: here because sums of them are factored
+
+    def exp(self, a: Value) -> Value:
+        """``e^(sum of terms) = product of e^term``, ``e^0 = 1``, ``e^-x = 1 / e^x``, ``e^log(x) = x``."""
+        key = ("exp", a.shape, digest(a.x))
+        if a.infinite is None and key in self.memo:
+            return self.memo[key]
+        result = self.exp_of_terms(terms_of(a), a.shape)
+        if a.infinite is None:
+            self.memo[key] = result
+            return result
+        if (a.infinite > 0).any():
+            raise Unsupported("the exponential of an infinity")
+        x = result.x.move(lambda part: np.where(a.infinite != 0, 0, part))
+        return Value(x, result.degree)
+
+    def exp_of_terms(self, terms: tuple[Term, ...], shape: tuple[int, ...]) -> Value:
+        product = Value(Elements(np.ones(shape, np.int64)))
+        logs: list[Term] = []
+        for c, atom in terms:
+            if atom.log_of is not None and c.denominator == 1:
+                power = self.power(atom.log_of._replace(log=(), rest=None, terms=()), int(c))
+            else:
+                power = self._exp_of_atom(c, atom)
+                logs.append((c, atom._replace(log=(), rest=None)))
+            product = Value(self.field.mul(product.x, power.x), product.degree * power.degree)
+        if not logs:
+            return product
+        if len(logs) == len(terms):
+            return product._replace(log=tuple(logs), rest=self.number(1, shape))
+        rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
+        return product._replace(log=tuple(logs), rest=Value(rest, product.degree))
+
+    def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
+        """``e(x / d)^(4 n)`` for ``c = n / d``: fourth powers, so that halves and quarters are powers of the same."""
+        quarters = c * 4
+        x = self.field.scale(atom.x, self.field.ratio(1, quarters.denominator))
+        exponent = quarters.numerator
+        flipped, canonical = self.canonical(x)
+        self.asked(atom)
+        base = self.oracle("exp", canonical)
+        base = Elements(np.where(self.field.is_zero(x), 1, np.where(base.re == 0, 1, base.re)))
+        value = self.field.power(base, abs(exponent))
+        turned = flipped if exponent > 0 else ~flipped
+        if turned.any():
+            inverse = self.field.inv(value)
+            value = Elements(np.where(turned, inverse.re, value.re))
+        return Value(value, Degree(abs(exponent), abs(exponent)))
+
+    def canonical(self, x: Elements) -> tuple[np.ndarray, Elements]:
+        """Of x and -x the same one always, and where it is -x."""
+        negative = self.field.neg(x)
+        flipped = x.re > negative.re
+        if x.im is not None:
+            flipped |= (x.re == negative.re) & (x.im > negative.imaginary())
+            return flipped, Elements(np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im))
+        return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def digest(x: Elements) -> bytes:
+    """What tells one array from another: 128 bits of its bytes."""
+    h = hashlib.blake2b(x.re.tobytes(), digest_size=16)
+    if x.im is not None and x.im.any():
+        h.update(x.im.tobytes())
+    return h.digest()
+
+
+def finite(a: Value, where: str) -> None:
+    if a.infinite is not None and a.infinite.any():
+        raise Unsupported(f"an infinity in {where}")
+
+
+def spread(terms: tuple[Term, ...], shape: tuple[int, ...]) -> tuple[Term, ...]:
+    """Terms broadcast to the shape of what they are terms of."""
+    return tuple((c, v if v.shape == shape else _broadcast(v, shape)) for c, v in terms)
+
+
+def _broadcast(v: Value, shape: tuple[int, ...]) -> Value:
+    return moved(v, lambda part: np.broadcast_to(part, shape))
+
+
+def _take(v: Value, index) -> Value:
+    return moved(v, lambda part: np.asarray(part[index]))
+
+
+def _constant_along(x: Elements, axes: tuple[int, ...]) -> bool:
+    def constant(part: np.ndarray) -> bool:
+        first = part[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(part.ndim))]
+        return bool((part == first).all())
+
+    return constant(x.re) and (x.im is None or constant(x.im))
+
+
+def _small_number(b: Value) -> Fraction | None:
+    """The number that b is throughout, where it is a small dyadic one: coefficients stay short."""
+    if b.known is None or b.known.size == 0:
+        return None
+    first = b.known.flat[0]
+    if not np.isfinite(first) or abs(first) > 16 or (first * 16) % 1 or not (b.known == first).all():
+        return None
+    return Fraction(float(first))
+
+
+def _signs(v: Value, shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, np.int8) if v.infinite is None else np.broadcast_to(v.infinite, shape)
+
+
+def _infinite_sum(a: Value, b: Value, sign: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    if a.infinite is None and b.infinite is None:
+        return None
+    left, right = _signs(a, shape), sign * _signs(b, shape)
+    if (left * right < 0).any():
+        raise Unsupported("infinity minus infinity")
+    return np.sign(left + right).astype(np.int8)
+
+
+def _infinite_product(a: Value, b: Value, shape: tuple[int, ...]) -> np.ndarray | None:
+    if a.infinite is None and b.infinite is None:
+        return None
+    for v, other in ((a, b), (b, a)):
+        if v.infinite is not None and v.infinite.any() and other.known is None:
+            raise Unsupported("the product of an infinity and an unknown")
+    left, right = (np.sign(v.known) if v.known is not None else 0 for v in (a, b))
+    there = (_signs(a, shape) != 0) | (_signs(b, shape) != 0)
+    signs = np.where(there, left * right, 0)
+    return np.asarray(signs, np.int8)
+

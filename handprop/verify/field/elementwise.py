@@ -1,0 +1,175 @@
+"""One rule a primitive that acts entry by entry: arithmetic, comparisons, choices, casts."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
+from handprop.verify.field.functions import UNARY, pow_value, uninterpreted
+from handprop.verify.field.truth import (
+    Thing,
+    absolute,
+    as_value,
+    equal,
+    greater,
+    logical_not,
+    maximum,
+    minimum,
+    select,
+    sign,
+)
+from handprop.verify.field.values import Value, moved
+
+__all__ = ["ELEMENTWISE", "Rule"]
+
+Rule: TypeAlias = Callable[[Run, list[Thing], dict[str, Any], Any], list[Thing]]
+
+
+def _binary(f: Callable[[Run, Value, Value], Thing]) -> Rule:
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        a, b = (as_value(run, thing) for thing in inputs)
+        return [f(run, a, b)]
+
+    return rule
+
+
+def _unary(f: Callable[[Run, Value], Thing]) -> Rule:
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        return [f(run, as_value(run, inputs[0]))]
+
+    return rule
+
+
+def _logical(f: Callable[[Run, Value, Value], Value], concrete: Callable) -> Rule:
+    """A logical operation: on booleans as such, on polynomial truth values as its polynomial."""
+
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        a, b = inputs
+        if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+            return [concrete(a, b)]
+        if eqn.outvars[0].aval.dtype != np.bool_:
+            raise Unsupported("bits of unknown integers")
+        return [f(run, as_value(run, a), as_value(run, b))]
+
+    return rule
+
+
+def _and(run: Run, a: Value, b: Value) -> Value:
+    return run.mul(a, b)
+
+
+def _or(run: Run, a: Value, b: Value) -> Value:
+    return run.add(run.add(a, b), run.mul(a, b), -1)
+
+
+def _xor(run: Run, a: Value, b: Value) -> Value:
+    both = run.mul(a, b)
+    return run.add(run.add(a, b), run.add(both, both), -1)
+
+
+def _not(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    if eqn.outvars[0].aval.dtype != np.bool_ and not isinstance(inputs[0], np.ndarray):
+        raise Unsupported("bits of unknown integers")
+    return [logical_not(run, inputs[0])]
+
+
+def _ne(run: Run, a: Value, b: Value) -> Thing:
+    return logical_not(run, equal(run, a, b))
+
+
+def _clamp(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    low, x, high = (as_value(run, thing) for thing in inputs)
+    shape = x.shape
+    low, high = (_spread(v, shape) for v in (low, high))
+    return [minimum(run, as_value(run, maximum(run, x, low)), high)]
+
+
+def _spread(v: Value, shape: tuple[int, ...]) -> Value:
+    return moved(v, lambda part: np.broadcast_to(part, shape))
+
+
+def _select_n(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    which, *cases = inputs
+    if not which.shape and cases[0].shape:
+        shape = cases[0].shape
+        which = np.broadcast_to(which, shape) if isinstance(which, np.ndarray) else _spread(which, shape)
+    return [select(run, which, cases)]
+
+
+def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    return [run.power(as_value(run, inputs[0]), int(params["y"]))]
+
+
+def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    """Casts between floats are the identity over the reals; a cast to an integer needs a known number."""
+    (thing,) = inputs
+    dtype = np.dtype(params["new_dtype"]) if not jax.dtypes.issubdtype(params["new_dtype"], jax.dtypes.extended) else None
+    if dtype is None:
+        raise Unsupported(f"a cast to {params['new_dtype']}")
+    to_float = jax.dtypes.issubdtype(dtype, np.floating)
+    if isinstance(thing, np.ndarray):
+        return [run.embed(thing)] if to_float else [thing.astype(dtype)]
+    if to_float:
+        return [thing]
+    if thing.known is not None:
+        with np.errstate(all="ignore"):
+            return [thing.known.astype(dtype)]
+    if eqn.invars[0].aval.dtype == np.bool_:
+        return [thing]
+    if dtype == np.bool_:
+        return [_ne(run, thing, run.number(0, thing.shape))]
+    raise NeedsBranches(f"a cast of unknown numbers to {dtype}")
+
+
+def _rem(run: Run, a: Value, b: Value) -> Thing:
+    if a.known is not None and b.known is not None:
+        return run.embed(np.fmod(a.known, b.known))
+    return uninterpreted(run, "rem", a, b)
+
+
+def _is_finite(run: Run, a: Value) -> Thing:
+    return np.ones(a.shape, bool) if a.infinite is None else a.infinite == 0
+
+
+def _rounding(name: str, f: Callable) -> Rule:
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        a = as_value(run, inputs[0])
+        return [run.embed(f(a.known)) if a.known is not None else uninterpreted(run, name, a)]
+
+    return rule
+
+
+ELEMENTWISE: dict[str, Rule] = {
+    **{name: _unary(f) for name, f in UNARY.items()},
+    "add": _binary(lambda run, a, b: run.add(a, b)),
+    "add_any": _binary(lambda run, a, b: run.add(a, b)),
+    "sub": _binary(lambda run, a, b: run.add(a, b, -1)),
+    "mul": _binary(lambda run, a, b: run.mul(a, b)),
+    "div": _binary(lambda run, a, b: run.div(a, b)),
+    "pow": _binary(pow_value),
+    "rem": _binary(_rem),
+    "max": _binary(maximum),
+    "min": _binary(minimum),
+    "gt": _binary(greater),
+    "lt": _binary(lambda run, a, b: greater(run, b, a)),
+    "ge": _binary(lambda run, a, b: logical_not(run, greater(run, b, a))),
+    "le": _binary(lambda run, a, b: logical_not(run, greater(run, a, b))),
+    "eq": _binary(equal),
+    "ne": _binary(_ne),
+    "abs": _unary(absolute),
+    "sign": _unary(sign),
+    "is_finite": _unary(_is_finite),
+    "and": _logical(_and, np.bitwise_and),
+    "or": _logical(_or, np.bitwise_or),
+    "xor": _logical(_xor, np.bitwise_xor),
+    "not": _not,
+    "select_n": _select_n,
+    "clamp": _clamp,
+    "integer_pow": _integer_pow,
+    "convert_element_type": _convert,
+    "floor": _rounding("floor", np.floor),
+    "ceil": _rounding("ceil", np.ceil),
+    "round": _rounding("round", np.round),
+}

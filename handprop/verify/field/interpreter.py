@@ -1,0 +1,224 @@
+"""A jaxpr evaluated over the field, equation by equation; what calls a program is walked into.
+
+Integers, booleans and keys stay concrete NumPy or JAX arrays, floats are :class:`Value`. A primitive without a rule is
+run as it is where all its operands are concrete, else it is an uninterpreted function of them.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, mix
+from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.contraction import CONTRACTION
+from handprop.verify.field.elementwise import ELEMENTWISE, Rule
+from handprop.verify.field.functions import uninterpreted
+from handprop.verify.field.layout import LAYOUT, bind, concrete, joined, move
+from handprop.verify.field.truth import Thing, as_value, select
+from handprop.verify.field.values import Degree, Value
+
+__all__ = ["evaluate"]
+
+MOST_STEPS = 4096
+
+
+def evaluate(run: Run, closed: Any, inputs: list[Thing]) -> list[Thing]:
+    """The outputs of a closed jaxpr at these inputs."""
+    consts = [_constant(run, const) for const in closed.consts]
+    return _walk(run, closed.jaxpr, consts, inputs)
+
+
+def _constant(run: Run, const: Any) -> Thing:
+    if jax.dtypes.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
+        return const
+    array = np.asarray(const)
+    return run.embed(array) if _is_float(array.dtype) else array
+
+
+def _is_float(dtype: Any) -> bool:
+    return jax.dtypes.issubdtype(dtype, np.floating)
+
+
+def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> list[Thing]:
+    env: dict[Any, Thing] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, inputs, strict=True))
+    last = _last_uses(jaxpr)
+
+    def value_of(atom: Any) -> Thing:
+        return _constant(run, np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else env[atom]
+
+    for i, eqn in enumerate(jaxpr.eqns):
+        outputs = _step(run, eqn, [value_of(atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, outputs, strict=True))
+        for var in last.get(i, ()):
+            env.pop(var, None)
+    return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
+    """For each equation the variables that nothing needs after it: memory is given back as the program would."""
+    kept = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
+    last: dict[Any, int] = {}
+    for i, eqn in enumerate(jaxpr.eqns):
+        for atom in (*eqn.invars, *eqn.outvars):
+            if not isinstance(atom, core.Literal) and atom not in kept:
+                last[atom] = i
+    uses: dict[int, list[Any]] = {}
+    for var, i in last.items():
+        uses.setdefault(i, []).append(var)
+    return uses
+
+
+def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
+    name = eqn.primitive.name
+    if name in CONTROL:
+        return CONTROL[name](run, inputs, eqn.params, eqn)
+    if all(not isinstance(thing, Value) for thing in inputs) and name not in ("iota",):
+        return _as_it_is(run, eqn, inputs)
+    rule = RULES.get(name)
+    inner = _called(eqn.params) if rule is None else None
+    if inner is not None:
+        return evaluate(run, inner, inputs)
+    try:
+        if rule is not None:
+            return rule(run, inputs, eqn.params, eqn)
+    except NeedsBranches:
+        raise
+    except Unsupported as reason:
+        run.uninterpreted.add(f"{name} ({reason})")
+    return _uninterpreted(run, eqn, inputs)
+
+
+def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
+    """Everything concrete: the primitive's own values."""
+    if (inner := _called(eqn.params)) is not None:
+        return evaluate(run, inner, inputs)
+    with jax.enable_x64(True):
+        out = eqn.primitive.bind(*inputs, **eqn.params)
+    return [_constant(run, o) for o in (out if eqn.primitive.multiple_results else [out])]
+
+
+def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
+    """A random function of all operands, their places and the parameters, for every entry of every output."""
+    name = eqn.primitive.name
+    outs = [var.aval for var in eqn.outvars]
+    if any(not _is_float(aval.dtype) for aval in outs):
+        raise NeedsBranches(f"{name}, which is not understood, returns {outs[0].dtype}")
+    values = [as_value(run, thing) for thing in inputs]
+    run.asked(*values)
+    if not any(name == known.split(" (")[0] for known in run.uninterpreted):
+        run.uninterpreted.add(name)
+    shape = outs[0].shape
+    if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE:
+        return [uninterpreted(run, name, *values)]
+    word = int.from_bytes(b"".join(digest(v.x) for v in values)[-8:], "little")
+    for v in values:
+        word = int(mix(word, int.from_bytes(digest(v.x)[:8], "little")))
+    label = f"{name} {_text(eqn.params)}"
+    return [_drawn(run, f"{label} {i}", word, aval.shape) for i, aval in enumerate(outs)]
+
+
+def _drawn(run: Run, label: str, word: int, shape: tuple[int, ...]) -> Value:
+    places = Elements(np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape))
+    return Value(run.oracle(f"{label} {word}", places), Degree(1))
+
+
+def _text(params: dict) -> str:
+    """Parameters as text, without what differs between two traces of the same program."""
+    return " ".join(f"{k}={v}" for k, v in sorted(params.items()) if not callable(v) and " at 0x" not in str(v))
+
+
+ENTRYWISE = {
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "digamma", "erf", "erf_inv",
+    "igamma", "igamma_grad_a", "igammac", "lgamma", "nextafter", "polygamma", "random_gamma_grad", "regularized_incomplete_beta",
+    "rem", "zeta",
+}  # fmt: skip
+
+
+def _closed(jaxpr: Any) -> Any:
+    return jaxpr if hasattr(jaxpr, "consts") and hasattr(jaxpr, "jaxpr") else core.ClosedJaxpr(jaxpr, ())
+
+
+def _called(params: dict) -> Any:
+    """The program that an equation calls, None where it calls none."""
+    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+        if key in params and not callable(params[key]):
+            return _closed(params[key])
+    return None
+
+
+def _scan_counts(params: dict) -> tuple[int, int]:
+    """Numbers of constants and carries: parameters of their own until jax 0.11, then sizes of a tree."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return consts, carry
+
+
+def _scan(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    body = _closed(params["jaxpr"])
+    n_consts, n_carry = _scan_counts(params)
+    consts, carry, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
+    steps = range(params["length"])
+    rows: list[list[Thing]] = []
+    for i in reversed(steps) if params["reverse"] else steps:
+        out = evaluate(run, body, [*consts, *carry, *(move(x, lambda part, i=i: part[i]) for x in xs)])
+        carry = out[:n_carry]
+        rows.append(out[n_carry:])
+    if params["reverse"]:
+        rows.reverse()
+    if not rows:
+        return [*carry, *(_empty(run, var.aval) for var in eqn.outvars[n_carry:])]
+    stacked = [joined(run, [move(t, lambda part: np.asarray(part)[None]) for t in ys], 0) for ys in zip(*rows, strict=True)]
+    return [*carry, *stacked]
+
+
+def _empty(run: Run, aval: Any) -> Thing:
+    array = np.zeros(aval.shape, np.float64 if _is_float(aval.dtype) else aval.dtype)
+    return run.embed(array) if _is_float(aval.dtype) else array
+
+
+def _while(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+    cond, body = _closed(params["cond_jaxpr"]), _closed(params["body_jaxpr"])
+    state = inputs[n_cond + n_body :]
+    for _ in range(MOST_STEPS):
+        (go,) = evaluate(run, cond, [*inputs[:n_cond], *state])
+        if isinstance(go, Value):
+            raise NeedsBranches("a loop whose end depends on the inputs")
+        if not go:
+            return state
+        state = evaluate(run, body, [*inputs[n_cond : n_cond + n_body], *state])
+    raise Unsupported(f"a loop of more than {MOST_STEPS} turns")
+
+
+def _cond(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    which, *operands = inputs
+    branches = [_closed(branch) for branch in params["branches"]]
+    if isinstance(which, np.ndarray) or not isinstance(which, Value):
+        return evaluate(run, branches[int(np.clip(which, 0, len(branches) - 1))], operands)
+    results = [evaluate(run, branch, operands) for branch in branches]
+    return [
+        select(run, move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)), list(cases))
+        for cases in zip(*results, strict=True)
+    ]
+
+
+def _linear_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    lengths = params["const_lengths"]
+    start = lengths.matvec + lengths.vecmat
+    total = start + lengths.solve + lengths.transpose_solve
+    return evaluate(run, _closed(params["jaxprs"].solve), [*inputs[start : start + lengths.solve], *inputs[total:]])
+
+
+CONTROL: dict[str, Rule] = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "custom_linear_solve": _linear_solve,
+    "custom_vjp_call": lambda run, inputs, params, eqn: evaluate(run, _called(params), inputs),
+    "custom_jvp_call": lambda run, inputs, params, eqn: evaluate(run, _called(params), inputs),
+}
+RULES: dict[str, Rule] = {**ELEMENTWISE, **LAYOUT, **CONTRACTION}

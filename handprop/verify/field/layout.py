@@ -1,0 +1,302 @@
+"""One rule a primitive that moves entries: layout, indexing, sorting, scattering.
+
+What is not plain NumPy is moved by its own primitive: the primitive runs on positions instead of numbers, and the
+positions that come out say where every entry came from. Sums of moved entries (scatter-add, convolution) run the
+primitive itself on exact limbs.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, finite
+from handprop.verify.field.elementwise import Rule
+from handprop.verify.field.truth import Thing, as_value, greater
+from handprop.verify.field.values import Degree, Value, moved
+
+__all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
+
+
+def move(thing: Thing, f) -> Thing:
+    return f(thing) if isinstance(thing, np.ndarray) else moved(thing, f)
+
+
+def concrete(thing: Thing) -> np.ndarray:
+    if isinstance(thing, Value):
+        raise NeedsBranches("an index that depends on the inputs")
+    return thing
+
+
+def bind(primitive, *arrays, **params) -> Any:
+    """The primitive on concrete arrays, 64-bit types kept, on the CPU."""
+    with jax.enable_x64(True):
+        out = primitive.bind(*(jnp.asarray(a) for a in arrays), **params)
+        return [np.asarray(o) for o in out] if primitive.multiple_results else np.asarray(out)
+
+
+def _mover(f) -> Rule:
+    """A rule from ``f(array, params)``, which moves entries with NumPy."""
+
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        return [move(inputs[0], lambda part: f(part, params))]
+
+    return rule
+
+
+def _broadcast_in_dim(part: np.ndarray, params: dict) -> np.ndarray:
+    shape, dimensions = params["shape"], params["broadcast_dimensions"]
+    expanded = [1] * len(shape)
+    for axis, dimension in enumerate(dimensions):
+        expanded[dimension] = part.shape[axis]
+    return np.broadcast_to(part.reshape(expanded), shape)
+
+
+def _slice(part: np.ndarray, params: dict) -> np.ndarray:
+    strides = params["strides"] or (1,) * part.ndim
+    return part[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
+
+
+def _reshape(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    if params.get("dimensions") is not None:
+        raise Unsupported("a reshape with its own order of dimensions")
+    return [move(inputs[0], lambda part: np.reshape(part, params["new_sizes"]))]
+
+
+def _split(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    ends = np.cumsum(params["sizes"])[:-1]
+    return [
+        move(inputs[0], lambda part, i=i: np.split(part, ends, params["axis"])[i]) for i in range(len(params["sizes"]))
+    ]
+
+
+def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
+    """Concatenation."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts, axis)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    values = [as_value(run, part) for part in parts]
+    x = run.field.concatenate([v.x for v in values], axis)
+    infinite = known = None
+    if any(v.infinite is not None for v in values):
+        infinite = np.concatenate(
+            [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in values], axis
+        )
+    if all(v.known is not None for v in values):
+        known = np.concatenate([v.known for v in values], axis)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return Value(x, _worst(values), known, infinite=infinite)
+
+
+def _worst(values: list[Value]):
+    return Degree(max(v.degree.over for v in values), max(v.degree.under for v in values))
+
+
+def _concatenate(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    return [joined(run, inputs, params["dimension"])]
+
+
+def _stack(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    axis = params.get("axis", params.get("dimension", 0))
+    return [joined(run, [move(thing, lambda part: np.expand_dims(part, axis)) for thing in inputs], axis)]
+
+
+def move_by_positions(run: Run, operands: list[Thing], positions: np.ndarray) -> Thing:
+    """Entries of the flattened operands, one after the other; where a position is negative, NaN."""
+    flat = [move(thing, lambda part: part.reshape(-1)) for thing in operands]
+    pool = flat[0] if len(flat) == 1 else joined(run, flat, 0)
+    outside = positions < 0
+    if not outside.any():
+        return move(pool, lambda part: part[positions])
+    nan = run.embed(np.array([np.nan]))
+    return move(joined(run, [as_value(run, pool), nan], 0), lambda part: part[np.where(outside, -1, positions)])
+
+
+def _by_positions(movable: int) -> Rule:
+    """A rule for a primitive whose first ``movable`` operands are moved and whose others are indices."""
+
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        operands, indices = inputs[:movable], [concrete(thing) for thing in inputs[movable:]]
+        sizes = [int(np.prod(thing.shape)) for thing in operands]
+        starts = np.cumsum([0, *sizes])
+        positions = [
+            np.arange(start, start + size).reshape(thing.shape)
+            for start, size, thing in zip(starts, sizes, operands, strict=False)
+        ]
+        moved_positions = bind(eqn.primitive, *positions, *indices, **params)
+        return [move_by_positions(run, operands, moved_positions)]
+
+    return rule
+
+
+def _gather(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    operand, indices = inputs[0], concrete(inputs[1])
+    positions = np.arange(int(np.prod(operand.shape))).reshape(operand.shape)
+    moved_positions = bind(eqn.primitive, positions, indices, **{**params, "fill_value": -1})
+    return [move_by_positions(run, [operand], moved_positions)]
+
+
+def _pad(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    operand, padding = inputs
+    size = int(np.prod(operand.shape))
+    positions = bind(eqn.primitive, np.arange(size).reshape(operand.shape), np.asarray(size), **params)
+    return [move_by_positions(run, [operand, move(padding, lambda part: part.reshape(1))], positions)]
+
+
+def _dynamic_update_slice(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    return _by_positions(2)(run, inputs, params, eqn)
+
+
+def _scatter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    operand, indices, updates = inputs[0], concrete(inputs[1]), inputs[2]
+    size, more = (int(np.prod(thing.shape)) for thing in (operand, updates))
+    positions = bind(
+        eqn.primitive,
+        np.arange(size).reshape(operand.shape),
+        indices,
+        np.arange(size, size + more).reshape(updates.shape),
+        **{**params, "update_jaxpr": None, "update_consts": ()},
+    )
+    return [move_by_positions(run, [operand, updates], positions)]
+
+
+def _scatter_add(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    operand, indices, updates = as_value(run, inputs[0]), concrete(inputs[1]), as_value(run, inputs[2])
+    finite(operand, "a scatter")
+    finite(updates, "a scatter")
+    zeros = np.zeros(operand.shape)
+
+    def scattered(part: np.ndarray) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(
+                lax.scatter_add(
+                    jnp.asarray(zeros), jnp.asarray(indices), jnp.asarray(part), params["dimension_numbers"],
+                    indices_are_sorted=False, unique_indices=False, mode=params["mode"],
+                )
+            )  # fmt: skip
+
+    added = Value(run.field.linear(updates.x, scattered), updates.degree.summed(max(updates.x.size, 1)))
+    return [run.add(operand, added)._replace(terms=())]
+
+
+def _destinations(inputs: list[Thing], params: dict) -> np.ndarray:
+    """For every entry of the updates, the position in the operand that it goes to; -1 for none."""
+    operand, indices, updates = inputs
+    ones = np.arange(1.0, 1 + np.prod(operand.shape)).reshape(operand.shape)
+    with jax.enable_x64(True):
+
+        def scattered(part):
+            return lax.scatter_add(
+                jnp.zeros(operand.shape), jnp.asarray(concrete(indices)), part, params["dimension_numbers"],
+                mode=params["mode"],
+            )  # fmt: skip
+
+        (to,) = jax.linear_transpose(scattered, jax.ShapeDtypeStruct(updates.shape, np.float64))(jnp.asarray(ones))
+    return np.asarray(to).astype(np.int64) - 1
+
+
+def _scatter_one_by_one(combine) -> Rule:
+    """scatter-mul, -min, -max: updates that go to one place are combined in their order."""
+
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        operand, updates = as_value(run, inputs[0]), as_value(run, inputs[2])
+        to = _destinations(inputs, params).reshape(-1)
+        flat, from_flat = (moved(v, lambda part: part.reshape(-1)) for v in (operand, updates))
+        order = np.argsort(to, kind="stable")
+        order = order[to[order] >= 0]
+        turn = np.arange(order.size) - np.searchsorted(to[order], to[order])
+        for k in range(int(turn.max(initial=-1)) + 1):
+            now = order[turn == k]
+            here = to[now]
+            part = combine(
+                run, moved(flat, lambda p, here=here: p[here]), moved(from_flat, lambda p, now=now: p[now])
+            )
+            flat = _replaced(run, flat, here, as_value(run, part))
+        return [moved(flat, lambda part: part.reshape(operand.shape))]
+
+    return rule
+
+
+def _replaced(run: Run, flat: Value, here: np.ndarray, part: Value) -> Value:
+    positions = np.arange(flat.x.size)
+    positions[here] = flat.x.size + np.arange(here.size)
+    return as_value(run, move_by_positions(run, [flat, part], positions))
+
+
+def _iota(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    shape, dimension = params["shape"], params["dimension"]
+    counted = np.arange(shape[dimension]).reshape([-1 if axis == dimension else 1 for axis in range(len(shape))])
+    array = np.broadcast_to(counted, shape)
+    return [run.embed(array) if jax.dtypes.issubdtype(params["dtype"], np.floating) else array.astype(params["dtype"])]
+
+
+def _sort(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    if params["num_keys"] != 1:
+        raise Unsupported("a sort by more than one key")
+    axis = params["dimension"]
+    order = sorting_order(run, inputs[0], axis)
+    return [move(thing, lambda part: np.take_along_axis(part, order, axis)) for thing in inputs]
+
+
+def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
+    """A random total order: of rows of numbers by their distance from the mean, so that it does not see a shift.
+
+    Over the branching reading only. Two numbers are ordered as their difference is signed.
+    """
+    if isinstance(keys, np.ndarray) or keys.known is not None:
+        return np.argsort(keys if isinstance(keys, np.ndarray) else keys.known, axis, kind="stable")
+    finite(keys, "a sort")
+    if not run.branching:
+        raise NeedsBranches("an order of unknown numbers")
+    run.coins += keys.x.size
+    if keys.shape[axis] == 2:
+        first, second = (moved(keys, lambda part, i=i: np.take(part, [i], axis)) for i in (0, 1))
+        swap = np.asarray(greater(run, first, second)).astype(np.int64)
+        return np.concatenate([swap, 1 - swap], axis)
+    return np.argsort(ranks(run, keys, axis), axis, kind="stable")
+
+
+def ranks(run: Run, keys: Value, axis: int) -> np.ndarray:
+    """Random numbers that stand for the keys' order; negated keys get negated numbers."""
+    count = run.field.of(keys.shape[axis])
+    mean = run.field.sum(keys.x, (axis,)).move(lambda part: np.expand_dims(part, axis))
+    centred = run.field.sub(run.field.mul(keys.x, count), mean)
+    run.asked(keys)
+    flipped, canonical = run.canonical(centred)
+    rank = run.oracle("rank", canonical).re
+    return np.where(flipped, -rank, rank)
+
+
+def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    axis = params.get("axis", -1) % len(inputs[0].shape)
+    order = np.flip(sorting_order(run, inputs[0], axis), axis)
+    order = np.take(order, np.arange(params["k"]), axis)
+    return [move(inputs[0], lambda part: np.take_along_axis(part, order, axis)), order.astype(np.int32)]
+
+
+
+LAYOUT: dict[str, Rule] = {
+    "broadcast_in_dim": lambda run, inputs, params, eqn: [move(inputs[0], lambda p: _broadcast_in_dim(p, params))],
+    "reshape": _reshape,
+    "transpose": _mover(lambda part, params: np.transpose(part, params["permutation"])),
+    "squeeze": _mover(lambda part, params: np.squeeze(part, tuple(params["dimensions"]))),
+    "expand_dims": _mover(lambda part, params: np.expand_dims(part, params["dimensions"])),
+    "rev": _mover(lambda part, params: np.flip(part, params["dimensions"])),
+    "slice": _mover(_slice),
+    "split": _split,
+    "concatenate": _concatenate,
+    "stack": _stack,
+    "pad": _pad,
+    "gather": _gather,
+    "dynamic_slice": _by_positions(1),
+    "dynamic_update_slice": _dynamic_update_slice,
+    "scatter": _scatter,
+    "scatter-add": _scatter_add,
+    "scatter_add": _scatter_add,
+    "scatter-mul": _scatter_one_by_one(lambda run, a, b: run.mul(a, b)),
+    "scatter_mul": _scatter_one_by_one(lambda run, a, b: run.mul(a, b)),
+    "iota": _iota,
+    "sort": _sort,
+    "top_k": _top_k,
+    "optimization_barrier": lambda run, inputs, params, eqn: list(inputs),
+}

@@ -1,0 +1,109 @@
+"""Numbers in a program's text as exact numbers.
+
+A float is the dyadic number it is, or, read as its author meant it, the simplest rational that rounds to it, or such
+a rational times the root of one, times a power of pi or of log 2. A reading is only taken where a float drawn at
+random would have one with a chance below 2^-8, and each is listed.
+"""
+
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["Reading", "read", "simplest_between"]
+
+SPARE_BITS = 8
+PI, LOG2 = np.pi, float(np.log(2.0))
+# (power of sqrt(pi), power of log 2, their square as a number)
+SQUARED_CONSTANTS = (
+    (0, 0, 1.0),
+    (2, 0, PI**2),
+    (1, 0, PI),
+    (-1, 0, 1 / PI),
+    (-2, 0, PI**-2),
+    (0, 1, LOG2**2),
+    (0, -1, LOG2**-2),
+)
+
+
+class Reading(NamedTuple):
+    """``ratio * sqrt(root) * sqrt(pi)^half_pis * log(2)^log2s``."""
+
+    ratio: Fraction
+    root: Fraction = Fraction(1)
+    half_pis: int = 0
+    log2s: int = 0
+
+    def __str__(self) -> str:
+        factors = [str(self.ratio)] if self.ratio != 1 or self[1:] == Reading(Fraction(1))[1:] else []
+        factors += [f"sqrt({self.root})"] if self.root != 1 else []
+        factors += [f"pi^({Fraction(self.half_pis, 2)})"] if self.half_pis else []
+        factors += [f"log(2)^{self.log2s}"] if self.log2s else []
+        return " ".join(factors)
+
+
+def simplest_between(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction of least denominator in [low, high], 0 < low <= high (Stern–Brocot descent)."""
+    floor = low.numerator // low.denominator
+    if floor == low:
+        return Fraction(floor)
+    if floor < high.numerator // high.denominator:
+        return Fraction(floor + 1)
+    return floor + 1 / simplest_between(1 / (high - floor), 1 / (low - floor))
+
+
+@cache
+def read(number: float, dtype: str) -> Reading | None:
+    """The simplest reading of a float of that dtype other than its dyadic value; None where there is none."""
+    if number < 0:
+        positive = read(-number, dtype)
+        return None if positive is None else positive._replace(ratio=-positive.ratio)
+    if number == 0 or not np.isfinite(number):
+        return None
+    bits = ml_dtypes.finfo(dtype).nmant + 1
+    exact = Fraction(number)
+    if _length(exact) <= bits // 2:
+        return None
+    half = Fraction(2) ** (int(np.frexp(number)[1]) - bits - 1)
+    low, high = exact - half, exact + half
+    rational = simplest_between(low, high)
+    if _length(rational) <= bits - SPARE_BITS:
+        return Reading(rational)
+    return _decimal(number, low, high, bits) or _irrational(low, high, bits)
+
+
+def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> Reading | None:
+    """The decimal of fewest digits in the interval, where it is two digits shorter than what the dtype resolves."""
+    for digits in range(1, int(bits * 0.30103) - 1):
+        decimal = Fraction(f"{number:.{digits - 1}e}")
+        if low <= decimal <= high:
+            return Reading(decimal)
+    return None
+
+
+def _irrational(low: Fraction, high: Fraction, bits: int) -> Reading | None:
+    for half_pis, log2s, squared in SQUARED_CONSTANTS:
+        # The constant's own rounding, 2^-52 of it, is nothing beside a float32's interval; float64's is widened by it.
+        slack = Fraction(1, 2**51)
+        scale = Fraction(squared)
+        square = simplest_between(low * low / scale * (1 - slack), high * high / scale * (1 + slack))
+        if _length(square) > bits - SPARE_BITS:
+            continue
+        ratio = Fraction(*_root(square)) if _root(square) else None
+        if ratio is not None:
+            return Reading(ratio, Fraction(1), half_pis, log2s)
+        if not log2s:
+            return Reading(Fraction(1), square, half_pis, log2s)
+    return None
+
+
+def _root(square: Fraction) -> tuple[int, int] | None:
+    over, under = round(square.numerator**0.5), round(square.denominator**0.5)
+    return (over, under) if Fraction(over, under) ** 2 == square else None
+
+
+def _length(number: Fraction) -> int:
+    """Bits it takes to write the fraction."""
+    return number.numerator.bit_length() + number.denominator.bit_length()

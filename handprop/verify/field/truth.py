@@ -1,0 +1,151 @@
+"""Comparisons, and what is chosen by them.
+
+A truth value of known numbers is known. Otherwise it depends on the operands' difference alone: ``b < a`` is a
+function of ``a - b``, and the negation of the same function of ``b - a``. Two readings:
+
+- polynomial: a random field element. A program is then a polynomial in its truth values, and two that agree as
+  polynomials agree for every pattern of truths. Sound with the classical bound; it does not know that ``t t = t``.
+- branching: ``x > 0`` where x is a square modulo p. This is multiplicative and antisymmetric, as signs are, and
+  ``sqrt(x^2) = |x|`` holds. One pattern of truths a run: the bound counts them.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+
+from handprop.verify.field.algebra import NeedsBranches, Run
+from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.functions import choose
+from handprop.verify.field.values import Degree, Term, Value, terms_of
+
+__all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
+
+Thing: TypeAlias = "Value | np.ndarray"
+
+
+def as_value(run: Run, thing: Thing) -> Value:
+    return thing if isinstance(thing, Value) else run.embed(thing)
+
+
+def greater(run: Run, a: Value, b: Value) -> Thing:
+    """``a > b``: an array of booleans, or a value in [0, 1] read polynomially."""
+    if a.known is not None and b.known is not None:
+        return np.asarray(a.known > b.known)
+    difference = _difference(run, a, b)
+    signs = difference.infinite
+    if signs is not None and signs.all():
+        return signs > 0
+    run.coins += difference.x.size
+    run.asked(difference)
+    if run.branching:
+        truth = _positive(run, difference.x)
+        return truth if signs is None else np.where(signs != 0, signs > 0, truth)
+    flipped, canonical = run.canonical(difference.x)
+    chance = run.oracle("positive", canonical).re
+    truth = np.where(flipped, (1 - chance) % run.field.p, chance)
+    truth = np.where(run.field.is_zero(difference.x), 0, truth)
+    truth = truth if signs is None else np.where(signs != 0, (signs > 0).astype(np.int64), truth)
+    return Value(Elements(truth), Degree(1))
+
+
+def _difference(run: Run, a: Value, b: Value) -> Value:
+    difference = run.add(a._replace(infinite=None), b._replace(infinite=None), -1)
+    if a.infinite is None and b.infinite is None:
+        return difference
+    zero = np.zeros(difference.shape, np.int8)
+    left, right = (zero if v.infinite is None else v.infinite for v in (a, b))
+    return difference._replace(infinite=np.sign(left - right).astype(np.int8))
+
+
+def _positive(run: Run, x: Elements) -> np.ndarray:
+    squares = run.field.is_square(x.re) & (x.re != 0)
+    if x.im is None:
+        return squares
+    flipped, canonical = run.canonical(x)
+    coin = (run.oracle("positive", canonical).re & 1).astype(bool)
+    return np.where(x.im == 0, squares, coin ^ flipped)
+
+
+def equal(run: Run, a: Value, b: Value) -> Thing:
+    """``a == b``. Never, between a number of the program's text and what depends on the inputs."""
+    if a.known is not None and b.known is not None:
+        return np.asarray(a.known == b.known)
+    difference = _difference(run, a, b)
+    same = run.field.is_zero(difference.x)
+    if difference.infinite is not None:
+        same &= difference.infinite == 0
+    if run.branching or a.known is not None or b.known is not None or same.all():
+        return same
+    run.asked(difference)
+    run.coins += difference.x.size
+    _, canonical = run.canonical(difference.x)
+    return Value(Elements(np.where(same, 1, run.oracle("equal", canonical).re)), Degree(1))
+
+
+def logical_not(run: Run, truth: Thing) -> Thing:
+    return ~truth if isinstance(truth, np.ndarray) else run.add(run.number(1, truth.shape), truth, -1)
+
+
+def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
+    """``cases[which]``, entry by entry."""
+    if isinstance(which, Value):
+        if len(cases) != 2:
+            raise NeedsBranches("a choice among more than two")
+        no, yes = (as_value(run, case) for case in cases)
+        return run.add(no, run.mul(which, run.add(yes, no, -1)))
+    index = which.astype(np.int64)
+    if index.size and (index == index.flat[0]).all():
+        return cases[int(index.flat[0])]
+    if all(isinstance(case, np.ndarray) for case in cases):
+        return np.choose(np.broadcast_to(index, cases[0].shape), cases)  # pyright: ignore[reportArgumentType]
+    values = [as_value(run, case) for case in cases]
+    index = np.broadcast_to(index, values[0].shape)
+    result = values[0]
+    for i, value in enumerate(values[1:], 1):
+        result = _chosen(run, index == i, value, result)
+    return result
+
+
+def _chosen(run: Run, where: np.ndarray, a: Value, b: Value) -> Value:
+    known = None
+    if a.known is not None and b.known is not None:
+        known = np.where(where, a.known, b.known)
+    infinite = None
+    if a.infinite is not None or b.infinite is not None:
+        zero = np.zeros(where.shape, np.int8)
+        infinite = np.where(where, *(zero if v.infinite is None else v.infinite for v in (a, b)))
+    over, under = max(a.degree.over, b.degree.over), max(a.degree.under, b.degree.under)
+    terms: tuple[Term, ...] = ()
+    if known is None and (a.terms or b.terms) and len(a.terms) + len(b.terms) <= 5:
+        terms = _masked(where, a) + _masked(~where, b)
+    return Value(choose(where, a.x, b.x), Degree(over, under), known, terms, infinite=infinite)
+
+
+def _masked(where: np.ndarray, v: Value) -> tuple[Term, ...]:
+    return tuple(
+        (c, Value(atom.x.move(lambda part: np.where(where, part, 0)), atom.degree, infinite=_nowhere(atom, where)))
+        for c, atom in terms_of(v)
+    )
+
+
+def _nowhere(atom: Value, where: np.ndarray) -> np.ndarray | None:
+    return None if atom.infinite is None else np.where(where, atom.infinite, 0).astype(np.int8)
+
+
+def maximum(run: Run, a: Value, b: Value) -> Thing:
+    return select(run, greater(run, a, b), [b, a])
+
+
+def minimum(run: Run, a: Value, b: Value) -> Thing:
+    return select(run, greater(run, a, b), [a, b])
+
+
+def sign(run: Run, a: Value) -> Thing:
+    if a.known is not None:
+        return run.embed(np.sign(a.known))
+    zero, one = run.number(0, a.shape), run.number(1, a.shape)
+    return select(run, greater(run, a, zero), [run.neg(one), one])
+
+
+def absolute(run: Run, a: Value) -> Thing:
+    return select(run, greater(run, a, run.number(0, a.shape)), [run.neg(a), a])

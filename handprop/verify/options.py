@@ -1,0 +1,38 @@
+"""The choices every rung sees."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+__all__ = ["Options"]
+
+
+class Options(NamedTuple):
+    """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment; ``skip`` names rungs to leave out;
+    ``bits`` is the least k of a proof whose chance of being false is at most 2^-k."""
+
+    seed: tuple[int, ...] = (0,)
+    deadline: float = float("inf")
+    skip: frozenset[str] = frozenset()
+    order: int = 1
+    bits: int = 40
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """A generator of its own for every stream: no rung's draws depend on which rungs ran."""
+        return np.random.default_rng([*self.seed, *stream])
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+def seed_of(key: jax.Array | int | None) -> tuple[int, ...]:
+    """The seed a key stands for: a typed or legacy key, an integer, or None for 0."""
+    if key is None:
+        return (0,)
+    if isinstance(key, int):
+        return (key,)
+    data = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return tuple(int(word) for word in np.asarray(data).ravel())
