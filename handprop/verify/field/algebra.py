@@ -12,7 +12,7 @@ import numpy as np
 
 from handprop.verify.field import literals
 from handprop.verify.field.arithmetic import Elements, Field
-from handprop.verify.field.values import MOST_TERMS, Degree, Term, Value, moved, terms_of
+from handprop.verify.field.values import MOST_TERMS, Degree, Term, Value, is_positive, moved, terms_of
 
 __all__ = ["NeedsBranches", "Run", "Unsupported"]
 
@@ -72,6 +72,12 @@ class Run:
         """Notes the degrees of an oracle's arguments for the birthday term."""
         for v in values:
             self.argument_degree = max(self.argument_degree, v.degree.over + v.degree.under)
+
+    def rooted(self, x: Elements) -> None:
+        """Counts the roots taken, an array that is taken again once."""
+        if ("root", digest(x)) not in self.memo:
+            self.memo["root", digest(x)] = None
+            self.roots += x.size
 
     def constant(self, name: str) -> int:
         return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
@@ -149,7 +155,9 @@ class Run:
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known + sign * b.known)
-        return Value(x, a.degree + b.degree, known, terms, infinite=_infinite_sum(a, b, sign, shape))
+        positive = sign > 0 and is_positive(a) and is_positive(b)
+        infinite = _infinite_sum(a, b, sign, shape)
+        return Value(x, a.degree + b.degree, known, terms, infinite=infinite, positive=positive)
 
     def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
         """The terms of the sum without those that are zero throughout; () where they would be too many."""
@@ -167,7 +175,7 @@ class Run:
         finite(a, "a sum")
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
         known = None if a.known is None else np.asarray(a.known.sum(axes))
-        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known)
+        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, positive=a.positive and count > 0)
         if not a.log or a.rest is None or count == 0:
             return total
         return self._factored(a, axes, total)
@@ -181,7 +189,7 @@ class Run:
         common = tuple((c, _take(v, first)) for c, v in outside)
         factor = self.exp_of_terms(common, total.shape)
         rest = self.field.mul(total.x, self.field.inv(factor.x))
-        return total._replace(log=common, rest=Value(rest, total.degree))
+        return total._replace(log=common, rest=Value(rest, total.degree, positive=a.positive))
 
     # Products
 
@@ -192,6 +200,7 @@ class Run:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known * b.known)
         product = Value(x, a.degree * b.degree, known, infinite=_infinite_product(a, b, x.shape))
+        product = product._replace(positive=is_positive(a) and is_positive(b))
         if known is not None:
             return product
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
@@ -229,7 +238,7 @@ class Run:
                 known = np.asarray(1.0 / a.known)
         if a.infinite is not None:
             x = Elements(np.where(a.infinite != 0, 0, x.re), x.im)
-        return Value(x, a.degree.power(-1), known)
+        return Value(x, a.degree.power(-1), known, positive=a.positive)
 
     def div(self, a: Value, b: Value) -> Value:
         inverse = self.inv(b)
@@ -243,7 +252,7 @@ class Run:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known ** float(exponent))
         x = self.field.power(a.x, exponent, self.constant("1/0"))
-        powered = Value(x, a.degree.power(exponent), known)
+        powered = Value(x, a.degree.power(exponent), known, positive=a.positive or exponent % 2 == 0)
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
@@ -266,7 +275,7 @@ class Run:
         return Value(x, result.degree)
 
     def exp_of_terms(self, terms: tuple[Term, ...], shape: tuple[int, ...]) -> Value:
-        product = Value(Elements(np.ones(shape, np.int64)))
+        product = Value(Elements(np.ones(shape, np.int64)), positive=True)
         logs: list[Term] = []
         for c, atom in terms:
             if atom.log_of is not None and c.denominator == 1:
@@ -274,7 +283,7 @@ class Run:
             else:
                 power = self._exp_of_atom(c, atom)
                 logs.append((c, atom._replace(log=(), rest=None)))
-            product = Value(self.field.mul(product.x, power.x), product.degree * power.degree)
+            product = Value(self.field.mul(product.x, power.x), product.degree * power.degree, positive=True)
         if not logs:
             return product
         if len(logs) == len(terms):

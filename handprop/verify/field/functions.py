@@ -131,8 +131,8 @@ def sqrt(run: Run, a: Value) -> Value:
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
     if a.known is None:
-        run.roots += a.x.size
-    return Value(run.field.sqrt(a.x.re), a.degree, known)
+        run.rooted(a.x)
+    return Value(run.field.sqrt(a.x.re), a.degree, known, positive=True)
 
 
 def cbrt(run: Run, a: Value) -> Value:
@@ -140,7 +140,7 @@ def cbrt(run: Run, a: Value) -> Value:
     if a.x.im is not None:
         return uninterpreted(run, "cbrt", a)
     if a.known is None:
-        run.roots += a.x.size
+        run.rooted(a.x)
     return Value(run.field.power(a.x, (2 * run.field.p - 1) // 3), a.degree)
 
 

@@ -51,6 +51,7 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
 
     for i, eqn in enumerate(jaxpr.eqns):
         outputs = _step(run, eqn, [value_of(atom) for atom in eqn.invars])
+        outputs = [np.asarray(thing) if isinstance(thing, np.generic) else thing for thing in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
         for var in last.get(i, ()):
             env.pop(var, None)

@@ -2,7 +2,7 @@
 
 A float is the dyadic number it is, or, read as its author meant it, the simplest rational that rounds to it, or such
 a rational times the root of one, times a power of pi or of log 2. A reading is only taken where a float drawn at
-random would have one with a chance below 2^-8, and each is listed.
+random would rarely have one (2^-8 for fractions, one in eight for short decimals), and each is listed.
 """
 
 from fractions import Fraction
@@ -75,8 +75,8 @@ def read(number: float, dtype: str) -> Reading | None:
 
 
 def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> Reading | None:
-    """The decimal of fewest digits in the interval, where it is two digits shorter than what the dtype resolves."""
-    for digits in range(1, int(bits * 0.30103) - 1):
+    """The decimal of fewest digits in the interval, where it is shorter than what the dtype resolves."""
+    for digits in range(1, int(bits * 0.30103)):
         decimal = Fraction(f"{number:.{digits - 1}e}")
         if low <= decimal <= high:
             return Reading(decimal)

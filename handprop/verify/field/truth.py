@@ -16,7 +16,7 @@ import numpy as np
 from handprop.verify.field.algebra import NeedsBranches, Run
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.functions import choose
-from handprop.verify.field.values import Degree, Term, Value, terms_of
+from handprop.verify.field.values import Degree, Term, Value, is_positive, moved, terms_of
 
 __all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
 
@@ -31,6 +31,11 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     """``a > b``: an array of booleans, or a value in [0, 1] read polynomially."""
     if a.known is not None and b.known is not None:
         return np.asarray(a.known > b.known)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    if is_positive(a) and b.known is not None and (b.known <= 0).all():
+        return np.ones(shape, bool)
+    if is_positive(b) and a.known is not None and (a.known <= 0).all():
+        return np.zeros(shape, bool)
     difference = _difference(run, a, b)
     signs = difference.infinite
     if signs is not None and signs.all():
@@ -38,7 +43,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     run.coins += difference.x.size
     run.asked(difference)
     if run.branching:
-        truth = _positive(run, difference.x)
+        truth = np.asarray(_positive(run, difference.x))
         return truth if signs is None else np.where(signs != 0, signs > 0, truth)
     flipped, canonical = run.canonical(difference.x)
     chance = run.oracle("positive", canonical).re
@@ -71,9 +76,9 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     if a.known is not None and b.known is not None:
         return np.asarray(a.known == b.known)
     difference = _difference(run, a, b)
-    same = run.field.is_zero(difference.x)
+    same = np.asarray(run.field.is_zero(difference.x))
     if difference.infinite is not None:
-        same &= difference.infinite == 0
+        same = np.asarray(same & (difference.infinite == 0))
     if run.branching or a.known is not None or b.known is not None or same.all():
         return same
     run.asked(difference)
@@ -83,7 +88,9 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
 
 
 def logical_not(run: Run, truth: Thing) -> Thing:
-    return ~truth if isinstance(truth, np.ndarray) else run.add(run.number(1, truth.shape), truth, -1)
+    if isinstance(truth, np.ndarray):
+        return np.asarray(~truth)
+    return run.add(run.number(1, truth.shape), truth, -1)
 
 
 def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
@@ -99,7 +106,9 @@ def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
     if all(isinstance(case, np.ndarray) for case in cases):
         return np.choose(np.broadcast_to(index, cases[0].shape), cases)  # pyright: ignore[reportArgumentType]
     values = [as_value(run, case) for case in cases]
-    index = np.broadcast_to(index, values[0].shape)
+    shape = np.broadcast_shapes(index.shape, *(v.shape for v in values))
+    values = [moved(v, lambda part: np.broadcast_to(part, shape)) for v in values]
+    index = np.broadcast_to(index, shape)
     result = values[0]
     for i, value in enumerate(values[1:], 1):
         result = _chosen(run, index == i, value, result)

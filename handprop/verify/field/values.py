@@ -16,7 +16,7 @@ import numpy as np
 
 from handprop.verify.field.arithmetic import Elements
 
-__all__ = ["Degree", "Term", "Value", "moved", "terms_of"]
+__all__ = ["Degree", "Term", "Value", "is_positive", "moved", "terms_of"]
 
 MOST_TERMS = 6
 
@@ -56,6 +56,7 @@ class Value(NamedTuple):
     ``known``: the real numbers it stands for where they do not depend on the inputs. ``terms``: value = sum of
     coefficient times atom, () for an atom. ``log`` and ``rest``: value = exp(sum of log's terms) rest.
     ``log_of``: value = log(log_of). ``infinite``: +1 or -1 where the entry is an infinity, whose element means nothing.
+    ``positive``: positive over the reals almost everywhere, by how it is made.
     """
 
     x: Elements
@@ -66,6 +67,7 @@ class Value(NamedTuple):
     rest: "Value | None" = None
     log_of: "Value | None" = None
     infinite: np.ndarray | None = None
+    positive: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,4 +100,10 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
         maybe(value.rest),
         maybe(value.log_of),
         None if value.infinite is None else move(value.infinite),
+        value.positive,
     )
+
+
+def is_positive(value: Value) -> bool:
+    """Whether every entry is positive over the reals, except on a set of measure zero."""
+    return value.positive or (value.known is not None and bool((value.known > 0).all()))

@@ -1,0 +1,152 @@
+"""The proof: both programs evaluated over finite fields at random points.
+
+Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004): two
+programs that differ as rational functions of their inputs and of oracle values agree at a random point of GF(p) with
+probability at most ``D / p``, D the degree of their difference's numerator; the oracles add ``D_a m(m-1) / 2p`` for m
+calls with arguments of degree ``D_a``, and a random prime divides all coefficients with probability at most
+``64 D / 49 / 2^32``. A root doubles the degree through its norm. Runs are independent; their bounds multiply.
+"""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.field.algebra import Run, Unsupported
+from handprop.verify.field.arithmetic import Field, draw_prime
+from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.truth import Thing, as_value
+from handprop.verify.field.values import Degree, Value
+from handprop.verify.options import Options
+from handprop.verify.report import Check, Outcome
+from handprop.verify.subject import Subject
+
+__all__ = ["proof"]
+
+READINGS = ((False, False), (True, False), (False, True), (True, True))
+MOST_ROOTS = 30
+MOST_RUNS = 4096
+
+
+class Trial(NamedTuple):
+    """One run: the first output that differs (None where all agree), the run's tallies and the chance, in log2,
+    that programs which differ agree in it."""
+
+    differs: int | None
+    run: Run
+    chance: float
+
+
+def proof(subject: Subject, options: Options) -> Check:
+    """Whether both programs are the same function over the reals, at these shapes."""
+    start = time.monotonic()
+    reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
+    rng = options.rng(3)
+    reasons: dict[str, None] = {}
+    for rational, branching in READINGS:
+        trials: list[Trial] = []
+        try:
+            trials = _trials(subject, reference, hand, rng, rational, branching, options)
+        except Unsupported as reason:
+            reasons[str(reason)] = None
+            continue
+        if trials[-1].differs is None:
+            return _agreed(trials, branching, options, time.monotonic() - start)
+        lacks = ", ".join(sorted(trials[-1].run.uninterpreted)) or "no relation that the field knows makes them equal"
+        reasons[f"{subject.out_paths[trials[-1].differs]}: {lacks}"] = None
+    shows = f"not equal in this theory: {'; '.join(reasons)}"
+    return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
+
+
+def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
+    """Runs until the bound is reached, one of them differs, or time is up."""
+    trials: list[Trial] = []
+    total = 0.0
+    while total > -options.bits or len(trials) < 2:
+        trial = _trial(subject, reference, hand, rng, rational, branching)
+        trials.append(trial)
+        total += trial.chance
+        if trial.differs is not None or trial.chance > -1e-3 or len(trials) >= MOST_RUNS or options.seconds_left < 0:
+            break
+    return trials
+
+
+def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool) -> Trial:
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, branching)
+    inputs = [_drawn(run, x, rng) for x in subject.inputs]
+    want = evaluate(run, reference, list(inputs))
+    coins = run.coins
+    got = evaluate(run, hand, list(inputs))
+    pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
+    differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
+    chance = _chance(run, pairs)
+    if branching and run.coins:
+        chance = _chance_over_patterns(max(coins, run.coins - coins), reference, hand, chance)
+    return Trial(differs, run, chance)
+
+
+def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
+    if not jax.dtypes.issubdtype(x.dtype, np.floating):
+        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
+    return Value(run.field.draw(rng, x.shape), Degree(1))
+
+
+def _comparable(a: Thing, b: Thing) -> bool:
+    return isinstance(a, Value | np.ndarray) and isinstance(b, Value | np.ndarray)
+
+
+def _same(run: Run, a: Value, b: Value) -> bool:
+    infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
+    equal = run.field.is_zero(run.field.sub(a.x, b.x)) | (infinities[0] != 0)
+    return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
+
+
+def _chance(run: Run, pairs: list[tuple[Value, Value]]) -> float:
+    """log2 of the bound for one run."""
+    if run.roots > MOST_ROOTS:
+        return 0.0
+    degree = max((max(a.degree.over + b.degree.under, b.degree.over + a.degree.under) for a, b in pairs), default=1)
+    degree = max(degree, 1) << run.roots
+    calls = run.argument_degree * run.calls * (run.calls - 1) // 2
+    bound = (degree + calls) / run.field.p + 64 * degree / 49 / 2**32
+    return math.log2(bound) if 0 < bound < 1 else 0.0
+
+
+def _chance_over_patterns(coins: int, reference: Any, hand: Any, chance: float) -> float:
+    """A difference may show in one pattern of truths alone: a run meets it with probability 2^-coins.
+
+    Where both programs act entry by entry, an entry only depends on its own truths.
+    """
+    sizes = [jaxprs.entrywise_size(program) for program in (reference, hand)]
+    if all(size is not None for size in sizes):
+        coins = -(-coins // max(min(size for size in sizes if size is not None), 1))
+    if coins > 8 or chance > -2:
+        return 0.0
+    return math.log2(1 - 2.0**-coins + 2.0**chance)
+
+
+def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: float) -> Check:
+    total = sum(trial.chance for trial in trials)
+    last = trials[-1].run
+    evidence = {
+        "bits": round(-total, 1),
+        "runs": len(trials),
+        "primes": tuple(trial.run.field.p for trial in trials[:8]),
+        "oracle_calls": max(trial.run.calls for trial in trials),
+        "roots": last.roots,
+        "truths": last.coins,
+        "patterns": len(trials) if branching and last.coins else 0,
+        "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
+        "uninterpreted": tuple(sorted(last.uninterpreted)),
+    }
+    if total <= -options.bits:
+        shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
+        return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
+    why = f"{last.roots} roots" if last.roots > MOST_ROOTS else f"{last.coins} truth values" if branching else "the time"
+    shows = f"equal in {len(trials)} runs in the field, but {why} leave the chance of a false proof above 2^-{options.bits}"
+    return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)
+
+
