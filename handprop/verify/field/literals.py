@@ -36,6 +36,10 @@ class Reading(NamedTuple):
     half_pis: int = 0
     log2s: int = 0
 
+    def to_float(self) -> float:
+        """The float64 nearest to it, up to a few roundings."""
+        return float(self.ratio) * float(self.root) ** 0.5 * PI ** (self.half_pis / 2) * LOG2**self.log2s
+
     def __str__(self) -> str:
         factors = [str(self.ratio)] if self.ratio != 1 or self[1:] == Reading(Fraction(1))[1:] else []
         factors += [f"sqrt({self.root})"] if self.root != 1 else []

@@ -1,0 +1,271 @@
+"""Programs as JAX writes them. Every difference between JAX's versions that the verifier meets stands here."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from handprop.verify.field import literals
+from handprop.verify.field.elementwise import ELEMENTWISE
+
+__all__ = ["entrywise_size", "equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
+
+RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
+OWN_WIDTH = ("bitcast_convert_type", "pallas_call", "reduce_precision")
+Leaf = Callable[[Any, list[Any]], list[Any]]
+
+
+def is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def wide(inputs: Sequence[Any]) -> bool:
+    """Whether any input has a 64-bit type, which JAX only traces with x64 on."""
+    return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not jnp.issubdtype(x.dtype, jax.dtypes.extended))
+
+
+def trace(f: Callable, inputs: Sequence[Any]) -> Any:
+    """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
+    with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
+        return jax.make_jaxpr(f)(*inputs)
+
+
+def closed(jaxpr: Any) -> Any:
+    """A ClosedJaxpr of either kind: parameters hold closed ones until jax 0.11, then plain ones."""
+    return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
+
+
+def called(params: dict) -> Any:
+    """The program that a call equation calls, None for any other equation."""
+    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+        if key in params and not callable(params[key]):
+            return closed(params[key])
+    return None
+
+
+def scan_counts(params: dict) -> tuple[int, int]:
+    """Numbers of constants and carries of a scan: parameters until jax 0.11, then sizes of a tree."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return consts, carry
+
+
+def inner(eqn: Any) -> list[Any]:
+    """Every program inside an equation."""
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(item, "eqns") or hasattr(item, "jaxpr"):
+                found.append(closed(item))
+    return found
+
+
+def equations(program: Any) -> Iterator[Any]:
+    """Every equation, those of inner programs after the one that holds them."""
+    for eqn in program.jaxpr.eqns:
+        yield eqn
+        for body in inner(eqn):
+            yield from equations(body)
+
+
+def longest_sum(program: Any) -> int:
+    """The most terms that one entry of a product, reduction, running sum or scan adds up."""
+    longest = 1
+    for eqn in equations(program):
+        sizes = [int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.invars if hasattr(var.aval, "shape")]
+        name = eqn.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            longest = max(longest, int(np.prod([eqn.invars[0].aval.shape[axis] for axis in contracted])))
+        elif name.startswith(("reduce", "cum", "scatter", "conv")):
+            longest = max(longest, *sizes) if name != "conv_general_dilated" else max(longest, sizes[1])
+        elif name == "scan":
+            longest = max(longest, eqn.params["length"])
+    return longest
+
+
+def entrywise_size(program: Any) -> int | None:
+    """The size of the largest array of a program whose entries never meet, None for any other program."""
+    size = 1
+    for eqn in equations(program):
+        name = eqn.primitive.name
+        spreads = name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
+        if name not in ELEMENTWISE and not spreads and called(eqn.params) is None:
+            return None
+        size = max(size, *(int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.outvars))
+    return size
+
+
+def hash_of(program: Any) -> str:
+    """A digest of the program's text, by which a certificate says whether the code has changed."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# Evaluation with something done at every equation
+
+
+def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
+        trusted: "Callable[[Any], bool]" = lambda eqn: False, constant: Callable = jnp.asarray) -> list[Any]:  # fmt: skip
+    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into.
+
+    Custom rules are replaced by their primal programs, except those that are ``trusted``.
+    """
+
+    def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
+        jaxpr = program.jaxpr
+        env = dict(zip(jaxpr.constvars, (constant(c) for c in program.consts), strict=True))
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+
+        def value_of(atom: Any) -> Any:
+            if not isinstance(atom, core.Literal):
+                return env[atom]
+            return constant(np.asarray(atom.val, atom.aval.dtype))
+
+        for eqn in jaxpr.eqns:
+            env.update(zip(eqn.outvars, step(eqn, [value_of(atom) for atom in eqn.invars]), strict=True))
+        return [value_of(atom) for atom in jaxpr.outvars]
+
+    def step(eqn: Any, values: list[Any]) -> list[Any]:
+        name, params = eqn.primitive.name, eqn.params
+        if name in RULE_CALLS:
+            return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(params), values)
+        if name == "scan":
+            return _scan(walk, params, values)
+        if name == "while":
+            return _while(walk, params, values)
+        if name == "cond":
+            branches = [lambda *xs, b=closed(b): walk(b, xs) for b in params["branches"]]
+            return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
+        if name not in ("pallas_call", "custom_linear_solve") and called(params) is not None:
+            return walk(called(params), values)
+        return leaf(eqn, values) if leaf else bound(eqn, values)
+
+    return walk(program, list(inputs))
+
+
+def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
+    """The equation's own primitive on these values."""
+    functions, params = eqn.primitive.get_bind_params({**eqn.params, **changed})
+    out = eqn.primitive.bind(*functions, *values, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def _scan(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
+    n_consts, n_carry = scan_counts(params)
+    body, consts = closed(params["jaxpr"]), values[:n_consts]
+
+    def f(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+        out = walk(body, [*consts, *carry, *x])
+        return out[:n_carry], out[n_carry:]
+
+    carry, xs = values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+    carry, ys = lax.scan(f, carry, xs, length=params["length"], reverse=params["reverse"])
+    return [*carry, *ys]
+
+
+def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
+    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+    cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
+    for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0], lambda s: walk(body, [*for_body, *s]), state)
+
+
+def of_jax(eqn: Any) -> bool:
+    """Whether a rule's primal was written in JAX itself."""
+    place = getattr(closed(called(eqn.params)).jaxpr.debug_info, "func_src_info", "") or ""
+    return "/jax/_src/" in place or "/jax/nn/" in place or "/jax/experimental/" in place
+
+
+def rules_of_jax(program: Any) -> tuple[str, ...]:
+    """Names of the custom rules of JAX itself that the program holds."""
+    found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
+    return tuple(sorted({called(eqn.params).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
+
+
+def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` on flat arrays with every custom rule replaced by its primal program, JAX's own rules kept."""
+
+    def stripped(*inputs: Any) -> Any:
+        program, shape = jax.make_jaxpr(f, return_shape=True)(*inputs)
+        return jax.tree.unflatten(jax.tree.structure(shape), run(program, inputs, trusted=of_jax))
+
+    return stripped
+
+
+def widen(program: Any) -> Callable[..., list[Any]]:
+    """``wide(inputs, noise, key)``: the program with every float in float64 and every product at full precision.
+
+    Each float that a primitive returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]: rounding errors
+    of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
+    """
+
+    def evaluate(inputs: Sequence[Any], noise: Any, key: Any) -> list[Any]:
+        count = iter(range(1 << 30))
+
+        def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+            return [noisy(widened(x)) for x in _wide_step(eqn, values)]
+
+        def noisy(x: Any) -> Any:
+            if not is_float(x.dtype) or not x.size:
+                return x
+            rough = jax.random.uniform(jax.random.fold_in(key, next(count)), x.shape, jnp.float64, -1.0, 1.0)
+            return x * (1.0 + noise * rough)
+
+        return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
+
+    return evaluate
+
+
+def widened(x: Any) -> Any:
+    x = jnp.asarray(x)
+    return x.astype(jnp.float64) if is_float(x.dtype) else x
+
+
+def _as_written(const: Any) -> Any:
+    if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
+        return const
+    array = np.asarray(const)
+    if not is_float(array.dtype):
+        return jnp.asarray(array)
+    wide_array = array.astype(np.float64)
+    distinct = np.unique(wide_array[np.isfinite(wide_array)])
+    if array.dtype == np.float64 or distinct.size > 64:
+        return jnp.asarray(wide_array)
+    for number in distinct:
+        reading = literals.read(float(number), str(array.dtype))
+        if reading is not None:
+            wide_array = np.where(wide_array == number, reading.to_float(), wide_array)
+    return jnp.asarray(wide_array)
+
+
+def _wide_step(eqn: Any, values: list[Any]) -> list[Any]:
+    name = eqn.primitive.name
+    if name == "reduce_precision":
+        return values[:1]
+    if name in OWN_WIDTH:
+        return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
+                           for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
+    changed: dict[str, Any] = {
+        key: np.dtype(np.float64) for key, value in eqn.params.items()
+        if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None and is_float(value)
+    }  # fmt: skip
+    if "precision" in eqn.params:
+        changed["precision"] = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
+        if name == "conv_general_dilated":
+            changed["precision"] = lax.Precision.HIGHEST
+    if name == "custom_linear_solve":
+        functions = closed(eqn.params["jaxprs"].solve)
+        lengths = eqn.params["const_lengths"]
+        start = lengths.matvec + lengths.vecmat
+        total = start + lengths.solve + lengths.transpose_solve
+        leaf = lambda e, v: [widened(x) for x in _wide_step(e, v)]  # noqa: E731
+        return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=_as_written)
+    return bound(eqn, values, **changed)
