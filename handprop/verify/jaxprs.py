@@ -104,9 +104,21 @@ def entrywise_size(program: Any) -> int | None:
 
 
 def hash_of(program: Any) -> str:
-    """A digest of the program's text, by which a certificate says whether the code has changed."""
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    """A digest of the program's text and of every number in it: the text alone shortens or leaves out numbers."""
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(program)).encode())
+    for number in _numbers(program):
+        digest.update(f"{number.dtype} {number.shape} ".encode() + number.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _numbers(program: Any) -> Iterator[np.ndarray]:
+    """Constants and literals, those of inner programs too."""
+    for part in (program, *(body for eqn in equations(program) for body in inner(eqn))):
+        consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        yield from (np.asarray(c) for c in (*consts, *(jax.random.key_data(key) for key in keys)))
+        atoms = [atom for eqn in part.jaxpr.eqns for atom in eqn.invars] + list(part.jaxpr.outvars)
+        yield from (np.asarray(atom.val, atom.aval.dtype) for atom in atoms if isinstance(atom, core.Literal))
 
 
 # Evaluation with something done at every equation

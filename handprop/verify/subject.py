@@ -3,12 +3,17 @@
 Everything the rungs need to know is in :class:`Subject`; no rung looks at ``custom_vjp`` objects again.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Fault", "Program", "Subject"]
+from handprop.verify import jaxprs
+
+__all__ = ["Fault", "Program", "Subject", "of_gradient", "of_pair", "of_rule"]
 
 Program = Callable[..., tuple[jax.Array, ...]]
 
@@ -23,12 +28,9 @@ class Fault(NamedTuple):
 class Subject(NamedTuple):
     """Two programs that should be the same function.
 
-    ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes,
-    named by ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are
-    left out of both. Where the derivative of a function is checked, ``primal(*inputs[:n_primal])`` returns the
-    function's own outputs as a tuple, the inputs after ``n_primal`` are the cotangents, in the order of its inexact
-    outputs, and ``gradient_of[i]`` is the position of the input whose gradient output ``i`` is (None for a primal
-    value). ``primal`` is None where two arbitrary functions are compared.
+    ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes, named by
+    ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
+    both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
     """
 
     name: str
@@ -37,9 +39,256 @@ class Subject(NamedTuple):
     inputs: tuple[Any, ...]
     in_paths: tuple[str, ...]
     out_paths: tuple[str, ...]
-    primal: Program | None = None
-    n_primal: int = 0
-    gradient_of: tuple[int | None, ...] = ()
+    gradients: tuple[bool, ...] = ()
     faults: tuple[Fault, ...] = ()
     trusted: tuple[str, ...] = ()
     source: str = ""
+
+
+class Arguments(NamedTuple):
+    """A call's arguments: the array leaves by path, and what puts them back among the others."""
+
+    leaves: tuple[Any, ...]
+    paths: tuple[str, ...]
+    rebuild: Callable[[Sequence[Any]], tuple[tuple, dict]]
+
+
+def arguments(args: tuple, kwargs: dict, still: tuple[int, ...], rng: np.random.Generator, f: Callable) -> Arguments:
+    """Arrays among the arguments, a ShapeDtypeStruct drawn; whatever is no array, or stands in ``still``, is kept."""
+    names = _parameter_names(f, len(args))
+    entries, treedef = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    positions, leaves, paths, rest = [], [], [], [leaf for _, leaf in entries]
+    for i, (path, leaf) in enumerate(entries):
+        positional = path[0].idx == 0
+        if (positional and path[1].idx in still) or not _is_array(leaf):
+            continue
+        head = names[path[1].idx] if positional else str(path[1].key)
+        positions.append(i)
+        leaves.append(_drawn(leaf, rng))
+        paths.append(head + jax.tree_util.keystr(path[2:]))
+
+    def rebuild(arrays: Sequence[Any]) -> tuple[tuple, dict]:
+        whole = list(rest)
+        for position, array in zip(positions, arrays, strict=True):
+            whole[position] = array
+        return jax.tree.unflatten(treedef, whole)
+
+    return Arguments(tuple(leaves), tuple(paths), rebuild)
+
+
+def _parameter_names(f: Callable, count: int) -> list[str]:
+    try:
+        names = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return [names[i] if i < len(names) else f"args[{i}]" for i in range(count)]
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct | float | int | bool | complex)
+
+
+def _drawn(leaf: Any, rng: np.random.Generator) -> Any:
+    """The array itself; for a ShapeDtypeStruct normal floats, integers below 2, one key."""
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        if isinstance(leaf, jax.Array | np.ndarray):
+            return leaf
+        return jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.split(jax.random.key(int(rng.integers(2**31))), leaf.shape) if leaf.shape else jax.random.key(
+            int(rng.integers(2**31)))  # fmt: skip
+    if jaxprs.is_float(leaf.dtype):
+        return rng.normal(size=leaf.shape).astype(leaf.dtype)
+    return rng.integers(2, size=leaf.shape).astype(leaf.dtype)
+
+
+def is_inexact(x: Any) -> bool:
+    return jaxprs.is_float(x.dtype)
+
+
+def of_rule(rule: Callable, args: tuple, kwargs: dict, reference: Callable | None, argnums: Sequence[int] | None,
+            nondiff: Sequence[int], rng: np.random.Generator) -> Subject:  # fmt: skip
+    """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``."""
+    if not callable(rule):
+        raise TypeError(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
+    still = tuple(n for n in getattr(rule, "nondiff_argnums", ()) if isinstance(n, int))
+    given = arguments(args, kwargs, still, rng, getattr(rule, "__wrapped__", rule))
+    chosen = [i for i, (leaf, path) in enumerate(zip(given.leaves, given.paths, strict=True))
+              if is_inexact(leaf) and _is_chosen(path, given, argnums, nondiff, rule, len(args))]  # fmt: skip
+
+    def called(f: Callable) -> Callable:
+        def flat(*leaves: Any) -> Any:
+            new_args, new_kwargs = given.rebuild(leaves)
+            return f(*new_args, **new_kwargs)
+
+        return flat
+
+    primal = called(reference if reference is not None else getattr(rule, "__wrapped__", rule))
+    with jax.enable_x64(jaxprs.wide(given.leaves)):
+        program, out = jax.make_jaxpr(primal, return_shape=True)(*given.leaves)
+    outputs = jax.tree_util.tree_leaves_with_path(out)
+    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
+    out_paths = [f"value{jax.tree_util.keystr(path)}" for path, o in outputs if is_inexact(o)]
+    grad_paths = [f"d{given.paths[i]}" for i in chosen]
+    count = len(given.leaves)
+
+    def pulled_back(f: Callable) -> Program:
+        return lambda *inputs: _pulled_back(f, inputs[:count], inputs[count:], chosen)
+
+    return Subject(
+        name=getattr(rule, "__name__", type(rule).__name__),
+        hand=pulled_back(called(rule)),
+        reference=pulled_back(jaxprs.strip_rules(primal)),
+        inputs=(*given.leaves, *cotangents),
+        in_paths=(*given.paths, *(f"cotangent of {path}" for path in out_paths)),
+        out_paths=(*out_paths, *grad_paths),
+        gradients=(False,) * len(out_paths) + (True,) * len(grad_paths),
+        faults=tuple(_rule_faults(rule, args, kwargs, out, still)),
+        trusted=jaxprs.rules_of_jax(program),
+        source=_source(rule),
+    )
+
+
+def _is_chosen(path: str, given: Arguments, argnums, nondiff: Sequence[int], rule: Callable, count: int) -> bool:
+    names = _parameter_names(getattr(rule, "__wrapped__", rule), count)
+    owner = next((i for i, name in enumerate(names) if path == name or path.startswith((f"{name}[", f"{name}."))), None)
+    return owner not in nondiff and (argnums is None or owner in argnums)
+
+
+def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """Inexact outputs of f, and the cotangents of the chosen leaves."""
+
+    def partial(*diff: Any) -> list[Any]:
+        whole = list(leaves)
+        for position, leaf in zip(chosen, diff, strict=True):
+            whole[position] = leaf
+        return [o for o in jax.tree.leaves(f(*whole)) if is_inexact(o)]
+
+    values, pull = jax.vjp(partial, *(leaves[i] for i in chosen))
+    return (*values, *pull(list(cotangents)))
+
+
+def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: tuple[int, ...]) -> list[Fault]:
+    """What ``bwd`` returns beside what it should, as shapes; JAX itself says nothing of a wrong dtype."""
+    fwd, bwd = getattr(rule, "fwd", None), getattr(rule, "bwd", None)
+    if fwd is None or bwd is None or kwargs or still or getattr(rule, "symbolic_zeros", False):
+        return []
+    if getattr(rule, "nondiff_argnames", ()):
+        return []
+    specs = jax.tree.map(lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x), args)
+    with jax.enable_x64(jaxprs.wide(jax.tree.leaves(specs))):
+        try:
+            primal, residuals = jax.eval_shape(fwd, *specs)
+            got = jax.eval_shape(bwd, residuals, primal)
+        except (TypeError, ValueError) as error:
+            return [Fault("rule", f"fwd or bwd cannot be traced: {_first_line(error)}")]
+    faults = []
+    if jax.tree.structure(primal) != jax.tree.structure(out):
+        faults.append(Fault("fwd", f"returns {jax.tree.structure(primal)}, the primal {jax.tree.structure(out)}"))
+    if not isinstance(got, tuple | list) or len(got) != len(args):
+        return [*faults, Fault("bwd", f"must return {len(args)} cotangents, one for each argument")]
+    for i, (cotangent, argument) in enumerate(zip(got, specs, strict=True)):
+        faults += _cotangent_faults(f"cotangent {i}", cotangent, argument)
+    return faults
+
+
+def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
+    if cotangent is None:
+        return []
+    got, want = (jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None) for tree in (cotangent, argument))
+    if [path for path, _ in got] != [path for path, _ in want]:
+        return [Fault(where, f"has the tree {jax.tree.structure(cotangent)}, not {jax.tree.structure(argument)}")]
+    faults = []
+    for (path, g), (_, w) in zip(got, want, strict=True):
+        if g is None or w is None or g.dtype == jax.dtypes.float0 or not is_inexact(w):
+            continue
+        if g.shape != w.shape or g.dtype != w.dtype:
+            found, wanted = f"{g.dtype}{list(g.shape)}", f"{w.dtype}{list(w.shape)}"
+            faults.append(Fault(where + jax.tree_util.keystr(path), f"is {found}, its argument {wanted}"))
+    return faults
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _source(f: Any) -> str:
+    code = getattr(inspect.unwrap(f), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequence[int], rng) -> Subject:
+    """A plain gradient function, with or without the value, beside ``jax.value_and_grad(loss, argnums)``."""
+    given = arguments(args, {}, (), rng, loss)
+
+    def flat(f: Callable) -> Callable:
+        return lambda *leaves: f(*given.rebuild(leaves)[0])
+
+    with jax.enable_x64(jaxprs.wide(given.leaves)):
+        value, grads = jax.eval_shape(flat(jax.value_and_grad(loss, argnums)), *given.leaves)
+        try:
+            got = jax.eval_shape(flat(hand), *given.leaves)
+        except (TypeError, ValueError) as error:
+            fault = Fault("hand", f"cannot be traced: {_first_line(error)}")
+            return _faulty(hand, given, fault)
+        program = jax.make_jaxpr(flat(loss))(*given.leaves)
+    with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
+    if not with_value and jax.tree.structure(got) != jax.tree.structure(grads):
+        fault = Fault("hand", f"returns {jax.tree.structure(got)}, the gradient is {jax.tree.structure(grads)}")
+        return _faulty(hand, given, fault)
+    want = (value, grads) if with_value else grads
+    named = jax.tree_util.tree_leaves_with_path(grads)
+    stripped = jaxprs.strip_rules(flat(loss))
+
+    def rebuilt_loss(*parts: Any) -> Any:
+        return stripped(*jax.tree.leaves(parts))
+
+    def reference(*leaves: Any) -> tuple:
+        value, grads = jax.value_and_grad(rebuilt_loss, argnums)(*given.rebuild(leaves)[0])
+        return tuple(jax.tree.leaves((value, grads) if with_value else grads))
+
+    return Subject(
+        name=getattr(hand, "__name__", type(hand).__name__),
+        hand=lambda *leaves: tuple(jax.tree.leaves(flat(hand)(*leaves))),
+        reference=reference,
+        inputs=given.leaves,
+        in_paths=given.paths,
+        out_paths=(*(["value"] if with_value else []), *(f"gradient{jax.tree_util.keystr(path)}" for path, _ in named)),
+        gradients=(*([False] if with_value else []), *(True for _ in named)),
+        faults=tuple(_leaf_faults(got, want)),
+        trusted=jaxprs.rules_of_jax(program),
+        source=_source(hand),
+    )
+
+
+def _faulty(f: Callable, given: Arguments, fault: Fault) -> Subject:
+    nothing: Program = lambda *leaves: ()  # noqa: E731
+    name = getattr(f, "__name__", type(f).__name__)
+    return Subject(name, nothing, nothing, given.leaves, given.paths, (), (), (fault,), source=_source(f))
+
+
+def _leaf_faults(got: Any, want: Any) -> list[Fault]:
+    pairs = zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True)
+    return [
+        Fault(jax.tree_util.keystr(path), f"is {g.dtype}{list(g.shape)}, not {w.dtype}{list(w.shape)}")
+        for (path, g), w in pairs if g.shape != w.shape or g.dtype != w.dtype
+    ]  # fmt: skip
+
+
+def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> Subject:
+    """Any two functions of the same arguments; ``g`` is the reference."""
+    given = arguments(args, {}, (), rng, f)
+
+    def flat(h: Callable) -> Program:
+        return lambda *leaves: tuple(o for o in jax.tree.leaves(h(*given.rebuild(leaves)[0])) if is_inexact(o))
+
+    with jax.enable_x64(jaxprs.wide(given.leaves)):
+        left, right = (jax.eval_shape(lambda *leaves, h=h: h(*given.rebuild(leaves)[0]), *given.leaves) for h in (f, g))
+    faults: list[Fault] = []
+    if jax.tree.structure(left) != jax.tree.structure(right):
+        return _faulty(f, given, Fault("f", f"returns {jax.tree.structure(left)}, g {jax.tree.structure(right)}"))
+    faults += _leaf_faults(left, right)
+    paths = [jax.tree_util.keystr(path) or "value" for path, o in jax.tree_util.tree_leaves_with_path(left) if is_inexact(o)]
+    name = f"{getattr(f, '__name__', 'f')} = {getattr(g, '__name__', 'g')}"
+    return Subject(name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), (False,) * len(paths), tuple(faults),
+                   source=_source(f))  # fmt: skip

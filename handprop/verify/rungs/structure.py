@@ -1,0 +1,43 @@
+"""Structure: trees, shapes and dtypes, which anyone can see without arithmetic."""
+
+import time
+
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.report import Check, Outcome
+from handprop.verify.subject import Fault, Subject
+
+__all__ = ["structure"]
+
+
+def structure(subject: Subject, options: Options) -> Check:
+    """Every output's shape and dtype against the reference's, and the faults found while the rule was read."""
+    start = time.monotonic()
+    faults = list(subject.faults)
+    if not faults:
+        reference = jaxprs.trace(subject.reference, subject.inputs)
+        try:
+            hand = jaxprs.trace(subject.hand, subject.inputs)
+        except (TypeError, ValueError) as error:
+            faults.append(Fault("rule", str(error).strip().split("\n")[0][:200]))
+        else:
+            faults += _differing(subject, hand.out_avals, reference.out_avals)
+    seconds = time.monotonic() - start
+    if faults:
+        shows = "; ".join(f"{fault.path} {fault.what}" for fault in faults)
+        return Check("structure", Outcome.FAILS, shows, {"faults": len(faults)}, seconds=seconds)
+    shows = "every output has the reference's tree, shape and dtype"
+    return Check("structure", Outcome.HOLDS, shows, {"leaves": len(subject.out_paths)}, seconds=seconds)
+
+
+def _differing(subject: Subject, hand: list, reference: list) -> list[Fault]:
+    if len(hand) != len(reference):
+        return [Fault("rule", f"returns {len(hand)} arrays, the reference {len(reference)}")]
+    triples = zip(subject.out_paths, hand, reference, strict=True)
+    return [
+        Fault(path, f"is {g.dtype}{list(g.shape)}, not {w.dtype}{list(w.shape)}")
+        for path, g, w in triples if (g.shape, g.dtype) != (w.shape, w.dtype)
+    ]  # fmt: skip
+
+
