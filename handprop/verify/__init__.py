@@ -1,0 +1,86 @@
+"""Is a hand-written gradient right? Proved, verified, refuted with an input, or not to be judged.
+
+One engine behind every entry: two JAX functions that should be the same function.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from handprop.verify.judge import judge
+from handprop.verify.options import Options, seed_of
+from handprop.verify.report import (
+    Check,
+    Counterexample,
+    GradientRefuted,
+    Outcome,
+    Report,
+    Verdict,
+    Worst,
+)
+from handprop.verify.subject import of_gradient, of_pair, of_rule
+
+__all__ = [
+    "Check",
+    "Counterexample",
+    "GradientRefuted",
+    "Outcome",
+    "Report",
+    "Verdict",
+    "Worst",
+    "equivalent",
+    "verify",
+    "verify_gradient",
+]
+
+
+def _options(key: Any, budget: float, skip: Sequence[str]) -> Options:
+    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip))
+
+
+def verify(rule: Callable, *args: Any, reference: Callable | None = None, argnums: Sequence[int] | None = None,
+           nondiff: Sequence[int] = (), key: Any = None, budget: float = 30.0, skip: Sequence[str] = (),
+           **kwargs: Any) -> Report:  # fmt: skip
+    """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
+
+    ``rule``: the object itself, or any function that holds such rules; rules of JAX's own inside it are trusted and
+    listed. Arguments are arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``. Both the
+    values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
+    choose whose gradients are. ``budget`` in seconds; ``skip`` names checks to leave out.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x * x
+    >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (2.0 * x * dy,))
+    >>> verify(square, jnp.arange(3.0)).verdict
+    <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
+    """
+    options = _options(key, budget, skip)
+    subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
+    return judge(subject, options, "verify")
+
+
+def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
+                    budget: float = 30.0, skip: Sequence[str] = ()) -> Report:  # fmt: skip
+    """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
+
+    >>> import jax.numpy as jnp
+    >>> report = verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), jnp.arange(3.0))
+    >>> report.verdict.name, report.counterexample.worst.path
+    ('REFUTED', 'gradient')
+    """
+    options = _options(key, budget, skip)
+    return judge(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient")
+
+
+def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
+               skip: Sequence[str] = ()) -> Report:  # fmt: skip
+    """Whether two functions of the same arguments are one function; ``g`` is the reference.
+
+    >>> import jax, jax.numpy as jnp
+    >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name
+    'PROVED'
+    """
+    options = _options(key, budget, skip)
+    return judge(of_pair(f, g, args, options.rng(1)), options, "equivalent")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Options"]
+__all__ = ["Options", "seed_of"]
 
 
 class Options(NamedTuple):

@@ -1,0 +1,84 @@
+"""From rungs to a verdict."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.report import Check, Outcome, Report, Verdict
+from handprop.verify.rungs import RUNGS
+from handprop.verify.subject import Subject
+
+__all__ = ["judge"]
+
+
+def judge(subject: Subject, options: Options, entry: str) -> Report:
+    """Runs the rungs in their order; a structural fault ends it."""
+    checks: list[Check] = []
+    for name, rung in RUNGS:
+        if name in options.skip:
+            checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
+        elif checks and checks[0].outcome is Outcome.FAILS:
+            checks.append(Check(name, Outcome.SKIPPED, "the structure is wrong"))
+        elif options.seconds_left <= 0:
+            checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
+        else:
+            checks.append(rung(subject, options))
+    verdict, reason = _verdict(checks)
+    evidence: dict[str, Any] = {}
+    for check in checks:
+        evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
+    trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
+    return Report(
+        subject=subject.name,
+        verdict=verdict,
+        reason=reason,
+        checks=tuple(checks),
+        assumptions=(*trusted, *evidence.get("assumptions", ())),
+        counterexample=next((c.counterexample for c in checks if c.counterexample and c.outcome is Outcome.FAILS), None)
+        if verdict is Verdict.REFUTED else None,
+        power=evidence.get("power", {}),
+        certificate=_certificate(subject, options, entry),
+    )  # fmt: skip
+
+
+def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
+    by_name = {check.name: check for check in checks}
+    proved = [check for check in checks if check.outcome is Outcome.PROVES]
+    failed = [check for check in checks if check.outcome is Outcome.FAILS]
+    if failed and failed[0].name == "structure":
+        return Verdict.REFUTED, failed[0].shows
+    if proved and failed:
+        return Verdict.INCONCLUSIVE, f"{proved[0].name} proves it, {failed[0].name} fails: {failed[0].shows}"
+    if failed:
+        return Verdict.REFUTED, failed[0].shows
+    if proved:
+        return Verdict.PROVED, proved[0].shows
+    sampled = by_name.get("rounding")
+    if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
+        return Verdict.INCONCLUSIVE, sampled.shows if sampled else "no check could judge it"
+    if sampled.evidence["unexercised"]:
+        return Verdict.INCONCLUSIVE, f"no sample exercises {', '.join(sampled.evidence['unexercised'])}"
+    return Verdict.VERIFIED, by_name["proof"].shows if "proof" in by_name else sampled.shows
+
+
+def _certificate(subject: Subject, options: Options, entry: str) -> Mapping[str, Any]:
+    hashes = {}
+    if not subject.faults:
+        hashes = {name: jaxprs.hash_of(jaxprs.trace(f, subject.inputs))
+                  for name, f in (("hand", subject.hand), ("reference", subject.reference))}  # fmt: skip
+    return {
+        "entry": entry,
+        "inputs": tuple((path, str(x.dtype), tuple(x.shape))
+                        for path, x in zip(subject.in_paths, subject.inputs, strict=True)),
+        "seed": options.seed,
+        "bits": options.bits,
+        "skip": tuple(sorted(options.skip)),
+        "hashes": hashes,
+        "source": subject.source,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }  # fmt: skip
