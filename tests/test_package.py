@@ -141,9 +141,48 @@ def test_all_is_explicit_and_complete() -> None:
         assert hasattr(handprop, name), f"handprop.{name} is in __all__ but does not exist"
     assert len(set(handprop.__all__)) == len(handprop.__all__)
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    imported = {a.asname or a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    imported = {
+        (node.module, a.asname or a.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("handprop")
+        for a in node.names
+    }
     defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    assert {name for name in imported | defined if not name.startswith("_")} == set(handprop.__all__)
+    assert {name for name in {name for _, name in imported} | defined if not name.startswith("_")} == set(
+        handprop.__all__
+    )
+    assert {(f"handprop.{home}", name) for name, home in handprop._HOME.items()} == imported  # as the type checker sees
+
+
+def test_import_alone_loads_no_jax() -> None:
+    code = """
+import json, sys
+import handprop, handprop.pytest_plugin
+assert "mlp" in dir(handprop)
+try:
+    handprop.nothing
+except AttributeError as error:
+    assert "no attribute 'nothing'" in str(error)
+else:
+    raise AssertionError
+print(json.dumps(sorted({"jax", "jaxlib", "numpy", "optax"} & set(sys.modules))))
+"""
+    assert json.loads(run_python(code)) == []
+
+
+@pytest.mark.parametrize("first", ["import handprop.train", "from handprop.mlp import MLP", "import handprop.demo"])
+def test_functions_keep_their_names_whatever_is_imported_first(first: str) -> None:
+    """``handprop.mlp`` and ``handprop.train`` are functions, though modules have these names too."""
+    code = f"""
+{first}
+import handprop
+assert callable(handprop.mlp) and callable(handprop.train), (handprop.mlp, handprop.train)
+from handprop import mlp, train
+import handprop.train, handprop.mlp
+assert handprop.mlp is mlp and handprop.train is train
+assert sys.modules["handprop.mlp"].mlp is mlp
+"""
+    run_python(f"import sys\n{code}")
 
 
 @pytest.mark.parametrize("component", sorted(components()))
