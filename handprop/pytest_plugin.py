@@ -3,6 +3,7 @@
 pytest loads this module in every run of every project it is installed beside: jax is imported when a fixture is used.
 """
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,9 +71,8 @@ def verify_gradient(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
 def _judge(request: pytest.FixtureRequest, entry: str) -> Callable[..., "Report"]:
     def judge(*args: Any, **kwargs: Any) -> "Report":
         __tracebackhide__ = True
-        import handprop
-
-        report = getattr(handprop, entry)(*args, **{"key": request.config.getoption("--handprop-seed"), **kwargs})
+        entries = importlib.import_module("handprop.verify")
+        report = getattr(entries, entry)(*args, **{"key": request.config.getoption("--handprop-seed"), **kwargs})
         _record(request, report)
         if not report.raise_if_refuted().ok:
             pytest.fail(str(report))
