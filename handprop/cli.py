@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tyro.conf import Positional
 
     from handprop.fit import Epoch, Fit, Options
-    from handprop.verify.report import Report
-    from handprop.verify_cli import Command
 else:
     Positional = tyro.conf.Positional if tyro else list  # tyro reads the annotations when it parses
 
@@ -303,7 +301,7 @@ def _judge(entry: str, rule: str | None, json: Path | None, replay: Path | None,
         _check_file(json)
     old = verify_cli.read_certificate(replay) if replay else None
     given = {name: value for name, value in options.items() if value is not None}
-    command = _command(entry, rule, given, (replay, old) if replay and old else None)
+    command = verify_cli.plan(entry, rule, given, (replay, old) if replay and old else None)
     console = _console()
     try:
         report = verify_cli.judge(command)
@@ -321,23 +319,6 @@ def _judge(entry: str, rule: str | None, json: Path | None, replay: Path | None,
     if json is not None:
         console.print(f"wrote {json}", markup=False)
     return OK if report.ok else FAILED if refuted else BAD_INPUT
-
-
-def _command(
-    entry: str, rule: str | None, given: dict[str, Any], kept: "tuple[Path, Report] | None"
-) -> "Command":
-    """The command as given, over the one a certificate keeps: other arguments replace its arguments."""
-    from handprop import verify_cli
-
-    if rule is None and kept is None:
-        raise verify_cli.CommandError("name the rule: handprop verify pkg.module:rule --args pkg.module:make_args.")
-    if rule is not None:
-        return verify_cli.Command(entry, rule, **given)
-    command = verify_cli.command_of(*kept) if kept else None
-    assert command is not None
-    if {"args", "shapes"} & set(given):
-        command = command._replace(args=None, shapes=None)
-    return command._replace(**given)
 
 
 def _csv_text(header: list[str], rows: list[list[str]]) -> str:

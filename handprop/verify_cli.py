@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from handprop.verify.report import Report
 
-__all__ = ["Command", "CommandError", "command_of", "find", "judge", "parse_shapes", "read_certificate", "since"]
+__all__ = ["Command", "CommandError", "find", "judge", "parse_shapes", "plan", "read_certificate", "since"]
 
 DTYPES = {"f": "float", "i": "int", "u": "uint", "s": "int", "c": "complex"}
 
@@ -232,12 +232,28 @@ def read_certificate(path: Path) -> "Report":
         raise CommandError(f"{path} is {str(error).rstrip('.')}.") from None
 
 
-def command_of(path: Path, report: "Report") -> Command:
-    """The command that made a certificate. Raises CommandError where it holds none that can be run."""
-    kept = report.certificate.get("command")
-    kinds = inspect.get_annotations(Command)
+def plan(entry: str, rule: str | None, given: dict[str, Any], kept: "tuple[Path, Report] | None" = None) -> Command:
+    """The command as given, over the one that a certificate and its path keep: what is given comes first.
+
+    Raises:
+        CommandError: neither names the rule, or the certificate's command cannot be run.
+    """
+    base = _command_of(*kept) if kept and "command" in kept[1].certificate else None
+    if rule is None and base is None:
+        missing = f"{kept[0]} was not made by the command: name" if kept else "name"
+        raise CommandError(f"{missing} the rule: handprop {entry} pkg.module:rule --args pkg.module:make_args.")
+    if base is None:
+        return Command(entry, str(rule), **given)
+    for new, old in (({"args", "shapes"}, {"args": None, "shapes": None}), ({"loss"}, {"reference": None})):
+        if new & set(given):
+            base = base._replace(**old)
+    return base._replace(**given, **({"rule": rule} if rule else {}))
+
+
+def _command_of(path: Path, report: "Report") -> Command:
+    kept, kinds = report.certificate["command"], inspect.get_annotations(Command)
     if not isinstance(kept, Mapping):
-        raise CommandError(f"{path} was not made by the command: name the rule and its arguments beside --replay.")
+        raise CommandError(f"{path} holds a command that cannot be run.")
     wrong = [name for name, value in kept.items() if name not in kinds or not isinstance(value, kinds[name])]
     if wrong or not {"entry", "rule"} <= set(kept) or kept["entry"] not in ("verify", "audit"):
         raise CommandError(f"{path} holds a command that cannot be run ({', '.join(wrong) or 'incomplete'}).")

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "handprop"
 
 # From the ground up: a module imports only modules that stand before it. Folders count as one module.
 ORDER = [
+    "verify",
     "_jax_versions",
     "_inputs",
     "activations",
@@ -36,9 +37,9 @@ ORDER = [
     "files",
     "plots",
     "fast",
-    "verify",
     "demo",
     "fit",
+    "verify_cli",
     "cli",
     "__main__",
     "pytest_plugin",
@@ -232,6 +233,10 @@ def test_imports_go_one_way(component: str) -> None:
     for path in components()[component]:
         against = imported_modules(path) - allowed
         assert not against, f"{path.relative_to(ROOT)} imports {sorted(against)}, which stand above it"
+
+
+def test_the_verifier_knows_nothing_of_networks() -> None:
+    assert closure("verify") == {"verify"}
 
 
 @pytest.mark.parametrize("component", sorted(closure("mlp")))
