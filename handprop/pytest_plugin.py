@@ -49,8 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--handprop-json")
     if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--handprop-json {path} cannot be written: give a file in a folder that exists.")
-    if config.getoption("--handprop-seed") < 0:
-        raise pytest.UsageError(f"--handprop-seed {config.getoption('--handprop-seed')} cannot be: give 0 or more.")
+    seed: Any = config.getoption("--handprop-seed")
+    if seed < 0:
+        raise pytest.UsageError(f"--handprop-seed {seed} cannot be: give 0 or more.")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Run(path), "handprop-run")
 

@@ -95,10 +95,10 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
 def _arguments(command: Command) -> tuple[Any, ...]:
     if command.shapes is not None:
         return parse_shapes(command.shapes)
-    made = find(str(command.args))
-    if callable(made):
+    made = maker = find(str(command.args))
+    if callable(maker):
         try:
-            made = made()
+            made: Any = maker()
         except Exception as error:
             raise CommandError(f"--args {command.args} failed: {_said(error)}") from error
     return tuple(made) if type(made) in (tuple, list) else (made,)

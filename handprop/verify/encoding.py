@@ -65,7 +65,7 @@ def freeze(value: Any) -> Any:
         return tuple(freeze(item) for item in value)
     if hasattr(value, "__array__"):
         return _array(value)
-    kind = next((plain for plain in (int, float, complex, str) if isinstance(value, plain)), None)
+    kind: Any = next((plain for plain in (int, float, complex, str) if isinstance(value, plain)), None)
     if kind is not None:  # a subclass, such as an IntEnum
         return kind(value)
     raise TypeError(f"a report cannot hold a {type(value).__name__}: {value!r}")
