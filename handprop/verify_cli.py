@@ -83,7 +83,9 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
     options = {"key": command.seed, "budget": command.budget, "order": command.order}
     if "reference" in named:
         options["reference"] = named["reference"]
-    taken = inspect.signature(entry).parameters
+    parameters = inspect.signature(entry).parameters
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    taken = set(options) if any_name else set(parameters)
     if command.order != 1 and "order" not in taken:
         raise CommandError(f"--order {command.order} is not for this: {name} judges first derivatives.")
     try:

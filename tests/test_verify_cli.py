@@ -59,8 +59,8 @@ class Entries:
     def verify_gradient(self, hand, loss, *args, key=None, budget=30.0):
         return self._report("verify_gradient", hand, args, loss, key, 1, budget)
 
-    def audit(self, step, *args, key=None, budget=30.0):
-        return self._report("audit", step, args, None, key, 1, budget)
+    def audit(self, step, *args, **options):
+        return self._report("audit", step, args, None, options["key"], options["order"], options["budget"])
 
 
 @pytest.fixture
