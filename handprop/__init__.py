@@ -8,9 +8,15 @@
 (2, 3)
 """
 
-from handprop.compare import GradientComparison, LeafComparison, compare_gradients
-from handprop.mlp import MLP, Layer, Trace, mlp
-from handprop.train import History, Progress, Status, TrainResult, train
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handprop.compare import GradientComparison, LeafComparison, compare_gradients
+    from handprop.mlp import MLP, Layer, Trace, mlp
+    from handprop.train import History, Progress, Status, TrainResult, train
 
 __all__ = [
     "MLP",
@@ -28,3 +34,33 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "compare": ("GradientComparison", "LeafComparison", "compare_gradients"),
+    "mlp": ("MLP", "Layer", "Trace", "mlp"),
+    "train": ("History", "Progress", "Status", "TrainResult", "train"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+class _Face(types.ModuleType):
+    """Imports a public name when it is first used: pytest loads handprop's plugin in every run, and jax is not to be
+    imported before a test asks for it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system binds a submodule to its name: handprop.train is the function all the same.
+        if name not in _HOME or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Face

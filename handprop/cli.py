@@ -1,6 +1,6 @@
 """The command ``handprop``: parses, calls, prints.
 
-Exit codes: 0 done, 1 the gradient or the training failed, 2 bad input.
+Exit codes: 0 done, 1 the gradient or the training failed, 2 bad input or a gradient that could not be judged.
 """
 
 import csv
@@ -236,6 +236,91 @@ def predict(params: Positional[Path], csv: Positional[Path], out: Path | None = 
     return OK
 
 
+def verify(
+    rule: Positional[str | None] = None,
+    args: str | None = None,
+    shapes: str | None = None,
+    reference: str | None = None,
+    loss: str | None = None,
+    order: int | None = None,
+    seed: int | None = None,
+    budget: float | None = None,
+    json: Path | None = None,
+    replay: Path | None = None,
+) -> int:
+    """Prove a hand-written gradient right, or show the input where it is wrong.
+
+    Exit code 0: proved or verified; 1: refuted; 2: could not be judged, or bad usage.
+
+    Args:
+        rule: the custom_vjp, custom_jvp or gradient function: pkg.module:rule or path/to/file.py:rule.
+        args: its arguments: pkg.module:make_args, a function without parameters that returns a tuple of them.
+        shapes: or their shapes, such as "f32[32,784] f32[784,10]"; values are then drawn.
+        reference: a readable twin, pkg.module:f, whose derivative is the truth; default: the rule's own primal.
+        loss: for a gradient function: the loss it differentiates, pkg.module:loss.
+        order: 2 judges second derivatives as well (default 1).
+        seed: decides every draw (default 0).
+        budget: seconds a report may take (default 30).
+        json: write the report to this file, a certificate that --replay takes.
+        replay: repeat the verification that this certificate reports; options given beside it come first.
+    """
+    return _judge("verify", rule, json, replay, {
+        "args": args, "shapes": shapes, "reference": reference, "loss": loss,
+        "order": order, "seed": seed, "budget": budget,
+    })  # fmt: skip
+
+
+def audit(
+    step: Positional[str],
+    args: str | None = None,
+    shapes: str | None = None,
+    seed: int | None = None,
+    budget: float | None = None,
+    json: Path | None = None,
+) -> int:
+    """Verify every custom rule that a training step meets, at the shapes it meets it with.
+
+    Exit code 0: all proved or verified; 1: one refuted; 2: one could not be judged, or bad usage.
+
+    Args:
+        step: any function: pkg.module:step or path/to/file.py:step.
+        args: its arguments: pkg.module:make_args, a function without parameters that returns a tuple of them.
+        shapes: or their shapes, such as "f32[32,784] f32[784,10]".
+        seed: decides every draw (default 0).
+        budget: seconds a report may take (default 30).
+        json: write the report to this file.
+    """
+    return _judge("audit", step, json, None, {"args": args, "shapes": shapes, "seed": seed, "budget": budget})
+
+
+def _judge(entry: str, rule: str | None, json: Path | None, replay: Path | None, options: dict[str, Any]) -> int:
+    from handprop import verify_cli
+    from handprop.files import write_atomic
+
+    if json is not None:
+        _check_file(json)
+    old = verify_cli.read_certificate(replay) if replay else None
+    given = {name: value for name, value in options.items() if value is not None}
+    command = verify_cli.plan(entry, rule, given, (replay, old) if replay and old else None)
+    console = _console()
+    try:
+        report = verify_cli.judge(command)
+    except KeyboardInterrupt:
+        print("handprop: interrupted; nothing was written.", file=sys.stderr)
+        return BAD_INPUT
+    if json is not None:
+        write_atomic(json, report.to_json().encode())
+    first, *rest = str(report).splitlines()
+    refuted = report.verdict.name == "REFUTED"
+    console.print(first, markup=False, style="green" if report.ok else "red" if refuted else "yellow")
+    console.print("\n".join(rest), markup=False)
+    for sentence in verify_cli.since(old, report) if old else ():
+        console.print(sentence, markup=False)
+    if json is not None:
+        console.print(f"wrote {json}", markup=False)
+    return OK if report.ok else FAILED if refuted else BAD_INPUT
+
+
 def _csv_text(header: list[str], rows: list[list[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -261,7 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
     if tyro is None:
         print("handprop: the command needs rich and tyro: install handprop[cli].", file=sys.stderr)
         return BAD_INPUT
-    commands = {"demo": demo, "train": train, "predict": predict}
+    commands = {"demo": demo, "train": train, "predict": predict, "verify": verify, "audit": audit}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -273,9 +358,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ImportError, OSError) as error:
         return _bad_input(error)
     except ValueError as error:
-        from handprop import checkpoint, data, fit
+        from handprop import checkpoint, data, fit, verify_cli
 
-        if isinstance(error, (data.DataError, checkpoint.CheckpointError, fit.OptionError)):
+        known = (data.DataError, checkpoint.CheckpointError, fit.OptionError, verify_cli.CommandError)
+        if isinstance(error, known):
             return _bad_input(error)
         raise
 

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "handprop"
 
 # From the ground up: a module imports only modules that stand before it. Folders count as one module.
 ORDER = [
+    "verify",
     "_jax_versions",
     "_inputs",
     "activations",
@@ -36,9 +37,9 @@ ORDER = [
     "files",
     "plots",
     "fast",
-    "verify",
     "demo",
     "fit",
+    "verify_cli",
     "cli",
     "__main__",
     "pytest_plugin",
@@ -141,9 +142,48 @@ def test_all_is_explicit_and_complete() -> None:
         assert hasattr(handprop, name), f"handprop.{name} is in __all__ but does not exist"
     assert len(set(handprop.__all__)) == len(handprop.__all__)
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    imported = {a.asname or a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    imported = {
+        (node.module, a.asname or a.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("handprop")
+        for a in node.names
+    }
     defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    assert {name for name in imported | defined if not name.startswith("_")} == set(handprop.__all__)
+    assert {name for name in {name for _, name in imported} | defined if not name.startswith("_")} == set(
+        handprop.__all__
+    )
+    assert {(f"handprop.{home}", name) for name, home in handprop._HOME.items()} == imported  # as the type checker sees
+
+
+def test_import_alone_loads_no_jax() -> None:
+    code = """
+import json, sys
+import handprop, handprop.pytest_plugin
+assert "mlp" in dir(handprop)
+try:
+    handprop.nothing
+except AttributeError as error:
+    assert "no attribute 'nothing'" in str(error)
+else:
+    raise AssertionError
+print(json.dumps(sorted({"jax", "jaxlib", "numpy", "optax"} & set(sys.modules))))
+"""
+    assert json.loads(run_python(code)) == []
+
+
+@pytest.mark.parametrize("first", ["import handprop.train", "from handprop.mlp import MLP", "import handprop.demo"])
+def test_functions_keep_their_names_whatever_is_imported_first(first: str) -> None:
+    """``handprop.mlp`` and ``handprop.train`` are functions, though modules have these names too."""
+    code = f"""
+{first}
+import handprop
+assert callable(handprop.mlp) and callable(handprop.train), (handprop.mlp, handprop.train)
+from handprop import mlp, train
+import handprop.train, handprop.mlp
+assert handprop.mlp is mlp and handprop.train is train
+assert sys.modules["handprop.mlp"].mlp is mlp
+"""
+    run_python(f"import sys\n{code}")
 
 
 @pytest.mark.parametrize("component", sorted(components()))
@@ -193,6 +233,10 @@ def test_imports_go_one_way(component: str) -> None:
     for path in components()[component]:
         against = imported_modules(path) - allowed
         assert not against, f"{path.relative_to(ROOT)} imports {sorted(against)}, which stand above it"
+
+
+def test_the_verifier_knows_nothing_of_networks() -> None:
+    assert closure("verify") == {"verify"}
 
 
 @pytest.mark.parametrize("component", sorted(closure("mlp")))

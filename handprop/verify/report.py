@@ -4,20 +4,18 @@ A :class:`Report` holds one verdict, the checks it rests on, and what repeats it
 compares by value and survives ``Report.from_json(report.to_json())``.
 """
 
-import base64
 import dataclasses
 import enum
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+
+from handprop.verify import encoding, render
 
 __all__ = ["Check", "Counterexample", "GradientRefuted", "Outcome", "Report", "Verdict", "Worst"]
 
 FORMAT = "handprop.report.v1"
-WIDTH = 80
 
 
 class Verdict(enum.Enum):
@@ -40,8 +38,19 @@ class Outcome(enum.Enum):
     SKIPPED = "not run"
 
 
-@dataclasses.dataclass(frozen=True)
-class Worst:
+class _Value:
+    """Equality and hash of the classes below by what they hold: NaN equals NaN, arrays are equal where their bits
+    are, and neither programs nor the time it took are compared."""
+
+    def __eq__(self, other: object) -> bool:
+        return _text(self, timed=False) == _text(other, timed=False) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(_text(self, timed=False))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Worst(_Value):
     """The entry that stands worst: ``got`` by hand, ``want`` by the reference, the distance in ulps of float64
     or of the leaf's dtype (the check says which) and the bound it was held to."""
 
@@ -52,9 +61,13 @@ class Worst:
     ulps: float | None = None
     bound: float | None = None
 
+    def __post_init__(self) -> None:
+        numbers = {name: _number(getattr(self, name)) for name in ("got", "want", "ulps", "bound")}
+        _set(self, index=tuple(int(i) for i in self.index), **numbers)
 
-@dataclasses.dataclass(frozen=True)
-class Counterexample:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Counterexample(_Value):
     """An input where the two programs part: ``inputs`` by path, and the worst entry of the output there.
 
     ``replay()`` runs both programs on it again and returns ``(got, want)`` for that entry.
@@ -62,9 +75,10 @@ class Counterexample:
 
     inputs: tuple[tuple[str, np.ndarray], ...]
     worst: Worst
-    run: Callable[[tuple[np.ndarray, ...]], tuple[float, float]] | None = dataclasses.field(
-        default=None, compare=False, repr=False
-    )
+    run: Callable[[tuple[np.ndarray, ...]], tuple[float, float]] | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _set(self, inputs=tuple((path, encoding.freeze(np.asarray(array))) for path, array in self.inputs))
 
     def replay(self) -> tuple[float, float]:
         """``(got, want)`` at the worst entry, computed anew. A report read from JSON has no programs: RuntimeError."""
@@ -72,17 +86,9 @@ class Counterexample:
             raise RuntimeError("this counterexample was read from JSON: verify the rule again to replay it")
         return self.run(tuple(array for _, array in self.inputs))
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Counterexample):
-            return NotImplemented
-        return self.worst == other.worst and _array_bytes(self.inputs) == _array_bytes(other.inputs)
 
-    def __hash__(self) -> int:
-        return hash((self.worst, _array_bytes(self.inputs)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Check(_Value):
     """One rung's finding: ``shows`` is one sentence, ``evidence`` its numbers, ``worst`` the worst entry seen."""
 
     name: str
@@ -93,6 +99,9 @@ class Check:
     counterexample: Counterexample | None = None
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        _set(self, evidence=encoding.Values(self.evidence), seconds=float(self.seconds))
+
 
 class GradientRefuted(AssertionError):
     """Raised by ``Report.raise_if_refuted``; ``.report`` is the report."""
@@ -101,14 +110,30 @@ class GradientRefuted(AssertionError):
         super().__init__(str(report))
         self.report = report
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report(_Value):
     """What is known of one hand-written gradient.
 
     ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
     uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would
     have caught; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
+
+    >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
+    >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
+    >>> print(report)
+    PROVED        mlp.value_and_grad
+      the two programs are the same function over the reals, at these shapes.
+    <BLANKLINE>
+    proof             proves     equal in GF(p); false with a chance of at most
+                                 2^-58
+    <BLANKLINE>
+    seconds           0.00
+    >>> Report.from_json(report.to_json()) == report
+    True
     """
 
     subject: str
@@ -119,6 +144,10 @@ class Report:
     counterexample: Counterexample | None = None
     power: Mapping[str, float] = dataclasses.field(default_factory=dict)
     certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        mappings = {name: encoding.Values(getattr(self, name)) for name in ("power", "certificate")}
+        _set(self, checks=tuple(self.checks), assumptions=tuple(self.assumptions), **mappings)
 
     @property
     def ok(self) -> bool:
@@ -143,19 +172,114 @@ class Report:
         return self
 
     def to_json(self) -> str:
-        """The whole report as JSON text; the counterexample's arrays keep every bit."""
-        return json.dumps({"format": FORMAT, **_pack(self)}, indent=2, allow_nan=False)
+        """The whole report as JSON text; arrays keep every bit."""
+        return _text(self, timed=True)
 
     @staticmethod
     def from_json(text: str) -> "Report":
-        """The report that ``to_json`` wrote. ValueError when it is none."""
+        """The report that ``to_json`` wrote. ValueError in one sentence when it is none."""
         try:
-            fields = json.loads(text)
+            fields = encoding.load(text)
             if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
                 raise ValueError(f'its "format" is not {FORMAT!r}')
-            return _unpack(fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a handprop report: {error}") from error
+            return _read_report(encoding.unpack(fields))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a handprop report: {str(error) or type(error).__name__}") from error
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(render.lines(self))
+
+
+def _set(value: Any, **fields: Any) -> None:
+    for name, held in fields.items():
+        object.__setattr__(value, name, held)
+
+
+def _number(value: Any) -> Any:
+    if value is None:
+        return None
+    return complex(value) if np.iscomplexobj(value) else float(value)
+
+
+def _text(value: Any, timed: bool) -> str:
+    packed = _pack(value, timed)
+    return encoding.dump({"format": FORMAT, **packed} if isinstance(value, Report) else packed)
+
+
+def _pack(held: Any, timed: bool) -> Any:
+    if isinstance(held, _Value):
+        names = [name for name in _names(type(held)) if timed or name != "seconds"]
+        return {name: _pack(getattr(held, name), timed) for name in names}
+    if isinstance(held, enum.Enum):
+        return held.name
+    if isinstance(held, tuple):
+        return [_pack(item, timed) for item in held]
+    return encoding.pack(held)
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name != "run"]
+
+
+def _read_report(packed: Any) -> Report:
+    f = _fields(packed, Report)
+    return Report(
+        _is(f["subject"], str),
+        _member(f["verdict"], Verdict),
+        _is(f["reason"], str),
+        tuple(_read_check(check) for check in _is(f["checks"], tuple)),
+        tuple(_is(assumption, str) for assumption in _is(f["assumptions"], tuple)),
+        _read_counterexample(f["counterexample"]),
+        {path: _is(error, float, int) for path, error in _is(f["power"], encoding.Values).items()},
+        _is(f["certificate"], encoding.Values),
+    )
+
+
+def _read_check(packed: Any) -> Check:
+    f = _fields(packed, Check)
+    return Check(
+        _is(f["name"], str),
+        _member(f["outcome"], Outcome),
+        _is(f["shows"], str),
+        _is(f["evidence"], encoding.Values),
+        None if f["worst"] is None else _read_worst(f["worst"]),
+        _read_counterexample(f["counterexample"]),
+        _is(f["seconds"], float, int),
+    )
+
+
+def _read_counterexample(packed: Any) -> Counterexample | None:
+    if packed is None:
+        return None
+    f = _fields(packed, Counterexample)
+    pairs = [_is(pair, tuple) for pair in _is(f["inputs"], tuple)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("an input of a counterexample is no pair of path and array")
+    return Counterexample(tuple((_is(path, str), _is(a, np.ndarray)) for path, a in pairs), _read_worst(f["worst"]))
+
+
+def _read_worst(packed: Any) -> Worst:
+    f = _fields(packed, Worst)
+    index = tuple(_is(i, int) for i in _is(f["index"], tuple))
+    got, want = (_is(f[name], float, int, complex) for name in ("got", "want"))
+    ulps, bound = (_is(f[name], float, int, type(None)) for name in ("ulps", "bound"))
+    return Worst(_is(f["path"], str), index, got, want, ulps, bound)
+
+
+def _fields(packed: Any, kind: type) -> Mapping[str, Any]:
+    if not isinstance(packed, Mapping) or set(packed) != set(_names(kind)):
+        has = ", ".join(packed) if isinstance(packed, Mapping) else type(packed).__name__
+        raise ValueError(f"a {kind.__name__} has the fields {', '.join(_names(kind))}, not {has}")
+    return packed
+
+
+def _is(value: Any, *kinds: type) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{str(value)[:60]!r} is no {' or '.join(kind.__name__ for kind in kinds)}")
+    return value
+
+
+def _member(name: Any, kind: type[enum.Enum]) -> Any:
+    if name not in kind.__members__:
+        raise ValueError(f"{str(name)[:60]!r} is none of {', '.join(kind.__members__)}")
+    return kind[name]

@@ -1,0 +1,102 @@
+"""A report as text of at most 80 columns."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from handprop.verify.report import Check, Counterexample, Report, Worst
+
+__all__ = ["WIDTH", "lines"]
+
+WIDTH = 80
+NAME, OUTCOME = 18, 11
+SHOWN_ENTRIES, SHOWN_LEAVES, SHOWN_INPUTS = 4, 12, 8
+
+
+def lines(report: "Report") -> Iterator[str]:
+    """The verdict and its sentence, a row a check, and what the verdict rests on."""
+    yield from _wrapped(f"{report.verdict.name:<14}", report.subject)
+    yield from _wrapped("  ", f"{report.verdict.value}.")
+    if report.reason:
+        yield from _wrapped("  ", report.reason)
+    if report.checks:
+        yield ""
+    for check in report.checks:
+        yield from _check(check)
+    yield from _section("counterexample", _inputs(report.counterexample))
+    yield from _section("assumes", report.assumptions)
+    yield from _section("would have seen", _power(report.power))
+    if report.checks:
+        yield from _section("seconds", [f"{report.seconds:.2f}"])
+
+
+def _check(check: "Check") -> Iterator[str]:
+    prefix = f"{_printable(check.name)[: NAME - 1]:<{NAME}}{check.outcome.value:<{OUTCOME}}"
+    yield from _wrapped(prefix, check.shows or "-")
+    if check.worst is not None:
+        yield from _wrapped(" " * (NAME + OUTCOME), _worst(check.worst))
+
+
+def _worst(worst: "Worst") -> str:
+    index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
+    got, want = _apart(worst.got, worst.want)
+    text = f"worst {worst.path}{index}: got {got}, want {want}"
+    if worst.ulps is not None:
+        text += f", {_number(worst.ulps)} ulps"
+    if worst.bound is not None:
+        text += f" (bound {_number(worst.bound)})"
+    return text
+
+
+def _apart(got: Any, want: Any) -> tuple[str, str]:
+    """Both with as many digits as it takes to see them differ."""
+    for digits in (6, 9, 17):
+        texts = f"{got:.{digits}g}", f"{want:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts
+    return f"{got:.6g}", f"{want:.6g}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _inputs(counterexample: "Counterexample | None") -> Iterator[str]:
+    if counterexample is None:
+        return
+    for path, array in counterexample.inputs[:SHOWN_INPUTS]:
+        entries = [_number(entry) for entry in np.ravel(array)[:SHOWN_ENTRIES].tolist()]
+        more = ["..."] if array.size > SHOWN_ENTRIES else []
+        yield f"{path}: {array.dtype.name}{list(array.shape)} {' '.join(entries + more)}"
+    if len(counterexample.inputs) > SHOWN_INPUTS:
+        yield f"and {len(counterexample.inputs) - SHOWN_INPUTS} more inputs"
+    yield _worst(counterexample.worst)
+
+
+def _power(power: Mapping[str, Any]) -> Iterator[str]:
+    for path, error in list(power.items())[:SHOWN_LEAVES]:
+        yield f"{path}: {f'a relative error of {error:.1e}' if np.isfinite(error) else 'no error: not exercised'}"
+    if len(power) > SHOWN_LEAVES:
+        yield f"and {len(power) - SHOWN_LEAVES} more leaves, the worst {max(power.values()):.1e}"
+
+
+def _section(title: str, items: Iterable[str]) -> Iterator[str]:
+    """``title`` beside the first item, the others below it."""
+    for n, item in enumerate(items):
+        if n == 0:
+            yield ""
+        yield from _wrapped(f"{title if n == 0 else '':<{NAME}}", item)
+
+
+def _wrapped(prefix: str, text: str) -> list[str]:
+    """``text`` behind ``prefix``, later lines indented by its length. No control character reaches a terminal."""
+    indent = " " * len(prefix)
+    wrapped = textwrap.wrap(_printable(text), WIDTH, initial_indent=prefix, subsequent_indent=indent)
+    return wrapped or [prefix.rstrip()]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
