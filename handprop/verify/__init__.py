@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handprop.verify.auditing import Audit, met_while_tracing
 from handprop.verify.judge import judge
 from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
@@ -21,6 +22,7 @@ from handprop.verify.report import (
 from handprop.verify.subject import of_gradient, of_pair, of_rule
 
 __all__ = [
+    "Audit",
     "Check",
     "Counterexample",
     "GradientRefuted",
@@ -28,6 +30,7 @@ __all__ = [
     "Report",
     "Verdict",
     "Worst",
+    "audit",
     "equivalent",
     "verify",
     "verify_gradient",
@@ -84,3 +87,22 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
     """
     options = _options(key, budget, skip)
     return judge(of_pair(f, g, args, options.rng(1)), options, "equivalent")
+
+
+def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: Sequence[str] = ()) -> Audit:
+    """Finds every custom rule that is called while ``step(*args)`` is traced, and verifies each once per shape.
+
+    Rules of JAX's own are listed as trusted. ``budget`` is for each rule. JAX's caches of traces are cleared.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_jvp
+    ... def cube(x):
+    ...     return x**3
+    >>> _ = cube.defjvp(lambda primals, tangents: (primals[0] ** 3, 3 * primals[0] ** 2 * tangents[0]))
+    >>> report = audit(jax.jit(jax.grad(lambda w: jnp.sum(cube(w)))), jnp.ones(3))
+    >>> [(r.subject, r.verdict.name) for r in report.reports]
+    [('cube', 'PROVED')]
+    """
+    rules, trusted = met_while_tracing(step, args)
+    reports = [verify(rule, *a, key=key, budget=budget, skip=skip, **k) for rule, a, k in rules]
+    return Audit(tuple(reports), trusted)

@@ -165,8 +165,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
 
 def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     """The equation's own primitive on these values."""
-    functions, params = eqn.primitive.get_bind_params({**eqn.params, **changed})
-    out = eqn.primitive.bind(*functions, *values, **params)
+    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -213,13 +212,13 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def widen(program: Any) -> Callable[..., list[Any]]:
-    """``wide(inputs, noise, key)``: the program with every float in float64 and every product at full precision.
+    """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]: rounding errors
     of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
     """
 
-    def evaluate(inputs: Sequence[Any], noise: Any, key: Any) -> list[Any]:
+    def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
         count = iter(range(1 << 30))
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
@@ -228,8 +227,9 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         def noisy(x: Any) -> Any:
             if not is_float(x.dtype) or not x.size:
                 return x
-            rough = jax.random.uniform(jax.random.fold_in(key, next(count)), x.shape, jnp.float64, -1.0, 1.0)
-            return x * (1.0 + noise * rough)
+            state = jnp.stack([seed, jnp.uint32(next(count)), jnp.uint32(0), jnp.uint32(0)])
+            _, bits = lax.rng_bit_generator(state, x.shape, np.dtype(np.uint32))
+            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0))
 
         return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, finite
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, finite
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
@@ -23,13 +23,17 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     finite(a, "a product of matrices")
     finite(b, "a product of matrices")
     (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
+    key = ("dot", str(params["dimension_numbers"]), a.shape, b.shape, digest(a.x), digest(b.x))
+    if key in run.memo:
+        return [run.memo[key]]
     left, free_a = _as_matrices(a.x, batch_a, contract_a, last=True)
     right, free_b = _as_matrices(b.x, batch_b, contract_b, last=False)
     terms = left.shape[-1]
     product = run.field.bilinear(left, right, np.matmul, terms)
     batch = tuple(a.shape[axis] for axis in batch_a)
     shape = (*batch, *free_a, *free_b)
-    return [Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms))]
+    run.memo[key] = Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms))
+    return [run.memo[key]]
 
 
 def _as_matrices(x: Elements, batch, contract, last: bool) -> tuple[Elements, tuple[int, ...]]:

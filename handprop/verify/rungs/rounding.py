@@ -44,43 +44,60 @@ def rounding(subject: Subject, options: Options) -> Check:
     if not subject.out_paths:
         return Check("rounding", Outcome.UNDECIDED, "there is no output of a floating dtype to compare", {})
     with jax.enable_x64(True):
-        run = _compiled(subject)
-        points = []
-        for i in range(POINTS):
-            if points and options.seconds_left < 0:
-                break
-            points.append(_point(subject, run, _inputs(subject, options, i), i))
-            worst = _worst(subject, points[-1])
-            if worst is not None:
-                return _refuted(subject, run, points[-1], worst, time.monotonic() - start)
-    return _agreed(subject, points, options, time.monotonic() - start)
+        refuted = None
+        for inputs in _traced_with(subject):
+            try:
+                run = _compiled(subject, inputs)
+            except (TypeError, ValueError):
+                continue
+            points, worst = _sampled(subject, run, options)
+            if worst is None:
+                return _agreed(subject, points, time.monotonic() - start)
+            refuted = refuted or (run, points[-1], worst)
+        assert refuted is not None
+        return _refuted(subject, *refuted, time.monotonic() - start)
 
 
-def _compiled(subject: Subject) -> Any:
+def _sampled(subject: Subject, run: Any, options: Options) -> tuple[list[Point], Worst | None]:
+    """Points until an entry is beyond its bound, there are enough, or time is up."""
+    points: list[Point] = []
+    for i in range(POINTS):
+        if points and options.seconds_left < 0:
+            break
+        points.append(_point(run, _inputs(subject, options, i), i))
+        worst = _worst(subject, points[-1])
+        if worst is not None:
+            return points, worst
+    return points, None
+
+
+def _traced_with(subject: Subject) -> list[tuple[Any, ...]]:
+    """Inputs to trace with: in float64, where the numbers of a program's text keep their digits, then as they are.
+
+    A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
+    refuted when both readings of it are.
+    """
+    wide = tuple(jaxprs.widened(x) for x in subject.inputs)
+    same = all(w.dtype == x.dtype for w, x in zip(wide, subject.inputs, strict=True))
+    return [subject.inputs] if same else [wide, subject.inputs]
+
+
+def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Any:
     """``run(inputs, noise, seed)``: outputs by hand and by the reference; one compilation."""
-    programs = [_wide_program(f, subject.inputs) for f in (subject.hand, subject.reference)]
+    programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
     sums = max(jaxprs.longest_sum(program) for program in programs)
     eta = (ROUNDINGS + sums) * 2.0**-52
     widened = [jaxprs.widen(program) for program in programs]
 
     @jax.jit
     def evaluate(inputs: Any, scale: Any, seed: Any) -> Any:
-        key = jax.random.key(seed)
-        return [f(inputs, scale * eta, jax.random.fold_in(key, i)) for i, f in enumerate(widened)]
+        return [f(inputs, scale * eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)]
 
     def run(inputs: Any, scale: float, seed: int) -> Any:
         with jax.enable_x64(True):
-            return evaluate(inputs, scale, seed)
+            return evaluate(inputs, scale, np.uint32(seed))
 
     return run, eta
-
-
-def _wide_program(f: Any, inputs: tuple[Any, ...]) -> Any:
-    """The program traced with float64 inputs, so that its text's numbers keep their digits; else as it is."""
-    try:
-        return jaxprs.trace(f, [jaxprs.widened(x) for x in inputs])
-    except (TypeError, ValueError):
-        return jaxprs.trace(f, inputs)
 
 
 def _inputs(subject: Subject, options: Options, i: int) -> tuple[Any, ...]:
@@ -101,7 +118,7 @@ def _inputs(subject: Subject, options: Options, i: int) -> tuple[Any, ...]:
     return tuple(moved(x) for x in subject.inputs)
 
 
-def _point(subject: Subject, run: Any, inputs: tuple[Any, ...], i: int) -> Point:
+def _point(run: Any, inputs: tuple[Any, ...], i: int) -> Point:
     evaluate, eta = run
     got, want = ([np.asarray(x) for x in outputs] for outputs in evaluate(inputs, 0.0, 0))
     change = [np.zeros(x.shape) for x in want]
@@ -152,7 +169,7 @@ def _is_key(x: Any) -> bool:
     return jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _agreed(subject: Subject, points: list[Point], options: Options, start: float) -> Check:
+def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
     exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
     gradients = subject.gradients or (False,) * len(subject.out_paths)
     idle = tuple(path for (path, wants), gradient in zip(exercised.items(), gradients, strict=True)
@@ -169,7 +186,7 @@ def _agreed(subject: Subject, points: list[Point], options: Options, start: floa
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
     }
-    return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=start)
+    return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
 
 
 def _power(points: list[Point], k: int) -> float:
