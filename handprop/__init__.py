@@ -14,31 +14,41 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handprop.compare import GradientComparison, LeafComparison, compare_gradients
     from handprop.mlp import MLP, Layer, Trace, mlp
     from handprop.train import History, Progress, Status, TrainResult, train
+    from handprop.verify import audit, equivalent, verify, verify_gradient
+    from handprop.verify.report import Check, Counterexample, GradientRefuted, Outcome, Report, Verdict, Worst
 
 __all__ = [
     "MLP",
-    "GradientComparison",
+    "Check",
+    "Counterexample",
+    "GradientRefuted",
     "History",
     "Layer",
-    "LeafComparison",
+    "Outcome",
     "Progress",
+    "Report",
     "Status",
     "Trace",
     "TrainResult",
-    "compare_gradients",
+    "Verdict",
+    "Worst",
+    "audit",
+    "equivalent",
     "mlp",
     "train",
+    "verify",
+    "verify_gradient",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "compare": ("GradientComparison", "LeafComparison", "compare_gradients"),
     "mlp": ("MLP", "Layer", "Trace", "mlp"),
     "train": ("History", "Progress", "Status", "TrainResult", "train"),
+    "verify": ("audit", "equivalent", "verify", "verify_gradient"),
+    "verify.report": ("Check", "Counterexample", "GradientRefuted", "Outcome", "Report", "Verdict", "Worst"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

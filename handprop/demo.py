@@ -11,7 +11,6 @@ import optax
 
 import handprop
 from handprop import data, plots
-from handprop.compare import GradientComparison
 from handprop.mlp import MLP, Layer
 
 __all__ = [
@@ -20,10 +19,10 @@ __all__ = [
     "Digits",
     "classic_network",
     "classic_parameters",
-    "compare",
     "draw",
     "learn_digits",
     "run_classic",
+    "verify",
 ]
 
 Params = Any
@@ -102,12 +101,12 @@ def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
 _sgd = optax.sgd(1.0)  # one object, so that every part of the run uses one compiled loop
 
 
-def compare() -> dict[str, GradientComparison]:
-    """The hand gradient beside jax.grad: the classic network in float64, the digits networks in float32."""
+def verify() -> dict[str, handprop.Report]:
+    """The hand gradient against jax.grad's: the classic network in float64, the digits networks in float32."""
     with jax.enable_x64(True):
         patterns, net = data.seed_patterns(), classic_network()
         x, y = jnp.asarray(patterns.x), jnp.asarray(patterns.y)
-        classic = handprop.compare_gradients(net.value_and_grad, net.loss, classic_parameters(), x, y)
+        classic = handprop.verify_gradient(net.value_and_grad, net.loss, classic_parameters(), x, y)
     digits = data.digits()
     x, labels = jnp.asarray(digits.x, jnp.float32), jnp.asarray(digits.y, jnp.int32)
     sigmoid, softmax = (_digits_network(output) for output in ("sigmoid", "softmax"))
@@ -115,10 +114,10 @@ def compare() -> dict[str, GradientComparison]:
     targets = jnp.asarray(data.one_hot(digits.y, 10), jnp.float32)
     return {
         "classic 3-4-1, 4 patterns, half squared error": classic,
-        "digits 64-64-10, 1,797 images, half squared error": handprop.compare_gradients(
+        "digits 64-64-10, 1,797 images, half squared error": handprop.verify_gradient(
             sigmoid.value_and_grad, sigmoid.loss, params, x, targets
         ),
-        "digits 64-64-10, 1,797 images, softmax cross-entropy (fused a - y)": handprop.compare_gradients(
+        "digits 64-64-10, 1,797 images, softmax cross-entropy (fused a - y)": handprop.verify_gradient(
             softmax.value_and_grad, softmax.loss, params, x, labels
         ),
     }

@@ -144,13 +144,13 @@ def _metric(problem: Problem, output: np.ndarray, part: Dataset) -> float:
     return float(np.mean(output.argmax(1) == part.y))
 
 
-def check_first_batch(path: Path, options: Options) -> handprop.GradientComparison:
-    """The hand gradient beside jax.grad on the first batch, before any step."""
+def check_first_batch(path: Path, options: Options) -> handprop.Report:
+    """The hand gradient against jax.grad's on the first batch, before any step."""
     problem = prepare(path, options)
     x, y = _arrays(problem, problem.train)
     params = problem.net.init(jax.random.key(options.seed))
     rows = slice(options.batch_size)
-    return handprop.compare_gradients(problem.net.value_and_grad, problem.net.loss, params, x[rows], y[rows])
+    return handprop.verify_gradient(problem.net.value_and_grad, problem.net.loss, params, x[rows], y[rows])
 
 
 def fit(path: Path, options: Options, on_epoch: Callable[[Epoch], Any] | None = None) -> Fit:

@@ -30,7 +30,6 @@ ORDER = [
     "mlp",
     "quantities",
     "train",
-    "compare",
     "__init__",
     "data",
     "checkpoint",
