@@ -87,5 +87,3 @@ def _calls_of(kind: Any, seen: Callable[[Any, tuple, dict], None]) -> Iterator[N
         yield
     finally:
         kind.__call__ = call
-
-

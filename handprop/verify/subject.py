@@ -195,7 +195,9 @@ def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: tuple[in
 def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
     if cotangent is None:
         return []
-    got, want = (jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None) for tree in (cotangent, argument))
+    got, want = (
+        jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None) for tree in (cotangent, argument)
+    )
     if [path for path, _ in got] != [path for path, _ in want]:
         return [Fault(where, f"has the tree {jax.tree.structure(cotangent)}, not {jax.tree.structure(argument)}")]
     faults = []
@@ -288,7 +290,9 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     if jax.tree.structure(left) != jax.tree.structure(right):
         return _faulty(f, given, Fault("f", f"returns {jax.tree.structure(left)}, g {jax.tree.structure(right)}"))
     faults += _leaf_faults(left, right)
-    paths = [jax.tree_util.keystr(path) or "value" for path, o in jax.tree_util.tree_leaves_with_path(left) if is_inexact(o)]
+    paths = [
+        jax.tree_util.keystr(path) or "value" for path, o in jax.tree_util.tree_leaves_with_path(left) if is_inexact(o)
+    ]
     name = f"{getattr(f, '__name__', 'f')} = {getattr(g, '__name__', 'g')}"
     return Subject(name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), (False,) * len(paths), tuple(faults),
                    source=_source(f))  # fmt: skip

@@ -87,9 +87,7 @@ class Run:
     def number(self, ratio: Fraction | int, shape: tuple[int, ...] = ()) -> Value:
         ratio = Fraction(ratio)
         residue = self.field.ratio(ratio.numerator, ratio.denominator)
-        return Value(
-            Elements(np.full(shape, residue, np.int64)), known=np.full(shape, float(ratio))
-        )
+        return Value(Elements(np.full(shape, residue, np.int64)), known=np.full(shape, float(ratio)))
 
     def embed(self, array: np.ndarray) -> Value:
         """Known numbers: integers and booleans as they are, floats as this run reads them."""
@@ -243,7 +241,9 @@ class Run:
     def div(self, a: Value, b: Value) -> Value:
         inverse = self.inv(b)
         quotient = self.mul(a, inverse)
-        return quotient._replace(**self._log_of_product(a, b, -1, quotient.shape)) if quotient.known is None else quotient
+        return (
+            quotient._replace(**self._log_of_product(a, b, -1, quotient.shape)) if quotient.known is None else quotient
+        )
 
     def power(self, a: Value, exponent: int) -> Value:
         finite(a, "a power")
@@ -256,7 +256,9 @@ class Run:
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
-        return powered._replace(log=log, rest=Value(self.field.power(a.rest.x, exponent), a.rest.degree.power(exponent)))
+        return powered._replace(
+            log=log, rest=Value(self.field.power(a.rest.x, exponent), a.rest.degree.power(exponent))
+        )
 
     # Exponentials: here because sums of them are factored
 
@@ -313,7 +315,9 @@ class Run:
         flipped = x.re > negative.re
         if x.im is not None:
             flipped |= (x.re == negative.re) & (x.im > negative.imaginary())
-            return flipped, Elements(np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im))
+            return flipped, Elements(
+                np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
+            )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
 
 
@@ -384,4 +388,3 @@ def _infinite_product(a: Value, b: Value, shape: tuple[int, ...]) -> np.ndarray 
     there = (_signs(a, shape) != 0) | (_signs(b, shape) != 0)
     signs = np.where(there, left * right, 0)
     return np.asarray(signs, np.int8)
-

@@ -15,7 +15,7 @@ from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.contraction import CONTRACTION
 from handprop.verify.field.elementwise import ELEMENTWISE, Rule
 from handprop.verify.field.functions import uninterpreted
-from handprop.verify.field.layout import LAYOUT, bind, concrete, joined, move
+from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Degree, Value
 
@@ -172,7 +172,9 @@ def _scan(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         rows.reverse()
     if not rows:
         return [*carry, *(_empty(run, var.aval) for var in eqn.outvars[n_carry:])]
-    stacked = [joined(run, [move(t, lambda part: np.asarray(part)[None]) for t in ys], 0) for ys in zip(*rows, strict=True)]
+    stacked = [
+        joined(run, [move(t, lambda part: np.asarray(part)[None]) for t in ys], 0) for ys in zip(*rows, strict=True)
+    ]
     return [*carry, *stacked]
 
 

@@ -208,9 +208,7 @@ def _scatter_one_by_one(combine) -> Rule:
         for k in range(int(turn.max(initial=-1)) + 1):
             now = order[turn == k]
             here = to[now]
-            part = combine(
-                run, moved(flat, lambda p, here=here: p[here]), moved(from_flat, lambda p, now=now: p[now])
-            )
+            part = combine(run, moved(flat, lambda p, here=here: p[here]), moved(from_flat, lambda p, now=now: p[now]))
             flat = _replaced(run, flat, here, as_value(run, part))
         return [moved(flat, lambda part: part.reshape(operand.shape))]
 
@@ -272,7 +270,6 @@ def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
     order = np.flip(sorting_order(run, inputs[0], axis), axis)
     order = np.take(order, np.arange(params["k"]), axis)
     return [move(inputs[0], lambda part: np.take_along_axis(part, order, axis)), order.astype(np.int32)]
-
 
 
 LAYOUT: dict[str, Rule] = {

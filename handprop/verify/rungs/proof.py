@@ -145,8 +145,10 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
     if total <= -options.bits:
         shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
-    why = f"{last.roots} roots" if last.roots > MOST_ROOTS else f"{last.coins} truth values" if branching else "the time"
-    shows = f"equal in {len(trials)} runs in the field, but {why} leave the chance of a false proof above 2^-{options.bits}"
+    why = (
+        f"{last.roots} roots" if last.roots > MOST_ROOTS else f"{last.coins} truth values" if branching else "the time"
+    )
+    shows = (
+        f"equal in {len(trials)} runs in the field, but {why} leave the chance of a false proof above 2^-{options.bits}"
+    )
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)
-
-

@@ -160,7 +160,9 @@ def _refuted(subject: Subject, run: Any, point: Point, worst: Worst, seconds: fl
             got, want = evaluate(inputs, 0.0, 0)
         return float(got[position][worst.index]), float(want[position][worst.index])
 
-    named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, point.inputs, strict=True) if not _is_key(x))
+    named = tuple(
+        (path, np.asarray(x)) for path, x in zip(subject.in_paths, point.inputs, strict=True) if not _is_key(x)
+    )
     shows = f"{worst.path}{list(worst.index)} is {worst.got:.9g} by hand, {worst.want:.9g} by the reference, in float64"
     return Check("rounding", Outcome.FAILS, shows, {}, worst, Counterexample(named, worst, replay), seconds)
 

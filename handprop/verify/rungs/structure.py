@@ -2,7 +2,6 @@
 
 import time
 
-
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
@@ -39,5 +38,3 @@ def _differing(subject: Subject, hand: list, reference: list) -> list[Fault]:
         Fault(path, f"is {g.dtype}{list(g.shape)}, not {w.dtype}{list(w.shape)}")
         for path, g, w in triples if (g.shape, g.dtype) != (w.shape, w.dtype)
     ]  # fmt: skip
-
-
