@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from handprop.verify.report import Report, Verdict
 
@@ -69,7 +70,7 @@ def met_while_tracing(step: Callable, args: tuple) -> tuple[list[tuple[Any, tupl
 
 def _as_shape(x: Any) -> Any:
     """Concrete integers, which may be indices or keys, stay; other arrays become shapes."""
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         return jax.ShapeDtypeStruct(x.shape, x.dtype)
     return x
 

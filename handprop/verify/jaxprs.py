@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,11 +14,26 @@ from jax.extend import core
 
 from handprop.verify.field import literals
 from handprop.verify.field.elementwise import ELEMENTWISE
+from handprop.verify.field.layout import LAYOUT
 
 __all__ = ["entrywise_size", "equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "pallas_call", "reduce_precision")
+# Their update's program is of one dtype: these make another.
+SCATTERS = {
+    "scatter": lax.scatter,
+    "scatter-add": lax.scatter_add,
+    "scatter-mul": lax.scatter_mul,
+    "scatter-min": lax.scatter_min,
+    "scatter-max": lax.scatter_max,
+}
+# They round nothing; what compares their outputs with their inputs relies on that.
+EXACT = {
+    *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor", "ceil",
+    "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
+    "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
+} - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
 Leaf = Callable[[Any, list[Any]], list[Any]]
 
 
@@ -118,14 +134,17 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
         keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         yield from (np.asarray(c) for c in (*consts, *(jax.random.key_data(key) for key in keys)))
         atoms = [atom for eqn in part.jaxpr.eqns for atom in eqn.invars] + list(part.jaxpr.outvars)
-        yield from (np.asarray(atom.val, atom.aval.dtype) for atom in atoms if isinstance(atom, core.Literal))
+        yield from (
+            np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in atoms if isinstance(atom, core.Literal)
+        )
 
 
 # Evaluation with something done at every equation
 
 
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
-        trusted: "Callable[[Any], bool]" = lambda eqn: False, constant: Callable = jnp.asarray) -> list[Any]:  # fmt: skip
+        trusted: "Callable[[Any], bool]" = lambda eqn: False,
+        constant: Callable = jnp.asarray) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``.
@@ -139,7 +158,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         def value_of(atom: Any) -> Any:
             if not isinstance(atom, core.Literal):
                 return env[atom]
-            return constant(np.asarray(atom.val, atom.aval.dtype))
+            return constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
 
         for eqn in jaxpr.eqns:
             env.update(zip(eqn.outvars, step(eqn, [value_of(atom) for atom in eqn.invars]), strict=True))
@@ -154,7 +173,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name == "while":
             return _while(walk, params, values)
         if name == "cond":
-            branches = [lambda *xs, b=closed(b): walk(b, xs) for b in params["branches"]]
+            branches = [partial(lambda body, *xs: walk(body, xs), closed(branch)) for branch in params["branches"]]
             return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
         if name not in ("pallas_call", "custom_linear_solve") and called(params) is not None:
             return walk(called(params), values)
@@ -214,7 +233,7 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
 def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
-    Each float that a primitive returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]: rounding errors
+    Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]: rounding errors
     of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
     """
 
@@ -222,13 +241,14 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         count = iter(range(1 << 30))
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-            return [noisy(widened(x)) for x in _wide_step(eqn, values)]
+            outputs = [widened(x) for x in _wide_step(eqn, values)]
+            return outputs if eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
 
         def noisy(x: Any) -> Any:
             if not is_float(x.dtype) or not x.size:
                 return x
             state = jnp.stack([seed, jnp.uint32(next(count)), jnp.uint32(0), jnp.uint32(0)])
-            _, bits = lax.rng_bit_generator(state, x.shape, np.dtype(np.uint32))
+            _, bits = lax.rng_bit_generator(state, x.shape)
             return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0))
 
         return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
@@ -262,6 +282,11 @@ def _wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     if name == "reduce_precision":
         return values[:1]
+    if name in SCATTERS:
+        keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        dimensions, *rest = (eqn.params[key] for key in keep)
+        named = dict(zip(keep[1:], rest, strict=True))
+        return [SCATTERS[name](*values, dimensions, **named)]
     if name in OWN_WIDTH:
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip

@@ -4,6 +4,7 @@ import time
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 __all__ = ["Options", "seed_of"]
@@ -34,5 +35,5 @@ def seed_of(key: jax.Array | int | None) -> tuple[int, ...]:
         return (0,)
     if isinstance(key, int):
         return (key,)
-    data = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return tuple(int(word) for word in np.asarray(data).ravel())

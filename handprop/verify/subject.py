@@ -294,5 +294,7 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
         jax.tree_util.keystr(path) or "value" for path, o in jax.tree_util.tree_leaves_with_path(left) if is_inexact(o)
     ]
     name = f"{getattr(f, '__name__', 'f')} = {getattr(g, '__name__', 'g')}"
-    return Subject(name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), (False,) * len(paths), tuple(faults),
-                   source=_source(f))  # fmt: skip
+    unmarked = (False,) * len(paths)
+    return Subject(
+        name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f)
+    )

@@ -204,7 +204,7 @@ class Run:
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
 
     def _distributed(self, a: Value, b: Value, shape: tuple[int, ...]) -> tuple[Term, ...]:
-        if b.terms and not a.terms:
+        if (b.terms and not a.terms) or (not a.terms and _small_number(a) is not None):
             a, b = b, a
         if b.terms and len(b.terms) > 1:
             return ()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
@@ -105,12 +106,10 @@ def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     """Casts between floats are the identity over the reals; a cast to an integer needs a known number."""
     (thing,) = inputs
-    dtype = (
-        np.dtype(params["new_dtype"]) if not jax.dtypes.issubdtype(params["new_dtype"], jax.dtypes.extended) else None
-    )
+    dtype = np.dtype(params["new_dtype"]) if not jnp.issubdtype(params["new_dtype"], jax.dtypes.extended) else None
     if dtype is None:
         raise Unsupported(f"a cast to {params['new_dtype']}")
-    to_float = jax.dtypes.issubdtype(dtype, np.floating)
+    to_float = jnp.issubdtype(dtype, np.floating)
     if isinstance(thing, np.ndarray):
         return [run.embed(thing)] if to_float else [thing.astype(dtype)]
     if to_float:

@@ -37,8 +37,7 @@ def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
     finite(a, "a logarithm")
     if a.log and a.rest is not None:
-        total = run.add(_sum_of(run, a.log, a.shape), _log_of_rest(run, a.rest))
-        return total
+        return run.add(_sum_of(run, a.log, a.shape), _log_of_rest(run, a.rest))
     exponentials = _exponentials(a)
     return _pivoted(run, a, exponentials) if exponentials else _log_of_rest(run, a)
 

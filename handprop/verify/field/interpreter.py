@@ -7,6 +7,7 @@ run as it is where all its operands are concrete, else it is an uninterpreted fu
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -31,14 +32,14 @@ def evaluate(run: Run, closed: Any, inputs: list[Thing]) -> list[Thing]:
 
 
 def _constant(run: Run, const: Any) -> Thing:
-    if jax.dtypes.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
+    if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
     array = np.asarray(const)
     return run.embed(array) if _is_float(array.dtype) else array
 
 
 def _is_float(dtype: Any) -> bool:
-    return jax.dtypes.issubdtype(dtype, np.floating)
+    return jnp.issubdtype(dtype, np.floating)
 
 
 def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> list[Thing]:
@@ -47,7 +48,11 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
     last = _last_uses(jaxpr)
 
     def value_of(atom: Any) -> Thing:
-        return _constant(run, np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else env[atom]
+        return (
+            _constant(run, np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, core.Literal)
+            else env[atom]
+        )
 
     for i, eqn in enumerate(jaxpr.eqns):
         outputs = _step(run, eqn, [value_of(atom) for atom in eqn.invars])
@@ -133,8 +138,8 @@ def _text(params: dict) -> str:
 
 ENTRYWISE = {
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "digamma", "erf", "erf_inv",
-    "igamma", "igamma_grad_a", "igammac", "lgamma", "nextafter", "polygamma", "random_gamma_grad", "regularized_incomplete_beta",
-    "rem", "zeta",
+    "igamma", "igamma_grad_a", "igammac", "lgamma", "nextafter", "polygamma", "random_gamma_grad",
+    "regularized_incomplete_beta", "rem", "zeta",
 }  # fmt: skip
 
 

@@ -225,7 +225,7 @@ def _iota(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     shape, dimension = params["shape"], params["dimension"]
     counted = np.arange(shape[dimension]).reshape([-1 if axis == dimension else 1 for axis in range(len(shape))])
     array = np.broadcast_to(counted, shape)
-    return [run.embed(array) if jax.dtypes.issubdtype(params["dtype"], np.floating) else array.astype(params["dtype"])]
+    return [run.embed(array) if jnp.issubdtype(params["dtype"], np.floating) else array.astype(params["dtype"])]
 
 
 def _sort(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -241,8 +241,9 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
 
     Over the branching reading only. Two numbers are ordered as their difference is signed.
     """
-    if isinstance(keys, np.ndarray) or keys.known is not None:
-        return np.argsort(keys if isinstance(keys, np.ndarray) else keys.known, axis, kind="stable")
+    numbers = keys if isinstance(keys, np.ndarray) else keys.known
+    if numbers is not None or isinstance(keys, np.ndarray):
+        return np.argsort(np.asarray(numbers), axis, kind="stable")
     finite(keys, "a sort")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")

@@ -95,9 +95,9 @@ def _irrational(low: Fraction, high: Fraction, bits: int) -> Reading | None:
         square = simplest_between(low * low / scale * (1 - slack), high * high / scale * (1 + slack))
         if _length(square) > bits - SPARE_BITS:
             continue
-        ratio = Fraction(*_root(square)) if _root(square) else None
-        if ratio is not None:
-            return Reading(ratio, Fraction(1), half_pis, log2s)
+        root = _root(square)
+        if root is not None:
+            return Reading(Fraction(*root), Fraction(1), half_pis, log2s)
         if not log2s:
             return Reading(Fraction(1), square, half_pis, log2s)
     return None

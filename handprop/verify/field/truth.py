@@ -104,7 +104,7 @@ def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
     if index.size and (index == index.flat[0]).all():
         return cases[int(index.flat[0])]
     if all(isinstance(case, np.ndarray) for case in cases):
-        return np.choose(np.broadcast_to(index, cases[0].shape), cases)  # pyright: ignore[reportArgumentType]
+        return np.choose(np.broadcast_to(index, cases[0].shape), cases)  # pyright: ignore[reportArgumentType, reportCallIssue]
     values = [as_value(run, case) for case in cases]
     shape = np.broadcast_shapes(index.shape, *(v.shape for v in values))
     values = [moved(v, lambda part: np.broadcast_to(part, shape)) for v in values]

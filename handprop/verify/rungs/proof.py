@@ -12,6 +12,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
@@ -89,8 +90,8 @@ def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool, bra
 
 
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
-    if not jax.dtypes.issubdtype(x.dtype, np.floating):
-        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
+    if not jnp.issubdtype(x.dtype, np.floating):
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
     return Value(run.field.draw(rng, x.shape), Degree(1))
 
 

@@ -1,6 +1,6 @@
 """Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype.
 
-The bound is measured, not tuned: each program runs again with every float that a primitive returns multiplied by
+The bound is measured, not tuned: each program runs again with every float that a primitive which rounds returns multiplied by
 ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum. That is the error analysis of one
 run of the program with a unit roundoff at least 64 times the real one (a sum of K terms rounds to within ``K 2^-53``
 of its terms' size). An entry where the two programs differ by more than ``8`` times the largest change seen in
@@ -168,7 +168,7 @@ def _refuted(subject: Subject, run: Any, point: Point, worst: Worst, seconds: fl
 
 
 def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)  # pyright: ignore[reportPrivateImportUsage]
+    return jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
