@@ -30,8 +30,8 @@ SCATTERS = {
 }
 # They round nothing; what compares their outputs with their inputs relies on that.
 EXACT = {
-    *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor", "ceil",
-    "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
+    *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor",
+    "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
 Leaf = Callable[[Any, list[Any]], list[Any]]
@@ -233,8 +233,8 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
 def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
-    Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]: rounding errors
-    of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
+    Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
+    rounding errors of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
     """
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
@@ -286,7 +286,7 @@ def _wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
         dimensions, *rest = (eqn.params[key] for key in keep)
         named = dict(zip(keep[1:], rest, strict=True))
-        return [SCATTERS[name](*values, dimensions, **named)]
+        return [SCATTERS[name](*values, dimensions, **named)]  # pyright: ignore[reportCallIssue]
     if name in OWN_WIDTH:
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip

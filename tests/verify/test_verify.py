@@ -88,7 +88,8 @@ RIGHT = {
     "gelu": (lambda x: jax.nn.gelu(x), lambda x, d: ((lambda c, t: d * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (
         1 + 0.134145 * x * x)))(np.float32((2 / np.pi) ** 0.5), jnp.tanh(np.float32((2 / np.pi) ** 0.5) * (
             x + 0.044715 * x**3))),), (normal(6),)),
-    "cross entropy": (lambda z: -jax.nn.log_softmax(z)[1], lambda z, d: (d * (jax.nn.softmax(z) - jnp.eye(5, dtype=z.dtype)[1]),),
+    "cross entropy": (lambda z: -jax.nn.log_softmax(z)[1],
+                      lambda z, d: (d * (jax.nn.softmax(z) - jnp.eye(5, dtype=z.dtype)[1]),),
                       (normal(5),)),
     "rotation": (lambda x, t: x[0] * jnp.cos(t) - x[1] * jnp.sin(t),
                  lambda x, t, d: (jnp.stack([d * jnp.cos(t), -d * jnp.sin(t)]),

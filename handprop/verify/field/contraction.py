@@ -271,7 +271,7 @@ def _substituted(run: Run, matrix: Elements, b: Elements, order, unit: bool) -> 
 
 
 def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Elimination without exchanges: one of the orders pivoting may choose, and what is solved does not depend on it."""
+    """Elimination without exchanges: one order that pivoting may choose; what is solved does not depend on it."""
     a = as_value(run, inputs[0])
     f, n, m = run.field, a.shape[-2], a.shape[-1]
     run.assumptions.add("lu: read without exchange of rows")
