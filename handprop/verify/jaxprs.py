@@ -234,7 +234,8 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing. Float32 literals are read as the numbers they were written as where that is plain.
+    rounding errors of a size of one's choosing. Float32 literals are read as the numbers they were written as where
+    that is plain.
     """
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
