@@ -136,6 +136,18 @@ def test_identities_are_proved(name):
     assert report.check("proof").evidence["bits"] >= 40
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("f", "g"),
+    [(lambda x: jnp.sqrt(x * x), lambda x: x), (lambda x: jnp.sqrt(37 * x * x), lambda x: jnp.sqrt(37.0) * x),
+     (lambda x: jnp.sqrt(2 * x * x), lambda x: np.float32(2**0.5) * x),
+     (lambda x: jnp.sqrt(x * x + 1) * jnp.sqrt(1 + x * x), lambda x: -x * x - 1)],
+)  # fmt: skip
+def test_a_root_of_one_entry_is_not_proved_by_a_lucky_sign(f, g, seed):
+    report = v.equivalent(f, g, -jnp.ones(1), key=seed, skip=("rounding",))
+    assert report.verdict is not v.Verdict.PROVED, report
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", NOT_SAME)
 def test_what_is_not_the_same_is_never_proved(name, seed):

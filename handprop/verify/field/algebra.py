@@ -57,6 +57,7 @@ class Run:
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     memo: dict = dataclasses.field(default_factory=dict)
+    characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
 
     # Oracles
 
@@ -73,11 +74,18 @@ class Run:
         for v in values:
             self.argument_degree = max(self.argument_degree, v.degree.over + v.degree.under)
 
-    def rooted(self, x: Elements) -> None:
-        """Counts the roots taken, an array that is taken again once."""
-        if ("root", digest(x)) not in self.memo:
-            self.memo["root", digest(x)] = None
-            self.roots += x.size
+    def rooted(self, x: Elements, known: bool, square: bool = True) -> None:
+        """Counts the roots taken, an array that is taken again once, and keeps whether each argument is a square.
+
+        A cube root counts twice: its norm multiplies a degree by 3. A known number's root adds no degree.
+        """
+        if ("root", digest(x)) in self.memo:
+            return
+        self.memo["root", digest(x)] = None
+        self.roots += 0 if known else x.size if square else 2 * x.size
+        if square:
+            distinct = np.unique(x.re) if known else x.re.reshape(-1)
+            self.characters.extend((bool(odd), known) for odd in ~self.field.is_square(distinct))
 
     def constant(self, name: str) -> int:
         return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
@@ -130,7 +138,10 @@ class Run:
     def _reading(self, reading: literals.Reading) -> Elements:
         f = self.field
         value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
-        value = f.mul(value, f.sqrt(np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)))
+        root = np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)
+        if reading.root != 1:
+            self.rooted(Elements(root), known=True)
+        value = f.mul(value, f.sqrt(root))
         value = f.mul(value, f.power(Elements(np.asarray(self.root_of_pi())), reading.half_pis))
         return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))
 

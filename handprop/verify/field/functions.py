@@ -123,14 +123,15 @@ def _log_of_2(run: Run, shape) -> Value:
 def sqrt(run: Run, a: Value) -> Value:
     """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
     finite(a, "a root")
+    if a.log and a.rest is not None and a.rest.known is not None and (a.rest.known == 1).all():
+        return run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
     known = None
     if a.known is not None:
         with np.errstate(all="ignore"):
             known = np.asarray(np.sqrt(a.known))
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
-    if a.known is None:
-        run.rooted(a.x)
+    run.rooted(Elements(a.x.re), known=a.known is not None)
     return Value(run.field.sqrt(a.x.re), a.degree, known, positive=True)
 
 
@@ -138,8 +139,7 @@ def cbrt(run: Run, a: Value) -> Value:
     """p is 2 modulo 3: every element has one cube root, a^((2p - 1)/3)."""
     if a.x.im is not None:
         return uninterpreted(run, "cbrt", a)
-    if a.known is None:
-        run.rooted(a.x)
+    run.rooted(a.x, known=a.known is not None, square=False)
     return Value(run.field.power(a.x, (2 * run.field.p - 1) // 3), a.degree)
 
 

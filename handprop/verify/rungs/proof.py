@@ -4,7 +4,8 @@ Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental on
 programs that differ as rational functions of their inputs and of oracle values agree at a random point of GF(p) with
 probability at most ``D / p``, D the degree of their difference's numerator; the oracles add ``D_a m(m-1) / 2p`` for m
 calls with arguments of degree ``D_a``, and a random prime divides all coefficients with probability at most
-``64 D / 49 / 2^32``. A root doubles the degree through its norm. Runs are independent; their bounds multiply.
+``64 D / 49 / 2^32``. A root doubles the degree through its norm, if the roots are independent, which the runs show.
+Runs are independent; their bounds multiply.
 """
 
 import math
@@ -30,6 +31,7 @@ __all__ = ["proof"]
 READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_ROOTS = 30
 MOST_RUNS = 4096
+SPARE_RUNS = 24
 
 
 class Trial(NamedTuple):
@@ -66,13 +68,35 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
     """Runs until the bound is reached, one of them differs, or time is up."""
     trials: list[Trial] = []
     total = 0.0
-    while total > -options.bits or len(trials) < 2:
+    while total > -options.bits or len(trials) < 2 or not _independent(trials):
         trial = _trial(subject, reference, hand, rng, rational, branching)
         trials.append(trial)
         total += trial.chance
-        if trial.differs is not None or trial.chance > -1e-3 or len(trials) >= MOST_RUNS or options.seconds_left < 0:
+        if trial.differs is not None or trial.chance > -1e-3 or options.seconds_left < 0:
+            break
+        if len(trials) >= (MOST_RUNS if total > -options.bits else len(trial.run.characters) + SPARE_RUNS):
             break
     return trials
+
+
+def _independent(trials: list[Trial]) -> bool:
+    """Whether no product of the roots' arguments is a square, without which the norm bounds nothing.
+
+    Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
+    run, would not have full rank over GF(2). So full rank proves it.
+    """
+    rows = [t.run.characters for t in trials]
+    columns = [(sum(int(row[i][0]) << k for k, row in enumerate(rows)), known) for i, (_, known) in enumerate(rows[-1])]
+    basis: list[int] = []
+    for column, known in columns:
+        if known and not column:  # such as 2, a square modulo every prime drawn: it takes part in no product
+            continue
+        for vector in basis:
+            column = min(column, column ^ vector)
+        if not column:
+            return False
+        basis.append(column)
+    return True
 
 
 def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool) -> Trial:
@@ -143,13 +167,15 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
     }
-    if total <= -options.bits:
+    if total <= -options.bits and _independent(trials):
         shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
-    why = (
-        f"{last.roots} roots" if last.roots > MOST_ROOTS else f"{last.coins} truth values" if branching else "the time"
-    )
-    shows = (
-        f"equal in {len(trials)} runs in the field, but {why} leave the chance of a false proof above 2^-{options.bits}"
-    )
+    why = "the seconds left"
+    if branching and last.coins:
+        why = f"{last.coins} truth values"
+    elif last.characters:
+        why = (
+            f"{last.roots} roots" if _independent(trials) or trials[-1].chance > -1e-3 else "roots that may be related"
+        )
+    shows = f"equal in {len(trials)} runs, but {why} leave the chance of a false proof above 2^-{options.bits}"
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)
