@@ -1,10 +1,11 @@
 """Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype.
 
 The bound is measured, not tuned: each program runs again with every float that a primitive which rounds returns
-multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum. That is the error
-analysis of one run of the program with a unit roundoff at least 64 times the real one (a sum of K
-terms rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by more than ``8`` times the largest change seen in
-``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more than rounding can explain.
+multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum. That is the
+error analysis of one run of the program with a unit roundoff at least 64 times the real one (a sum of K terms
+rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by more than ``8`` times
+the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more than rounding can
+explain.
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 
