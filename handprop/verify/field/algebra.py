@@ -12,7 +12,7 @@ import numpy as np
 
 from handprop.verify.field import literals
 from handprop.verify.field.arithmetic import Elements, Field
-from handprop.verify.field.values import MOST_TERMS, Degree, Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.values import MOST_TERMS, VARIABLE, Degree, Term, Value, is_positive, moved, terms_of
 
 __all__ = ["NeedsBranches", "Run", "Unsupported"]
 
@@ -50,12 +50,13 @@ class Run:
     rational: bool = False
     branching: bool = False
     calls: int = 0
-    argument_degree: int = 1
+    argument: Degree = VARIABLE
     roots: int = 0
     coins: int = 0
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
+    asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
 
@@ -67,12 +68,21 @@ class Run:
         for x in arguments:
             words += [x.re] if x.im is None else [x.re, x.im + 1]
         self.calls += max((x.size for x in arguments), default=1)
-        return Elements((mix(*words) % np.uint64(self.field.p)).astype(np.int64))
+        hashes = mix(*words)
+        self.asked_of.append(hashes.reshape(-1))
+        return Elements((hashes % np.uint64(self.field.p)).astype(np.int64))
 
     def asked(self, *values: Value) -> None:
         """Notes the degrees of an oracle's arguments for the birthday term."""
         for v in values:
-            self.argument_degree = max(self.argument_degree, v.degree.over + v.degree.under)
+            self.argument = self.argument.worst(v.degree)
+
+    def partition(self) -> bytes:
+        """Which of all the oracles' arguments were equal to which: the same in every run but for accidents."""
+        if not self.asked_of:
+            return b""
+        _, first, place = np.unique(np.concatenate(self.asked_of), return_index=True, return_inverse=True)
+        return hashlib.blake2b(first[place].tobytes(), digest_size=16).digest()
 
     def rooted(self, x: Elements, known: bool, square: bool = True) -> None:
         """Counts the roots taken, an array that is taken again once, and keeps whether each argument is a square.
@@ -95,23 +105,25 @@ class Run:
     def number(self, ratio: Fraction | int, shape: tuple[int, ...] = ()) -> Value:
         ratio = Fraction(ratio)
         residue = self.field.ratio(ratio.numerator, ratio.denominator)
-        return Value(Elements(np.full(shape, residue, np.int64)), known=np.full(shape, float(ratio)))
+        x = Elements(np.full(shape, residue, np.int64))
+        return Value(x, Degree.of(ratio), np.full(shape, float(ratio)))
 
     def embed(self, array: np.ndarray) -> Value:
         """Known numbers: integers and booleans as they are, floats as this run reads them."""
         if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
-            return Value(self.field.of(array), known=array.astype(np.float64))
+            known = array.astype(np.float64)
+            return Value(self.field.of(array), _size_of(known), known)
         known = array.astype(np.float64)
         finite = np.isfinite(known)
-        x = self._dyadic(np.where(finite, known, 0.0))
+        x, degree = self._dyadic(np.where(finite, known, 0.0)), _size_of(np.where(finite, known, 0.0))
         if self.rational:
-            x = self._as_read(x, known, str(array.dtype))
+            x, degree = self._as_read(x, degree, known, str(array.dtype))
         if finite.all():
-            return Value(x, known=known)
+            return Value(x, degree, known)
         nan = np.isnan(known)
         x = Elements(np.where(nan, self.constant("nan"), x.re), x.im)
         infinite = np.where(np.isinf(known), np.sign(known), 0).astype(np.int8)
-        return Value(x, known=known, infinite=infinite if infinite.any() else None)
+        return Value(x, degree.worst(VARIABLE), known, infinite=infinite if infinite.any() else None)
 
     def _dyadic(self, known: np.ndarray) -> Elements:
         fraction, exponent = np.frexp(known)
@@ -121,10 +133,10 @@ class Run:
         two = powers[np.searchsorted(exponents, exponent - 53)]
         return self.field.mul(Elements(np.asarray(mantissa)), Elements(np.asarray(two)))
 
-    def _as_read(self, x: Elements, known: np.ndarray, dtype: str) -> Elements:
+    def _as_read(self, x: Elements, degree: Degree, known: np.ndarray, dtype: str) -> tuple[Elements, Degree]:
         distinct = np.unique(known[np.isfinite(known)])
         if distinct.size > 64:
-            return x
+            return x, degree
         for number in distinct:
             reading = literals.read(float(number), dtype)
             if reading is None:
@@ -133,7 +145,9 @@ class Run:
             value, here = self._reading(reading), known == number
             im = None if value.im is None and x.im is None else np.where(here, value.imaginary(), x.imaginary())
             x = Elements(np.where(here, value.re, x.re), im)
-        return x
+            drawn = Degree(4, 4) if reading.half_pis or reading.log2s else Degree()
+            degree = degree.worst(Degree.of(reading.ratio) * Degree.of(reading.root) * drawn)
+        return x, degree
 
     def _reading(self, reading: literals.Reading) -> Elements:
         f = self.field
@@ -247,7 +261,7 @@ class Run:
                 known = np.asarray(1.0 / a.known)
         if a.infinite is not None:
             x = Elements(np.where(a.infinite != 0, 0, x.re), x.im)
-        return Value(x, a.degree.power(-1), known, positive=a.positive)
+        return Value(x, a.degree.inverse(), known, positive=a.positive)
 
     def div(self, a: Value, b: Value) -> Value:
         inverse = self.inv(b)
@@ -318,7 +332,7 @@ class Run:
         if turned.any():
             inverse = self.field.inv(value)
             value = Elements(np.where(turned, inverse.re, value.re))
-        return Value(value, Degree(abs(exponent), abs(exponent)))
+        return Value(value, VARIABLE.power(exponent).worst(VARIABLE.power(-exponent)))
 
     def canonical(self, x: Elements) -> tuple[np.ndarray, Elements]:
         """Of x and -x the same one always, and where it is -x."""
@@ -330,6 +344,17 @@ class Run:
                 np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
             )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def _size_of(known: np.ndarray) -> Degree:
+    """Of dyadic numbers: how far left of the point their first bit stands, and how far right of it their last."""
+    fraction, exponent = np.frexp(known[known != 0])
+    if not fraction.size:
+        return Degree()
+    mantissa = (np.abs(fraction) * 2.0**53).astype(np.int64)
+    last = exponent - 53 + np.frexp((mantissa & -mantissa).astype(np.float64))[1] - 1
+    shift = max(0, -int(last.min()))
+    return Degree(bits=max(int(exponent.max()), 0) + shift, shift=shift)
 
 
 def digest(x: Elements) -> bytes:

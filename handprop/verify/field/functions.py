@@ -14,7 +14,7 @@ import numpy as np
 
 from handprop.verify.field.algebra import Run, finite
 from handprop.verify.field.arithmetic import Elements
-from handprop.verify.field.values import Degree, Value, terms_of
+from handprop.verify.field.values import VARIABLE, Degree, Value, terms_of
 
 __all__ = ["ODD", "UNARY", "cbrt", "log", "pow_value", "sqrt", "uninterpreted"]
 
@@ -47,7 +47,7 @@ def _sum_of(run: Run, terms, shape) -> Value:
     degree = Degree()
     for c, atom in terms:
         x = run.field.add(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
-        degree = degree + atom.degree
+        degree = degree + atom.degree * Degree.of(c)
     return Value(x, degree, terms=tuple(terms))
 
 
@@ -62,7 +62,7 @@ def _log_of_rest(run: Run, a: Value) -> Value:
     value = np.where((low.re == 1) & (low.imaginary() == 0), 0, value)
     value = np.where((low.re == 2) & (low.imaginary() == 0), run.log_of_2(), value)
     value = np.where(flipped, (run.field.p - value) % run.field.p, value)
-    return Value(Elements(value), Degree(1), log_of=plain(a))
+    return Value(Elements(value), VARIABLE, log_of=plain(a))
 
 
 def _exponentials(a: Value) -> list[Value]:
@@ -117,7 +117,9 @@ def cosh(run: Run, a: Value) -> Value:
 
 
 def _log_of_2(run: Run, shape) -> Value:
-    return Value(Elements(np.full(shape, run.log_of_2(), np.int64)), Degree(2), known=np.full(shape, np.log(2.0)))
+    return Value(
+        Elements(np.full(shape, run.log_of_2(), np.int64)), VARIABLE.power(2), known=np.full(shape, np.log(2.0))
+    )
 
 
 def sqrt(run: Run, a: Value) -> Value:
@@ -161,7 +163,7 @@ def _turn(run: Run, a: Value) -> Elements:
 
 def _turn_degree(a: Value) -> Degree:
     n = sum(2 * abs((c * 4).numerator) for c, _ in terms_of(a))
-    return Degree(n, n)
+    return Degree(n, n, n, n)
 
 
 def sin(run: Run, a: Value) -> Value:
@@ -200,11 +202,11 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
     run.uninterpreted.add(name)
     xs = [a.x for a in arguments]
     if name not in ODD:
-        return Value(run.oracle(name, *xs), Degree(1))
+        return Value(run.oracle(name, *xs), VARIABLE)
     flipped, canonical = run.canonical(xs[0])
     value = run.oracle(name, canonical).re
     value = np.where(run.field.is_zero(canonical), 0, value)
-    return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), Degree(1))
+    return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), VARIABLE)
 
 
 def _expm1(run: Run, a: Value) -> Value:

@@ -18,7 +18,7 @@ from handprop.verify.field.elementwise import ELEMENTWISE, Rule
 from handprop.verify.field.functions import uninterpreted
 from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
-from handprop.verify.field.values import Degree, Value
+from handprop.verify.field.values import VARIABLE, Value
 
 __all__ = ["evaluate"]
 
@@ -128,7 +128,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
 
 def _drawn(run: Run, label: str, word: int, shape: tuple[int, ...]) -> Value:
     places = Elements(np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape))
-    return Value(run.oracle(f"{label} {word}", places), Degree(1))
+    return Value(run.oracle(f"{label} {word}", places), VARIABLE)
 
 
 def _text(params: dict) -> str:

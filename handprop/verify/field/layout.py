@@ -5,6 +5,7 @@ positions that come out say where every entry came from. Sums of moved entries (
 primitive itself on exact limbs.
 """
 
+from functools import reduce
 from typing import Any
 
 import jax
@@ -88,8 +89,8 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
     return Value(x, _worst(values), known, infinite=infinite)
 
 
-def _worst(values: list[Value]):
-    return Degree(max(v.degree.over for v in values), max(v.degree.under for v in values))
+def _worst(values: list[Value]) -> Degree:
+    return reduce(Degree.worst, (v.degree for v in values))
 
 
 def _concatenate(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

@@ -16,7 +16,7 @@ import numpy as np
 from handprop.verify.field.algebra import NeedsBranches, Run
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.functions import choose
-from handprop.verify.field.values import Degree, Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.values import VARIABLE, Term, Value, is_positive, moved, terms_of
 
 __all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
 
@@ -50,7 +50,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     truth = np.where(flipped, (1 - chance) % run.field.p, chance)
     truth = np.where(run.field.is_zero(difference.x), 0, truth)
     truth = truth if signs is None else np.where(signs != 0, (signs > 0).astype(np.int64), truth)
-    return Value(Elements(truth), Degree(1))
+    return Value(Elements(truth), VARIABLE)
 
 
 def _difference(run: Run, a: Value, b: Value) -> Value:
@@ -84,7 +84,7 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     run.asked(difference)
     run.coins += difference.x.size
     _, canonical = run.canonical(difference.x)
-    return Value(Elements(np.where(same, 1, run.oracle("equal", canonical).re)), Degree(1))
+    return Value(Elements(np.where(same, 1, run.oracle("equal", canonical).re)), VARIABLE)
 
 
 def logical_not(run: Run, truth: Thing) -> Thing:
@@ -123,11 +123,10 @@ def _chosen(run: Run, where: np.ndarray, a: Value, b: Value) -> Value:
     if a.infinite is not None or b.infinite is not None:
         zero = np.zeros(where.shape, np.int8)
         infinite = np.where(where, *(zero if v.infinite is None else v.infinite for v in (a, b)))
-    over, under = max(a.degree.over, b.degree.over), max(a.degree.under, b.degree.under)
     terms: tuple[Term, ...] = ()
     if known is None and (a.terms or b.terms) and len(a.terms) + len(b.terms) <= 5:
         terms = _masked(where, a) + _masked(~where, b)
-    return Value(choose(where, a.x, b.x), Degree(over, under), known, terms, infinite=infinite)
+    return Value(choose(where, a.x, b.x), a.degree.worst(b.degree), known, terms, infinite=infinite)
 
 
 def _masked(where: np.ndarray, v: Value) -> tuple[Term, ...]:

@@ -4,10 +4,11 @@ A :class:`Value` keeps beside its elements the three relations through which rig
 how it is a sum (so that exp of it is a product), how it is a multiple of an exponential (so that log of it is a sum),
 and what it is the logarithm of. Whatever only moves entries acts on all of them.
 
-Degrees are upper bounds, numerator and denominator, of the value as a rational function of everything drawn at
-random: inputs and oracle values. They carry the Schwartz–Zippel bound.
+Every value is ``2^-shift N / M`` with polynomials N and M of integer coefficients in everything drawn at random: inputs
+and oracle values. A :class:`Degree` bounds how large N and M are; it carries the Schwartz–Zippel bound.
 """
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
@@ -16,38 +17,85 @@ import numpy as np
 
 from handprop.verify.field.arithmetic import Elements
 
-__all__ = ["Degree", "Term", "Value", "is_positive", "moved", "terms_of"]
+__all__ = ["VARIABLE", "Degree", "Term", "Value", "is_positive", "moved", "terms_of"]
 
 MOST_TERMS = 6
 
 
 class Degree(NamedTuple):
-    """Degrees of numerator and denominator."""
+    """Bounds for ``2^-shift N / M``: degrees of N and M, and log2 of the sums of their coefficients' sizes.
 
-    over: int = 0
-    under: int = 0
+    Those sums are at most multiplied by a product and added by a sum, so both bounds follow from the operations alone.
+    """
+
+    over: float = 0
+    under: float = 0
+    bits: float = 0
+    under_bits: float = 0
+    shift: float = 0
+
+    @staticmethod
+    def of(ratio: Fraction) -> "Degree":
+        """Of a number."""
+        return Degree(0, 0, math.log2(max(abs(ratio.numerator), 1)), math.log2(ratio.denominator))
+
+    def shifted(self, shift: float) -> "Degree":
+        return self._replace(bits=self.bits + shift - self.shift, shift=shift)
+
+    def worst(self, other: "Degree") -> "Degree":
+        """Of a function that is one or the other."""
+        shift = max(self.shift, other.shift)
+        return Degree(*map(max, self.shifted(shift), other.shifted(shift)))
 
     def __add__(self, other: object) -> "Degree":
-        """Of the sum of two rational functions."""
+        """Of the sum of two such functions."""
         if not isinstance(other, Degree):
             return NotImplemented
-        if not (self.under or other.under):
-            return Degree(max(self.over, other.over))
-        return Degree(max(self.over + other.under, other.over + self.under), self.under + other.under)
+        shift = max(self.shift, other.shift)
+        a, b = self.shifted(shift), other.shifted(shift)
+        return Degree(
+            max(a.over + b.under, b.over + a.under),
+            a.under + b.under,
+            max(a.bits + b.under_bits, b.bits + a.under_bits) + 1,
+            a.under_bits + b.under_bits,
+            shift,
+        )
 
     def __mul__(self, other: object) -> "Degree":
         if not isinstance(other, Degree):
             return NotImplemented
-        return Degree(self.over + other.over, self.under + other.under)
+        return Degree(*(x + y for x, y in zip(self, other, strict=True)))
 
     def summed(self, count: int) -> "Degree":
         """Of a sum of ``count`` such functions with denominators of their own."""
-        count = max(count, 1)
-        return Degree(self.over + (count - 1) * self.under, count * self.under)
+        n = max(count, 1)
+        return Degree(
+            self.over + (n - 1) * self.under,
+            n * self.under,
+            self.bits + (n - 1) * self.under_bits + math.log2(n),
+            n * self.under_bits,
+            self.shift,
+        )
 
     def power(self, exponent: int) -> "Degree":
-        n = abs(exponent)
-        return Degree(n * self.over, n * self.under) if exponent >= 0 else Degree(n * self.under, n * self.over)
+        n, d = abs(exponent), self if exponent >= 0 else self.inverse()
+        return Degree(*(n * x for x in d))
+
+    def inverse(self) -> "Degree":
+        return Degree(self.under, self.over, self.under_bits + self.shift, self.bits)
+
+    def grown(self, factor: int) -> "Degree":
+        """Of a determinant or a solution of that many rows, a root's norm: products of that many such functions."""
+        size, bits = factor * (self.over + self.under), factor * (self.bits + self.under_bits + self.shift + factor)
+        return Degree(size, size, bits, bits)
+
+    @property
+    def size(self) -> float:
+        return self.over + self.under
+
+
+VARIABLE = Degree(1)
+"""Of what is drawn at random."""
 
 
 class Value(NamedTuple):

@@ -1,15 +1,22 @@
 """The proof: both programs evaluated over finite fields at random points.
 
-Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004): two
-programs that differ as rational functions of their inputs and of oracle values agree at a random point of GF(p) with
-probability at most ``D / p``, D the degree of their difference's numerator; the oracles add ``D_a m(m-1) / 2p`` for m
-calls with arguments of degree ``D_a``, and a random prime divides all coefficients with probability at most
-``64 D / 49 / 2^32``. A root doubles the degree through its norm, if the roots are independent, which the runs show.
-Runs are independent; their bounds multiply.
+Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
+programs differ as rational functions of their inputs and of oracle values, the difference's numerator of degree D,
+its coefficients' sizes summing to at most 2^H. They agree at a random point of GF(p), p a random prime, with
+probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing every coefficient.
+
+Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
+``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
+between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
+most ``e^R + m (m - 1) / 2 e_a^R``. Where truth values are decided, runs need not agree in that: there it is
+``(e + m (m - 1) / 2 e_a)^R``, a run that meets only some patterns of truths counted as such.
+
+A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show.
 """
 
 import math
 import time
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +28,7 @@ from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Field, draw_prime
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
-from handprop.verify.field.values import Degree, Value
+from handprop.verify.field.values import VARIABLE, Degree, Value
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -32,15 +39,18 @@ READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_ROOTS = 30
 MOST_RUNS = 4096
 SPARE_RUNS = 24
+RESTARTS = 4
 
 
 class Trial(NamedTuple):
-    """One run: the first output that differs (None where all agree), the run's tallies and the chance, in log2,
-    that programs which differ agree in it."""
+    """One run: the first output that differs (None where all agree), the run's tallies, the chance that programs which
+    differ agree in it, that two arguments of an oracle do, and which arguments were equal (None: not compared)."""
 
     differs: int | None
     run: Run
     chance: float
+    accident: float
+    partition: bytes | None
 
 
 def proof(subject: Subject, options: Options) -> Check:
@@ -65,18 +75,36 @@ def proof(subject: Subject, options: Options) -> Check:
 
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
-    """Runs until the bound is reached, one of them differs, or time is up."""
-    trials: list[Trial] = []
-    total = 0.0
-    while total > -options.bits or len(trials) < 2 or not _independent(trials):
-        trial = _trial(subject, reference, hand, rng, rational, branching)
-        trials.append(trial)
-        total += trial.chance
-        if trial.differs is not None or trial.chance > -1e-3 or options.seconds_left < 0:
-            break
-        if len(trials) >= (MOST_RUNS if total > -options.bits else len(trial.run.characters) + SPARE_RUNS):
-            break
-    return trials
+    """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen."""
+    for _ in range(RESTARTS):
+        trials: list[Trial] = []
+        while not _enough(trials, options.bits):
+            trials.append(_trial(subject, reference, hand, rng, rational, branching))
+            last = trials[-1]
+            if last.partition != trials[0].partition:
+                break
+            limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
+            if last.differs is not None or options.seconds_left < 0 or len(trials) >= limit or last.chance >= 1:
+                return trials
+        else:
+            return trials
+    raise Unsupported("arguments of functions that are equal in one run and not in another")
+
+
+def _enough(trials: list[Trial], bits: int) -> bool:
+    return len(trials) >= 2 and _log2_false(trials) <= -bits and _independent(trials)
+
+
+def _log2_false(trials: list[Trial]) -> float:
+    """log2 of the bound for a false proof over all runs; 0 where they bound nothing."""
+    calls = max(trial.run.calls for trial in trials)
+    pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
+    chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
+    if trials[0].partition is None:
+        each = np.minimum(chances + accidents * 2.0**pairs, 1.0)
+        return float(np.log2(each).sum())
+    terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
+    return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
 def _independent(trials: list[Trial]) -> bool:
@@ -107,16 +135,19 @@ def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool, bra
     got = evaluate(run, hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
-    chance = _chance(run, pairs)
-    if branching and run.coins:
+    degree = reduce(Degree.worst, (a.degree + b.degree for a, b in pairs), Degree())
+    chance, decided = _vanishing(run, degree), branching and run.coins > 0
+    if decided:
         chance = _chance_over_patterns(max(coins, run.coins - coins), reference, hand, chance)
-    return Trial(differs, run, chance)
+    return Trial(
+        differs, run, chance, _vanishing(run, run.argument + run.argument), None if decided else run.partition()
+    )
 
 
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
     if not jnp.issubdtype(x.dtype, np.floating):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
-    return Value(run.field.draw(rng, x.shape), Degree(1))
+    return Value(run.field.draw(rng, x.shape), VARIABLE)
 
 
 def _comparable(a: Thing, b: Thing) -> bool:
@@ -129,15 +160,12 @@ def _same(run: Run, a: Value, b: Value) -> bool:
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
-def _chance(run: Run, pairs: list[tuple[Value, Value]]) -> float:
-    """log2 of the bound for one run."""
+def _vanishing(run: Run, degree: Degree) -> float:
+    """The probability that a function of that degree which is not zero is zero in this run."""
     if run.roots > MOST_ROOTS:
-        return 0.0
-    degree = max((max(a.degree.over + b.degree.under, b.degree.over + a.degree.under) for a, b in pairs), default=1)
-    degree = max(degree, 1) << run.roots
-    calls = run.argument_degree * run.calls * (run.calls - 1) // 2
-    bound = (degree + calls) / run.field.p + 64 * degree / 49 / 2**32
-    return math.log2(bound) if 0 < bound < 1 else 0.0
+        return 1.0
+    norms = 2.0**run.roots
+    return min(1.0, norms * (max(degree.over, 1) / run.field.p + (degree.bits + 1) / 49 / 2**32))
 
 
 def _chance_over_patterns(coins: int, reference: Any, hand: Any, chance: float) -> float:
@@ -148,13 +176,11 @@ def _chance_over_patterns(coins: int, reference: Any, hand: Any, chance: float) 
     sizes = [jaxprs.entrywise_size(program) for program in (reference, hand)]
     if all(size is not None for size in sizes):
         coins = -(-coins // max(min(size for size in sizes if size is not None), 1))
-    if coins > 8 or chance > -2:
-        return 0.0
-    return math.log2(1 - 2.0**-coins + 2.0**chance)
+    return 1.0 if coins > 8 else min(1.0, 1 - 2.0**-coins + chance)
 
 
 def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: float) -> Check:
-    total = sum(trial.chance for trial in trials)
+    total = _log2_false(trials)
     last = trials[-1].run
     evidence = {
         "bits": round(-total, 1),
@@ -167,15 +193,13 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
     }
-    if total <= -options.bits and _independent(trials):
+    if _enough(trials, options.bits):
         shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
     why = "the seconds left"
     if branching and last.coins:
         why = f"{last.coins} truth values"
     elif last.characters:
-        why = (
-            f"{last.roots} roots" if _independent(trials) or trials[-1].chance > -1e-3 else "roots that may be related"
-        )
+        why = f"{last.roots} roots" if _independent(trials) or trials[-1].chance >= 1 else "roots that may be related"
     shows = f"equal in {len(trials)} runs, but {why} leave the chance of a false proof above 2^-{options.bits}"
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)
