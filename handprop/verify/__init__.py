@@ -19,6 +19,8 @@ from handprop.verify.report import (
     Verdict,
     Worst,
 )
+from handprop.verify.rungs import RUNGS
+from handprop.verify.second import differentiated
 from handprop.verify.subject import of_gradient, of_pair, of_rule
 
 __all__ = [
@@ -37,19 +39,26 @@ __all__ = [
 ]
 
 
-def _options(key: Any, budget: float, skip: Sequence[str]) -> Options:
-    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip))
+def _options(key: Any, budget: float, skip: Sequence[str], order: int = 1) -> Options:
+    unknown = sorted(set(skip) - {name for name, _ in RUNGS})
+    if unknown:
+        raise ValueError(f"skip names no check {unknown[0]!r}: there are {', '.join(name for name, _ in RUNGS)}")
+    if order not in (1, 2):
+        raise ValueError(f"order is 1 or 2, not {order!r}")
+    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip), order)
 
 
-def verify(rule: Callable, *args: Any, reference: Callable | None = None, argnums: Sequence[int] | None = None,
-           nondiff: Sequence[int] = (), key: Any = None, budget: float = 30.0, skip: Sequence[str] = (),
-           **kwargs: Any) -> Report:  # fmt: skip
+def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, reference: Callable | None = None,
+           argnums: Sequence[int] | None = None, nondiff: Sequence[int] = (), key: Any = None, order: int = 1,
+           budget: float = 30.0, skip: Sequence[str] = (), **kwargs: Any) -> Report:  # fmt: skip
     """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     ``rule``: the object itself, or any function that holds such rules; rules of JAX's own inside it are trusted and
-    listed. Arguments are arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``. Both the
+    listed. Or a pair ``(fwd, bwd)`` with ``reference=f``; ``(None, bwd)`` for a bare ``bwd(args, cotangent)``.
+    Arguments are arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``. Both the
     values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
-    choose whose gradients are. ``budget`` in seconds; ``skip`` names checks to leave out.
+    choose whose gradients are. ``order=2`` also compares the derivatives of the gradients, rules differentiated by JAX.
+    ``budget`` in seconds; ``skip`` names checks to leave out.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -59,8 +68,10 @@ def verify(rule: Callable, *args: Any, reference: Callable | None = None, argnum
     >>> verify(square, jnp.arange(3.0)).verdict
     <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
     """
-    options = _options(key, budget, skip)
+    options = _options(key, budget, skip, order)
     subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
+    if order == 2:
+        subject = differentiated(subject, options.rng(2))
     return judge(subject, options, "verify")
 
 

@@ -41,6 +41,15 @@ def is_float(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
+def is_complex(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.complexfloating))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
 def wide(inputs: Sequence[Any]) -> bool:
     """Whether any input has a 64-bit type, which JAX only traces with x64 on."""
     return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not jnp.issubdtype(x.dtype, jax.dtypes.extended))
@@ -57,11 +66,16 @@ def closed(jaxpr: Any) -> Any:
     return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
 
 
-def called(params: dict) -> Any:
-    """The program that a call equation calls, None for any other equation."""
+def called(eqn: Any) -> Any:
+    """The program that a call equation calls, None for any other equation.
+
+    A program inside an equation that is called has the equation's own inputs; a reduction's has not.
+    """
     for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
-        if key in params and not callable(params[key]):
-            return closed(params[key])
+        if key in eqn.params and not callable(eqn.params[key]):
+            program = closed(eqn.params[key])
+            own, inside = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (eqn.invars, program.jaxpr.invars))
+            return program if own == inside else None
     return None
 
 
@@ -113,7 +127,7 @@ def entrywise_size(program: Any) -> int | None:
     for eqn in equations(program):
         name = eqn.primitive.name
         spreads = name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
-        if name not in ELEMENTWISE and not spreads and called(eqn.params) is None:
+        if name not in ELEMENTWISE and not spreads and called(eqn) is None:
             return None
         size = max(size, *(int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.outvars))
     return size
@@ -167,7 +181,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
     def step(eqn: Any, values: list[Any]) -> list[Any]:
         name, params = eqn.primitive.name, eqn.params
         if name in RULE_CALLS:
-            return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(params), values)
+            return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(eqn), values)
         if name == "scan":
             return _scan(walk, params, values)
         if name == "while":
@@ -175,8 +189,8 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name == "cond":
             branches = [partial(lambda body, *xs: walk(body, xs), closed(branch)) for branch in params["branches"]]
             return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
-        if name not in ("pallas_call", "custom_linear_solve") and called(params) is not None:
-            return walk(called(params), values)
+        if name not in ("pallas_call", "custom_linear_solve", "scan") and called(eqn) is not None:
+            return walk(called(eqn), values)
         return leaf(eqn, values) if leaf else bound(eqn, values)
 
     return walk(program, list(inputs))
@@ -210,14 +224,14 @@ def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
 
 def of_jax(eqn: Any) -> bool:
     """Whether a rule's primal was written in JAX itself."""
-    place = getattr(closed(called(eqn.params)).jaxpr.debug_info, "func_src_info", "") or ""
+    place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
     return "/jax/_src/" in place or "/jax/nn/" in place or "/jax/experimental/" in place
 
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
     """Names of the custom rules of JAX itself that the program holds."""
     found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
-    return tuple(sorted({called(eqn.params).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
+    return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
 
 
 def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,11 +23,13 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
         elif checks and checks[0].outcome is Outcome.FAILS:
             checks.append(Check(name, Outcome.SKIPPED, "the structure is wrong"))
+        elif subject.obstacle or (checks and checks[0].outcome is Outcome.UNDECIDED):
+            checks.append(Check(name, Outcome.SKIPPED, subject.obstacle or "there is no reference"))
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
             checks.append(rung(subject, options))
-    verdict, reason = _verdict(checks)
+    verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
@@ -41,7 +43,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         counterexample=next((c.counterexample for c in checks if c.counterexample and c.outcome is Outcome.FAILS), None)
         if verdict is Verdict.REFUTED else None,
         power=evidence.get("power", {}),
-        certificate=_certificate(subject, options, entry),
+        certificate=_certificate(subject, options, entry, checks),
     )  # fmt: skip
 
 
@@ -57,6 +59,8 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
         return Verdict.REFUTED, failed[0].shows
     if proved:
         return Verdict.PROVED, proved[0].shows
+    if by_name["structure"].outcome is Outcome.UNDECIDED:
+        return Verdict.INCONCLUSIVE, by_name["structure"].shows
     sampled = by_name.get("rounding")
     if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return Verdict.INCONCLUSIVE, sampled.shows if sampled else "no check could judge it"
@@ -65,9 +69,9 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     return Verdict.VERIFIED, by_name["proof"].shows if "proof" in by_name else sampled.shows
 
 
-def _certificate(subject: Subject, options: Options, entry: str) -> Mapping[str, Any]:
+def _certificate(subject: Subject, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
     hashes = {}
-    if not subject.faults:
+    if not subject.faults and not subject.obstacle and checks[0].outcome is not Outcome.UNDECIDED:
         hashes = {name: jaxprs.hash_of(jaxprs.trace(f, subject.inputs))
                   for name, f in (("hand", subject.hand), ("reference", subject.reference))}  # fmt: skip
     return {
@@ -76,6 +80,7 @@ def _certificate(subject: Subject, options: Options, entry: str) -> Mapping[str,
                         for path, x in zip(subject.in_paths, subject.inputs, strict=True)),
         "seed": options.seed,
         "bits": options.bits,
+        "order": options.order,
         "skip": tuple(sorted(options.skip)),
         "hashes": hashes,
         "source": subject.source,

@@ -31,6 +31,7 @@ class Subject(NamedTuple):
     ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes, named by
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
+    ``obstacle``: why the subject cannot be judged, where it cannot.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Subject(NamedTuple):
     faults: tuple[Fault, ...] = ()
     trusted: tuple[str, ...] = ()
     source: str = ""
+    obstacle: str = ""
 
 
 class Arguments(NamedTuple):
@@ -53,16 +55,20 @@ class Arguments(NamedTuple):
     rebuild: Callable[[Sequence[Any]], tuple[tuple, dict]]
 
 
-def arguments(args: tuple, kwargs: dict, still: tuple[int, ...], rng: np.random.Generator, f: Callable) -> Arguments:
-    """Arrays among the arguments, a ShapeDtypeStruct drawn; whatever is no array, or stands in ``still``, is kept."""
+def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.random.Generator,
+              f: Callable) -> Arguments:  # fmt: skip
+    """Arrays among the arguments, a ShapeDtypeStruct drawn; whatever is no array, or stands in ``still``, is kept.
+
+    ``still`` holds positions and names of parameters.
+    """
     names = _parameter_names(f, len(args))
     entries, treedef = jax.tree_util.tree_flatten_with_path((args, kwargs))
     positions, leaves, paths, rest = [], [], [], [leaf for _, leaf in entries]
     for i, (path, leaf) in enumerate(entries):
         positional = path[0].idx == 0
-        if (positional and path[1].idx in still) or not _is_array(leaf):
-            continue
         head = names[path[1].idx] if positional else str(path[1].key)
+        if (positional and path[1].idx in still) or head in still or not _is_array(leaf):
+            continue
         positions.append(i)
         leaves.append(_drawn(leaf, rng))
         paths.append(head + jax.tree_util.keystr(path[2:]))
@@ -106,12 +112,14 @@ def is_inexact(x: Any) -> bool:
     return jaxprs.is_float(x.dtype)
 
 
-def of_rule(rule: Callable, args: tuple, kwargs: dict, reference: Callable | None, argnums: Sequence[int] | None,
+def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: Sequence[int] | None,
             nondiff: Sequence[int], rng: np.random.Generator) -> Subject:  # fmt: skip
     """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``."""
+    if isinstance(rule, tuple):
+        rule = _of_pair(rule, reference)
     if not callable(rule):
         raise TypeError(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
-    still = tuple(n for n in getattr(rule, "nondiff_argnums", ()) if isinstance(n, int))
+    still = _still(rule)
     given = arguments(args, kwargs, still, rng, getattr(rule, "__wrapped__", rule))
     chosen = [i for i, (leaf, path) in enumerate(zip(given.leaves, given.paths, strict=True))
               if is_inexact(leaf) and _is_chosen(path, given, argnums, nondiff, rule, len(args))]  # fmt: skip
@@ -146,7 +154,38 @@ def of_rule(rule: Callable, args: tuple, kwargs: dict, reference: Callable | Non
         faults=tuple(_rule_faults(rule, args, kwargs, out, still)),
         trusted=jaxprs.rules_of_jax(program),
         source=_source(rule),
+        obstacle=_obstacle(given.leaves, [o for _, o in outputs]),
     )
+
+
+def _of_pair(rule: Any, reference: Callable | None) -> Any:
+    """A rule from ``(fwd, bwd)``; fwd None where the residuals are the arguments themselves."""
+    fwd, bwd = rule
+    if reference is None:
+        raise TypeError("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
+    made: Any = jax.custom_vjp(reference)
+    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
+    made.__name__ = getattr(bwd, "__name__", "bwd")
+    return made
+
+
+def _still(rule: Any) -> tuple[int | str, ...]:
+    """Positions and names of the arguments that the rule says are not differentiated."""
+    numbers = tuple(n for n in getattr(rule, "nondiff_argnums", ()) if isinstance(n, int))
+    named = tuple(getattr(rule, "nondiff_argnames", ()))
+    if not numbers or not hasattr(rule, "__wrapped__"):
+        return (*numbers, *named)
+    try:
+        parameters = list(inspect.signature(rule.__wrapped__).parameters)
+    except (TypeError, ValueError):
+        parameters = []
+    return (*numbers, *named, *(parameters[n] for n in numbers if n < len(parameters)))
+
+
+def _obstacle(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
+    if any(jaxprs.is_complex(x.dtype) for x in (*inputs, *outputs)):
+        return "complex numbers are not judged: give the real and imaginary parts as arrays"
+    return "" if any(is_inexact(o) for o in outputs) else "there is no output of a floating dtype to compare"
 
 
 def _is_chosen(path: str, given: Arguments, argnums, nondiff: Sequence[int], rule: Callable, count: int) -> bool:
@@ -168,7 +207,7 @@ def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], 
     return (*values, *pull(list(cotangents)))
 
 
-def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: tuple[int, ...]) -> list[Fault]:
+def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: Sequence[int | str]) -> list[Fault]:
     """What ``bwd`` returns beside what it should, as shapes; JAX itself says nothing of a wrong dtype."""
     fwd, bwd = getattr(rule, "fwd", None), getattr(rule, "bwd", None)
     if fwd is None or bwd is None or kwargs or still or getattr(rule, "symbolic_zeros", False):
@@ -181,7 +220,7 @@ def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: tuple[in
             primal, residuals = jax.eval_shape(fwd, *specs)
             got = jax.eval_shape(bwd, residuals, primal)
         except (TypeError, ValueError) as error:
-            return [Fault("rule", f"fwd or bwd cannot be traced: {_first_line(error)}")]
+            return [Fault("rule", f"fwd or bwd cannot be traced: {jaxprs.first_line(error)}")]
     faults = []
     if jax.tree.structure(primal) != jax.tree.structure(out):
         faults.append(Fault("fwd", f"returns {jax.tree.structure(primal)}, the primal {jax.tree.structure(out)}"))
@@ -210,10 +249,6 @@ def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
     return faults
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
-
-
 def _source(f: Any) -> str:
     code = getattr(inspect.unwrap(f), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
@@ -227,11 +262,14 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         return lambda *leaves: f(*given.rebuild(leaves)[0])
 
     with jax.enable_x64(jaxprs.wide(given.leaves)):
-        value, grads = jax.eval_shape(flat(jax.value_and_grad(loss, argnums)), *given.leaves)
+        try:
+            value, grads = jax.eval_shape(flat(jax.value_and_grad(loss, argnums)), *given.leaves)
+        except (ValueError, NotImplementedError) as error:
+            return _faulty(hand, given)._replace(obstacle=f"jax.grad of the loss fails: {jaxprs.first_line(error)}")
         try:
             got = jax.eval_shape(flat(hand), *given.leaves)
         except (TypeError, ValueError) as error:
-            fault = Fault("hand", f"cannot be traced: {_first_line(error)}")
+            fault = Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}")
             return _faulty(hand, given, fault)
         program = jax.make_jaxpr(flat(loss))(*given.leaves)
     with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
@@ -260,13 +298,14 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         faults=tuple(_leaf_faults(got, want)),
         trusted=jaxprs.rules_of_jax(program),
         source=_source(hand),
+        obstacle=_obstacle(given.leaves, [value]),
     )
 
 
-def _faulty(f: Callable, given: Arguments, fault: Fault) -> Subject:
+def _faulty(f: Callable, given: Arguments, *faults: Fault) -> Subject:
     nothing: Program = lambda *leaves: ()  # noqa: E731
     name = getattr(f, "__name__", type(f).__name__)
-    return Subject(name, nothing, nothing, given.leaves, given.paths, (), (), (fault,), source=_source(f))
+    return Subject(name, nothing, nothing, given.leaves, given.paths, (), (), faults, source=_source(f))
 
 
 def _leaf_faults(got: Any, want: Any) -> list[Fault]:
@@ -296,5 +335,6 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     name = f"{getattr(f, '__name__', 'f')} = {getattr(g, '__name__', 'g')}"
     unmarked = (False,) * len(paths)
     return Subject(
-        name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f)
-    )
+        name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
+        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)),
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from handprop.verify.field.functions import uninterpreted
 from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import VARIABLE, Value
+from handprop.verify.jaxprs import called, closed, scan_counts
 
 __all__ = ["evaluate"]
 
@@ -84,7 +85,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     if all(not isinstance(thing, Value) for thing in inputs) and name not in ("iota",):
         return _as_it_is(run, eqn, inputs)
     rule = RULES.get(name)
-    inner = _called(eqn.params) if rule is None else None
+    inner = called(eqn) if rule is None else None
     if inner is not None:
         return evaluate(run, inner, inputs)
     try:
@@ -99,7 +100,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
 
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
     """Everything concrete: the primitive's own values."""
-    if (inner := _called(eqn.params)) is not None:
+    if (inner := called(eqn)) is not None:
         return evaluate(run, inner, inputs)
     with jax.enable_x64(True):
         out = eqn.primitive.bind(*inputs, **eqn.params)
@@ -143,29 +144,9 @@ ENTRYWISE = {
 }  # fmt: skip
 
 
-def _closed(jaxpr: Any) -> Any:
-    return jaxpr if hasattr(jaxpr, "consts") and hasattr(jaxpr, "jaxpr") else core.ClosedJaxpr(jaxpr, ())
-
-
-def _called(params: dict) -> Any:
-    """The program that an equation calls, None where it calls none."""
-    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
-        if key in params and not callable(params[key]):
-            return _closed(params[key])
-    return None
-
-
-def _scan_counts(params: dict) -> tuple[int, int]:
-    """Numbers of constants and carries: parameters of their own until jax 0.11, then sizes of a tree."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
-    return consts, carry
-
-
 def _scan(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    body = _closed(params["jaxpr"])
-    n_consts, n_carry = _scan_counts(params)
+    body = closed(params["jaxpr"])
+    n_consts, n_carry = scan_counts(params)
     consts, carry, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
     steps = range(params["length"])
     rows: list[list[Thing]] = []
@@ -190,7 +171,7 @@ def _empty(run: Run, aval: Any) -> Thing:
 
 def _while(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    cond, body = _closed(params["cond_jaxpr"]), _closed(params["body_jaxpr"])
+    cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
     state = inputs[n_cond + n_body :]
     for _ in range(MOST_STEPS):
         (go,) = evaluate(run, cond, [*inputs[:n_cond], *state])
@@ -204,7 +185,7 @@ def _while(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
 
 def _cond(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     which, *operands = inputs
-    branches = [_closed(branch) for branch in params["branches"]]
+    branches = [closed(branch) for branch in params["branches"]]
     if isinstance(which, np.ndarray) or not isinstance(which, Value):
         return evaluate(run, branches[int(np.clip(which, 0, len(branches) - 1))], operands)
     results = [evaluate(run, branch, operands) for branch in branches]
@@ -218,7 +199,7 @@ def _linear_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list
     lengths = params["const_lengths"]
     start = lengths.matvec + lengths.vecmat
     total = start + lengths.solve + lengths.transpose_solve
-    return evaluate(run, _closed(params["jaxprs"].solve), [*inputs[start : start + lengths.solve], *inputs[total:]])
+    return evaluate(run, closed(params["jaxprs"].solve), [*inputs[start : start + lengths.solve], *inputs[total:]])
 
 
 CONTROL: dict[str, Rule] = {
@@ -226,7 +207,7 @@ CONTROL: dict[str, Rule] = {
     "while": _while,
     "cond": _cond,
     "custom_linear_solve": _linear_solve,
-    "custom_vjp_call": lambda run, inputs, params, eqn: evaluate(run, _called(params), inputs),
-    "custom_jvp_call": lambda run, inputs, params, eqn: evaluate(run, _called(params), inputs),
+    "custom_vjp_call": lambda run, inputs, params, eqn: evaluate(run, called(eqn), inputs),
+    "custom_jvp_call": lambda run, inputs, params, eqn: evaluate(run, called(eqn), inputs),
 }
 RULES: dict[str, Rule] = {**ELEMENTWISE, **LAYOUT, **CONTRACTION}

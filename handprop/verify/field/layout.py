@@ -61,9 +61,8 @@ def _slice(part: np.ndarray, params: dict) -> np.ndarray:
 
 
 def _reshape(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    if params.get("dimensions") is not None:
-        raise Unsupported("a reshape with its own order of dimensions")
-    return [move(inputs[0], lambda part: np.reshape(part, params["new_sizes"]))]
+    order = params.get("dimensions") or range(len(inputs[0].shape))
+    return [move(inputs[0], lambda part: np.reshape(np.transpose(part, order), params["new_sizes"]))]
 
 
 def _split(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
