@@ -13,10 +13,9 @@ from jax import lax
 from jax.extend import core
 
 from handprop.verify.field import literals
-from handprop.verify.field.elementwise import ELEMENTWISE
 from handprop.verify.field.layout import LAYOUT
 
-__all__ = ["entrywise_size", "equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
+__all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "pallas_call", "reduce_precision")
@@ -119,18 +118,6 @@ def longest_sum(program: Any) -> int:
         elif name == "scan":
             longest = max(longest, eqn.params["length"])
     return longest
-
-
-def entrywise_size(program: Any) -> int | None:
-    """The size of the largest array of a program whose entries never meet, None for any other program."""
-    size = 1
-    for eqn in equations(program):
-        name = eqn.primitive.name
-        spreads = name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
-        if name not in ELEMENTWISE and not spreads and called(eqn) is None:
-            return None
-        size = max(size, *(int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.outvars))
-    return size
 
 
 def hash_of(program: Any) -> str:

@@ -42,23 +42,28 @@ def mix(*words: np.ndarray | int) -> np.ndarray:
 
 @dataclasses.dataclass
 class Run:
-    """``rational`` reads literals as the simplest numbers that round to them; ``branching`` decides comparisons,
-    otherwise a truth value is a random field element."""
+    """``rational`` reads literals as the simplest numbers that round to them. ``thresholds``, the numbers that unknowns
+    are compared with, decides comparisons; None: a truth value is a random field element."""
 
     field: Field
     seed: int
     rational: bool = False
-    branching: bool = False
+    thresholds: tuple[float, ...] | None = None
     calls: int = 0
     argument: Degree = VARIABLE
     roots: int = 0
     coins: int = 0
+    compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
+
+    @property
+    def branching(self) -> bool:
+        return self.thresholds is not None
 
     # Oracles
 

@@ -1,12 +1,12 @@
 """Comparisons, and what is chosen by them.
 
-A truth value of known numbers is known. Otherwise it depends on the operands' difference alone: ``b < a`` is a
-function of ``a - b``, and the negation of the same function of ``b - a``. Two readings:
+A truth value of known numbers is known. Two readings of all others:
 
-- polynomial: a random field element. A program is then a polynomial in its truth values, and two that agree as
-  polynomials agree for every pattern of truths. Sound with the classical bound; it does not know that ``t t = t``.
-- branching: ``x > 0`` where x is a square modulo p. This is multiplicative and antisymmetric, as signs are, and
-  ``sqrt(x^2) = |x|`` holds. One pattern of truths a run: the bound counts them.
+- polynomial: a random field element, a function of the operands' difference. A program is then a polynomial in its
+  truth values, and two that agree as polynomials agree for every pattern of truths. It does not know that ``t t = t``.
+- branching: every unknown u, -u with it, stands at a random place among the numbers that unknowns are compared with,
+  each interval between two of them equally likely. ``handprop.verify.branches`` bounds how many such decisions an
+  entry rests on, and so how often programs that differ are seen to.
 """
 
 from typing import TypeAlias
@@ -43,7 +43,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     run.coins += difference.x.size
     run.asked(difference)
     if run.branching:
-        truth = np.asarray(_positive(run, difference.x))
+        truth = _placed(run, a, b)
         return truth if signs is None else np.where(signs != 0, signs > 0, truth)
     flipped, canonical = run.canonical(difference.x)
     chance = run.oracle("positive", canonical).re
@@ -62,13 +62,31 @@ def _difference(run: Run, a: Value, b: Value) -> Value:
     return difference._replace(infinite=np.sign(left - right).astype(np.int8))
 
 
-def _positive(run: Run, x: Elements) -> np.ndarray:
-    squares = run.field.is_square(x.re) & (x.re != 0)
-    if x.im is None:
-        return squares
-    flipped, canonical = run.canonical(x)
-    coin = (run.oracle("positive", canonical).re & 1).astype(bool)
-    return np.where(x.im == 0, squares, coin ^ flipped)
+def _placed(run: Run, a: Value, b: Value) -> np.ndarray:
+    """``a > b`` by the place of what is unknown in ``a - b`` among the thresholds."""
+    assert run.thresholds is not None
+    (x, left), (y, right) = _unknown_part(run, a), _unknown_part(run, b)
+    unknown = run.field.sub(x, y)
+    beyond = np.broadcast_to(np.asarray(right - left, np.float64), unknown.shape)
+    run.compared.update(np.unique(beyond).tolist())
+    count = len(run.thresholds)
+    flipped, canonical = run.canonical(unknown)
+    place = run.oracle("place", canonical).re % (count + 1)
+    place = np.where(flipped, count - place, place)
+    return np.where(run.field.is_zero(unknown), beyond < 0, place > np.searchsorted(run.thresholds, beyond))
+
+
+def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
+    """``v = unknown + number``."""
+    if v.known is not None:
+        finite_part = np.where(np.isfinite(v.known), v.known, 0.0)
+        return Elements(np.zeros(v.shape, np.int64)), finite_part
+    x, number = v.x, 0.0
+    for c, atom in v.terms:
+        if atom.known is not None and atom.infinite is None:
+            x = run.field.sub(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
+            number = number + float(c) * atom.known
+    return x, number
 
 
 def equal(run: Run, a: Value, b: Value) -> Thing:
@@ -131,7 +149,15 @@ def _chosen(run: Run, where: np.ndarray, a: Value, b: Value) -> Value:
 
 def _masked(where: np.ndarray, v: Value) -> tuple[Term, ...]:
     return tuple(
-        (c, Value(atom.x.move(lambda part: np.where(where, part, 0)), atom.degree, infinite=_nowhere(atom, where)))
+        (
+            c,
+            Value(
+                atom.x.move(lambda part: np.where(where, part, 0)),
+                atom.degree,
+                None if atom.known is None else np.where(where, atom.known, 0.0),
+                infinite=_nowhere(atom, where),
+            ),
+        )
         for c, atom in terms_of(v)
     )
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.branches import decision_bits
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Field, draw_prime
 from handprop.verify.field.interpreter import evaluate
@@ -36,6 +37,7 @@ from handprop.verify.subject import Subject
 __all__ = ["proof"]
 
 READINGS = ((False, False), (True, False), (False, True), (True, True))
+MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
 SPARE_RUNS = 24
@@ -75,12 +77,17 @@ def proof(subject: Subject, options: Options) -> Check:
 
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
-    """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen."""
+    """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
+    that unknowns are compared with and that was not reckoned with."""
+    thresholds = (0.0,) if branching else None
     for _ in range(RESTARTS):
         trials: list[Trial] = []
         while not _enough(trials, options.bits):
-            trials.append(_trial(subject, reference, hand, rng, rational, branching))
+            trials.append(_trial(subject, reference, hand, rng, rational, thresholds))
             last = trials[-1]
+            if thresholds is not None and not last.run.compared <= set(thresholds):
+                thresholds = _with(thresholds, last.run.compared)
+                break
             if last.partition != trials[0].partition:
                 break
             limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
@@ -88,7 +95,15 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
                 return trials
         else:
             return trials
-    raise Unsupported("arguments of functions that are equal in one run and not in another")
+    raise Unsupported("what is compared, or equal, differs from run to run")
+
+
+def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
+    """All of them and their negatives, in order."""
+    found = {t for number in {*thresholds, *compared} for t in (number, -number)}
+    if len(found) > MOST_THRESHOLDS:
+        raise Unsupported(f"unknowns that are compared with {len(found)} numbers")
+    return tuple(sorted({0.0 if t == 0 else t for t in found}))
 
 
 def _enough(trials: list[Trial], bits: int) -> bool:
@@ -127,18 +142,18 @@ def _independent(trials: list[Trial]) -> bool:
     return True
 
 
-def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool) -> Trial:
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, branching)
+def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool,
+           thresholds: tuple[float, ...] | None) -> Trial:  # fmt: skip
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, thresholds)
     inputs = [_drawn(run, x, rng) for x in subject.inputs]
     want = evaluate(run, reference, list(inputs))
-    coins = run.coins
     got = evaluate(run, hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
     degree = reduce(Degree.worst, (a.degree + b.degree for a, b in pairs), Degree())
-    chance, decided = _vanishing(run, degree), branching and run.coins > 0
+    chance, decided = _vanishing(run, degree), run.branching and run.coins > 0
     if decided:
-        chance = _chance_over_patterns(max(coins, run.coins - coins), reference, hand, chance)
+        chance = min(1.0, 1 - 2.0 ** -_decision_bits(run, reference, hand) + chance)
     return Trial(
         differs, run, chance, _vanishing(run, run.argument + run.argument), None if decided else run.partition()
     )
@@ -168,15 +183,10 @@ def _vanishing(run: Run, degree: Degree) -> float:
     return min(1.0, norms * (max(degree.over, 1) / run.field.p + (degree.bits + 1) / 49 / 2**32))
 
 
-def _chance_over_patterns(coins: int, reference: Any, hand: Any, chance: float) -> float:
-    """A difference may show in one pattern of truths alone: a run meets it with probability 2^-coins.
-
-    Where both programs act entry by entry, an entry only depends on its own truths.
-    """
-    sizes = [jaxprs.entrywise_size(program) for program in (reference, hand)]
-    if all(size is not None for size in sizes):
-        coins = -(-coins // max(min(size for size in sizes if size is not None), 1))
-    return 1.0 if coins > 8 else min(1.0, 1 - 2.0**-coins + chance)
+def _decision_bits(run: Run, *programs: Any) -> float:
+    assert run.thresholds is not None
+    interval = math.log2(len(run.thresholds) + 1)
+    return max((bits for program in programs for bits in decision_bits(program, interval)), default=0.0)
 
 
 def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: float) -> Check:

@@ -1,0 +1,315 @@
+"""How many decisions one entry of a program's outputs rests on.
+
+Every comparison of unknown numbers is a random decision in the proof's branching reading, and a program is a function
+of its decisions. Written as a sum over sets of decisions, no term of it takes more than ``d`` bits of them (a choice
+among n counts log2 n). Such a function that is not zero is not zero with probability at least ``2^-d`` over uniform
+independent decisions: fix all decisions outside a term that no other term contains; what is left is not constantly
+zero, so one of at most ``2^d`` equally likely cases shows it.
+
+This module bounds ``d`` from the equations alone. What is nonlinear may depend on all decisions its operand depends
+on, so each value carries them too: labels, one decision an entry, with the axes along which it differs.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from jax.extend import core
+
+from handprop.verify.jaxprs import called, closed, scan_counts
+
+__all__ = ["decision_bits"]
+
+MOST_STEPS = 64
+# What decides, and for each axis of the array along which of the decisions' own axes it runs: None where all entries
+# along it share one decision.
+Axes: TypeAlias = "tuple[int | None, ...]"
+Label: TypeAlias = "tuple[Any, Axes]"
+# The field keeps numbers that do not depend on the inputs through these: comparing them decides nothing.
+KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_element_type", "select_n", "iota",
+        "broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "concatenate", "bitcast_convert_type"}  # fmt: skip
+
+
+class Fact(NamedTuple):
+    """``name``: equal for values computed alike. ``known``: no input is in it. ``bits``: of decisions in one term.
+    ``support``: all decisions an entry depends on, with their bits."""
+
+    name: int
+    known: bool = False
+    bits: float = 0.0
+    support: "dict[Label, float]" = {}  # noqa: RUF012 (never changed)
+
+    @property
+    def weight(self) -> float:
+        return math.fsum(self.support.values())
+
+    def capped(self) -> "Fact":
+        return self._replace(bits=min(self.bits, self.weight))
+
+    def nonlinear(self) -> "Fact":
+        return self._replace(bits=self.weight if self.bits else 0.0)
+
+
+def decision_bits(program: Any, interval_bits: float) -> list[float]:
+    """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides."""
+    walk = _Walk(interval_bits)
+    inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval)) for i, v in enumerate(program.jaxpr.invars)]
+    return [fact.bits for fact in walk.program(program, inputs)]
+
+
+def _is_float(aval: Any) -> bool:
+    return bool(jnp.issubdtype(aval.dtype, jnp.floating))
+
+
+LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "convert_element_type", "stop_gradient", "real",
+          "reduce_precision", "optimization_barrier"}  # fmt: skip
+PRODUCTS = {"mul", "and", "or", "xor", "not"}
+COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
+SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
+EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
+SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
+
+
+class _Walk:
+    """One pass over a program. ``bits``: of one comparison."""
+
+    def __init__(self, bits: float):
+        self.bits = bits
+        self.names: dict[Any, int] = {}
+
+    def named(self, *parts: Any) -> int:
+        return self.names.setdefault(parts, len(self.names))
+
+    def program(self, program: Any, inputs: list[Fact]) -> list[Fact]:
+        jaxpr = program.jaxpr
+        env = {var: Fact(self.named("const", id(c)), known=True)
+               for var, c in zip(jaxpr.constvars, program.consts, strict=True)}  # fmt: skip
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+
+        def fact_of(atom: Any) -> Fact:
+            literal = isinstance(atom, core.Literal)
+            return Fact(self.named("literal", str(atom.val)), known=True) if literal else env[atom]
+
+        for eqn in jaxpr.eqns:
+            facts = self.step(eqn, [fact_of(atom) for atom in eqn.invars])
+            env.update(zip(eqn.outvars, facts, strict=True))
+        return [fact_of(atom) for atom in jaxpr.outvars]
+
+    def step(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
+        name = eqn.primitive.name
+        if name == "scan":
+            return self.scan(eqn, facts)
+        if name == "cond" and facts[0].known:
+            branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
+            return [self.joined(("cond", i), cases) for i, cases in enumerate(zip(*branches, strict=True))]
+        inner = called(eqn)
+        if inner is not None and name not in ("while", "cond"):
+            return self.program(inner, facts)
+        where = self.named(name, _text(eqn.params), *(f.name for f in facts))
+        names = [facts[0].name if name in SAME_DECISION else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
+        if all(f.known for f in facts):
+            return [Fact(n, known=name in KEPT or not _is_float(v.aval))
+                    for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
+        shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+        rule = self.rule(name)
+        out = rule(eqn, facts, shapes) if rule else self.unknown(name, facts)
+        return [out._replace(name=n, known=False).capped() for n in names]
+
+    def rule(self, name: str) -> Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact] | None:
+        if name in COMPARISONS:
+            return self.compared
+        if name in EXTREMA:
+            return self.largest
+        if name in SUMS:
+            return lambda eqn, facts, shapes: self.summed(eqn, facts, shapes)
+        return {
+            "select_n": lambda eqn, facts, shapes: _elementwise(
+                eqn, facts, shapes, facts[0].bits + max(f.bits for f in facts[1:])),
+            "div": lambda eqn, facts, shapes: _elementwise(eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits),
+            "dot_general": self.dot,
+            "broadcast_in_dim": self.broadcast,
+            "transpose": lambda eqn, facts, shapes: _relabelled(
+                facts[0], lambda axes: tuple(axes[i] for i in eqn.params["permutation"])),
+            "squeeze": lambda eqn, facts, shapes: _relabelled(
+                facts[0], lambda axes: tuple(x for i, x in enumerate(axes) if i not in eqn.params["dimensions"])),
+            "reshape": self.reshape,
+            "sort": self.sort,
+            "top_k": self.sort,
+            "reduce_window_max": self.window,
+            "reduce_window_min": self.window,
+            **dict.fromkeys(LINEAR, lambda eqn, facts, shapes: _elementwise(
+                eqn, facts, shapes, max(f.bits for f in facts))),
+            **dict.fromkeys(PRODUCTS, lambda eqn, facts, shapes: _elementwise(
+                eqn, facts, shapes, math.fsum(f.bits for f in facts))),
+            **dict.fromkeys(MOVERS, self.moved),
+        }.get(name) or (self.nonlinear if name in _entrywise() else None)  # fmt: skip
+
+    def nonlinear(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        out = _elementwise(eqn, facts, shapes, 0.0)
+        return out._replace(bits=out.weight if any(f.bits for f in facts) else 0.0)
+
+    def compared(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """One decision more, beside all that the operands rest on; the same as before for the same unknown."""
+        out = self.nonlinear(eqn, facts, shapes)
+        if all(not _is_float(v.aval) for v in eqn.invars):
+            return out
+        unknown = frozenset(f.name for f in facts if not f.known)
+        support = {**out.support, _own(unknown, eqn): self.bits}
+        return out._replace(support=support, bits=math.inf if out.bits == math.inf else math.fsum(support.values()))
+
+    def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        count = math.prod(shapes[0][axis] for axis in eqn.params["axes"])
+        if facts[0].bits:
+            return facts[0]._replace(bits=math.inf, support={})
+        low = eqn.primitive.name in ("reduce_min", "argmin")
+        label = _own(("largest", facts[0].name, tuple(eqn.params["axes"]), low), eqn)
+        bits = math.log2(count) if count > 2 else self.bits
+        return facts[0]._replace(support={label: bits}, bits=bits)
+
+    def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        axis = eqn.params.get("dimension", -1)
+        count = shapes[0][axis]
+        if any(f.bits for f in facts):
+            return facts[0]._replace(bits=math.inf, support={})
+        chosen = eqn.params.get("k", count)
+        bits = (math.lgamma(count + 1) - math.lgamma(count - chosen + 1)) / math.log(2)
+        rank = len(eqn.outvars[0].aval.shape)
+        along = tuple(None if i == axis % rank else i for i in range(rank))
+        return facts[0]._replace(support={(("order", facts[0].name), along): bits}, bits=bits)
+
+    def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        if facts[0].bits:
+            return facts[0]._replace(bits=math.inf, support={})
+        bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits
+        label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
+        return facts[0]._replace(support={label: bits}, bits=bits)
+
+    def summed(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        bits = max(f.bits for f in facts)
+        if eqn.primitive.name != "reduce_sum":
+            return _spread_out(eqn, facts)._replace(bits=bits)
+        axes, shape = set(eqn.params["axes"]), shapes[0]
+        support: dict[Label, float] = {}
+        for (base, along), weight in facts[0].support.items():
+            over = tuple(i for i in axes if along[i] is not None)
+            kept = tuple(x for i, x in enumerate(along) if i not in axes)
+            label = ((base, "over", along, over) if over else base, kept)
+            support[label] = support.get(label, 0.0) + weight * math.prod(shape[i] for i in over)
+        return facts[0]._replace(bits=bits, support=support)
+
+    def dot(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        contract, batch = eqn.params["dimension_numbers"]
+        frees = [len(s) - len(c) - len(b) for s, c, b in zip(shapes, contract, batch, strict=True)]
+        support: dict[Label, float] = {}
+        for k, fact in enumerate(facts):
+            for (base, along), weight in fact.support.items():
+                over = tuple(i for i in contract[k] if along[i] is not None)
+                own = [along[i] for i in range(len(along)) if i not in (*contract[k], *batch[k])]
+                free = [*own, *[None] * frees[1]] if k == 0 else [*[None] * frees[0], *own]
+                label = ((base, "over", along, over) if over else base, (*(along[i] for i in batch[k]), *free))
+                support[label] = support.get(label, 0.0) + weight * math.prod(shapes[k][i] for i in over)
+        return facts[0]._replace(bits=math.fsum(f.bits for f in facts), support=support)
+
+    def broadcast(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+
+        def placed(along: Axes) -> Axes:
+            out: list[int | None] = [None] * len(shape)
+            for axis, place in enumerate(places):
+                out[place] = along[axis] if shapes[0][axis] == shape[place] else None
+            return tuple(out)
+
+        return _relabelled(facts[0], placed)
+
+    def reshape(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        old, new = shapes[0], eqn.outvars[0].aval.shape
+        if [n for n in old if n != 1] != [n for n in new if n != 1]:
+            return self.moved(eqn, facts, shapes)
+
+        def without_ones(along: Axes) -> Axes:
+            rest = iter([x for x, n in zip(along, old, strict=True) if n != 1])
+            return tuple(next(rest) if n != 1 else None for n in new)
+
+        return _relabelled(facts[0], without_ones)
+
+    def moved(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """Every entry of the result is one of an operand."""
+        return self.joined((eqn.primitive.name, _text(eqn.params)), facts, len(eqn.outvars[0].aval.shape))
+
+    def joined(self, name: Any, facts: Sequence[Fact], rank: int = 0) -> Fact:
+        """Each entry is an entry of one of these: no more decisions than the most of them."""
+        weight, bits = max(f.weight for f in facts), max(f.bits for f in facts)
+        label = (self.named(name, *(f.name for f in facts)), tuple(range(rank)))
+        return Fact(label[0], bits=bits, support={label: weight} if weight else {})
+
+    def unknown(self, name: str, facts: list[Fact]) -> Fact:
+        return facts[0]._replace(bits=math.inf if name in ("while", "cond") or any(f.bits for f in facts) else 0.0)
+
+    def scan(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
+        n_consts, n_carry = scan_counts(eqn.params)
+        body, length = closed(eqn.params["jaxpr"]), eqn.params["length"]
+        carry, xs = facts[n_consts : n_consts + n_carry], facts[n_consts + n_carry :]
+        rows: list[list[Fact]] = []
+        for i in range(min(length, MOST_STEPS)):
+            here = [_relabelled(x, lambda along: along[1:], ("row", i))._replace(name=self.named(x.name, "row", i))
+                    for x in xs]  # fmt: skip
+            out = self.program(body, [*facts[:n_consts], *carry, *here])
+            carry = out[:n_carry]
+            rows.append(out[n_carry:])
+        if not rows:
+            return [*carry, *(Fact(self.named("empty", i)) for i in range(n_carry, len(eqn.outvars)))]
+        ranks = [len(v.aval.shape) for v in eqn.outvars[n_carry:]]
+        stacked = [self.joined("stack", ys, rank) for ys, rank in zip(zip(*rows, strict=True), ranks, strict=True)]
+        done = [*carry, *stacked]
+        if length > MOST_STEPS and any(f.support for f in done):
+            return [f._replace(bits=math.inf) for f in done]
+        return done
+
+
+MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "pad", "gather", "dynamic_slice", "split", "scatter",
+          "dynamic_update_slice")  # fmt: skip
+
+
+def _entrywise() -> set[str]:
+    from handprop.verify.field.elementwise import ELEMENTWISE
+
+    return set(ELEMENTWISE)
+
+
+def _text(params: dict) -> str:
+    """Parameters as text; what has none is told apart by what it is."""
+    return " ".join(f"{k}={id(v) if callable(v) else v}" for k, v in sorted(params.items()))
+
+
+def _elementwise(eqn: Any, facts: list[Fact], shapes: list, bits: float) -> Fact:
+    rank = len(eqn.outvars[0].aval.shape)
+    support: dict[Label, float] = {}
+    for fact, shape in zip(facts, shapes, strict=True):
+        for (base, along), weight in fact.support.items():
+            support[base, along if len(shape) == rank else (None,) * rank] = weight
+    return facts[0]._replace(bits=bits, support=support)
+
+
+def _own(base: Any, eqn: Any) -> Label:
+    """Decisions of this equation, one an entry."""
+    return base, tuple(range(len(eqn.outvars[0].aval.shape)))
+
+
+def _relabelled(fact: Fact, place: Callable[[Axes], Axes], mark: Any = None) -> Fact:
+    """The same decisions along other axes; with ``mark``, other ones where they differ along the first axis."""
+    support: dict[Label, float] = {}
+    for (base, along), weight in fact.support.items():
+        other = (base, along[0], mark) if mark is not None and along and along[0] is not None else base
+        label = (other, place(along))
+        support[label] = support.get(label, 0.0) + weight
+    return fact._replace(support=support)
+
+
+def _spread_out(eqn: Any, facts: list[Fact]) -> Fact:
+    """Sums over places: as many decisions as there are entries."""
+    fact = facts[-1] if len(facts) > 1 else facts[0]
+    size = math.prod(eqn.invars[0].aval.shape)
+    label = _own((eqn.primitive.name, fact.name, _text(eqn.params)), eqn)
+    weight = size * math.fsum(f.weight for f in facts)
+    return fact._replace(support={label: weight} if weight else {})
