@@ -26,9 +26,26 @@ MOST_STEPS = 64
 # along it share one decision.
 Axes: TypeAlias = "tuple[int | None, ...]"
 Label: TypeAlias = "tuple[Any, Axes]"
-# The field keeps numbers that do not depend on the inputs through these: comparing them decides nothing.
-KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_element_type", "select_n", "iota",
-        "broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "concatenate", "bitcast_convert_type"}  # fmt: skip
+# Through these the field knows the numbers that no input is in: comparing them decides nothing.
+KEPT = {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "neg",
+    "integer_pow",
+    "sqrt",
+    "convert_element_type",
+    "select_n",
+    "iota",
+    "broadcast_in_dim",
+    "reshape",
+    "transpose",
+    "squeeze",
+    "slice",
+    "concatenate",
+    "bitcast_convert_type",
+}
 
 
 class Fact(NamedTuple):
@@ -45,10 +62,13 @@ class Fact(NamedTuple):
         return math.fsum(self.support.values())
 
     def capped(self) -> "Fact":
-        return self._replace(bits=min(self.bits, self.weight))
+        return self if self.bits == math.inf else self._replace(bits=min(self.bits, self.weight))
 
     def nonlinear(self) -> "Fact":
         return self._replace(bits=self.weight if self.bits else 0.0)
+
+
+UNBOUNDED = Fact(0, bits=math.inf)
 
 
 def decision_bits(program: Any, interval_bits: float) -> list[float]:
@@ -113,7 +133,8 @@ class _Walk:
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         rule = self.rule(name)
-        out = rule(eqn, facts, shapes) if rule else self.unknown(name, facts)
+        lost = any(f.bits == math.inf for f in facts)
+        out = UNBOUNDED if lost else rule(eqn, facts, shapes) if rule else self.unknown(name, facts)
         return [out._replace(name=n, known=False).capped() for n in names]
 
     def rule(self, name: str) -> Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact] | None:
@@ -126,7 +147,8 @@ class _Walk:
         return {
             "select_n": lambda eqn, facts, shapes: _elementwise(
                 eqn, facts, shapes, facts[0].bits + max(f.bits for f in facts[1:])),
-            "div": lambda eqn, facts, shapes: _elementwise(eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits),
+            "div": lambda eqn, facts, shapes: _elementwise(
+                eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits),
             "dot_general": self.dot,
             "broadcast_in_dim": self.broadcast,
             "transpose": lambda eqn, facts, shapes: _relabelled(
@@ -156,12 +178,12 @@ class _Walk:
             return out
         unknown = frozenset(f.name for f in facts if not f.known)
         support = {**out.support, _own(unknown, eqn): self.bits}
-        return out._replace(support=support, bits=math.inf if out.bits == math.inf else math.fsum(support.values()))
+        return out._replace(support=support, bits=math.fsum(support.values()))
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         count = math.prod(shapes[0][axis] for axis in eqn.params["axes"])
         if facts[0].bits:
-            return facts[0]._replace(bits=math.inf, support={})
+            return UNBOUNDED
         low = eqn.primitive.name in ("reduce_min", "argmin")
         label = _own(("largest", facts[0].name, tuple(eqn.params["axes"]), low), eqn)
         bits = math.log2(count) if count > 2 else self.bits
@@ -171,7 +193,7 @@ class _Walk:
         axis = eqn.params.get("dimension", -1)
         count = shapes[0][axis]
         if any(f.bits for f in facts):
-            return facts[0]._replace(bits=math.inf, support={})
+            return UNBOUNDED
         chosen = eqn.params.get("k", count)
         bits = (math.lgamma(count + 1) - math.lgamma(count - chosen + 1)) / math.log(2)
         rank = len(eqn.outvars[0].aval.shape)
@@ -180,7 +202,7 @@ class _Walk:
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         if facts[0].bits:
-            return facts[0]._replace(bits=math.inf, support={})
+            return UNBOUNDED
         bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits
         label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
         return facts[0]._replace(support={label: bits}, bits=bits)
@@ -244,7 +266,7 @@ class _Walk:
         return Fact(label[0], bits=bits, support={label: weight} if weight else {})
 
     def unknown(self, name: str, facts: list[Fact]) -> Fact:
-        return facts[0]._replace(bits=math.inf if name in ("while", "cond") or any(f.bits for f in facts) else 0.0)
+        return UNBOUNDED if name in ("while", "cond") or any(f.bits for f in facts) else Fact(0)
 
     def scan(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
         n_consts, n_carry = scan_counts(eqn.params)
@@ -263,7 +285,7 @@ class _Walk:
         stacked = [self.joined("stack", ys, rank) for ys, rank in zip(zip(*rows, strict=True), ranks, strict=True)]
         done = [*carry, *stacked]
         if length > MOST_STEPS and any(f.support for f in done):
-            return [f._replace(bits=math.inf) for f in done]
+            return [UNBOUNDED for _ in done]
         return done
 
 

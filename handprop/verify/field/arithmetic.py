@@ -117,9 +117,9 @@ class Field:
         return np.where(r < 0, r + self.p, r)
 
     def _mul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        a, b = np.broadcast_arrays(a, b)
-        if a.size <= BLOCK:
+        if max(a.size, b.size) <= BLOCK // 8:
             return self._mul_block(a, b)
+        a, b = np.broadcast_arrays(a, b)
         out = np.empty(a.shape, np.int64)
         flat, a, b = out.reshape(-1), a.reshape(-1), b.reshape(-1)
         for start in range(0, flat.size, BLOCK):

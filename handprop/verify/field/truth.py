@@ -142,7 +142,8 @@ def _chosen(run: Run, where: np.ndarray, a: Value, b: Value) -> Value:
         zero = np.zeros(where.shape, np.int8)
         infinite = np.where(where, *(zero if v.infinite is None else v.infinite for v in (a, b)))
     terms: tuple[Term, ...] = ()
-    if known is None and (a.terms or b.terms) and len(a.terms) + len(b.terms) <= 5:
+    split = any(v.terms or v.known is not None for v in (a, b))
+    if known is None and split and len(a.terms) + len(b.terms) <= 5:
         terms = _masked(where, a) + _masked(~where, b)
     return Value(choose(where, a.x, b.x), a.degree.worst(b.degree), known, terms, infinite=infinite)
 

@@ -8,8 +8,8 @@ probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing
 Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
 ``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
 between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
-most ``e^R + m (m - 1) / 2 e_a^R``. Where truth values are decided, runs need not agree in that: there it is
-``(e + m (m - 1) / 2 e_a)^R``, a run that meets only some patterns of truths counted as such.
+most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, runs need not agree in that: each adds its accidents
+to the chance of having met none of the decisions that show a difference (``handprop.verify.branches``).
 
 A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show.
 """
@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verify import jaxprs
-from handprop.verify.branches import decision_bits
+from handprop.verify import branches, jaxprs
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Field, draw_prime
 from handprop.verify.field.interpreter import evaluate
@@ -40,8 +39,9 @@ READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
+MOST_ENTRIES = 1 << 21
 SPARE_RUNS = 24
-RESTARTS = 4
+RESTARTS = 5
 
 
 class Trial(NamedTuple):
@@ -53,6 +53,18 @@ class Trial(NamedTuple):
     chance: float
     accident: float
     partition: bytes | None
+    lanes: int = 1
+
+
+class Pair(NamedTuple):
+    """Both programs with their inputs; the numbers that unknowns are compared with, and how many points are drawn at
+    once."""
+
+    reference: Any
+    hand: Any
+    inputs: tuple[Any, ...]
+    thresholds: tuple[float, ...] | None
+    lanes: int = 1
 
 
 def proof(subject: Subject, options: Options) -> Check:
@@ -78,24 +90,51 @@ def proof(subject: Subject, options: Options) -> Check:
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
     """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
-    that unknowns are compared with and that was not reckoned with."""
-    thresholds = (0.0,) if branching else None
+    that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
+    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None)
     for _ in range(RESTARTS):
         trials: list[Trial] = []
+        bits = _decision_bits(pair, reference, hand)
         while not _enough(trials, options.bits):
-            trials.append(_trial(subject, reference, hand, rng, rational, thresholds))
+            trials.append(_trial(pair, rng, rational, bits))
             last = trials[-1]
-            if thresholds is not None and not last.run.compared <= set(thresholds):
-                thresholds = _with(thresholds, last.run.compared)
+            if pair.thresholds is not None and not last.run.compared <= set(pair.thresholds):
+                pair = pair._replace(thresholds=_with(pair.thresholds, last.run.compared))
                 break
             if last.partition != trials[0].partition:
                 break
             limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or options.seconds_left < 0 or len(trials) >= limit or last.chance >= 1:
                 return trials
+            if last.partition is None and len(trials) == 1 and pair.lanes == 1 and not last.run.roots:
+                wide = _in_lanes(subject, pair, bits)
+                if wide is not pair:
+                    pair = wide
+                    break
         else:
             return trials
     raise Unsupported("what is compared, or equal, differs from run to run")
+
+
+def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
+    """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
+    largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
+                  for v in e.outvars)  # fmt: skip
+    lanes = min(math.ceil(14 * math.log(2) * 2.0**bits), MOST_ENTRIES // max(largest, 1))
+    names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
+    if lanes < 2 or "custom_vmap_call" in names:
+        return pair
+    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
+    inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
+                   for x, axis in zip(subject.inputs, axes, strict=True))  # fmt: skip
+    try:
+        reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
+                           for f in (subject.reference, subject.hand))  # fmt: skip
+        wide = Pair(reference, hand, inputs, pair.thresholds, lanes)
+        _trial(wide, np.random.default_rng(0), False, bits)
+    except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+        return pair
+    return wide
 
 
 def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
@@ -116,8 +155,7 @@ def _log2_false(trials: list[Trial]) -> float:
     pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
     chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
     if trials[0].partition is None:
-        each = np.minimum(chances + accidents * 2.0**pairs, 1.0)
-        return float(np.log2(each).sum())
+        return min(float(np.log2(chances).sum()) + math.log2(RESTARTS), 0.0)
     terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
@@ -142,21 +180,31 @@ def _independent(trials: list[Trial]) -> bool:
     return True
 
 
-def _trial(subject: Subject, reference: Any, hand: Any, rng, rational: bool,
-           thresholds: tuple[float, ...] | None) -> Trial:  # fmt: skip
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, thresholds)
-    inputs = [_drawn(run, x, rng) for x in subject.inputs]
-    want = evaluate(run, reference, list(inputs))
-    got = evaluate(run, hand, list(inputs))
+def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds)
+    inputs = [_drawn(run, x, rng) for x in pair.inputs]
+    want = evaluate(run, pair.reference, list(inputs))
+    got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
     degree = reduce(Degree.worst, (a.degree + b.degree for a, b in pairs), Degree())
-    chance, decided = _vanishing(run, degree), run.branching and run.coins > 0
-    if decided:
-        chance = min(1.0, 1 - 2.0 ** -_decision_bits(run, reference, hand) + chance)
-    return Trial(
-        differs, run, chance, _vanishing(run, run.argument + run.argument), None if decided else run.partition()
-    )
+    argument = run.argument + run.argument
+    if run.coins and run.branching:
+        return Trial(differs, run, _missed(run, pair.lanes, degree, argument, decision_bits), 0.0, None, pair.lanes)
+    return Trial(differs, run, sum(_vanishing(run, degree)), sum(_vanishing(run, argument)), run.partition())
+
+
+def _missed(run: Run, lanes: int, degree: Degree, argument: Degree, decision_bits: float) -> float:
+    """The chance that a run with decisions, of that many points at once, does not see a difference.
+
+    A prime may divide what it should not (the same in every lane), two arguments may be equal by accident (in any two
+    lanes), or else each lane's point or its decisions show nothing, independently.
+    """
+    (point, prime), (point_a, prime_a) = _vanishing(run, degree), _vanishing(run, argument)
+    own = run.calls / lanes
+    accidents = own * (own + 1) / 2 * prime_a + run.calls * run.calls / 2 * point_a
+    lane = min(1.0, 1 - 2.0**-decision_bits + point)
+    return min(1.0, prime + accidents + lane**lanes)
 
 
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
@@ -175,18 +223,20 @@ def _same(run: Run, a: Value, b: Value) -> bool:
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
-def _vanishing(run: Run, degree: Degree) -> float:
-    """The probability that a function of that degree which is not zero is zero in this run."""
+def _vanishing(run: Run, degree: Degree) -> tuple[float, float]:
+    """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
+    modulo a random prime."""
     if run.roots > MOST_ROOTS:
-        return 1.0
+        return 1.0, 1.0
     norms = 2.0**run.roots
-    return min(1.0, norms * (max(degree.over, 1) / run.field.p + (degree.bits + 1) / 49 / 2**32))
+    return min(1.0, norms * max(degree.over, 1) / run.field.p), min(1.0, norms * (degree.bits + 1) / 49 / 2**32)
 
 
-def _decision_bits(run: Run, *programs: Any) -> float:
-    assert run.thresholds is not None
-    interval = math.log2(len(run.thresholds) + 1)
-    return max((bits for program in programs for bits in decision_bits(program, interval)), default=0.0)
+def _decision_bits(pair: Pair, *programs: Any) -> float:
+    if pair.thresholds is None:
+        return 0.0
+    interval = math.log2(len(pair.thresholds) + 1)
+    return max((bits for program in programs for bits in branches.decision_bits(program, interval)), default=0.0)
 
 
 def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: float) -> Check:
@@ -199,7 +249,7 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
         "oracle_calls": max(trial.run.calls for trial in trials),
         "roots": last.roots,
         "truths": last.coins,
-        "patterns": len(trials) if branching and last.coins else 0,
+        "patterns": trials[-1].lanes * len(trials) if branching and last.coins else 0,
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
     }
