@@ -12,10 +12,15 @@ import numpy as np
 
 from handprop.verify.field import literals
 from handprop.verify.field.arithmetic import Elements, Field
-from handprop.verify.field.values import MOST_TERMS, VARIABLE, Degree, Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
+from handprop.verify.field.values import MOST_TERMS, Term, Value, is_positive, moved, terms_of
 
 __all__ = ["NeedsBranches", "Run", "Unsupported"]
 
+# A number as low as this stands for minus infinity: what masks write into scores.
+MASKED = -1e9
+# Powers of pi and of log 2 are powers of random squares.
+CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
 SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -50,7 +55,7 @@ class Run:
     rational: bool = False
     thresholds: tuple[float, ...] | None = None
     calls: int = 0
-    argument: Degree = VARIABLE
+    argument: Bound = VARIABLE
     roots: int = 0
     coins: int = 0
     compared: set[float] = dataclasses.field(default_factory=set)
@@ -111,7 +116,7 @@ class Run:
         ratio = Fraction(ratio)
         residue = self.field.ratio(ratio.numerator, ratio.denominator)
         x = Elements(np.full(shape, residue, np.int64))
-        return Value(x, Degree.of(ratio), np.full(shape, float(ratio)))
+        return Value(x, Bound.of(ratio), np.full(shape, float(ratio)))
 
     def embed(self, array: np.ndarray) -> Value:
         """Known numbers: integers and booleans as they are, floats as this run reads them."""
@@ -119,6 +124,10 @@ class Run:
             known = array.astype(np.float64)
             return Value(self.field.of(array), _size_of(known), known)
         known = array.astype(np.float64)
+        masked = np.isfinite(known) & (known <= MASKED)
+        if self.rational and masked.any():
+            self.readings |= {f"{array.dtype} {number:.9g} as -infinity" for number in np.unique(known[masked])}
+            known = np.where(masked, -np.inf, known)
         finite = np.isfinite(known)
         x, degree = self._dyadic(np.where(finite, known, 0.0)), _size_of(np.where(finite, known, 0.0))
         if self.rational:
@@ -138,7 +147,7 @@ class Run:
         two = powers[np.searchsorted(exponents, exponent - 53)]
         return self.field.mul(Elements(np.asarray(mantissa)), Elements(np.asarray(two)))
 
-    def _as_read(self, x: Elements, degree: Degree, known: np.ndarray, dtype: str) -> tuple[Elements, Degree]:
+    def _as_read(self, x: Elements, degree: Bound, known: np.ndarray, dtype: str) -> tuple[Elements, Bound]:
         distinct = np.unique(known[np.isfinite(known)])
         if distinct.size > 64:
             return x, degree
@@ -150,8 +159,8 @@ class Run:
             value, here = self._reading(reading), known == number
             im = None if value.im is None and x.im is None else np.where(here, value.imaginary(), x.imaginary())
             x = Elements(np.where(here, value.re, x.re), im)
-            drawn = Degree(4, 4) if reading.half_pis or reading.log2s else Degree()
-            degree = degree.worst(Degree.of(reading.ratio) * Degree.of(reading.root) * drawn)
+            drawn = CONSTANT if reading.half_pis or reading.log2s else Bound()
+            degree = degree.worst(Bound.of(reading.ratio) * Bound.of(reading.root) * drawn)
         return x, degree
 
     def _reading(self, reading: literals.Reading) -> Elements:
@@ -255,7 +264,7 @@ class Run:
             return {}
         left, right = (v.rest or v._replace(log=(), rest=None) if v.log else v for v in (a, b))
         rest = self.field.mul(left.x, right.x if sign > 0 else self.field.inv(right.x))
-        degree = left.degree * (right.degree if sign > 0 else right.degree.power(-1))
+        degree = left.degree * (right.degree if sign > 0 else right.degree.inverse(right.x.size, digest(right.x)))
         return {"log": log, "rest": Value(rest, degree)}
 
     def inv(self, a: Value) -> Value:
@@ -266,7 +275,7 @@ class Run:
                 known = np.asarray(1.0 / a.known)
         if a.infinite is not None:
             x = Elements(np.where(a.infinite != 0, 0, x.re), x.im)
-        return Value(x, a.degree.inverse(), known, positive=a.positive)
+        return Value(x, a.degree.inverse(a.x.size, digest(a.x)), known, positive=a.positive)
 
     def div(self, a: Value, b: Value) -> Value:
         inverse = self.inv(b)
@@ -282,13 +291,12 @@ class Run:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known ** float(exponent))
         x = self.field.power(a.x, exponent, self.constant("1/0"))
-        powered = Value(x, a.degree.power(exponent), known, positive=a.positive or exponent % 2 == 0)
+        degree = (a.degree if exponent >= 0 else a.degree.inverse(a.x.size, digest(a.x))).power(abs(exponent))
+        powered = Value(x, degree, known, positive=a.positive or exponent % 2 == 0)
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
-        return powered._replace(
-            log=log, rest=Value(self.field.power(a.rest.x, exponent), a.rest.degree.power(exponent))
-        )
+        return powered._replace(log=log, rest=self.power(a.rest._replace(log=(), rest=None), exponent))
 
     # Exponentials: here because sums of them are factored
 
@@ -337,7 +345,18 @@ class Run:
         if turned.any():
             inverse = self.field.inv(value)
             value = Elements(np.where(turned, inverse.re, value.re))
-        return Value(value, VARIABLE.power(exponent).worst(VARIABLE.power(-exponent)))
+        return Value(value, self._facing(exponent, canonical, flipped))
+
+    def _facing(self, exponent: int, canonical: Elements, flipped: np.ndarray) -> Bound:
+        """Of ``e(x)^exponent``: what was asked first, of x or of -x, counts as drawn, the other as its inverse."""
+        name = ("facing", digest(canonical))
+        first = self.memo.setdefault(name, flipped)
+        n, size = abs(exponent), canonical.size
+        below = Bound(Degree(0, n), Whole(n * (size - 1), 0, 0, {name: (n, size, 0.0)}))
+        above = VARIABLE.power(n)
+        if first.shape == flipped.shape and ((first == flipped).all() or (first != flipped).all()):
+            return above if bool((first == flipped).all()) == (exponent > 0) else below
+        return above.worst(below)
 
     def canonical(self, x: Elements) -> tuple[np.ndarray, Elements]:
         """Of x and -x the same one always, and where it is -x."""
@@ -351,15 +370,15 @@ class Run:
         return flipped, Elements(np.where(flipped, negative.re, x.re))
 
 
-def _size_of(known: np.ndarray) -> Degree:
+def _size_of(known: np.ndarray) -> Bound:
     """Of dyadic numbers: how far left of the point their first bit stands, and how far right of it their last."""
     fraction, exponent = np.frexp(known[known != 0])
     if not fraction.size:
-        return Degree()
+        return Bound()
     mantissa = (np.abs(fraction) * 2.0**53).astype(np.int64)
     last = exponent - 53 + np.frexp((mantissa & -mantissa).astype(np.float64))[1] - 1
     shift = max(0, -int(last.min()))
-    return Degree(bits=max(int(exponent.max()), 0) + shift, shift=shift)
+    return Bound.number(max(int(exponent.max()), 0) + shift, shift)
 
 
 def digest(x: Elements) -> bytes:

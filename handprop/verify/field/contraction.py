@@ -10,11 +10,12 @@ import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, finite
 from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
 from handprop.verify.field.layout import joined, move, ranks
 from handprop.verify.field.truth import Thing, as_value, greater, maximum, minimum
-from handprop.verify.field.values import VARIABLE, Degree, Value, moved
+from handprop.verify.field.values import Value, moved
 
 __all__ = ["CONTRACTION"]
 
@@ -145,7 +146,7 @@ def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
     entries = run.oracle("entry", centred if largest else run.field.neg(centred))
     beyond = run.oracle("extremum", run.field.sum(entries, (len(value.shape) - 1,)))
     x = run.field.add(mean, beyond) if largest else run.field.sub(mean, beyond)
-    return Value(x, value.degree.summed(count) * Degree.of(Fraction(1, count)) + VARIABLE)
+    return Value(x, value.degree.summed(count) * Bound.of(Fraction(1, count)) + VARIABLE)
 
 
 def _arg_extremum(largest: bool) -> Rule:
@@ -252,7 +253,7 @@ def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> 
         b = moved(b, lambda part: np.swapaxes(part, -1, -2))
     n = matrix.shape[-1]
     x = _substituted(run, matrix.x, b.x, range(n) if lower else range(n - 1, -1, -1), params["unit_diagonal"])
-    degree = b.degree.summed(n) * a.degree.grown(n)
+    degree = b.degree.summed(n) * a.degree.grown(n, a.x.size, digest(a.x))
     out = Value(x, degree)
     return [out if params["left_side"] else moved(out, lambda part: np.swapaxes(part, -1, -2))]
 
@@ -288,7 +289,7 @@ def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     batch = a.shape[:-2]
     pivots = np.broadcast_to(np.arange(min(n, m), dtype=np.int32), (*batch, min(n, m)))
     permutation = np.broadcast_to(np.arange(n, dtype=np.int32), (*batch, n))
-    return [Value(packed, a.degree.grown(n + 1)), pivots, permutation]
+    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x))), pivots, permutation]
 
 
 def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -309,7 +310,7 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
                 low[i][j] = f.mul(rest, f.inv(low[j][j], run.constant("1/0")))
     rows = [f.concatenate([entry.move(lambda part: part[..., None]) for entry in row], -1) for row in low]
     packed = f.concatenate([row.move(lambda part: part[..., None, :]) for row in rows], -2)
-    return [Value(packed, a.degree.grown(n + 1))]
+    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)))]
 
 
 CONTRACTION: dict[str, Rule] = {

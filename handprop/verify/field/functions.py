@@ -12,9 +12,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verify.field.algebra import Run, finite
+from handprop.verify.field.algebra import Run, digest, finite
 from handprop.verify.field.arithmetic import Elements
-from handprop.verify.field.values import VARIABLE, Degree, Value, terms_of
+from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
+from handprop.verify.field.values import Value, terms_of
 
 __all__ = ["ODD", "UNARY", "cbrt", "log", "pow_value", "sqrt", "uninterpreted"]
 
@@ -44,10 +45,10 @@ def log(run: Run, a: Value) -> Value:
 
 def _sum_of(run: Run, terms, shape) -> Value:
     x = Elements(np.zeros(shape, np.int64))
-    degree = Degree()
+    degree = Bound()
     for c, atom in terms:
         x = run.field.add(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
-        degree = degree + atom.degree * Degree.of(c)
+        degree = degree + atom.degree * Bound.of(c)
     return Value(x, degree, terms=tuple(terms))
 
 
@@ -82,10 +83,10 @@ def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
     ranks = np.stack([run.oracle("pivot", share).re for share in shares])
     pivot = np.argmin(ranks, 0)
     x = Elements(np.zeros(a.shape, np.int64))
-    degree = Degree()
+    degree = Bound()
     for j, (term, share) in enumerate(zip(terms, shares, strict=True)):
         log_of_term = log(run, term._replace(terms=())) if term.log else run.number(0, a.shape)
-        log_of_share = _log_of_rest(run, Value(share, term.degree * a.degree.power(-1)))
+        log_of_share = _log_of_rest(run, Value(share, term.degree * a.degree.inverse(a.x.size, digest(a.x))))
         candidate = run.field.sub(log_of_term.x, log_of_share.x)
         x = choose(pivot == j, candidate, x)
         degree = degree + log_of_term.degree + log_of_share.degree
@@ -161,9 +162,10 @@ def _turn(run: Run, a: Value) -> Elements:
     return turn
 
 
-def _turn_degree(a: Value) -> Degree:
+def _turn_degree(a: Value) -> Bound:
     n = sum(2 * abs((c * 4).numerator) for c, _ in terms_of(a))
-    return Degree(n, n, n, n)
+    size = n * a.x.size
+    return Bound(Degree(n, n, n, n), Whole(size, size, 0, {("turn", digest(a.x)): (1, size, size)}))
 
 
 def sin(run: Run, a: Value) -> Value:

@@ -14,11 +14,12 @@ from jax.extend import core
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, mix
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.contraction import CONTRACTION
+from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.elementwise import ELEMENTWISE, Rule
 from handprop.verify.field.functions import uninterpreted
 from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
-from handprop.verify.field.values import VARIABLE, Value
+from handprop.verify.field.values import Value
 from handprop.verify.jaxprs import called, closed, scan_counts
 
 __all__ = ["evaluate"]
@@ -175,7 +176,7 @@ def _while(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
     state = inputs[n_cond + n_body :]
     for _ in range(MOST_STEPS):
         (go,) = evaluate(run, cond, [*inputs[:n_cond], *state])
-        if isinstance(go, Value):
+        if isinstance(go, Value) or np.size(go) != 1:
             raise NeedsBranches("a loop whose end depends on the inputs")
         if not go:
             return state

@@ -14,9 +14,10 @@ import numpy as np
 from jax import lax
 
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, finite
+from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.truth import Thing, as_value, greater
-from handprop.verify.field.values import Degree, Value, moved
+from handprop.verify.field.values import Value, moved
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -88,8 +89,8 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
     return Value(x, _worst(values), known, infinite=infinite)
 
 
-def _worst(values: list[Value]) -> Degree:
-    return reduce(Degree.worst, (v.degree for v in values))
+def _worst(values: list[Value]) -> Bound:
+    return reduce(Bound.worst, (v.degree for v in values))
 
 
 def _concatenate(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

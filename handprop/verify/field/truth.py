@@ -15,8 +15,9 @@ import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, Run
 from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import choose
-from handprop.verify.field.values import VARIABLE, Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.values import Term, Value, is_positive, moved, terms_of
 
 __all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
 

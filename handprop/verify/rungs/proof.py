@@ -26,9 +26,10 @@ import numpy as np
 from handprop.verify import branches, jaxprs
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Field, draw_prime
+from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
-from handprop.verify.field.values import VARIABLE, Degree, Value
+from handprop.verify.field.values import Value
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -187,14 +188,14 @@ def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: 
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
-    degree = reduce(Degree.worst, (a.degree + b.degree for a, b in pairs), Degree())
+    degree = reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
     argument = run.argument + run.argument
     if run.coins and run.branching:
         return Trial(differs, run, _missed(run, pair.lanes, degree, argument, decision_bits), 0.0, None, pair.lanes)
     return Trial(differs, run, sum(_vanishing(run, degree)), sum(_vanishing(run, argument)), run.partition())
 
 
-def _missed(run: Run, lanes: int, degree: Degree, argument: Degree, decision_bits: float) -> float:
+def _missed(run: Run, lanes: int, degree: Bound, argument: Bound, decision_bits: float) -> float:
     """The chance that a run with decisions, of that many points at once, does not see a difference.
 
     A prime may divide what it should not (the same in every lane), two arguments may be equal by accident (in any two
@@ -223,7 +224,7 @@ def _same(run: Run, a: Value, b: Value) -> bool:
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
-def _vanishing(run: Run, degree: Degree) -> tuple[float, float]:
+def _vanishing(run: Run, degree: Bound) -> tuple[float, float]:
     """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
     modulo a random prime."""
     if run.roots > MOST_ROOTS:
