@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 from jax.extend import core
 
-from handprop.verify.jaxprs import called, closed, scan_counts
+from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
 __all__ = ["decision_bits"]
 
@@ -83,11 +83,12 @@ def _is_float(aval: Any) -> bool:
 
 
 LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "convert_element_type", "stop_gradient", "real",
-          "reduce_precision", "optimization_barrier"}  # fmt: skip
+          "reduce_precision", "optimization_barrier", "device_put"}  # fmt: skip
 PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
+UNCOUNTED = {"cummax", "cummin", "while", "cond", "custom_linear_solve"}
 SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
 
 
@@ -123,9 +124,9 @@ class _Walk:
         if name == "cond" and facts[0].known:
             branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
             return [self.joined(("cond", i), cases) for i, cases in enumerate(zip(*branches, strict=True))]
-        inner = called(eqn)
-        if inner is not None and name not in ("while", "cond"):
-            return self.program(inner, facts)
+        inside = kernel_program(eqn) if name == "pallas_call" else called(eqn)
+        if inside is not None and name not in ("while", "cond"):
+            return self.program(inside, facts)
         where = self.named(name, _text(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if name in SAME_DECISION else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
         if all(f.known for f in facts):
@@ -266,7 +267,7 @@ class _Walk:
         return Fact(label[0], bits=bits, support={label: weight} if weight else {})
 
     def unknown(self, name: str, facts: list[Fact]) -> Fact:
-        return UNBOUNDED if name in ("while", "cond") or any(f.bits for f in facts) else Fact(0)
+        return UNBOUNDED if name in UNCOUNTED or any(f.bits for f in facts) else Fact(0)
 
     def scan(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
         n_consts, n_carry = scan_counts(eqn.params)

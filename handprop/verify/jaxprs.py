@@ -18,7 +18,9 @@ from handprop.verify.field.layout import LAYOUT
 __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
-OWN_WIDTH = ("bitcast_convert_type", "pallas_call", "reduce_precision")
+OWN_WIDTH = ("bitcast_convert_type", "reduce_precision")
+KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
+                 "out_avals", "metadata", "name")  # fmt: skip
 # Their update's program is of one dtype: these make another.
 SCATTERS = {
     "scatter": lax.scatter,
@@ -76,6 +78,14 @@ def called(eqn: Any) -> Any:
             own, inside = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (eqn.invars, program.jaxpr.invars))
             return program if own == inside else None
     return None
+
+
+def kernel_program(eqn: Any) -> Any:
+    """What a ``pallas_call`` computes, written without references: as its interpret mode runs it."""
+    from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
+
+    params = {key: value for key, value in eqn.params.items() if key in KERNEL_PARAMS}
+    return jax.make_jaxpr(partial(pallas_call_hlo_interpret, **params))(*(v.aval for v in eqn.invars))
 
 
 def scan_counts(params: dict) -> tuple[int, int]:
@@ -176,7 +186,9 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name == "cond":
             branches = [partial(lambda body, *xs: walk(body, xs), closed(branch)) for branch in params["branches"]]
             return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
-        if name not in ("pallas_call", "custom_linear_solve", "scan") and called(eqn) is not None:
+        if name == "pallas_call":
+            return walk(kernel_program(eqn), values)
+        if name not in ("custom_linear_solve", "scan") and called(eqn) is not None:
             return walk(called(eqn), values)
         return leaf(eqn, values) if leaf else bound(eqn, values)
 

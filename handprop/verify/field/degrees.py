@@ -11,7 +11,7 @@ that sums multiply them (:class:`Degree`); or one denominator for the whole arra
 import math
 from collections.abc import Hashable, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["VARIABLE", "Bound", "Degree", "Whole"]
 
@@ -83,7 +83,7 @@ class Whole(NamedTuple):
     over: float = 0
     bits: float = 0
     shift: float = 0
-    factors: Mapping[Hashable, tuple[int, float, float]] = {}
+    factors: Mapping[Any, tuple[int, float, float]] = {}
 
     def lifted(self, other: "Whole") -> "Whole":
         """Over the least common denominator of both, at the larger shift."""

@@ -20,7 +20,7 @@ from handprop.verify.field.functions import uninterpreted
 from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Value
-from handprop.verify.jaxprs import called, closed, scan_counts
+from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts
 
 __all__ = ["evaluate"]
 
@@ -203,7 +203,17 @@ def _linear_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list
     return evaluate(run, closed(params["jaxprs"].solve), [*inputs[start : start + lengths.solve], *inputs[total:]])
 
 
+def _pallas_call(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    try:
+        program = kernel_program(eqn)
+    except Exception as error:  # a kernel that has no interpret mode
+        run.uninterpreted.add(f"pallas_call ({first_line(error)})")
+        return _uninterpreted(run, eqn, inputs)
+    return evaluate(run, program, inputs)
+
+
 CONTROL: dict[str, Rule] = {
+    "pallas_call": _pallas_call,
     "scan": _scan,
     "while": _while,
     "cond": _cond,

@@ -298,4 +298,5 @@ LAYOUT: dict[str, Rule] = {
     "sort": _sort,
     "top_k": _top_k,
     "optimization_barrier": lambda run, inputs, params, eqn: list(inputs),
+    "device_put": lambda run, inputs, params, eqn: list(inputs),
 }
