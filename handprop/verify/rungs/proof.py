@@ -58,14 +58,15 @@ class Trial(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Both programs with their inputs; the numbers that unknowns are compared with, and how many points are drawn at
-    once."""
+    """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
+    and how many entries are the same function of entries of their own, each a point too."""
 
     reference: Any
     hand: Any
     inputs: tuple[Any, ...]
     thresholds: tuple[float, ...] | None
     lanes: int = 1
+    entries: int = 1
 
 
 def proof(subject: Subject, options: Options) -> Check:
@@ -92,7 +93,8 @@ def proof(subject: Subject, options: Options) -> Check:
 def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
     """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
     that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
-    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None)
+    entries = branches.like_entries((reference, hand), subject.inputs)
+    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None, 1, entries)
     for _ in range(RESTARTS):
         trials: list[Trial] = []
         bits = _decision_bits(pair, reference, hand)
@@ -121,7 +123,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
     largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
                   for v in e.outvars)  # fmt: skip
-    lanes = min(math.ceil(14 * math.log(2) * 2.0**bits), MOST_ENTRIES // max(largest, 1))
+    lanes = min(math.ceil(14 * math.log(2) * 2.0**bits / pair.entries), MOST_ENTRIES // max(largest, 1))
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
     if lanes < 2 or "custom_vmap_call" in names:
         return pair
@@ -131,7 +133,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     try:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, lanes)
+        wide = Pair(reference, hand, inputs, pair.thresholds, lanes, pair.entries)
         _trial(wide, np.random.default_rng(0), False, bits)
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
@@ -191,7 +193,8 @@ def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: 
     degree = reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
     argument = run.argument + run.argument
     if run.coins and run.branching:
-        return Trial(differs, run, _missed(run, pair.lanes, degree, argument, decision_bits), 0.0, None, pair.lanes)
+        points = pair.lanes * pair.entries
+        return Trial(differs, run, _missed(run, points, degree, argument, decision_bits), 0.0, None, points)
     return Trial(differs, run, sum(_vanishing(run, degree)), sum(_vanishing(run, argument)), run.partition())
 
 
