@@ -150,6 +150,16 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
         )
 
 
+def has_readings(program: Any) -> bool:
+    """Whether some float in the program's text may stand for another number than the dyadic one it is."""
+    floats = (number for number in _numbers(program) if is_float(number.dtype))
+    return any(
+        np.unique(x).size <= literals.MOST_READ
+        and any(literals.stands_for(float(v), str(x.dtype)) for v in np.unique(x))
+        for x in floats
+    )
+
+
 # Evaluation with something done at every equation
 
 
@@ -283,7 +293,7 @@ def _as_written(const: Any) -> Any:
         return jnp.asarray(array)
     wide_array = array.astype(np.float64)
     distinct = np.unique(wide_array[np.isfinite(wide_array)])
-    if array.dtype == np.float64 or distinct.size > 64:
+    if array.dtype == np.float64 or distinct.size > literals.MOST_READ:
         return jnp.asarray(wide_array)
     for number in distinct:
         reading = literals.read(float(number), str(array.dtype))

@@ -6,6 +6,7 @@ counts what the bound needs and lists what the verdict rests on.
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -17,8 +18,6 @@ from handprop.verify.field.values import MOST_TERMS, Term, Value, is_positive, m
 
 __all__ = ["NeedsBranches", "Run", "Unsupported"]
 
-# A number as low as this stands for minus infinity: what masks write into scores.
-MASKED = -1e9
 # Powers of pi and of log 2 are powers of random squares.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
 SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -58,6 +57,8 @@ class Run:
     argument: Bound = VARIABLE
     roots: int = 0
     coins: int = 0
+    decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
+    replayed: Iterator[np.ndarray] | None = None
     compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
@@ -69,6 +70,12 @@ class Run:
     @property
     def branching(self) -> bool:
         return self.thresholds is not None
+
+    def decide(self, decision: np.ndarray) -> np.ndarray:
+        """Keeps the decision; in a run that repeats another's decisions, that one's instead."""
+        decision = decision if self.replayed is None else next(self.replayed)
+        self.decisions.append(decision)
+        return decision
 
     # Oracles
 
@@ -124,7 +131,7 @@ class Run:
             known = array.astype(np.float64)
             return Value(self.field.of(array), _size_of(known), known)
         known = array.astype(np.float64)
-        masked = np.isfinite(known) & (known <= MASKED)
+        masked = np.isfinite(known) & (known <= literals.MASKED)
         if self.rational and masked.any():
             self.readings |= {f"{array.dtype} {number:.9g} as -infinity" for number in np.unique(known[masked])}
             known = np.where(masked, -np.inf, known)
@@ -149,7 +156,7 @@ class Run:
 
     def _as_read(self, x: Elements, degree: Bound, known: np.ndarray, dtype: str) -> tuple[Elements, Bound]:
         distinct = np.unique(known[np.isfinite(known)])
-        if distinct.size > 64:
+        if distinct.size > literals.MOST_READ:
             return x, degree
         for number in distinct:
             reading = literals.read(float(number), dtype)

@@ -74,7 +74,8 @@ def _placed(run: Run, a: Value, b: Value) -> np.ndarray:
     flipped, canonical = run.canonical(unknown)
     place = run.oracle("place", canonical).re % (count + 1)
     place = np.where(flipped, count - place, place)
-    return np.where(run.field.is_zero(unknown), beyond < 0, place > np.searchsorted(run.thresholds, beyond))
+    above = place > np.searchsorted(run.thresholds, beyond)
+    return run.decide(np.where(run.field.is_zero(unknown), beyond < 0, above))
 
 
 def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:

@@ -8,8 +8,9 @@ probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing
 Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
 ``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
 between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
-most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, runs need not agree in that: each adds its accidents
-to the chance of having met none of the decisions that show a difference (``handprop.verify.branches``).
+most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only holds for runs with the same decisions:
+each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
+the decisions that show a difference (``handprop.verify.branches``).
 
 A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show.
 """
@@ -40,9 +41,10 @@ READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
-MOST_ENTRIES = 1 << 21
+MOST_ENTRIES = 1 << 18
 SPARE_RUNS = 24
 RESTARTS = 5
+SHARE = 4  # a new reading is begun within this part of the seconds left
 
 
 class Trial(NamedTuple):
@@ -73,9 +75,15 @@ def proof(subject: Subject, options: Options) -> Check:
     """Whether both programs are the same function over the reals, at these shapes."""
     start = time.monotonic()
     reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
-    rng = options.rng(3)
+    rng, share = options.rng(3), options.seconds_left / SHARE
     reasons: dict[str, None] = {}
+    readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     for rational, branching in READINGS:
+        if rational and not readable:
+            continue
+        if time.monotonic() - start > share:
+            reasons["the seconds left"] = None
+            break
         trials: list[Trial] = []
         try:
             trials = _trials(subject, reference, hand, rng, rational, branching, options)
@@ -96,7 +104,7 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
     entries = branches.like_entries((reference, hand), subject.inputs)
     pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None, 1, entries)
     for _ in range(RESTARTS):
-        trials: list[Trial] = []
+        start, trials = time.monotonic(), list[Trial]()
         bits = _decision_bits(pair, reference, hand)
         while not _enough(trials, options.bits):
             trials.append(_trial(pair, rng, rational, bits))
@@ -107,23 +115,33 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
             if last.partition != trials[0].partition:
                 break
             limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
-            if last.differs is not None or options.seconds_left < 0 or len(trials) >= limit or last.chance >= 1:
+            if last.differs is not None or len(trials) >= limit or last.chance >= 1:
                 return trials
             if last.partition is None and len(trials) == 1 and pair.lanes == 1 and not last.run.roots:
                 wide = _in_lanes(subject, pair, bits)
                 if wide is not pair:
                     pair = wide
                     break
+            if _too_long(trials, time.monotonic() - start, options):
+                return trials
         else:
             return trials
     raise Unsupported("what is compared, or equal, differs from run to run")
+
+
+def _too_long(trials: list[Trial], seconds: float, options: Options) -> bool:
+    """Whether what is lacking would take more than half the seconds left."""
+    if trials[0].partition is not None:
+        return options.seconds_left < 0
+    each = max(-math.log2(trials[-1].chance), 1e-9)
+    return (options.bits / each - len(trials)) * seconds / len(trials) > options.seconds_left / 2
 
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
     largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
                   for v in e.outvars)  # fmt: skip
-    lanes = min(math.ceil(14 * math.log(2) * 2.0**bits / pair.entries), MOST_ENTRIES // max(largest, 1))
+    lanes = min(math.ceil(21 * math.log(2) * 2.0**bits / pair.entries), MOST_ENTRIES // max(largest, 1))
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
     if lanes < 2 or "custom_vmap_call" in names:
         return pair
@@ -184,31 +202,32 @@ def _independent(trials: list[Trial]) -> bool:
 
 
 def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds)
+    run, differs, degree = _evaluated(pair, rng, rational)
+    chance, accident = (sum(_vanishing(run, d)) for d in (degree, run.argument + run.argument))
+    if not (run.coins and run.branching):
+        return Trial(differs, run, chance, accident, run.partition())
+    points = pair.lanes * pair.entries
+    for _ in range(RESTARTS if differs is None else 0):
+        again, differs, _ = _evaluated(pair, rng, rational, run.decisions)
+        if again.partition() == run.partition():
+            break
+        run, differs, _ = _evaluated(pair, rng, rational)
+    unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
+    missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
+    return Trial(differs, run, missed, 0.0, None, points)
+
+
+def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
+               decisions: list[np.ndarray] | None = None) -> tuple[Run, int | None, Bound]:  # fmt: skip
+    """One run, the first output that differs in it and how large the difference may be; ``decisions`` repeats those."""
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
+              replayed=None if decisions is None else iter(decisions))  # fmt: skip
     inputs = [_drawn(run, x, rng) for x in pair.inputs]
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
-    degree = reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
-    argument = run.argument + run.argument
-    if run.coins and run.branching:
-        points = pair.lanes * pair.entries
-        return Trial(differs, run, _missed(run, points, degree, argument, decision_bits), 0.0, None, points)
-    return Trial(differs, run, sum(_vanishing(run, degree)), sum(_vanishing(run, argument)), run.partition())
-
-
-def _missed(run: Run, lanes: int, degree: Bound, argument: Bound, decision_bits: float) -> float:
-    """The chance that a run with decisions, of that many points at once, does not see a difference.
-
-    A prime may divide what it should not (the same in every lane), two arguments may be equal by accident (in any two
-    lanes), or else each lane's point or its decisions show nothing, independently.
-    """
-    (point, prime), (point_a, prime_a) = _vanishing(run, degree), _vanishing(run, argument)
-    own = run.calls / lanes
-    accidents = own * (own + 1) / 2 * prime_a + run.calls * run.calls / 2 * point_a
-    lane = min(1.0, 1 - 2.0**-decision_bits + point)
-    return min(1.0, prime + accidents + lane**lanes)
+    return run, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
 
 
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
