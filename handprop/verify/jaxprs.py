@@ -228,13 +228,28 @@ def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
     for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0], lambda s: walk(body, [*for_body, *s]), state)
+
+    def turned(s: list[Any]) -> list[Any]:
+        after, go = walk(body, [*for_body, *s]), walk(cond, [*for_cond, *s])[0]
+        if not go.ndim:
+            return after
+        # A loop that was batched: each of the batch stops when its own condition says so.
+        return [
+            jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
+        ]
+
+    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0].any(), turned, state)
 
 
 def of_jax(eqn: Any) -> bool:
     """Whether a rule's primal was written in JAX itself."""
     place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
     return "/jax/_src/" in place or "/jax/nn/" in place or "/jax/experimental/" in place
+
+
+def stands_for_exp_neg_sq(eqn: Any) -> bool:
+    """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes the bits of x apart."""
+    return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
 
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
@@ -257,8 +272,8 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing. Float32 literals are read as the numbers they were written as where
-    that is plain.
+    rounding errors of a size of one's choosing; None for no noise. Float32 literals are read as the numbers they were
+    written as where that is plain.
     """
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
@@ -266,7 +281,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             outputs = [widened(x) for x in _wide_step(eqn, values)]
-            return outputs if eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
+            return outputs if noise is None or eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
 
         def noisy(x: Any) -> Any:
             if not is_float(x.dtype) or not x.size:

@@ -18,6 +18,7 @@ __all__ = ["judge"]
 def judge(subject: Subject, options: Options, entry: str) -> Report:
     """Runs the rungs in their order; a structural fault ends it."""
     checks: list[Check] = []
+    subject = subject._replace(kept={})
     for name, rung in RUNGS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
@@ -29,6 +30,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
             checks.append(rung(subject, options))
+            subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:

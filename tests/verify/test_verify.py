@@ -184,7 +184,7 @@ def test_trees_integers_keys_and_keywords():
                         (res[0]["x"] ** 2 * d["out"]).sum()],
     )  # fmt: skip
     args = ({"x": normal(3), "none": None}, jnp.arange(2), jax.random.key(0))
-    report = v.verify(good, *args, scale=jnp.float32(2.0))
+    report = v.verify(good, *args, scale=jnp.float32(2.0), skip=("identical", "proof"))
     assert report.ok, report
     assert "dtree['x']" in report.power
 

@@ -44,7 +44,6 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 SPARE_RUNS = 24
 RESTARTS = 5
-SHARE = 4  # a new reading is begun within this part of the seconds left
 
 
 class Trial(NamedTuple):
@@ -75,7 +74,8 @@ def proof(subject: Subject, options: Options) -> Check:
     """Whether both programs are the same function over the reals, at these shapes."""
     start = time.monotonic()
     reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
-    rng, share = options.rng(3), options.seconds_left / SHARE
+    options = options._replace(deadline=start + options.seconds_left / 2)  # the other half is for the other checks
+    rng, share = options.rng(3), options.seconds_left / 2
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     for rational, branching in READINGS:
@@ -134,7 +134,9 @@ def _too_long(trials: list[Trial], seconds: float, options: Options) -> bool:
     if trials[0].partition is not None:
         return options.seconds_left < 0
     each = max(-math.log2(trials[-1].chance), 1e-9)
-    return (options.bits / each - len(trials)) * seconds / len(trials) > options.seconds_left / 2
+    return (
+        options.seconds_left < 0 or (options.bits / each - len(trials)) * seconds / len(trials) > options.seconds_left
+    )
 
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
