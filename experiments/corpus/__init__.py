@@ -16,9 +16,9 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
-from corpus.rule import Draw, Rule
+from corpus.rule import SIZE, Draw, Rule
 
-__all__ = ["MODULES", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
+__all__ = ["MODULES", "SIZE", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
 
 FOLDER = Path(__file__).parent
 MODULES = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
