@@ -25,10 +25,10 @@ UNPROVED = {  # what stops each proof
     "kl_divergence": NO_RELATION,  # log(p/q) = log p - log q holds for positive numbers only
     "cosine_similarity": NO_RELATION,  # sqrt(ab) = sqrt(a) sqrt(b) for sums of squares
     "group_norm": NO_RELATION,  # the variance as a difference, clipped at 0
-    "causal_attention": NO_RELATION,  # e^-1e30 is not 0 over the reals
-    "gru": "leave the chance of a false proof above",  # eleven steps
     "sort": "truth values",
 }
+if jax.__version_info__ >= (0, 11):  # erf's rule there takes the bits of its argument apart
+    UNPROVED |= {"gelu_erf": "bitcast_convert_type", "geglu": "bitcast_convert_type"}
 KINDS = {
     "sign", "factor 2", "factor 1/2", "factor N", "dropped term", "wrong axis", "missing transpose", "mean for sum",
     "missing derivative", "derivative at z", "applied twice", "cotangent ignored", "cotangent squared", "wrong residual",
@@ -100,7 +100,8 @@ def test_a_mutant_is_refuted_with_an_input(mutant):
 def test_source_lines_of_a_mutant_are_its_own():
     mutant = next(m for m in MUTANTS if m.rule == "cross_entropy")
     rule = mutant.load()
-    text = jax.jit(jax.grad(rule.function)).lower(*rule.make_args()).as_text(debug_info=True)
+    value, residuals = rule.function.fwd(*rule.make_args())
+    text = jax.jit(rule.function.bwd).lower(residuals, value).as_text(debug_info=True)
     assert f'[{mutant.name}].py":{mutant.line}:' in text
     assert linecache.getline(mutant.filename, mutant.line).strip() == mutant.new
 
