@@ -7,7 +7,7 @@ that raises has spoken against the rule. First every mutant at 23 elements in fl
 at n = 10 to 100,000 in float32, bfloat16 and float64. A mutant counts where its fault is above the dtype's resolution;
 handprop is asked about those below it too.
 
-``--quick`` takes every tenth rule and mutant, two sizes and float32. The figures go to ``benchmarks/checker_study.json``.
+``--quick`` takes every tenth rule and mutant, two sizes, float32. The figures go to ``benchmarks/checker_study.json``.
 The column of ``gradcheck`` has not been run yet: torch was not installed where the figures come from.
 """
 
@@ -103,6 +103,7 @@ def forward(rule: corpus.Rule, args: tuple) -> str | None:
         if len(args) > 1 or rule.name not in ("sigmoid", "silu"):
             return None
         fwd, bwd = f.fwd, f.bwd
+        assert fwd is not None and bwd is not None
         f = jax.custom_jvp(f.__wrapped__)
         f.defjvp(lambda primals, tangents: (fwd(*primals)[0], *bwd(fwd(*primals)[1], *tangents)))
     elif rule.loss is not None:
@@ -232,7 +233,8 @@ def score(results: Iterable[Result]) -> Score:
     spoke = [r for r in results if r.against is not None]
     wrong, right = ([r for r in spoke if (r.kind == "right") is side] for side in (False, True))
     seconds = float(np.mean([r.seconds for r in spoke])) if spoke else 0.0
-    return Score(sum(bool(r.against) for r in wrong), len(wrong), sum(bool(r.against) for r in right), len(right), seconds)
+    killed, accused = (sum(bool(r.against) for r in side) for side in (wrong, right))
+    return Score(killed, len(wrong), accused, len(right), seconds)
 
 
 def grouped(results: list[Result], part: str, *by: str) -> dict[tuple, dict[str, Score]]:
@@ -273,7 +275,7 @@ def _draw(results: list[Result], path: Path) -> None:
         for checker in CHECKERS:
             at = {size: s[checker] for (d, size), s in scores.items() if d == dtype and s[checker].wrong}
             killed = [100 * s.killed / s.wrong for s in at.values()]
-            accused = [100 * s.accused / s.right for s in at.values()]
+            accused = [100 * s.accused / max(s.right, 1) for s in at.values()]
             axes.semilogx(list(at), killed, "o-", color=colours[checker], markersize=4, label=checker)
             axes.semilogx(list(at), accused, "x:", color=colours[checker], markersize=5)
         axes.set_title(dtype, fontsize=11)

@@ -1,7 +1,7 @@
 """Is a right rule ever refuted? Every right rule of the corpus with one seed after another, until ``--runs`` reports.
 
-Each report has its own arguments and its own key, in float32, bfloat16 and float64 by turns. One refuted report, and the
-exit code is 1.
+Each report has its own arguments and its own key, in float32, bfloat16 and float64 by turns. One refuted report,
+and the exit code is 1.
 """
 
 import argparse

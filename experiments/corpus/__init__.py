@@ -25,8 +25,11 @@ MODULES = ("activations", "losses", "normalisation", "layers", "attention", "seq
 
 
 class Mutant(NamedTuple):
-    """One line of one rule changed, in ``function`` of ``file``. ``kind`` says how; ``size`` is the least at which it is
-    wrong, 0 for any; ``seen_in`` the narrowest dtype whose resolution it is above: bfloat16, float32 or float64."""
+    """One line of one rule changed, in ``function`` of ``file``.
+
+    ``kind`` says how; ``size`` is the least at which it is wrong, 0 for any; ``seen_in`` is the narrowest dtype whose
+    resolution it is above: bfloat16, float32 or float64.
+    """
 
     name: str
     file: str
