@@ -10,6 +10,7 @@ from handprop.verify import jaxprs
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
+from handprop.verify.rungs.transformations import NONDETERMINISTIC
 from handprop.verify.subject import Subject
 
 __all__ = ["judge"]
@@ -55,6 +56,11 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     failed = [check for check in checks if check.outcome is Outcome.FAILS]
     if failed and failed[0].name == "structure":
         return Verdict.REFUTED, failed[0].shows
+    if "transformations" in by_name and by_name["transformations"].shows == NONDETERMINISTIC:
+        return Verdict.INCONCLUSIVE, NONDETERMINISTIC
+    at_a_point = [check for check in failed if check.name in ("hard inputs", "transformations")]
+    if proved and at_a_point:
+        return Verdict.REFUTED, at_a_point[0].shows  # a proof holds almost everywhere: here is where it does not
     if proved and failed:
         return Verdict.INCONCLUSIVE, f"{proved[0].name} proves it, {failed[0].name} fails: {failed[0].shows}"
     if failed:
