@@ -18,7 +18,7 @@ from handprop.verify.field.layout import LAYOUT
 __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
-OWN_WIDTH = ("bitcast_convert_type", "reduce_precision")
+OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
 # Their update's program is of one dtype: these make another.
@@ -72,7 +72,7 @@ def called(eqn: Any) -> Any:
 
     A program inside an equation that is called has the equation's own inputs; a reduction's has not.
     """
-    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
         if key in eqn.params and not callable(eqn.params[key]):
             program = closed(eqn.params[key])
             own, inside = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (eqn.invars, program.jaxpr.invars))
@@ -286,13 +286,23 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         def noisy(x: Any) -> Any:
             if not is_float(x.dtype) or not x.size:
                 return x
-            state = jnp.stack([seed, jnp.uint32(next(count)), jnp.uint32(0), jnp.uint32(0)])
-            _, bits = lax.rng_bit_generator(state, x.shape)
-            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0))
+            bits = _scrambled(x.size, seed * jnp.uint32(0x9E3779B1) + jnp.uint32(next(count)) * jnp.uint32(0x85EBCA77))
+            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0)).reshape(x.shape)
 
         return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
 
     return evaluate
+
+
+def _scrambled(count: int, seed: Any) -> Any:
+    """Random bits good enough for rounding errors: three rounds of multiplying and folding (murmur3's finalizer).
+
+    A generator of JAX's would be most of what has to be compiled.
+    """
+    h = lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B1) + seed
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        h = (h ^ lax.shift_right_logical(h, jnp.uint32(shift))) * jnp.uint32(factor)
+    return h
 
 
 def widened(x: Any) -> Any:

@@ -79,7 +79,7 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
 
 def _certificate(subject: Subject, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
     hashes = {}
-    if not subject.faults and not subject.obstacle and checks[0].outcome is not Outcome.UNDECIDED:
+    if not subject.faults and not subject.obstacle and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS):
         hashes = {name: jaxprs.hash_of(jaxprs.trace(f, subject.inputs))
                   for name, f in (("hand", subject.hand), ("reference", subject.reference))}  # fmt: skip
     return {

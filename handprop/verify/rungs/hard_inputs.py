@@ -79,7 +79,8 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
 
 
 def _noted(tried: list[str], kinks: list[str], lost: list[str], seconds: float) -> Check:
-    shows = f"right at {len(tried)} kinds of hard inputs"
+    noted = {place.split(" at ", 1)[1] for place in (*lost, *kinks)}
+    shows = f"right at {len(tried) - len(noted)} kinds of hard inputs"
     if lost:
         shows += f"; not finite, where autodiff is: {', '.join(lost)}"
     if kinks:

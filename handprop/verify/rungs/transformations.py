@@ -7,6 +7,7 @@ as under ``jax.grad`` of a sum, hide it. Under ``vmap`` it is run and compared, 
 ``checkpoint`` it is traced.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["NONDETERMINISTIC", "transformations"]
 
 NONDETERMINISTIC = "two runs on one input differ"
 FEW_EQUATIONS = 120  # what is run under vmap is compiled anew: not for large programs
+FEW_ENTRIES = 1 << 14
 BATCH = 3
 
 
@@ -129,7 +131,9 @@ def _batched(subject: Subject) -> Callable:
 
 def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str:
     """What is wrong with the hand program over a batch of samples, "" for nothing."""
-    if len(list(jaxprs.equations(jaxprs.trace(subject.hand, subject.inputs)))) > FEW_EQUATIONS:
+    equations = list(jaxprs.equations(jaxprs.trace(subject.hand, subject.inputs)))
+    largest = max((math.prod(v.aval.shape) for eqn in equations for v in eqn.outvars), default=0)
+    if len(equations) > FEW_EQUATIONS or largest > FEW_ENTRIES:
         return ""
     axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
     samples = [sample(subject, options, i) for i in range(BATCH)]
@@ -142,9 +146,12 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
         except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
             return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
-        point = compared(evaluator, inputs, i, measured=True)
-        row = Point(inputs, [x[i] for x in outputs], point.got, point.bound)
-        worst = worst_entry(subject, row)
+        batch, worst = [x[i] for x in outputs], None
+        for measured in (False, True):
+            point = compared(evaluator, inputs, i, measured)
+            worst = worst_entry(subject, Point(inputs, batch, point.got, point.bound))
+            if worst is None:
+                break
         if worst is not None:
             return f"{worst.path} of sample {i} is {worst.got:.6g} in a batch, {worst.want:.6g} alone"
     return ""
