@@ -7,7 +7,8 @@ that raises has spoken against the rule. First every mutant at 23 elements in fl
 at n = 10 to 100,000 in float32, bfloat16 and float64. A mutant counts where its fault is above the dtype's resolution;
 handprop is asked about those below it too.
 
-``--every 3`` takes every third mutant, ``--quick`` every tenth rule and mutant, two sizes, float32. The figures go to ``benchmarks/checker_study.json``.
+``--every 3`` takes every third mutant, ``--quick`` every tenth rule and mutant, two sizes, float32. The figures go to
+``benchmarks/checker_study.json``.
 The column of ``gradcheck`` has not been run yet: torch was not installed where the figures come from.
 """
 
