@@ -27,8 +27,6 @@ UNPROVED = {  # what stops each proof
     "group_norm": NO_RELATION,  # the variance as a difference, clipped at 0
     "sort": "truth values",
 }
-if jax.__version_info__ >= (0, 11):  # erf's rule there takes the bits of its argument apart
-    UNPROVED |= {"gelu_erf": "bitcast_convert_type", "geglu": "bitcast_convert_type"}
 KINDS = {
     "sign", "factor 2", "factor 1/2", "factor N", "dropped term", "wrong axis", "missing transpose", "mean for sum",
     "missing derivative", "derivative at z", "applied twice", "cotangent ignored", "cotangent squared", "swapped",
