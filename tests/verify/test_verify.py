@@ -207,15 +207,15 @@ def test_audit_finds_rules_under_grad_jit_and_scan():
         assert not audit.ok
 
 
-@pytest.mark.parametrize(
-    "case",
-    [c for c in cases.CASES if c.dtype == "float32" and c.loss != "binary_cross_entropy"][::9],
-    ids=lambda case: case.id,
-)
+@pytest.mark.parametrize("case", [c for c in cases.CASES if c.dtype == "float32"], ids=lambda case: case.id)
 def test_the_librarys_own_networks(case):
     params, x, y = case.draw()
     report = v.verify_gradient(case.net.value_and_grad, case.net.loss, params, x, y, skip=("rounding", *FLOATS))
-    assert report.verdict is v.Verdict.PROVED, report
+    if case.id == "5-7-6-3x11-relu-identity-binary_cross_entropy-mean-bias-float32":
+        # The loss decides on the sign of a sum of what the hidden units decided on.
+        assert "truth values" in report.check("proof").shows
+    else:
+        assert report.verdict is v.Verdict.PROVED, report
 
 
 def test_hidden_deltas_from_updated_weights_are_refuted():

@@ -44,6 +44,7 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 SPARE_RUNS = 24
 RESTARTS = 5
+MOST_LEFT = 16  # times more points wanted than fit at once: not begun
 
 
 class Trial(NamedTuple):
@@ -143,9 +144,10 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
     largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
                   for v in e.outvars)  # fmt: skip
-    lanes = min(math.ceil(21 * math.log(2) * 2.0**bits / pair.entries), MOST_ENTRIES // max(largest, 1))
+    wanted = math.ceil(min(21 * math.log(2) * 2.0**bits / pair.entries, MOST_RUNS * 16))
+    lanes = min(wanted, MOST_ENTRIES // max(largest, 1))
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
-    if lanes < 2 or "custom_vmap_call" in names:
+    if lanes < 2 or wanted > MOST_LEFT * lanes or "custom_vmap_call" in names:
         return pair
     axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
     inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
