@@ -64,7 +64,10 @@ class Run:
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
+    inputs: list = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
+    under_roots: list[np.ndarray | None] = dataclasses.field(default_factory=list)
+    root_argument: Bound = VARIABLE
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
 
     @property
@@ -110,6 +113,8 @@ class Run:
             return
         self.memo["root", digest(x)] = None
         self.roots += 0 if known else x.size if square else 2 * x.size
+        if not known:
+            self.under_roots.append(x.re.reshape(-1) if square else None)
         if square:
             distinct = np.unique(x.re) if known else x.re.reshape(-1)
             self.characters.extend((bool(odd), known) for odd in ~self.field.is_square(distinct))

@@ -12,7 +12,8 @@ most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only hol
 each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
 the decisions that show a difference (``handprop.verify.branches``).
 
-A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show.
+A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show; where there are
+many, those that depend on different variables are told apart (``handprop.verify.independence``).
 """
 
 import math
@@ -26,11 +27,12 @@ import numpy as np
 
 from handprop.verify import branches, jaxprs
 from handprop.verify.field.algebra import Run, Unsupported
-from handprop.verify.field.arithmetic import Field, draw_prime
+from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
+from handprop.verify.independence import root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -57,6 +59,7 @@ class Trial(NamedTuple):
     accident: float
     partition: bytes | None
     lanes: int = 1
+    grouped: bool = False
 
 
 class Pair(NamedTuple):
@@ -171,7 +174,7 @@ def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, .
 
 
 def _enough(trials: list[Trial], bits: int) -> bool:
-    return len(trials) >= 2 and _log2_false(trials) <= -bits and _independent(trials)
+    return len(trials) >= 2 and _log2_false(trials) <= -bits and (trials[-1].grouped or _independent(trials))
 
 
 def _log2_false(trials: list[Trial]) -> float:
@@ -207,7 +210,12 @@ def _independent(trials: list[Trial]) -> bool:
 
 def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
     run, differs, degree = _evaluated(pair, rng, rational)
-    chance, accident = (sum(_vanishing(run, d)) for d in (degree, run.argument + run.argument))
+    norms, told = _norms(pair, run, rng) if differs is None else (math.inf, 0)
+    chance, accident = (sum(_vanishing(run, d, norms)) for d in (degree, run.argument + run.argument))
+    if told:
+        # A root may have seemed not to rest on what it does rest on.
+        chance += told * run.roots * sum(_vanishing(run, run.root_argument + run.root_argument, 1.0))
+        return Trial(differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
     if not (run.coins and run.branching):
         return Trial(differs, run, chance, accident, run.partition())
     points = pair.lanes * pair.entries
@@ -227,6 +235,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
     run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
               replayed=None if decisions is None else iter(decisions))  # fmt: skip
     inputs = [_drawn(run, x, rng) for x in pair.inputs]
+    run.inputs = inputs
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
@@ -250,13 +259,31 @@ def _same(run: Run, a: Value, b: Value) -> bool:
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
-def _vanishing(run: Run, degree: Bound) -> tuple[float, float]:
+def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
     modulo a random prime."""
-    if run.roots > MOST_ROOTS:
-        return 1.0, 1.0
-    norms = 2.0**run.roots
     return min(1.0, norms * max(degree.over, 1) / run.field.p), min(1.0, norms * (degree.bits + 1) / 49 / 2**32)
+
+
+def _norms(pair: Pair, run: Run, rng: np.random.Generator) -> tuple[float, int]:
+    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none)."""
+    if run.roots <= MOST_ROOTS:
+        return 2.0**run.roots, 0
+    if run.branching or any(under is None for under in run.under_roots):
+        return math.inf, 0
+    inputs = run.inputs
+    shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
+
+    def draw(masks: list[np.ndarray | None]) -> np.ndarray:
+        again = Run(run.field, run.seed, run.rational)
+        drawn = [x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
+                 for x, mask in zip(inputs, masks, strict=True)]  # fmt: skip
+        for program in (pair.reference, pair.hand):
+            evaluate(again, program, list(drawn))
+        return np.concatenate([under for under in again.under_roots if under is not None])
+
+    found = root_groups(draw, run.field.is_square, shapes, MOST_ROOTS)
+    return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)
 
 
 def _decision_bits(pair: Pair, *programs: Any) -> float:
