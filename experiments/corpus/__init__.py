@@ -8,6 +8,7 @@ one module with one line of its text changed. Any gradient checker can be run ov
         my_checker(rule.function, *rule.make_args(size=23, dtype="float32", key=0))
 """
 
+import ast
 import csv
 import importlib
 import linecache
@@ -24,13 +25,13 @@ MODULES = ("activations", "losses", "normalisation", "layers", "attention", "seq
 
 
 class Mutant(NamedTuple):
-    """One line of one rule changed. ``kind`` says how; ``size`` is the least at which it is wrong, 0 for any;
-    ``seen_in`` is the narrowest dtype whose resolution it is above: ``bfloat16``, ``float32`` or ``float64``."""
+    """One line of one rule changed, in ``function`` of ``file``. ``kind`` says how; ``size`` is the least at which it is
+    wrong, 0 for any; ``seen_in`` the narrowest dtype whose resolution it is above: bfloat16, float32 or float64."""
 
     name: str
     file: str
     rule: str
-    line: int
+    function: str
     old: str
     new: str
     kind: str
@@ -42,13 +43,23 @@ class Mutant(NamedTuple):
         """What tracebacks and JAX's source lines call the changed module; ``linecache`` has its text."""
         return str(FOLDER / f"{Path(self.file).stem}[{self.name}].py")
 
+    @property
+    def line(self) -> int:
+        """The changed line's number. ValueError where the function does not hold the old line exactly once."""
+        text = (FOLDER / self.file).read_text()
+        functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        function = next(node for node in functions if node.name == self.function)
+        lines = text.splitlines()
+        places = range(function.lineno, (function.end_lineno or function.lineno) + 1)
+        found = [place for place in places if lines[place - 1].strip() == self.old]
+        if len(found) != 1:
+            raise ValueError(f"{self.old!r} stands {len(found)} times in {self.function} of {self.file}, not once")
+        return found[0]
+
     def source(self) -> str:
-        """The module's text with the line changed. ValueError where the old line is no longer there."""
+        """The module's text with the line changed."""
         lines = (FOLDER / self.file).read_text().splitlines()
-        found = lines[self.line - 1] if self.line <= len(lines) else ""
-        if found.strip() != self.old:
-            raise ValueError(f"{self.file}:{self.line} is {found.strip()!r}, not {self.old!r}: renew mutants.csv")
-        indent = found[: len(found) - len(found.lstrip())]
+        indent = lines[self.line - 1].partition(self.old)[0]
         lines[self.line - 1] = indent + self.new
         return "\n".join(lines) + "\n"
 
@@ -71,4 +82,4 @@ def mutants() -> tuple[Mutant, ...]:
     """Every wrong rule of the corpus."""
     with (FOLDER / "mutants.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return tuple(Mutant(**{**row, "line": int(row["line"]), "size": int(row["size"])}) for row in rows)
+    return tuple(Mutant(**{**row, "size": int(row["size"])}) for row in rows)
