@@ -136,15 +136,15 @@ def _worst(subject: Subject, point: Point) -> Worst | None:
     """The entry furthest beyond its bound, None where none is."""
     found: tuple[float, Worst] | None = None
     for path, got, want, bound in zip(subject.out_paths, point.got, point.want, point.bound, strict=True):
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             error = np.abs(got - want)
             lost = np.isfinite(want) & np.isfinite(bound) & ~np.isfinite(got)
             beyond = np.where(lost, np.inf, np.where(np.isfinite(error), error / np.maximum(bound, 5e-324), 0.0))
         if beyond.size and beyond.max() > 1:
             index = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
-            ulps = float(error[index] / np.spacing(max(abs(want[index]), 2.0**-1022)))
-            entry = Worst(path, tuple(map(int, index)), float(got[index]), float(want[index]), ulps,
-                          float(bound[index] / np.spacing(max(abs(want[index]), 2.0**-1022))))  # fmt: skip
+            with np.errstate(over="ignore"):  # an ulp of 0 is the smallest number there is
+                ulps, most = (float(x[index] / np.spacing(max(abs(want[index]), 2.0**-1022))) for x in (error, bound))
+            entry = Worst(path, tuple(map(int, index)), float(got[index]), float(want[index]), ulps, most)
             if found is None or beyond.max() > found[0]:
                 found = (float(beyond.max()), entry)
     return found[1] if found else None

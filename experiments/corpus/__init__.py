@@ -1,0 +1,85 @@
+"""Gradient rules written by hand, right ones and one-line mutants of them.
+
+``right_rules()`` are the rules of this folder's modules; ``mutants()`` are the lines of ``mutants.csv``, each a rule of
+one module with one line of its text changed. Any gradient checker can be run over both::
+
+    for mutant in corpus.mutants():
+        rule = mutant.load()
+        my_checker(rule.function, *rule.make_args(size=23, dtype="float32", key=0))
+"""
+
+import ast
+import csv
+import importlib
+import linecache
+import types
+from pathlib import Path
+from typing import NamedTuple
+
+from corpus.rule import Draw, Rule
+
+__all__ = ["MODULES", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
+
+FOLDER = Path(__file__).parent
+MODULES = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
+
+
+class Mutant(NamedTuple):
+    """One line of one rule changed, in ``function`` of ``file``. ``kind`` says how; ``size`` is the least at which it is
+    wrong, 0 for any; ``seen_in`` the narrowest dtype whose resolution it is above: bfloat16, float32 or float64."""
+
+    name: str
+    file: str
+    rule: str
+    function: str
+    old: str
+    new: str
+    kind: str
+    size: int
+    seen_in: str
+
+    @property
+    def filename(self) -> str:
+        """What tracebacks and JAX's source lines call the changed module; ``linecache`` has its text."""
+        return str(FOLDER / f"{Path(self.file).stem}[{self.name}].py")
+
+    @property
+    def line(self) -> int:
+        """The changed line's number. ValueError where the function does not hold the old line exactly once."""
+        text = (FOLDER / self.file).read_text()
+        functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        function = next(node for node in functions if node.name == self.function)
+        lines = text.splitlines()
+        places = range(function.lineno, (function.end_lineno or function.lineno) + 1)
+        found = [place for place in places if lines[place - 1].strip() == self.old]
+        if len(found) != 1:
+            raise ValueError(f"{self.old!r} stands {len(found)} times in {self.function} of {self.file}, not once")
+        return found[0]
+
+    def source(self) -> str:
+        """The module's text with the line changed."""
+        lines = (FOLDER / self.file).read_text().splitlines()
+        indent = lines[self.line - 1].partition(self.old)[0]
+        lines[self.line - 1] = indent + self.new
+        return "\n".join(lines) + "\n"
+
+    def load(self) -> Rule:
+        """The wrong rule, from a module of its own."""
+        text = self.source()
+        linecache.cache[self.filename] = (len(text), None, text.splitlines(keepends=True), self.filename)
+        module = types.ModuleType(f"corpus.{Path(self.file).stem}")
+        module.__file__ = self.filename
+        exec(compile(text, self.filename, "exec"), module.__dict__)
+        return next(rule for rule in module.RULES if rule.name == self.rule)
+
+
+def right_rules() -> tuple[Rule, ...]:
+    """Every right rule of the corpus."""
+    return tuple(rule for name in MODULES for rule in importlib.import_module(f"corpus.{name}").RULES)
+
+
+def mutants() -> tuple[Mutant, ...]:
+    """Every wrong rule of the corpus."""
+    with (FOLDER / "mutants.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return tuple(Mutant(**{**row, "size": int(row["size"])}) for row in rows)
