@@ -31,7 +31,8 @@ class Subject(NamedTuple):
     ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes, named by
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
-    ``obstacle``: why the subject cannot be judged, where it cannot.
+    ``obstacle``: why the subject cannot be judged, where it cannot. ``written`` is what the user handed over, and
+    ``as_program`` makes the hand program of it, or of an edited copy.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Subject(NamedTuple):
     trusted: tuple[str, ...] = ()
     source: str = ""
     obstacle: str = ""
+    written: Any = None
+    as_program: Callable[[Any], Program] | None = None
 
 
 class Arguments(NamedTuple):
@@ -155,6 +158,8 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         trusted=jaxprs.rules_of_jax(program),
         source=_source(rule),
         obstacle=_obstacle(given.leaves, [o for _, o in outputs]),
+        written=rule,
+        as_program=lambda f: pulled_back(called(f)),
     )
 
 
@@ -299,6 +304,8 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         trusted=jaxprs.rules_of_jax(program),
         source=_source(hand),
         obstacle=_obstacle(given.leaves, [value]),
+        written=hand,
+        as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
     )
 
 
@@ -336,5 +343,5 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     unmarked = (False,) * len(paths)
     return Subject(
         name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
-        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)),
+        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)), written=f, as_program=flat,
     )  # fmt: skip

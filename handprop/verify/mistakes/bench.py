@@ -1,0 +1,107 @@
+"""Where candidates are weighed: one random interpretation, the reference's outputs in it, and what a program gives.
+
+Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.field.algebra import Run, Unsupported
+from handprop.verify.field.arithmetic import Elements, Field, draw_prime
+from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.truth import Thing, as_value
+from handprop.verify.field.values import Value
+from handprop.verify.options import Options
+from handprop.verify.subject import Subject
+
+__all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
+
+MOST_ENTRIES = 1 << 22
+LARGEST = 1 << 24
+
+
+class Bench(NamedTuple):
+    """``thresholds`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's."""
+
+    field: Field
+    seed: int
+    thresholds: tuple[float, ...] | None
+    inputs: tuple[Thing, ...]
+    shapes: tuple[Any, ...]
+    want: tuple[Value, ...]
+
+    def run(self, observer: Callable[..., list] | None = None) -> Run:
+        return Run(self.field, self.seed, True, self.thresholds, observer=observer)
+
+
+def set_up(subject: Subject, options: Options) -> Bench:
+    """The reading in which fewest outputs of the hand program are wrong: what only one reading sees equal is equal.
+
+    Raises:
+        Unsupported: no reading takes both programs, or none sees a difference.
+    """
+    rng = options.rng(5)
+    field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
+    inputs = tuple(_drawn(field, x, rng) for x in subject.inputs)
+    found: list[tuple[int, Bench]] = []
+    hand, reference = (jaxprs.trace(f, subject.inputs) for f in (subject.hand, subject.reference))
+    sizes = [int(np.prod(v.aval.shape)) for p in (hand, reference) for e in p.jaxpr.eqns for v in e.outvars]
+    if sum(sizes) > MOST_ENTRIES:
+        raise Unsupported("too large to weigh many candidates")
+    for thresholds in (None, (0.0,)):
+        bench = Bench(field, seed, thresholds, inputs, subject.inputs, ())
+        try:
+            run = bench.run()
+            bench = bench._replace(want=tuple(as_value(run, o) for o in evaluate(run, reference, list(inputs))))
+            number = len(wrong(bench, run_on(bench, hand)))
+        except Unsupported:
+            continue
+        if number:
+            found.append((number, bench))
+    if not found:
+        raise Unsupported("no reading sees a difference")
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _drawn(field: Field, x: Any, rng: np.random.Generator) -> Thing:
+    if jnp.issubdtype(x.dtype, np.floating):
+        return Value(field.draw(rng, x.shape))
+    return x if not isinstance(x, np.ndarray) and jnp.issubdtype(x.dtype, jnp.integer) is False else np.asarray(x)
+
+
+def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = None) -> tuple[Value, ...]:
+    run = bench.run(observer)
+    return tuple(as_value(run, o) for o in evaluate(run, program, list(bench.inputs)))
+
+
+def wrong(bench: Bench, got: tuple[Value, ...]) -> list[int]:
+    """Which outputs are not the reference's."""
+    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not _same(bench.field, a, b)]
+
+
+def _same(field: Field, a: Value, b: Value) -> bool:
+    if a.shape != b.shape:
+        return False
+    infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
+    equal = field.is_zero(field.sub(a.x, b.x)) | (infinities[0] != 0)
+    return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
+
+
+def entries_of(x: Elements) -> np.ndarray:
+    """Real parts beside imaginary ones, flat."""
+    return np.concatenate([x.re.ravel(), x.imaginary().ravel()])
+
+
+def rational(p: int, residue: int) -> tuple[int, int] | None:
+    """The fraction with small numerator and denominator that the residue is, by Euclid's algorithm (Wang 1981)."""
+    r, s, t0, t1 = p, residue % p, 0, 1
+    while s * s * 2 > p:
+        quotient = r // s
+        r, s, t0, t1 = s, r - quotient * s, t1, t0 - quotient * t1
+    if t1 == 0 or abs(t1) > LARGEST or abs(s) > LARGEST:
+        return None
+    return (s, t1) if t1 > 0 else (-s, -t1)
