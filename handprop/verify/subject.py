@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
     ``obstacle``: why the subject cannot be judged, where it cannot. ``written`` is what the user handed over, and
-    ``as_program`` makes the hand program of it, or of an edited copy.
+    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Subject(NamedTuple):
     obstacle: str = ""
     written: Any = None
     as_program: Callable[[Any], Program] | None = None
+    faults_of: Callable[[Any], Sequence[Fault]] | None = None
 
 
 class Arguments(NamedTuple):
@@ -160,6 +161,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         obstacle=_obstacle(given.leaves, [o for _, o in outputs]),
         written=rule,
         as_program=lambda f: pulled_back(called(f)),
+        faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
     )
 
 

@@ -2,36 +2,86 @@
 
 import dataclasses
 import time
+from typing import Any
 
 from handprop.verify import jaxprs
-from handprop.verify.mistakes.bench import set_up
-from handprop.verify.mistakes.locate import location, suspects
-from handprop.verify.mistakes.source import rebuilt
+from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
+from handprop.verify.mistakes.diagnose import by_outputs
+from handprop.verify.mistakes.locate import Suspect, location, suspects
+from handprop.verify.mistakes.repair import Found, diff_of, repairs
+from handprop.verify.mistakes.source import rebuilt, text_of
 from handprop.verify.options import Options
-from handprop.verify.report import Report, Verdict
+from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
+from handprop.verify.rungs.proof import proof
+from handprop.verify.rungs.rounding import rounding
 from handprop.verify.subject import Subject
 
 __all__ = ["explain"]
 
 SECONDS = 5.0
 SHOWN = 3
+UNKNOWN = "no known cause fits"
 
 
 def explain(subject: Subject, options: Options, report: Report) -> Report:
     """The report with locations, diagnosis and fix where it is refuted; as it was where nothing can be said."""
     if report.verdict is not Verdict.REFUTED or subject.as_program is None or "mistakes" in options.skip:
         return report
-    deadline = min(time.monotonic() + SECONDS, options.deadline)
     try:
-        return _explained(subject, options._replace(deadline=deadline), report)
+        return _explained(subject, options, report)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
 
 
 def _explained(subject: Subject, options: Options, report: Report) -> Report:
-    bench = set_up(subject, options)
     assert subject.as_program is not None
-    hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
-    reference = jaxprs.trace(subject.reference, subject.inputs)
-    found = suspects(subject, bench, hand, reference)
-    return dataclasses.replace(report, locations=tuple(location(s, subject.out_paths) for s in found[:SHOWN]))
+    search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
+    bench = set_up(subject, options)
+    try:
+        hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
+        found = suspects(subject, bench, hand, jaxprs.trace(subject.reference, subject.inputs))
+        got = run_on(bench, hand)
+    except Exception:  # a rule whose structure is wrong does not run as it is
+        if not subject.faults:
+            raise
+        found, got = [], None
+    for repair in repairs(subject, bench, found, got, search):
+        fix = _fix(subject, repair, options)
+        if fix is not None:
+            places = _places(subject, bench, got, found, repair, fix)
+            return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
+    places = tuple(location(s, subject.out_paths) for s in found[:SHOWN])
+    diagnosis = by_outputs(subject, bench, got) if got is not None else None
+    return dataclasses.replace(report, locations=places, diagnosis=diagnosis or UNKNOWN)
+
+
+def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
+    """The edit as a fix if the proof, or float64, says so."""
+    assert subject.as_program is not None
+    try:
+        expression, diff, line = diff_of(found)
+    except ValueError:
+        return None
+    edited = subject._replace(hand=subject.as_program(found.rule), faults=())
+    proved = proof(edited, options).outcome is Outcome.PROVES
+    if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
+        return None
+    return Fix(found.place.file, line, expression, diff, proved)
+
+
+def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix) -> tuple[Location, ...]:
+    """The line that the fix is for, then the other suspects."""
+    lines = text_of(fix.file)
+    node = repair.edit.slot.node
+    text = lines[fix.line - 1]
+    start = len(text.encode()[: node.col_offset].decode(errors="ignore"))
+    last = node.end_col_offset if node.end_lineno == node.lineno else len(text.encode())
+    end = len(text.encode()[:last].decode(errors="ignore"))
+    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
+    scope: Any = repair.place.scopes[-1]
+    function = getattr(scope, "name", "<lambda>")
+    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
+    reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
+    first = Location(fix.file, fix.line, (start, max(end, start + 1)), text, function, spoils, reason)
+    others = [s for s in found if (s.frame.file, s.frame.line) != (fix.file, fix.line)]
+    return (first, *(location(s, subject.out_paths) for s in others[: SHOWN - 1]))

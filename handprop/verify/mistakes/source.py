@@ -183,9 +183,9 @@ def compiled(place: Place) -> types.CodeType:
 # Copies
 
 
-def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType]) -> Any:
+def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType], given: dict[str, Any] | None = None) -> Any:
     """A copy of ``root`` in which functions run the codes given for theirs, and rules' backward passes keep the lines
-    that make them. What leads to no such function is not copied.
+    that make them. What leads to no such function is not copied. ``given``: globals for the edited ones alone.
 
     Raises:
         KeyError: an edited code needs a variable that its function does not hold.
@@ -202,7 +202,8 @@ def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType]) -> Any:
         if isinstance(item, types.FunctionType):
             code = codes.get(item.__code__, item.__code__)
             if changed or code is not item.__code__:
-                made[id(item)] = _copied_function(item, code, changed)
+                more = given or {} if code is not item.__code__ else {}
+                made[id(item)] = _copied_function(item, code, changed, more)
         elif changed and isinstance(item, functools.partial):
             made[id(item)] = functools.partial(changed["func"], *item.args, **item.keywords)
         elif changed:
@@ -235,10 +236,11 @@ def _with_own_lines(bwd: Callable) -> Callable:
     return traced
 
 
-def _copied_function(f: types.FunctionType, code: types.CodeType, changed: dict[str, Any]) -> types.FunctionType:
+def _copied_function(f: types.FunctionType, code: types.CodeType, changed: dict[str, Any],
+                     given: dict[str, Any]) -> types.FunctionType:  # fmt: skip
     cells = dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
     closure = tuple(types.CellType(changed[n]) if n in changed else cells[n] for n in code.co_freevars)
-    outside = {name: new for name, new in changed.items() if name not in cells}
+    outside = {name: new for name, new in changed.items() if name not in cells} | given
     new = types.FunctionType(
         code, {**f.__globals__, **outside} if outside else f.__globals__, f.__name__, f.__defaults__, closure
     )

@@ -1,0 +1,327 @@
+"""The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first."""
+
+import ast
+import difflib
+import heapq
+import itertools
+import types
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from handprop.verify import jaxprs
+from handprop.verify.field.values import Value
+from handprop.verify.mistakes import edits as e
+from handprop.verify.mistakes.bench import Bench, entries_of, rational, run_on, wrong
+from handprop.verify.mistakes.locate import Suspect
+from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt, text_of
+from handprop.verify.options import Options
+from handprop.verify.subject import Subject
+
+__all__ = ["Found", "diff_of", "repairs"]
+
+PROBE = "__handprop_at_hand__"
+MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
+ELSEWHERE = 0.8
+
+
+class Found(NamedTuple):
+    """An edit after which every output is equal in the field; ``rule`` is the user's function with it."""
+
+    place: Place
+    edit: e.Edit
+    rule: Any
+
+
+class Search(NamedTuple):
+    subject: Subject
+    bench: Bench
+    live: list[types.FunctionType]
+    got: tuple[Value, ...] | None
+    options: Options
+
+
+def repairs(subject: Subject, bench: Bench, suspects: list[Suspect], got: tuple[Value, ...] | None,
+            options: Options) -> Iterator[Found]:  # fmt: skip
+    """Edits that make every output equal, as they are found, until the seconds are spent."""
+    search = Search(subject, bench, functions(subject.written), got, options)
+    queue: list[tuple[float, int, Place, Any]] = []
+    order = itertools.count()
+    for penalty, place in _places(search, suspects):
+        hand = _at_hand(search, place)
+        for more in (e.edits, e.scaled, e.factors):
+            for edit in more(place.body, hand):
+                line = edit.slot.node.lineno
+                aside = 0.0 if line == place.line else 0.3
+                heapq.heappush(queue, (edit.cost + penalty + aside, next(order), place, edit))
+        if options.seconds_left <= 0:
+            return
+    sizes = _Sizes(search)
+    seen: set[str] = set()
+    while queue and options.seconds_left > 0:
+        _, _, place, edit = heapq.heappop(queue)
+        if isinstance(edit, e.Scaled):
+            edit = _solved(search, place, edit, sizes)
+            if edit is None:
+                continue
+        text = _edited(place, edit, lambda: ast.dump(place.top))
+        if text in seen:
+            continue
+        seen.add(text)
+        tried = _attempt(search, place, edit.slot, edit.new)
+        if tried is not None and not wrong(bench, tried[1]) and _stands(subject, tried[0]):
+            yield Found(place, edit, tried[0])
+
+
+def _stands(subject: Subject, rule: Any) -> bool:
+    """Whether a subject with structural faults has none left."""
+    return not subject.faults or subject.faults_of is None or not subject.faults_of(rule)
+
+
+def _places(search: Search, suspects: list[Suspect]) -> Iterator[tuple[float, Place]]:
+    """Statements of suspects, then the other statements of the functions they stand in, and of fwd and bwd."""
+    seen: set[int] = set()
+    lines = [(s.frame.file, s.frame.line) for s in suspects]
+    penalties = [0.25 * min(n, 8) for n in range(len(lines))]
+    files = {file for file, _ in lines}
+    for f in search.live:
+        code = f.__code__
+        inside = any(file == code.co_filename and code.co_firstlineno <= line <= _last_line(code) for file, line in lines)
+        if inside or not files:
+            more = range(code.co_firstlineno, _last_line(code) + 1)
+            lines += [(code.co_filename, line) for line in more]
+            penalties += [ELSEWHERE] * len(more)
+    for f in search.live:
+        more = range(f.__code__.co_firstlineno, _last_line(f.__code__) + 1)
+        lines += [(f.__code__.co_filename, line) for line in more]
+        penalties += [ELSEWHERE] * len(more)
+    for (file, line), penalty in zip(lines, penalties, strict=True):
+        place = place_of(file, line, search.live)
+        if place is not None and id(place.body) not in seen:
+            seen.add(id(place.body))
+            yield penalty, place
+
+
+def _last_line(code: types.CodeType) -> int:
+    own = [line for _, _, line in code.co_lines() if line]
+    return max([*own, *(_last_line(c) for c in code.co_consts if isinstance(c, types.CodeType))], default=code.co_firstlineno)
+
+
+def _edited(place: Place, edit: e.Edit, then: Callable[[], Any]) -> Any:
+    """``then()`` while the edit stands in the tree."""
+    new = ast.fix_missing_locations(ast.copy_location(edit.new, edit.slot.node))
+    edit.slot.put(new)
+    try:
+        return then()
+    finally:
+        edit.slot.put(edit.slot.node)
+
+
+def _attempt(search: Search, place: Place, slot: e.Slot, new: ast.expr) -> tuple[Any, tuple[Value, ...]] | None:
+    """The user's function with the edit, and its outputs; None where it does not run."""
+    subject = search.subject
+    try:
+        code = _edited(place, e.Edit(0, slot, new, ""), lambda: compiled(place))
+        rule = rebuilt(subject.written, {place.code: code})
+        program = jaxprs.trace(subject.as_program(rule), subject.inputs)  # pyright: ignore[reportOptionalCall]
+        outputs = run_on(search.bench, program)
+    except Exception:  # most edits make no program
+        return None
+    if any(a.shape != b.shape for a, b in zip(outputs, search.bench.want, strict=True)):
+        return None
+    return rule, outputs
+
+
+def _at_hand(search: Search, place: Place) -> dict[str, e.AtHand]:
+    """The arrays that names stand for where a statement runs: asked by running it with a question before it."""
+    found: dict[str, e.AtHand] = {}
+
+    def ask(names: dict[str, Any]) -> None:
+        for name, held in names.items():
+            if hasattr(held, "shape") and hasattr(held, "dtype"):
+                found[name] = e.AtHand(tuple(held.shape), jaxprs.is_float(held.dtype))
+
+    question = ast.parse(f"{PROBE}(locals())", mode="eval").body
+    body: Any = place.body
+    try:
+        if isinstance(body, ast.Lambda):
+            pair = ast.Tuple([question, body.body], ast.Load())
+            asked = ast.Subscript(pair, ast.Constant(1), ast.Load())
+        else:
+            pair = ast.Tuple([question, body.value], ast.Load())
+            asked = ast.Subscript(pair, ast.Constant(1), ast.Load())
+        slot = e.slots(body)[0]
+        code = _edited(place, e.Edit(0, slot, asked, ""), lambda: compiled(place))
+        rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
+        jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # the statement holds nothing, or the rule does not run as it is
+        pass
+    return found
+
+
+# Numbers to solve for
+
+
+class _Sizes:
+    """Names for numbers: sizes of what is at hand."""
+
+    def __init__(self, search: Search):
+        self.search = search
+        self.of_place: dict[int, dict[int, str]] = {}
+
+    def named(self, place: Place, number: int) -> str | None:
+        if id(place.body) not in self.of_place:
+            names: dict[int, str] = {}
+            for name, h in _at_hand(self.search, place).items():
+                for axis, n in enumerate(h.shape):
+                    names.setdefault(n, f"{name}.shape[{axis}]")
+                size = 1
+                for n in h.shape:
+                    size *= n
+                names.setdefault(size, f"{name}.size")
+            self.of_place[id(place.body)] = names
+        return self.of_place[id(place.body)].get(number) if number > 2 else None
+
+
+def _solved(search: Search, place: Place, edit: e.Scaled, sizes: _Sizes) -> e.Edit | None:
+    """The edit with the number that makes every output equal, where there is a plain one."""
+    if search.got is None:
+        return None
+    at, before = edit.at, search.got
+    if edit.kind == "literal":
+        tried = _attempt(search, place, edit.slot, edit.make(ast.Constant(3)))
+        if tried is None:
+            return None
+        at, before = 3, tried[1]
+    tried = _attempt(search, place, edit.slot, edit.make(ast.Constant(at + 1)))
+    if tried is None:
+        return None
+    number = _number_between(search.bench, at, before, tried[1])
+    return None if number is None else _plain(edit, number, place, sizes)
+
+
+def _number_between(bench: Bench, at: int, before: tuple[Value, ...], after: tuple[Value, ...]) -> Fraction | None:
+    """``c`` with ``before + (c - at) (after - before)`` the reference's outputs throughout."""
+    f, p = bench.field, bench.field.p
+    c = None
+    for a, b, want in zip(before, after, bench.want, strict=True):
+        if a.infinite is not None or want.infinite is not None:
+            return None
+        lacking, slope = f.sub(want.x, a.x), f.sub(b.x, a.x)
+        if c is None:
+            left, right = entries_of(lacking), entries_of(slope)
+            places = left.nonzero()[0]
+            if not places.size:
+                continue
+            if not right[places[0]]:
+                return None
+            c = int(left[places[0]]) * pow(int(right[places[0]]), -1, p) % p
+    if c is None:
+        return None
+    for a, b, want in zip(before, after, bench.want, strict=True):
+        predicted = f.add(a.x, f.scale(f.sub(b.x, a.x), c))
+        if not f.is_zero(f.sub(predicted, want.x)).all():
+            return None
+    found = rational(p, c)
+    return None if found is None else Fraction(*found) + at
+
+
+def _plain(edit: e.Scaled, c: Fraction, place: Place, sizes: _Sizes) -> e.Edit | None:
+    node, old = edit.slot.node, ast.unparse(edit.slot.node)
+    if edit.kind == "literal":
+        new = _decimal(c)
+        return None if new is None else e.Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
+    if edit.kind == "factor":
+        return _factor(edit, c, node, place, sizes)
+    if max(abs(c.numerator), c.denominator) > MOST_COEFFICIENT or not c:
+        return None
+    term: ast.expr = ast.Name(edit.term, ast.Load()) if edit.term != "1" else ast.Constant(1)
+    size = abs(c)
+    if edit.term == "1":
+        term = _decimal(size) or ast.Constant(float(size))
+    elif size.denominator != 1:
+        term = ast.BinOp(term, ast.Div(), ast.Constant(size.denominator))
+    if edit.term != "1" and size.numerator != 1:
+        term = ast.BinOp(ast.Constant(size.numerator), ast.Mult(), term)
+    new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), term)
+    if edit.term == "1" and c > 0 and isinstance(node, ast.UnaryOp):
+        new = ast.BinOp(term, ast.Sub(), node.operand)
+    sign = "" if c > 0 else "-"
+    return e.Edit(edit.cost, edit.slot, new, f"the term {sign}{ast.unparse(term)} of a sum is missing")
+
+
+def _factor(edit: e.Scaled, c: Fraction, node: ast.expr, place: Place, sizes: _Sizes) -> e.Edit | None:
+    if c == -1:
+        return e.Edit(edit.cost, edit.slot, ast.UnaryOp(ast.USub(), node), "the sign is wrong")
+    if not c or c == 1 or max(abs(c.numerator), c.denominator) > MOST_FACTOR:
+        return None
+    if min(abs(c.numerator), c.denominator) > 64:
+        return None
+    new, names = node, []
+    for number, op in ((abs(c.numerator), ast.Mult()), (c.denominator, ast.Div())):
+        if number == 1:
+            continue
+        name = sizes.named(place, number)
+        if name:
+            names.append(f"{number} = {name}")
+        factor = ast.parse(name, mode="eval").body if name else ast.Constant(number)
+        if isinstance(op, ast.Mult) and not name:
+            new = ast.BinOp(factor, op, new)
+        else:
+            new = ast.BinOp(new, op, factor)
+    if c < 0:
+        new = ast.UnaryOp(ast.USub(), new)
+    times = 1 / c
+    note = f" ({', '.join(names)})" if names else ""
+    return e.Edit(edit.cost, edit.slot, new, f"a constant factor is wrong: {times} times what it should be{note}")
+
+
+def _decimal(c: Fraction) -> ast.expr | None:
+    """The number as people write it; None where that is not short."""
+    if c.denominator == 1 and abs(c) < MOST_FACTOR:
+        value: int | float = int(c)
+    elif c.denominator <= 10**9 and len(repr(float(c))) <= 12 and Fraction(repr(float(c))) == c:
+        value = float(c)
+    elif max(abs(c.numerator), c.denominator) <= MOST_COEFFICIENT:
+        top = ast.Constant(abs(c.numerator))
+        quotient = ast.BinOp(ast.UnaryOp(ast.USub(), top) if c < 0 else top, ast.Div(), ast.Constant(c.denominator))
+        return quotient
+    else:
+        return None
+    return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
+
+
+# The edit as text
+
+
+def diff_of(found: Found) -> tuple[str, str, int]:
+    """The edited line, a unified diff, and the line's number. ValueError where the edit cannot be written in place."""
+    place, edit = found.place, found.edit
+    lines = text_of(place.file)
+    wanted = _edited(place, edit, lambda: ast.dump(place.top))
+    new = ast.unparse(edit.new)
+    for text in (new, f"({new})"):
+        changed = _spliced(lines, edit.slot.node, text)
+        if _dump(changed, place, len(changed) - len(lines)) == wanted:
+            break
+    else:
+        raise ValueError("the edit cannot be written in place")
+    diff = "\n".join(difflib.unified_diff(lines, changed, place.file, place.file, lineterm="")) + "\n"
+    number = edit.slot.node.lineno
+    return changed[number - 1].strip(), diff, number
+
+
+def _dump(lines: list[str], place: Place, longer: int) -> str:
+    start = min([place.top.lineno, *(d.lineno for d in getattr(place.top, "decorator_list", []))])
+    text = "\n".join(lines[start - 1 : (place.top.end_lineno or start) + longer])
+    try:
+        return ast.dump(ast.parse(text).body[0])
+    except (SyntaxError, IndexError):
+        return ""
+
+
+def _spliced(lines: list[str], node: ast.expr, text: str) -> list[str]:
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    head = lines[first].encode()[: node.col_offset].decode()
+    tail = lines[last].encode()[node.end_col_offset or 0 :].decode()
+    return [*lines[:first], head + text + tail, *lines[last + 1 :]]
