@@ -36,16 +36,18 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
 def _explained(subject: Subject, options: Options, report: Report) -> Report:
     assert subject.as_program is not None
     search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
-    bench = set_up(subject, options)
+    benches = set_up(subject, options)
+    bench = benches[0]
     try:
         hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
         found = suspects(subject, bench, hand, jaxprs.trace(subject.reference, subject.inputs))
-        got = run_on(bench, hand)
+        every = tuple(run_on(b, hand) for b in benches)
+        got = every[0]
     except Exception:  # a rule whose structure is wrong does not run as it is
         if not subject.faults:
             raise
-        found, got = [], None
-    for repair in repairs(subject, bench, found, got, search):
+        found, got, every = [], None, None
+    for repair in repairs(subject, benches, found, every, search):
         fix = _fix(subject, repair, options)
         if fix is not None:
             places = _places(subject, bench, got, found, repair, fix)

@@ -1,6 +1,7 @@
 """The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first."""
 
 import ast
+import copy
 import difflib
 import heapq
 import itertools
@@ -12,14 +13,17 @@ from typing import Any, NamedTuple
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes import edits as e
-from handprop.verify.mistakes.bench import Bench, entries_of, rational, run_on, wrong
+from handprop.verify.mistakes.bench import Bench, entries_of, rational, wrong
 from handprop.verify.mistakes.locate import Suspect
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt, text_of
+from handprop.verify.mistakes.weigh import Backward, Tried, backward_of, weigh
 from handprop.verify.options import Options
 from handprop.verify.subject import Subject
 
 __all__ = ["Found", "diff_of", "repairs"]
 
+import os
+DEBUG = os.environ.get('DEBUGR')
 PROBE = "__handprop_at_hand__"
 MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
 ELSEWHERE = 0.8
@@ -34,17 +38,21 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
+    """``got``: the outputs as they are, on each bench; None where the rule does not run."""
+
     subject: Subject
-    bench: Bench
+    benches: tuple[Bench, ...]
     live: list[types.FunctionType]
-    got: tuple[Value, ...] | None
+    got: tuple[tuple[Value, ...], ...] | None
     options: Options
+    backward: Backward | None
 
 
-def repairs(subject: Subject, bench: Bench, suspects: list[Suspect], got: tuple[Value, ...] | None,
-            options: Options) -> Iterator[Found]:  # fmt: skip
+def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect],
+            got: tuple[tuple[Value, ...], ...] | None, options: Options) -> Iterator[Found]:  # fmt: skip
     """Edits that make every output equal, as they are found, until the seconds are spent."""
-    search = Search(subject, bench, functions(subject.written), got, options)
+    backward = backward_of(subject, benches) if got is not None else None
+    search = Search(subject, benches, functions(subject.written), got, options, backward)
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
     for penalty, place in _places(search, suspects):
@@ -69,8 +77,13 @@ def repairs(subject: Subject, bench: Bench, suspects: list[Suspect], got: tuple[
             continue
         seen.add(text)
         tried = _attempt(search, place, edit.slot, edit.new)
-        if tried is not None and not wrong(bench, tried[1]) and _stands(subject, tried[0]):
-            yield Found(place, edit, tried[0])
+        if DEBUG: print(edit.cost, text and ast.unparse(edit.new), tried is not None, tried is not None and _is_right(benches, tried))
+        if tried is not None and _is_right(benches, tried) and _stands(subject, tried.rule):
+            yield Found(place, edit, tried.rule)
+
+
+def _is_right(benches: tuple[Bench, ...], tried: Tried) -> bool:
+    return any(not wrong(bench, outputs) for bench, outputs in zip(benches, tried.outputs, strict=True))
 
 
 def _stands(subject: Subject, rule: Any) -> bool:
@@ -109,7 +122,7 @@ def _last_line(code: types.CodeType) -> int:
 
 def _edited(place: Place, edit: e.Edit, then: Callable[[], Any]) -> Any:
     """``then()`` while the edit stands in the tree."""
-    new = ast.fix_missing_locations(ast.copy_location(edit.new, edit.slot.node))
+    new = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node))
     edit.slot.put(new)
     try:
         return then()
@@ -117,19 +130,13 @@ def _edited(place: Place, edit: e.Edit, then: Callable[[], Any]) -> Any:
         edit.slot.put(edit.slot.node)
 
 
-def _attempt(search: Search, place: Place, slot: e.Slot, new: ast.expr) -> tuple[Any, tuple[Value, ...]] | None:
+def _attempt(search: Search, place: Place, slot: e.Slot, new: ast.expr) -> Tried | None:
     """The user's function with the edit, and its outputs; None where it does not run."""
-    subject = search.subject
     try:
         code = _edited(place, e.Edit(0, slot, new, ""), lambda: compiled(place))
-        rule = rebuilt(subject.written, {place.code: code})
-        program = jaxprs.trace(subject.as_program(rule), subject.inputs)  # pyright: ignore[reportOptionalCall]
-        outputs = run_on(search.bench, program)
-    except Exception:  # most edits make no program
+    except (SyntaxError, ValueError, TypeError, IndexError):
         return None
-    if any(a.shape != b.shape for a, b in zip(outputs, search.bench.want, strict=True)):
-        return None
-    return rule, outputs
+    return weigh(search.subject, search.benches, search.backward, place.code, code)
 
 
 def _at_hand(search: Search, place: Place) -> dict[str, e.AtHand]:
@@ -187,21 +194,24 @@ def _solved(search: Search, place: Place, edit: e.Scaled, sizes: _Sizes) -> e.Ed
     """The edit with the number that makes every output equal, where there is a plain one."""
     if search.got is None:
         return None
-    at, before = edit.at, search.got
+    at, before = Fraction(edit.at), search.got
     if edit.kind == "literal":
         tried = _attempt(search, place, edit.slot, edit.make(ast.Constant(3)))
         if tried is None:
             return None
-        at, before = 3, tried[1]
-    tried = _attempt(search, place, edit.slot, edit.make(ast.Constant(at + 1)))
+        at, before = Fraction(3), tried.outputs
+    tried = _attempt(search, place, edit.slot, edit.make(ast.Constant(int(at) + 1)))
     if tried is None:
         return None
-    number = _number_between(search.bench, at, before, tried[1])
-    return None if number is None else _plain(edit, number, place, sizes)
+    for bench, a, b in zip(search.benches, before, tried.outputs, strict=True):
+        number = _number_between(bench, a, b)
+        if number is not None:
+            return _plain(edit, number + at, place, sizes)
+    return None
 
 
-def _number_between(bench: Bench, at: int, before: tuple[Value, ...], after: tuple[Value, ...]) -> Fraction | None:
-    """``c`` with ``before + (c - at) (after - before)`` the reference's outputs throughout."""
+def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value, ...]) -> Fraction | None:
+    """``c`` with ``before + c (after - before)`` the reference's outputs throughout."""
     f, p = bench.field, bench.field.p
     c = None
     for a, b, want in zip(before, after, bench.want, strict=True):
@@ -223,7 +233,7 @@ def _number_between(bench: Bench, at: int, before: tuple[Value, ...], after: tup
         if not f.is_zero(f.sub(predicted, want.x)).all():
             return None
     found = rational(p, c)
-    return None if found is None else Fraction(*found) + at
+    return None if found is None else Fraction(*found)
 
 
 def _plain(edit: e.Scaled, c: Fraction, place: Place, sizes: _Sizes) -> e.Edit | None:

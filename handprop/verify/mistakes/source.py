@@ -31,6 +31,7 @@ class Place(NamedTuple):
 
     file: str
     line: int
+    imports: tuple[ast.stmt, ...]
     top: ast.stmt
     code: types.CodeType
     path: tuple[int, ...]
@@ -115,11 +116,12 @@ def place_of(file: str, line: int, live: list[types.FunctionType]) -> Place | No
     top = next((s for s in module.body if _holds(s, line)), None)
     if top is None:
         return None
+    imports = tuple(s for s in module.body if isinstance(s, ast.Import | ast.ImportFrom) and not _is_future(s))
     for function in live:
         code = function.__code__
         if code.co_filename != file:
             continue
-        path = _path_to(_compile(top, file, code), code)
+        path = _path_to(_compile(imports, top, file, code), code)
         if path is None:
             continue
         scopes = _scopes(top, line)
@@ -127,8 +129,12 @@ def place_of(file: str, line: int, live: list[types.FunctionType]) -> Place | No
             continue
         body = _body(scopes[-1], line)
         if body is not None:
-            return Place(file, line, top, code, path, scopes, body)
+            return Place(file, line, imports, top, code, path, scopes, body)
     return None
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _holds(node: Any, line: int) -> bool:
@@ -154,9 +160,10 @@ def _body(scope: Any, line: int) -> ast.AST | None:
     return next((n for n in ast.walk(scope) if isinstance(n, simple) and _holds(n, line)), None)
 
 
-def _compile(top: ast.stmt, file: str, like: types.CodeType) -> types.CodeType:
+def _compile(imports: tuple[ast.stmt, ...], top: ast.stmt, file: str, like: types.CodeType) -> types.CodeType:
+    """The statement after the module's imports: the compiler calls what is imported in another way."""
     future = like.co_flags & 0x1000000  # annotations
-    return compile(ast.Module([top], []), file, "exec", flags=future, dont_inherit=True)
+    return compile(ast.Module([*imports, top], []), file, "exec", flags=future, dont_inherit=True)
 
 
 def _children(code: types.CodeType) -> list[types.CodeType]:
@@ -174,7 +181,7 @@ def _path_to(code: types.CodeType, wanted: types.CodeType) -> tuple[int, ...] | 
 
 def compiled(place: Place) -> types.CodeType:
     """The function's code as its tree stands now."""
-    code = _compile(place.top, place.file, place.code)
+    code = _compile(place.imports, place.top, place.file, place.code)
     for i in place.path:
         code = _children(code)[i]
     return code
