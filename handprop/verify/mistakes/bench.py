@@ -39,8 +39,7 @@ class Bench(NamedTuple):
 
 
 def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
-    """One bench a reading, that in which fewest outputs of the hand program are wrong first: what only one reading sees
-    equal is equal.
+    """The bench: comparisons decided, where that shows a difference; else truth values as field elements.
 
     Raises:
         Unsupported: no reading takes both programs, or none sees a difference.
@@ -48,7 +47,6 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
     rng = options.rng(5)
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
     inputs = tuple(_drawn(field, x, rng) for x in subject.inputs)
-    found: list[tuple[int, Bench]] = []
     reference = jaxprs.trace(subject.reference, subject.inputs)
     try:
         hand = jaxprs.trace(subject.hand, subject.inputs)
@@ -59,25 +57,33 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
     sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
     if sum(sizes) > MOST_ENTRIES:
         raise Unsupported("too large to weigh many candidates")
-    chosen: Any = True
-    for thresholds in (None, (0.0,)):
+    thresholds: tuple[float, ...] | None = (0.0,)
+    for _ in range(4):
         bench = Bench(field, seed, thresholds, inputs, subject.inputs, ())
+        runs = bench.run(), bench.run()
         try:
-            run = bench.run()
-            if thresholds and found and not chosen:
-                break  # nothing is compared: the readings are one
-            bench = bench._replace(want=tuple(as_value(run, o) for o in evaluate(run, reference, list(inputs))))
-            trial = bench.run()
-            got = tuple(as_value(trial, o) for o in evaluate(trial, hand, list(inputs))) if hand else ()
-            number = len(wrong(bench, got)) if hand else 1
-            chosen = run.coins or trial.coins or hand is None
+            want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(inputs)))
+            got = tuple(as_value(runs[1], o) for o in evaluate(runs[1], hand, list(inputs))) if hand else ()
         except Unsupported:
+            if thresholds is None:
+                raise
+            thresholds = None
             continue
-        if number or subject.faults:
-            found.append((number, bench))
-    if not found:
-        raise Unsupported("no reading sees a difference")
-    return tuple(bench for _, bench in sorted(found, key=lambda pair: pair[0]))
+        compared = runs[0].compared | runs[1].compared
+        if thresholds is not None and not compared <= set(thresholds):
+            thresholds = _with(thresholds, compared)
+            continue
+        bench = bench._replace(want=want)
+        if not hand or subject.faults or wrong(bench, got):
+            return (bench,)
+        if thresholds is None:
+            break
+        thresholds = None
+    raise Unsupported("no reading sees a difference")
+
+
+def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
+    return tuple(sorted({0.0 if t == 0 else t for number in {*thresholds, *compared} for t in (number, -number)}))
 
 
 def _drawn(field: Field, x: Any, rng: np.random.Generator) -> Thing:

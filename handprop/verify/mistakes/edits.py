@@ -104,6 +104,7 @@ def _one_minus(node: ast.expr) -> ast.expr:
 
 def edits(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
     """Edits of a statement, in no order; what they make may not even run."""
+    yield from _everywhere(body, hand)
     for slot in slots(body):
         node = slot.node
         if _is_subscripted(slot):
@@ -115,10 +116,47 @@ def edits(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
         yield from _of_call(slot, hand)
         if isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
             yield Edit(1, slot, node.value, "transposed where it should not be")
+        yield from _of_value(slot, hand)
         if isinstance(node, ast.Tuple | ast.List) and isinstance(getattr(node, "ctx", None), ast.Load):
             yield from _of_sequence(slot)
         if isinstance(node, ast.Subscript):
             yield from _of_subscript(slot)
+
+
+def _everywhere(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
+    """Another name of the same shape wherever a name stands twice or more."""
+    found = slots(body)
+    names = [slot.node.id for slot in found if isinstance(slot.node, ast.Name) and slot.node.id in hand]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        for other in (n for n, h in hand.items() if n != name and h.shape == hand[name].shape):
+            yield Edit(1.5, found[0], _renamed(found[0].node, name, other), f"{name} where {other} belongs")
+
+
+def _renamed(node: ast.expr, old: str, new: str) -> ast.expr:
+    copied = copy.deepcopy(node)
+    for part in ast.walk(copied):
+        if isinstance(part, ast.Name) and part.id == old:
+            part.id = new
+    return copied
+
+
+FUNCTIONS = ("exp", "log", "tanh", "sqrt", "cos", "sin", "sign")
+
+
+def _of_value(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
+    """A value for another: ``1 - E``, a function of it, or what has a name in place of a longer expression."""
+    node = slot.node
+    if not _is_value(slot, hand):
+        return
+    in_sequence = isinstance(slot.parent, ast.Tuple | ast.Return)
+    if not isinstance(node, ast.Name):
+        yield Edit(1.7, slot, _one_minus(node), f"{ast.unparse(node)} where 1 - {ast.unparse(node)} belongs")
+        for name in hand if in_sequence else ():
+            yield Edit(1.5, slot, _name(name), f"{ast.unparse(node)} where {name} belongs")
+    elif not in_sequence:
+        for function in FUNCTIONS:
+            new = ast.Call(ast.Attribute(_name("jnp"), function, ast.Load()), [node], [])
+            yield Edit(2.1, slot, new, f"{node.id} where {function}({node.id}) belongs")
 
 
 def _is_subscripted(slot: Slot) -> bool:
@@ -135,7 +173,10 @@ def _of_index(slot: Slot) -> Iterator[Edit]:
 def _of_operator(slot: Slot) -> Iterator[Edit]:
     node = slot.node
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        yield Edit(1, slot, node.operand, "the sign is wrong")
+        index = isinstance(slot.parent, ast.Slice | ast.Subscript | ast.keyword)
+        yield Edit(1, slot, node.operand, "an order or axis is reversed" if index else "the sign is wrong")
+        if isinstance(node.operand, ast.Constant) and node.operand.value == 1:
+            yield Edit(1.5, slot, _number(-0.5), "-1 where -0.5 belongs")
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert | ast.Not):
         yield Edit(1, slot, node.operand, "a condition is negated")
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
@@ -157,7 +198,7 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
         yield Edit(1.2, slot, left, f"the term {ast.unparse(right)} is one too many")
         yield Edit(1.3, slot, right, f"the term {ast.unparse(left)} is one too many")
         if isinstance(op, ast.Sub):
-            yield Edit(1, slot, _binary(right, op, left), "the sign is wrong")
+            yield Edit(1.1, slot, _binary(right, op, left), "the sign is wrong")
     if isinstance(op, ast.MatMult):
         yield Edit(1, slot, _binary(right, op, left), "operands of a product swapped")
         for new in (_binary(_transposed(left), op, right), _binary(left, op, _transposed(right)),

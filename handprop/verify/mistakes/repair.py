@@ -26,7 +26,7 @@ import os
 DEBUG = os.environ.get('DEBUGR')
 PROBE = "__handprop_at_hand__"
 MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
-ELSEWHERE = 0.8
+ELSEWHERE, FEEDS = 0.8, 0.2
 
 
 class Found(NamedTuple):
@@ -92,27 +92,40 @@ def _stands(subject: Subject, rule: Any) -> bool:
 
 
 def _places(search: Search, suspects: list[Suspect]) -> Iterator[tuple[float, Place]]:
-    """Statements of suspects, then the other statements of the functions they stand in, and of fwd and bwd."""
+    """Statements of suspects; those that feed them, a plain ``a = b`` before others, as it makes no equation; then every
+    other statement of the user's functions."""
     seen: set[int] = set()
-    lines = [(s.frame.file, s.frame.line) for s in suspects]
-    penalties = [0.25 * min(n, 8) for n in range(len(lines))]
-    files = {file for file, _ in lines}
-    for f in search.live:
-        code = f.__code__
-        inside = any(file == code.co_filename and code.co_firstlineno <= line <= _last_line(code) for file, line in lines)
-        if inside or not files:
-            more = range(code.co_firstlineno, _last_line(code) + 1)
-            lines += [(code.co_filename, line) for line in more]
-            penalties += [ELSEWHERE] * len(more)
-    for f in search.live:
-        more = range(f.__code__.co_firstlineno, _last_line(f.__code__) + 1)
-        lines += [(f.__code__.co_filename, line) for line in more]
-        penalties += [ELSEWHERE] * len(more)
-    for (file, line), penalty in zip(lines, penalties, strict=True):
+    found: list[tuple[float, Place]] = []
+
+    def add(file: str, line: int, penalty: float) -> None:
         place = place_of(file, line, search.live)
         if place is not None and id(place.body) not in seen:
             seen.add(id(place.body))
-            yield penalty, place
+            found.append((penalty, place))
+
+    for n, suspect in enumerate(suspects):
+        add(suspect.frame.file, suspect.frame.line, 0.25 * min(n, 8))
+    read = {name for penalty, place in found if penalty < 0.5 for name in _read(place.body)}
+    for f in search.live:
+        for line in range(f.__code__.co_firstlineno, _last_line(f.__code__) + 1):
+            add(f.__code__.co_filename, line, ELSEWHERE)
+    fwd = getattr(getattr(search.subject.written, "fwd", None), "__code__", None)
+    for penalty, place in found:
+        if penalty == ELSEWHERE:
+            feeds = bool(read & _assigned(place.body))
+            alias = isinstance(place.body, ast.Assign) and isinstance(place.body.value, ast.Name)
+            returns = isinstance(place.body, ast.Return) and place.code is fwd
+            penalty = -0.1 if feeds and alias else FEEDS if feeds or returns else ELSEWHERE
+        yield penalty, place
+
+
+def _read(body: ast.AST) -> set[str]:
+    return {slot.node.id for slot in e.slots(body) if isinstance(slot.node, ast.Name)}
+
+
+def _assigned(body: ast.AST) -> set[str]:
+    targets = getattr(body, "targets", []) or [getattr(body, "target", None)]
+    return {n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)}
 
 
 def _last_line(code: types.CodeType) -> int:

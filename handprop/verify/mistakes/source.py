@@ -39,11 +39,11 @@ class Place(NamedTuple):
     body: ast.AST
 
 
-def functions(root: Any) -> list[types.FunctionType]:
-    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules."""
+def functions(root: Any, but: Any = None) -> list[types.FunctionType]:
+    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules, not through ``but``."""
     found: dict[int, types.FunctionType] = {}
 
-    seen: set[int] = set()
+    seen: set[int] = {id(but)}
 
     def once(item: Any) -> None:
         if id(item) not in seen:

@@ -86,8 +86,8 @@ def backward_of(subject: Subject, benches: Sequence[Bench]) -> Backward | None:
             changed[place] = array
         return jax.tree.unflatten(tree, changed)
 
-    elsewhere = {f.__code__ for part in (rule.fwd, rule.fun) for f in functions(part)}
-    codes = frozenset(f.__code__ for f in functions(rule.bwd) if f.__code__ not in elsewhere)
+    elsewhere = {f.__code__ for part in (rule.fwd, rule.fun) for f in functions(part, rule)}
+    codes = frozenset(f.__code__ for f in functions(rule.bwd, rule) if f.__code__ not in elsewhere)
     shapes = tuple(jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in places)
     return Backward(put, shapes, tuple(v[first:last] for v in values), tuple(v[:first] for v in values), made,
                     jax.tree.structure(out), codes)  # fmt: skip
