@@ -105,6 +105,7 @@ def _one_minus(node: ast.expr) -> ast.expr:
 def edits(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
     """Edits of a statement, in no order; what they make may not even run."""
     yield from _everywhere(body, hand)
+    yield from _of_update(body)
     for slot in slots(body):
         node = slot.node
         if _is_subscripted(slot):
@@ -129,14 +130,29 @@ def _everywhere(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
     names = [slot.node.id for slot in found if isinstance(slot.node, ast.Name) and slot.node.id in hand]
     for name in sorted({n for n in names if names.count(n) > 1}):
         for other in (n for n, h in hand.items() if n != name and h.shape == hand[name].shape):
-            yield Edit(1.5, found[0], _renamed(found[0].node, name, other), f"{name} where {other} belongs")
+            yield Edit(1.5, found[0], _renamed(found[0].node, {name: other}), f"{name} where {other} belongs")
+    for i, one in enumerate(sorted(set(names))):
+        for other in sorted(set(names))[i + 1 :]:
+            if hand[one].shape == hand[other].shape:
+                swapped = _renamed(found[0].node, {one: other, other: one})
+                yield Edit(1.5, found[0], swapped, f"{one} and {other} swapped")
 
 
-def _renamed(node: ast.expr, old: str, new: str) -> ast.expr:
+def _of_update(body: ast.AST) -> Iterator[Edit]:
+    """``w = w - rate * dw`` before w is used for the last time."""
+    if not (isinstance(body, ast.Assign) and isinstance(body.value, ast.BinOp) and isinstance(body.value.left, ast.Name)):
+        return
+    names = [target.id for target in body.targets if isinstance(target, ast.Name)]
+    if isinstance(body.value.op, ast.Sub) and body.value.left.id in names:
+        slot = slots(body)[0]
+        yield Edit(0.9, slot, body.value.left, f"{names[0]} is used after its update")
+
+
+def _renamed(node: ast.expr, names: dict[str, str]) -> ast.expr:
     copied = copy.deepcopy(node)
     for part in ast.walk(copied):
-        if isinstance(part, ast.Name) and part.id == old:
-            part.id = new
+        if isinstance(part, ast.Name):
+            part.id = names.get(part.id, part.id)
     return copied
 
 
@@ -160,7 +176,11 @@ def _of_value(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _is_subscripted(slot: Slot) -> bool:
-    return isinstance(slot.parent, ast.Subscript) and slot.node is slot.parent.slice and isinstance(slot.node, ast.Constant)
+    return (
+        isinstance(slot.parent, ast.Subscript)
+        and slot.node is slot.parent.slice
+        and isinstance(slot.node, ast.Constant)
+    )
 
 
 def _of_index(slot: Slot) -> Iterator[Edit]:
@@ -182,14 +202,21 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         for op in (ast.Lt(), ast.Gt(), ast.LtE(), ast.GtE()):
             if type(op) is not type(node.ops[0]):
-                yield Edit(1, slot, ast.Compare(node.left, [op], node.comparators), "a comparison is the wrong way round")
+                yield Edit(
+                    1, slot, ast.Compare(node.left, [op], node.comparators), "a comparison is the wrong way round"
+                )
     if not isinstance(node, ast.BinOp):
         return
     left, op, right = node.left, node.op, node.right
     for other, cause in _other_operators(op):
         yield Edit(1, slot, _binary(left, other, right), cause)
     if isinstance(op, ast.Mult | ast.Div):
-        yield Edit(1.2, slot, left, f"the factor {'1 / ' if isinstance(op, ast.Div) else ''}{ast.unparse(right)} is one too many")
+        yield Edit(
+            1.2,
+            slot,
+            left,
+            f"the factor {'1 / ' if isinstance(op, ast.Div) else ''}{ast.unparse(right)} is one too many",
+        )
         if isinstance(op, ast.Mult):
             yield Edit(1.2, slot, right, f"the factor {ast.unparse(left)} is one too many")
         else:
@@ -302,8 +329,12 @@ def _of_call(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
             yield Edit(1.6, slot, f.value, f"{attr} is one too many")
     if attr == "where" and len(node.args) == 3:
         for kept in node.args[1:]:
-            yield Edit(1, slot, kept, f"wrong where {'not ' if kept is node.args[1] else ''}{ast.unparse(node.args[0])}")
-        yield Edit(1, slot, ast.Call(f, [node.args[0], node.args[2], node.args[1]], []), "both cases of a choice swapped")
+            yield Edit(
+                1, slot, kept, f"wrong where {'not ' if kept is node.args[1] else ''}{ast.unparse(node.args[0])}"
+            )
+        yield Edit(
+            1.3, slot, ast.Call(f, [node.args[0], node.args[2], node.args[1]], []), "both cases of a choice swapped"
+        )
     elif node.args:
         cause = "stop_gradient" if attr == "stop_gradient" else f"{attr} is one too many"
         yield Edit(1 if attr == "stop_gradient" else 1.6, slot, node.args[0], cause)
@@ -342,7 +373,9 @@ def _of_sequence(slot: Slot) -> Iterator[Edit]:
             elts = list(node.elts)
             elts[i], elts[j] = elts[j], elts[i]
             new = type(node)(elts, node.ctx)
-            yield Edit(1 + 0.1 * (j - i - 1), slot, new, f"{ast.unparse(node.elts[i])} and {ast.unparse(node.elts[j])} swapped")
+            yield Edit(
+                1 + 0.1 * (j - i - 1), slot, new, f"{ast.unparse(node.elts[i])} and {ast.unparse(node.elts[j])} swapped"
+            )
 
 
 def _of_subscript(slot: Slot) -> Iterator[Edit]:
@@ -408,7 +441,10 @@ def factors(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
             for placed in _placed(n, h, node, hand):
                 yield Edit(2 + extra, slot, _binary(node, ast.Mult(), placed), cause)
                 yield Edit(2.3 + extra, slot, _binary(node, ast.Div(), placed), f"it is not divided by {name}")
-            for make, text in ((_one_minus, "1 - {}"), (lambda m: _one_minus(_binary(m, ast.Pow(), ast.Constant(2))), "1 - {}**2")):
+            for make, text in (
+                (_one_minus, "1 - {}"),
+                (lambda m: _one_minus(_binary(m, ast.Pow(), ast.Constant(2))), "1 - {}**2"),
+            ):
                 text = text.format(name)
                 yield Edit(2.1 + extra, slot, _binary(node, ast.Mult(), make(n)), f"the factor {text} is missing")
             if top and isinstance(slot.parent, ast.Assign):

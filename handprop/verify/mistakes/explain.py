@@ -71,7 +71,9 @@ def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
     return Fix(found.place.file, line, expression, diff, proved)
 
 
-def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix) -> tuple[Location, ...]:
+def _places(
+    subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix
+) -> tuple[Location, ...]:
     """The line that the fix is for, then the other suspects."""
     lines = text_of(fix.file)
     node = repair.edit.slot.node

@@ -22,8 +22,6 @@ from handprop.verify.subject import Subject
 
 __all__ = ["Found", "diff_of", "repairs"]
 
-import os
-DEBUG = os.environ.get('DEBUGR')
 PROBE = "__handprop_at_hand__"
 MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
 ELSEWHERE, FEEDS = 0.8, 0.2
@@ -77,7 +75,6 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
             continue
         seen.add(text)
         tried = _attempt(search, place, edit.slot, edit.new)
-        if DEBUG: print(edit.cost, text and ast.unparse(edit.new), tried is not None, tried is not None and _is_right(benches, tried))
         if tried is not None and _is_right(benches, tried) and _stands(subject, tried.rule):
             yield Found(place, edit, tried.rule)
 
@@ -130,7 +127,9 @@ def _assigned(body: ast.AST) -> set[str]:
 
 def _last_line(code: types.CodeType) -> int:
     own = [line for _, _, line in code.co_lines() if line]
-    return max([*own, *(_last_line(c) for c in code.co_consts if isinstance(c, types.CodeType))], default=code.co_firstlineno)
+    return max(
+        [*own, *(_last_line(c) for c in code.co_consts if isinstance(c, types.CodeType))], default=code.co_firstlineno
+    )
 
 
 def _edited(place: Place, edit: e.Edit, then: Callable[[], Any]) -> Any:
@@ -253,7 +252,11 @@ def _plain(edit: e.Scaled, c: Fraction, place: Place, sizes: _Sizes) -> e.Edit |
     node, old = edit.slot.node, ast.unparse(edit.slot.node)
     if edit.kind == "literal":
         new = _decimal(c)
-        return None if new is None else e.Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
+        return (
+            None
+            if new is None
+            else e.Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
+        )
     if edit.kind == "factor":
         return _factor(edit, c, node, place, sizes)
     if max(abs(c.numerator), c.denominator) > MOST_COEFFICIENT or not c:
