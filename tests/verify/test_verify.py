@@ -132,7 +132,7 @@ def mutants():
 
 @pytest.mark.parametrize(("primal", "backward", "args"), [m[1:] for m in mutants()], ids=[m[0] for m in mutants()])
 def test_mutants_are_refuted_with_an_input(primal, backward, args):
-    report = v.verify(rule(primal, backward), *args, skip=("identical",))
+    report = v.verify(rule(primal, backward), *args, skip=("identical", "mistakes"))
     assert report.verdict is v.Verdict.REFUTED, report
     counterexample = report.counterexample
     assert counterexample is not None
