@@ -34,6 +34,7 @@ def differentiated(subject: Subject, rng: np.random.Generator) -> Subject:
     once = subject.as_program
     return subject._replace(
         hand=hand,
+        as_reference=None,
         as_program=None if once is None else lambda f: _with_pullback(once(f), subject),
         reference=reference,
         inputs=inputs,

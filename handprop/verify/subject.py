@@ -32,7 +32,8 @@ class Subject(NamedTuple):
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
     ``obstacle``: why the subject cannot be judged, where it cannot. ``written`` is what the user handed over, and
-    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults.
+    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults,
+    ``as_reference`` the reference where it is the rule's own primal.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Subject(NamedTuple):
     written: Any = None
     as_program: Callable[[Any], Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
+    as_reference: Callable[[Any], Program] | None = None
 
 
 class Arguments(NamedTuple):
@@ -162,6 +164,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         written=rule,
         as_program=lambda f: pulled_back(called(f)),
         faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
+        as_reference=None if reference else lambda f: pulled_back(jaxprs.strip_rules(called(getattr(f, "fun", f)))),
     )
 
 

@@ -16,14 +16,16 @@ SMALL = 4096
 def by_outputs(subject: Subject, bench: Bench, got: tuple[Value, ...]) -> str | None:
     """One sentence, or None where no cause explains every wrong output."""
     bad = wrong(bench, got)
-    if any(v.infinite is not None for i in bad for v in (got[i], bench.want[i])):
+    if not bad or any(v.infinite is not None for i in bad for v in (got[i], bench.want[i])):
         return None
-    return _nothing(bench, got, bad) or _factor(subject, bench, got, bad) or _swapped(subject, bench, got, bad) or (
+    return _nothing(subject, bench, got, bad) or _factor(subject, bench, got, bad) or _swapped(subject, bench, got, bad) or (
         _transposed(bench, got, bad))  # fmt: skip
 
 
-def _nothing(bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:
-    return "it is zero throughout" if all(bench.field.is_zero(got[i].x).all() for i in bad) else None
+def _nothing(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:
+    if not all(bench.field.is_zero(got[i].x).all() for i in bad):
+        return None
+    return f"{', '.join(subject.out_paths[i] for i in bad)}: zero throughout, a term or an output is missing"
 
 
 def _factor(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:

@@ -420,6 +420,16 @@ def scaled(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Scaled]:
                     more = lambda c, n=node, t=name: _binary(n, ast.Add(), _binary(c, ast.Mult(), _name(t)))  # noqa: E731
                     yield Scaled(2.4 if top else 2.6, slot, more, 0, "term", name)
             yield Scaled(2.2, slot, lambda c, n=node: _binary(n, ast.Add(), c), 0, "term", "1")
+            names = sorted(name for name, h in hand.items() if h.floats) if top else []
+            for i, one in enumerate(names):
+                for other in names[i + 1 :]:
+                    pair = f"{one} * {other}"
+                    more = lambda c, n=node, t=pair: _binary(n, ast.Add(), _binary(c, ast.Mult(), _parsed(t)))  # noqa: E731
+                    yield Scaled(2.9, slot, more, 0, "term", pair)
+
+
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
 
 
 def factors(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:

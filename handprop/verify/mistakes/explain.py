@@ -8,7 +8,7 @@ from handprop.verify import jaxprs
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
-from handprop.verify.mistakes.repair import Found, diff_of, repairs
+from handprop.verify.mistakes.repair import Found, diff_of, last_line, repairs, stopped
 from handprop.verify.mistakes.source import rebuilt, text_of
 from handprop.verify.options import Options
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
@@ -21,6 +21,7 @@ __all__ = ["explain"]
 SECONDS = 5.0
 SHOWN = 3
 UNKNOWN = "no known cause fits"
+STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
 def explain(subject: Subject, options: Options, report: Report) -> Report:
@@ -38,23 +39,44 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
     search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
     benches = set_up(subject, options)
     bench = benches[0]
+    theirs = jaxprs.trace(subject.reference, subject.inputs)
     try:
         hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
-        found = suspects(subject, bench, hand, jaxprs.trace(subject.reference, subject.inputs))
+        found = suspects(subject, bench, hand, theirs)
         every = tuple(run_on(b, hand) for b in benches)
         got = every[0]
     except Exception:  # a rule whose structure is wrong does not run as it is
         if not subject.faults:
             raise
         found, got, every = [], None, None
+    if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
+        held = stopped(subject, bench)
+        if held is None:
+            return dataclasses.replace(report, locations=_likely(subject, bench, got, found), diagnosis=UNKNOWN)
+        fix = _fix(subject._replace(reference=held[1]), held[0], options)
+        if fix is not None:
+            places = _places(subject, bench, got, found, held[0], fix)
+            return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     for repair in repairs(subject, benches, found, every, search):
         fix = _fix(subject, repair, options)
         if fix is not None:
             places = _places(subject, bench, got, found, repair, fix)
             return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
-    places = tuple(location(s, subject.out_paths) for s in found[:SHOWN])
+    places = _likely(subject, bench, got, found)
     diagnosis = by_outputs(subject, bench, got) if got is not None else None
     return dataclasses.replace(report, locations=places, diagnosis=diagnosis or UNKNOWN)
+
+
+def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect]) -> tuple[Location, ...]:
+    """The suspects; where no equation is the user's, the line that forms what is returned."""
+    if found or (place := last_line(subject)) is None:
+        return tuple(location(s, subject.out_paths) for s in found[:SHOWN])
+    text = text_of(place.file)[place.line - 1]
+    columns = len(text) - len(text.lstrip()), len(text.rstrip())
+    function = getattr(place.scopes[-1], "name", "<lambda>")
+    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
+    reason = "what is returned is formed here"
+    return (Location(place.file, place.line, columns, text, function, spoils, reason),)
 
 
 def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:

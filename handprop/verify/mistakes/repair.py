@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes import edits as e
-from handprop.verify.mistakes.bench import Bench, entries_of, rational, wrong
+from handprop.verify.mistakes.bench import Bench, entries_of, rational, run_on, wrong
 from handprop.verify.mistakes.locate import Suspect
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt, text_of
 from handprop.verify.mistakes.weigh import Backward, Tried, backward_of, weigh
 from handprop.verify.options import Options
 from handprop.verify.subject import Subject
 
-__all__ = ["Found", "diff_of", "repairs"]
+__all__ = ["Found", "diff_of", "last_line", "repairs", "stopped"]
 
 PROBE = "__handprop_at_hand__"
 MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
@@ -81,6 +81,16 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
 
 def _is_right(benches: tuple[Bench, ...], tried: Tried) -> bool:
     return any(not wrong(bench, outputs) for bench, outputs in zip(benches, tried.outputs, strict=True))
+
+
+def last_line(subject: Subject) -> Place | None:
+    """Where the backward pass, or the function itself, forms what it returns."""
+    rule = subject.written
+    f = getattr(rule, "bwd", None) or getattr(rule, "jvp", None) or rule
+    f = getattr(f, "__wrapped__", f)
+    if not isinstance(f, types.FunctionType):
+        return None
+    return place_of(f.__code__.co_filename, _last_line(f.__code__), functions(rule))
 
 
 def _stands(subject: Subject, rule: Any) -> bool:
@@ -178,6 +188,28 @@ def _at_hand(search: Search, place: Place) -> dict[str, e.AtHand]:
     return found
 
 
+def stopped(subject: Subject, bench: Bench) -> tuple[Found, Any] | None:
+    """A ``stop_gradient`` in the function itself, without which its gradient is the one by hand: the edit, and the
+    reference with it."""
+    if subject.as_program is None or subject.as_reference is None:
+        return None
+    live = functions(subject.written)
+    for f in live:
+        for line in range(f.__code__.co_firstlineno, _last_line(f.__code__) + 1):
+            place = place_of(f.__code__.co_filename, line, live)
+            for edit in e.edits(place.body, {}) if place else ():
+                if edit.cause != "stop_gradient":
+                    continue
+                code = _edited(place, edit, lambda place=place: compiled(place))
+                rule = rebuilt(subject.written, {place.code: code})
+                reference = subject.as_reference(rule)
+                got, want = (run_on(bench, jaxprs.trace(program, subject.inputs))
+                             for program in (subject.as_program(rule), reference))  # fmt: skip
+                if not wrong(bench._replace(want=want), got):
+                    return Found(place, edit, rule), reference
+    return None
+
+
 # Numbers to solve for
 
 
@@ -261,7 +293,7 @@ def _plain(edit: e.Scaled, c: Fraction, place: Place, sizes: _Sizes) -> e.Edit |
         return _factor(edit, c, node, place, sizes)
     if max(abs(c.numerator), c.denominator) > MOST_COEFFICIENT or not c:
         return None
-    term: ast.expr = ast.Name(edit.term, ast.Load()) if edit.term != "1" else ast.Constant(1)
+    term: ast.expr = ast.parse(edit.term, mode="eval").body
     size = abs(c)
     if edit.term == "1":
         term = _decimal(size) or ast.Constant(float(size))
