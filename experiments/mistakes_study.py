@@ -109,7 +109,10 @@ def main() -> int:
     for mutant in [m for m in corpus.mutants() if m.size == 0][::every]:
         outcomes.append(outcome(mutant))
         o = outcomes[-1]
-        print(f"{o.name:<28} {o.kind:<20} line {o.place or '-'}  {'proved' if o.fixed else '      '}  {o.diagnosis}", flush=True)
+        print(
+            f"{o.name:<28} {o.kind:<20} line {o.place or '-'}  {'proved' if o.fixed else '      '}  {o.diagnosis}",
+            flush=True,
+        )
     total = summary(outcomes)
     for name, value in total.items():
         print(f"{name:<26} {value}")

@@ -117,8 +117,8 @@ class Check(_Value):
 class Location(_Value):
     """A place in the user's own code where the two programs part.
 
-    ``columns`` is the range ``[start, end)`` in ``text``, the line as it stands in ``file``; ``spoils`` the outputs that
-    are wrong through it; ``reason`` what is known of it.
+    ``columns`` is the range ``[start, end)`` in ``text``, the line as it stands in ``file``; ``spoils`` the outputs
+    that are wrong through it; ``reason`` what is known of it.
     """
 
     file: str
@@ -165,9 +165,9 @@ class Report(_Value):
     """What is known of one hand-written gradient.
 
     ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
-    uninterpreted primitives); ``locations``, ``diagnosis`` and ``fix`` where and what the mistake is, when it is refuted
-    and that is known, likeliest place first; ``power`` the smallest relative error per output leaf that the sampled checks would
-    have caught; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
+    uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would have
+    caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
+    refuted and that is known; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))

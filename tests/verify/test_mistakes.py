@@ -117,6 +117,8 @@ scaled.defvjp(scaled_fwd, scaled_bwd)
 
 def test_a_wrong_residual_enters_through_fwd():
     report = handprop.verify(scaled, normal(4), normal(4))
+    assert report.location
+    assert report.fix
     assert report.location.line == line_of(scaled_fwd, "return x * s, (x, x)")
     assert "enters through fwd" in report.location.reason
     assert report.fix.expression == "return x * s, (x, s)"
@@ -139,6 +141,8 @@ def test_the_line_is_found_through_scan_and_jit():
         return jax.lax.scan(step, x, xs)
 
     report = handprop.equivalent(program, right, normal(), normal(3))
+    assert report.location
+    assert report.fix
     assert report.location.line == line_of(test_the_line_is_found_through_scan_and_jit, "return y - x, y")
     assert report.fix.expression == "return y + x, y"
 

@@ -20,7 +20,7 @@ from handprop.verify.subject import Subject
 
 __all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
 
-MOST_ENTRIES = 1 << 22
+MOST_ENTRIES, MOST_KEPT = 1 << 22, 1 << 12
 LARGEST = 1 << 24
 
 
@@ -38,6 +38,8 @@ class CachedField(Field):
         return self._once("sqrt", a, super().sqrt)
 
     def _once(self, name: str, a: np.ndarray, f: Callable) -> Any:
+        if a.size > MOST_KEPT:
+            return f(a)
         key = (name, a.shape, a.tobytes())
         if key not in self.kept:
             self.kept[key] = f(a)
@@ -48,6 +50,8 @@ class CachedRun(Run):
     """A run that reads each constant once."""
 
     def embed(self, array: np.ndarray) -> Value:
+        if array.size > MOST_KEPT:
+            return super().embed(array)
         key = ("embed", array.dtype, array.shape, array.tobytes())
         if key not in self.memo:
             self.memo[key] = super().embed(array)
@@ -66,7 +70,9 @@ class Bench(NamedTuple):
     memo: dict
 
     def run(self, observer: Callable[..., list] | None = None) -> Run:
-        return CachedRun(self.field, self.seed, True, self.thresholds, memo=self.memo, observer=observer)
+        small = sum(v.x.size for v in self.want) <= MOST_KEPT
+        memo = self.memo if small else {}
+        return CachedRun(self.field, self.seed, True, self.thresholds, memo=memo, observer=observer)
 
 
 def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:

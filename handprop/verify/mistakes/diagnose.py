@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verify.mistakes.bench import Bench, entries_of, rational, wrong
 from handprop.verify.field.values import Value
+from handprop.verify.mistakes.bench import Bench, entries_of, rational, wrong
 from handprop.verify.subject import Subject
 
 __all__ = ["by_outputs"]
@@ -18,8 +18,10 @@ def by_outputs(subject: Subject, bench: Bench, got: tuple[Value, ...]) -> str | 
     bad = wrong(bench, got)
     if not bad or any(v.infinite is not None for i in bad for v in (got[i], bench.want[i])):
         return None
-    return _nothing(subject, bench, got, bad) or _factor(subject, bench, got, bad) or _swapped(subject, bench, got, bad) or (
-        _transposed(bench, got, bad))  # fmt: skip
+    for cause in (_nothing, _factor, _swapped, _transposed):
+        if said := cause(subject, bench, got, bad):
+            return said
+    return None
 
 
 def _nothing(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:
@@ -63,7 +65,7 @@ def _swapped(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[i
     return f"another argument's gradient is returned: {names} are swapped"
 
 
-def _transposed(bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:
+def _transposed(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[int]) -> str | None:
     f = bench.field
     for i in bad:
         a, b = got[i], bench.want[i]

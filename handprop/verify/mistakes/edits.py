@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 __all__ = ["AtHand", "Edit", "Scaled", "Slot", "edits", "factors", "scaled", "slots"]
 
 REDUCTIONS = ("sum", "mean")
-TWINS = {"sin": ("cos",), "cos": ("sin",), "tril": ("triu",), "triu": ("tril",), "tanh": ("sinh",), "argmax": ("argmin",),
+TWINS = {"sin": ("cos",), "cos": ("sin",), "tril": ("triu",), "triu": ("tril",), "argmax": ("argmin",),
          "cumsum": ("cumprod",), "log": ("log1p",), "log1p": ("log",), "exp": ("expm1",), "maximum": ("minimum",),
          "minimum": ("maximum",), "sqrt": ("rsqrt",), "rsqrt": ("sqrt",)}  # fmt: skip
 
@@ -46,7 +46,7 @@ class Scaled(NamedTuple):
     cost: float
     slot: Slot
     make: Callable[[ast.expr], ast.expr]
-    at: int
+    at: Any
     kind: str
     term: str = ""
 
@@ -140,7 +140,9 @@ def _everywhere(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
 
 def _of_update(body: ast.AST) -> Iterator[Edit]:
     """``w = w - rate * dw`` before w is used for the last time."""
-    if not (isinstance(body, ast.Assign) and isinstance(body.value, ast.BinOp) and isinstance(body.value.left, ast.Name)):
+    if not (
+        isinstance(body, ast.Assign) and isinstance(body.value, ast.BinOp) and isinstance(body.value.left, ast.Name)
+    ):
         return
     names = [target.id for target in body.targets if isinstance(target, ast.Name)]
     if isinstance(body.value.op, ast.Sub) and body.value.left.id in names:
@@ -355,8 +357,9 @@ def _of_call(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _is_module(node: ast.expr, hand: dict[str, AtHand]) -> bool:
-    return isinstance(node, ast.Name) and node.id not in hand or isinstance(node, ast.Attribute) and ast.unparse(node) in (
-        "jax.numpy", "jax.lax", "jax.nn")  # fmt: skip
+    if isinstance(node, ast.Name):
+        return node.id not in hand
+    return isinstance(node, ast.Attribute) and ast.unparse(node) in ("jax.numpy", "jax.lax", "jax.nn")
 
 
 def _at(node: ast.expr) -> ast.expr | None:

@@ -8,6 +8,7 @@ import itertools
 import types
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 from handprop.verify import jaxprs
@@ -70,7 +71,7 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
             edit = _solved(search, place, edit, sizes)
             if edit is None:
                 continue
-        text = _edited(place, edit, lambda: ast.dump(place.top))
+        text = _edited(place, edit, partial(ast.dump, place.top))
         if text in seen:
             continue
         seen.add(text)
@@ -99,8 +100,8 @@ def _stands(subject: Subject, rule: Any) -> bool:
 
 
 def _places(search: Search, suspects: list[Suspect]) -> Iterator[tuple[float, Place]]:
-    """Statements of suspects; those that feed them, a plain ``a = b`` before others, as it makes no equation; then every
-    other statement of the user's functions."""
+    """Statements of suspects; those that feed them, a plain ``a = b`` first, as it makes no equation; then every other
+    statement of the user's functions."""
     seen: set[int] = set()
     found: list[tuple[float, Place]] = []
 
@@ -197,10 +198,12 @@ def stopped(subject: Subject, bench: Bench) -> tuple[Found, Any] | None:
     for f in live:
         for line in range(f.__code__.co_firstlineno, _last_line(f.__code__) + 1):
             place = place_of(f.__code__.co_filename, line, live)
-            for edit in e.edits(place.body, {}) if place else ():
+            if place is None:
+                continue
+            for edit in e.edits(place.body, {}):
                 if edit.cause != "stop_gradient":
                     continue
-                code = _edited(place, edit, lambda place=place: compiled(place))
+                code = _edited(place, edit, partial(compiled, place))
                 rule = rebuilt(subject.written, {place.code: code})
                 reference = subject.as_reference(rule)
                 got, want = (run_on(bench, jaxprs.trace(program, subject.inputs))
@@ -323,10 +326,8 @@ def _factor(edit: e.Scaled, c: Fraction, node: ast.expr, place: Place, sizes: _S
         if name:
             names.append(f"{number} = {name}")
         factor = ast.parse(name, mode="eval").body if name else ast.Constant(number)
-        if isinstance(op, ast.Mult) and not name:
-            new = ast.BinOp(factor, op, new)
-        else:
-            new = ast.BinOp(new, op, factor)
+        before = isinstance(op, ast.Mult) and not name
+        new = ast.BinOp(factor, op, new) if before else ast.BinOp(new, op, factor)
     if c < 0:
         new = ast.UnaryOp(ast.USub(), new)
     times = 1 / c
@@ -342,8 +343,7 @@ def _decimal(c: Fraction) -> ast.expr | None:
         value = float(c)
     elif max(abs(c.numerator), c.denominator) <= MOST_COEFFICIENT:
         top = ast.Constant(abs(c.numerator))
-        quotient = ast.BinOp(ast.UnaryOp(ast.USub(), top) if c < 0 else top, ast.Div(), ast.Constant(c.denominator))
-        return quotient
+        return ast.BinOp(ast.UnaryOp(ast.USub(), top) if c < 0 else top, ast.Div(), ast.Constant(c.denominator))
     else:
         return None
     return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)
