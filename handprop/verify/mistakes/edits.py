@@ -446,6 +446,10 @@ def factors(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Edit]:
         if not (top or inner or (isinstance(slot.parent, ast.BinOp) and isinstance(slot.parent.op, ast.Add | ast.Sub))):
             continue
         extra = 0 if top else 0.4
+        if inner and isinstance(slot.parent, ast.BinOp) and isinstance(slot.parent.op, ast.Mult):
+            for slope in (_one_minus(node), _one_minus(_binary(node, ast.Pow(), ast.Constant(2)))):
+                cause = f"the factor {ast.unparse(slope)} is missing, as of an activation's derivative"
+                yield Edit(1.8, slot, _binary(node, ast.Mult(), slope), cause)
         for name, h in hand.items():
             if not h.floats:
                 continue
