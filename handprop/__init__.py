@@ -17,15 +17,27 @@ if TYPE_CHECKING:
     from handprop.mlp import MLP, Layer, Trace, mlp
     from handprop.train import History, Progress, Status, TrainResult, train
     from handprop.verify import audit, equivalent, verify, verify_gradient
-    from handprop.verify.report import Check, Counterexample, GradientRefuted, Outcome, Report, Verdict, Worst
+    from handprop.verify.report import (
+        Check,
+        Counterexample,
+        Fix,
+        GradientRefuted,
+        Location,
+        Outcome,
+        Report,
+        Verdict,
+        Worst,
+    )
 
 __all__ = [
     "MLP",
     "Check",
     "Counterexample",
+    "Fix",
     "GradientRefuted",
     "History",
     "Layer",
+    "Location",
     "Outcome",
     "Progress",
     "Report",
@@ -48,7 +60,17 @@ _HOMES = {
     "mlp": ("MLP", "Layer", "Trace", "mlp"),
     "train": ("History", "Progress", "Status", "TrainResult", "train"),
     "verify": ("audit", "equivalent", "verify", "verify_gradient"),
-    "verify.report": ("Check", "Counterexample", "GradientRefuted", "Outcome", "Report", "Verdict", "Worst"),
+    "verify.report": (
+        "Check",
+        "Counterexample",
+        "Fix",
+        "GradientRefuted",
+        "Location",
+        "Outcome",
+        "Report",
+        "Verdict",
+        "Worst",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,7 +13,9 @@ from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
     Check,
     Counterexample,
+    Fix,
     GradientRefuted,
+    Location,
     Outcome,
     Report,
     Verdict,
@@ -27,7 +29,9 @@ __all__ = [
     "Audit",
     "Check",
     "Counterexample",
+    "Fix",
     "GradientRefuted",
+    "Location",
     "Outcome",
     "Report",
     "Verdict",
@@ -40,9 +44,9 @@ __all__ = [
 
 
 def _options(key: Any, budget: float, skip: Sequence[str], order: int = 1) -> Options:
-    unknown = sorted(set(skip) - {name for name, _ in RUNGS})
-    if unknown:
-        raise ValueError(f"skip names no check {unknown[0]!r}: there are {', '.join(name for name, _ in RUNGS)}")
+    names = [*(name for name, _ in RUNGS), "mistakes"]
+    if unknown := sorted(set(skip) - set(names)):
+        raise ValueError(f"skip names no check {unknown[0]!r}: there are {', '.join(names)}")
     if order not in (1, 2):
         raise ValueError(f"order is 1 or 2, not {order!r}")
     return Options(seed_of(key), time.monotonic() + budget, frozenset(skip), order)
@@ -58,7 +62,8 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     Arguments are arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``. Both the
     values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
     choose whose gradients are. ``order=2`` also compares the derivatives of the gradients, rules differentiated by JAX.
-    ``budget`` in seconds; ``skip`` names checks to leave out.
+    ``budget`` in seconds; ``skip`` names checks to leave out, or
+    ``"mistakes"``, the search for what is wrong with a refuted one.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp

@@ -1,15 +1,18 @@
 """Programs as JAX writes them. Every difference between JAX's versions that the verifier meets stands here."""
 
+import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax._src import source_info_util
 from jax.extend import core
 
 from handprop.verify.field import literals
@@ -17,6 +20,7 @@ from handprop.verify.field.layout import LAYOUT
 
 __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
+VERIFIER = os.path.dirname(__file__) + os.sep
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -256,6 +260,43 @@ def rules_of_jax(program: Any) -> tuple[str, ...]:
     """Names of the custom rules of JAX itself that the program holds."""
     found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
     return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
+
+
+class Frame(NamedTuple):
+    """A place in the user's code; columns in UTF-8 bytes as Python counts them, end exclusive."""
+
+    file: str
+    function: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+def frames(eqn: Any) -> list[Frame]:
+    """The user's frames that made an equation, innermost first: none inside JAX, Python's library or the verifier."""
+    found = source_info_util.user_frames(eqn.source_info.traceback)
+    return [
+        Frame(f.file_name, f.function_name, f.start_line, f.start_column, f.end_line, f.end_column)
+        for f in found if is_users(f.file_name)
+    ]  # fmt: skip
+
+
+def is_users(file: str) -> bool:
+    """Whether a file is neither JAX's, nor Python's, nor the verifier's."""
+    return source_info_util.is_user_filename(file) and not file.startswith(VERIFIER)
+
+
+@contextlib.contextmanager
+def own_lines() -> Iterator[None]:
+    """Equations traced here carry the lines that make them: in a backward pass JAX gives them the forward's."""
+    held = source_info_util._source_info_context
+    before = held.context
+    held.context = source_info_util.new_source_info()
+    try:
+        yield
+    finally:
+        held.context = before
 
 
 def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from handprop.verify import jaxprs
+from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
@@ -37,7 +38,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
-    return Report(
+    report = Report(
         subject=subject.name,
         verdict=verdict,
         reason=reason,
@@ -48,6 +49,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         power=evidence.get("power", {}),
         certificate=_certificate(subject, options, entry, checks),
     )  # fmt: skip
+    return explain(subject, options, report)
 
 
 def _verdict(checks: list[Check]) -> tuple[Verdict, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from handprop.verify.report import Check, Counterexample, Report, Worst
+    from handprop.verify.report import Check, Counterexample, Location, Report, Worst
 
 __all__ = ["WIDTH", "lines"]
 
@@ -26,11 +26,32 @@ def lines(report: "Report") -> Iterator[str]:
         yield ""
     for check in report.checks:
         yield from _check(check)
+    yield from _section("where", (str(location) for location in report.locations[:1]))
+    for location in report.locations[:1]:
+        yield from _pointed(location)
+    yield from _section("also look at", (f"{at.file}:{at.line}: {at.text.strip()}" for at in report.locations[1:]))
+    yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
+    if report.fix is not None:
+        yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", [report.fix.expression])
     yield from _section("counterexample", _inputs(report.counterexample))
     yield from _section("assumes", report.assumptions)
     yield from _section("would have seen", _power(report.power))
     if report.checks:
         yield from _section("seconds", [f"{report.seconds:.2f}"])
+
+
+def _pointed(location: "Location") -> Iterator[str]:
+    """The source line, a caret under what is wrong in it, and the reason."""
+    start, end = location.columns
+    indent = len(location.text) - len(location.text.lstrip())
+    text = _printable(location.text.strip())
+    skipped = max(0, start - indent - (WIDTH - NAME - 4) // 2) if len(text) > WIDTH - NAME else 0
+    shown = text[skipped : skipped + WIDTH - NAME]
+    start, end = (min(max(0, column - indent - skipped), len(shown)) for column in (start, end))
+    yield " " * NAME + shown
+    yield " " * (NAME + start) + "^" * max(1, end - start)
+    spoiled = f"; it spoils {', '.join(location.spoils)}" if location.spoils else ""
+    yield from _wrapped(" " * NAME, location.reason + spoiled)
 
 
 def _check(check: "Check") -> Iterator[str]:

@@ -13,7 +13,17 @@ import numpy as np
 
 from handprop.verify import encoding, render
 
-__all__ = ["Check", "Counterexample", "GradientRefuted", "Outcome", "Report", "Verdict", "Worst"]
+__all__ = [
+    "Check",
+    "Counterexample",
+    "Fix",
+    "GradientRefuted",
+    "Location",
+    "Outcome",
+    "Report",
+    "Verdict",
+    "Worst",
+]
 
 FORMAT = "handprop.report.v1"
 
@@ -103,6 +113,42 @@ class Check(_Value):
         _set(self, evidence=encoding.Values(self.evidence), seconds=float(self.seconds))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Location(_Value):
+    """A place in the user's own code where the two programs part.
+
+    ``columns`` is the range ``[start, end)`` in ``text``, the line as it stands in ``file``; ``spoils`` the outputs
+    that are wrong through it; ``reason`` what is known of it.
+    """
+
+    file: str
+    line: int
+    columns: tuple[int, int]
+    text: str
+    function: str
+    spoils: tuple[str, ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        _set(self, line=int(self.line), columns=tuple(int(c) for c in self.columns), spoils=tuple(self.spoils))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fix(_Value):
+    """An edit of one line after which every output is equal: ``expression`` is that line as it should be, ``diff`` a
+    unified diff that applies to the file. ``proved``: the edited program went through the proof; otherwise it agrees
+    at float64. Nothing is ever written to the file."""
+
+    file: str
+    line: int
+    expression: str
+    diff: str
+    proved: bool
+
+
 class GradientRefuted(AssertionError):
     """Raised by ``Report.raise_if_refuted``; ``.report`` is the report."""
 
@@ -119,8 +165,9 @@ class Report(_Value):
     """What is known of one hand-written gradient.
 
     ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
-    uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would
-    have caught; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
+    uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would have
+    caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
+    refuted and that is known; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
@@ -144,10 +191,19 @@ class Report(_Value):
     counterexample: Counterexample | None = None
     power: Mapping[str, float] = dataclasses.field(default_factory=dict)
     certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    locations: tuple[Location, ...] = ()
+    diagnosis: str | None = None
+    fix: Fix | None = None
 
     def __post_init__(self) -> None:
         mappings = {name: encoding.Values(getattr(self, name)) for name in ("power", "certificate")}
-        _set(self, checks=tuple(self.checks), assumptions=tuple(self.assumptions), **mappings)
+        sequences = {name: tuple(getattr(self, name)) for name in ("checks", "assumptions", "locations")}
+        _set(self, **sequences, **mappings)
+
+    @property
+    def location(self) -> Location | None:
+        """The likeliest of ``locations``, None where none is known."""
+        return self.locations[0] if self.locations else None
 
     @property
     def ok(self) -> bool:
@@ -232,7 +288,24 @@ def _read_report(packed: Any) -> Report:
         _read_counterexample(f["counterexample"]),
         {path: _is(error, float, int) for path, error in _is(f["power"], encoding.Values).items()},
         _is(f["certificate"], encoding.Values),
+        tuple(_read_location(location) for location in _is(f["locations"], tuple)),
+        _is(f["diagnosis"], str, type(None)),
+        None if f["fix"] is None else _read_fix(f["fix"]),
     )
+
+
+def _read_location(packed: Any) -> Location:
+    f = _fields(packed, Location)
+    start, end = (_is(column, int) for column in _is(f["columns"], tuple))
+    spoils = tuple(_is(path, str) for path in _is(f["spoils"], tuple))
+    file, text, function, reason = (_is(f[name], str) for name in ("file", "text", "function", "reason"))
+    return Location(file, _is(f["line"], int), (start, end), text, function, spoils, reason)
+
+
+def _read_fix(packed: Any) -> Fix:
+    f = _fields(packed, Fix)
+    file, expression, diff = (_is(f[name], str) for name in ("file", "expression", "diff"))
+    return Fix(file, _is(f["line"], int), expression, diff, _is(f["proved"], bool))
 
 
 def _read_check(packed: Any) -> Check:

@@ -31,8 +31,11 @@ def differentiated(subject: Subject, rng: np.random.Generator) -> Subject:
         return subject._replace(obstacle=f"it cannot be differentiated twice: {jaxprs.first_line(error)}")
     named = [path for path, is_gradient in zip(subject.out_paths, subject.gradients, strict=True) if is_gradient]
     more = tuple(f"second d{path}" for path, x in zip(subject.in_paths, subject.inputs, strict=True) if is_inexact(x))
+    once = subject.as_program
     return subject._replace(
         hand=hand,
+        as_reference=None,
+        as_program=None if once is None else lambda f: _with_pullback(once(f), subject),
         reference=reference,
         inputs=inputs,
         in_paths=(*subject.in_paths, *(f"cotangent of {path}" for path in named)),

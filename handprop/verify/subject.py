@@ -33,7 +33,9 @@ class Subject(NamedTuple):
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
     ``obstacle``: why the subject cannot be judged, where it cannot. ``primal`` returns the values of the function whose
     gradients these are, ``wrt`` are the inputs that the gradients belong to, ``cotangents`` the inputs that are the
-    values' cotangents. ``kept``: what the checks of one report share, compiled programs above all.
+    values' cotangents. ``kept``: what the checks of one report share, compiled programs above all. ``written`` is what the user handed over, and
+    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults,
+    ``as_reference`` the reference where it is the rule's own primal.
     """
 
     name: str
@@ -51,6 +53,10 @@ class Subject(NamedTuple):
     wrt: tuple[int, ...] = ()
     cotangents: tuple[int, ...] = ()
     kept: dict[Any, Any] = {}  # noqa: RUF012 (judge gives every report its own)
+    written: Any = None
+    as_program: Callable[[Any], Program] | None = None
+    faults_of: Callable[[Any], Sequence[Fault]] | None = None
+    as_reference: Callable[[Any], Program] | None = None
 
 
 class Arguments(NamedTuple):
@@ -164,6 +170,10 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         primal=lambda *inputs: tuple(o for o in jax.tree.leaves(primal(*inputs[:count])) if is_inexact(o)),
         wrt=tuple(chosen),
         cotangents=tuple(range(count, count + len(cotangents))),
+        written=rule,
+        as_program=lambda f: pulled_back(called(f)),
+        faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
+        as_reference=None if reference else lambda f: pulled_back(jaxprs.strip_rules(called(getattr(f, "fun", f)))),
     )
 
 
@@ -310,6 +320,8 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         obstacle=_obstacle(given.leaves, [value]),
         primal=lambda *leaves: (flat(loss)(*leaves),),
         wrt=_positions(given, argnums),
+        written=hand,
+        as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
     )
 
 
@@ -354,5 +366,5 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     unmarked = (False,) * len(paths)
     return Subject(
         name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
-        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)),
+        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)), written=f, as_program=flat,
     )  # fmt: skip

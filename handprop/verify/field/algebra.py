@@ -6,7 +6,7 @@ counts what the bound needs and lists what the verdict rests on.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -47,7 +47,8 @@ def mix(*words: np.ndarray | int) -> np.ndarray:
 @dataclasses.dataclass
 class Run:
     """``rational`` reads literals as the simplest numbers that round to them. ``thresholds``, the numbers that unknowns
-    are compared with, decides comparisons; None: a truth value is a random field element."""
+    are compared with, decides comparisons; None: a truth value is a random field element. ``observer(eqn, operands,
+    step)`` stands around every equation and returns ``step(eqn, operands)``."""
 
     field: Field
     seed: int
@@ -69,6 +70,7 @@ class Run:
     under_roots: list[np.ndarray | None] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
+    observer: Callable[..., list] | None = None
 
     @property
     def branching(self) -> bool:

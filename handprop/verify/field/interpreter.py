@@ -4,6 +4,7 @@ Integers, booleans and keys stay concrete NumPy or JAX arrays, floats are :class
 run as it is where all its operands are concrete, else it is an uninterpreted function of them.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,7 +58,9 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
         )
 
     for i, eqn in enumerate(jaxpr.eqns):
-        outputs = _step(run, eqn, [value_of(atom) for atom in eqn.invars])
+        operands = [value_of(atom) for atom in eqn.invars]
+        around = run.observer
+        outputs = around(eqn, operands, partial(_step, run)) if around else _step(run, eqn, operands)
         outputs = [np.asarray(thing) if isinstance(thing, np.generic) else thing for thing in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
         for var in last.get(i, ()):

@@ -1,0 +1,126 @@
+"""Does a refuted gradient say where it is wrong, what the mistake is, and how it should read?
+
+Every one-line mutant of the corpus that is wrong at its usual size, with the changed line known. Counted: the right
+line first, and within the first three; a cause named, and whether it is of the mutant's kind; an edit proved; seconds
+from verdict to answer.
+
+Answer: see ``benchmarks/mistakes.json``, and LOG.md.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import corpus
+
+from handprop.verify import Report, Verdict
+from handprop.verify.mistakes import explain
+from handprop.verify.options import Options
+from handprop.verify.subject import of_gradient, of_rule
+
+RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
+UNKNOWN = "no known cause fits"
+# What may be said of a mutant of each kind. A mutant whose kind is not here has one cause in many forms.
+SAYS = {
+    "sign": "sign|belongs|one too many|is missing|wrong way round|reversed|swapped",
+    "factor": "factor|literal|belongs|is missing|one too many|divided|multiplied",
+    "mean for sum": "sum|mean|factor|divided|multiplied",
+    "wrong axis": "axis|axes|belongs|index|einsum|one too many|is missing|swapped|transposed",
+    "missing transpose": "transpose|swapped|einsum|belongs|sign|reversed|one too many",
+    "literal": "literal|belongs|factor",
+    "cotangent ignored": "missing|belongs",
+    "cotangent squared": "one too many|belongs|missing",
+    "negative only": "wrong where|one too many|literal|belongs|missing",
+    "saturated": "wrong where|literal|belongs|one too many",
+    "one element": "one index",
+    "stop_gradient": "stop_gradient",
+    "wrong dtype": "astype",
+    "off by": "one too many|literal|factor|term",
+    "mask missing": "mask|belongs|missing",
+}
+
+
+class Outcome(NamedTuple):
+    """What was said of one mutant; ``place`` is the rank of the changed line, from 1, 0 where it is not named."""
+
+    name: str
+    kind: str
+    place: int
+    diagnosis: str
+    fits: bool
+    fixed: bool
+    seconds: float
+
+
+def explained(mutant: corpus.Mutant) -> Report:
+    """The mutant, taken as refuted, explained."""
+    rule, options = mutant.load(), Options(deadline=time.monotonic() + 30)
+    args, rng = rule.make_args(), options.rng(1)
+    if rule.loss is None:
+        subject = of_rule(rule.function, args, {}, None, None, (), rng)
+    else:
+        subject = of_gradient(rule.function, rule.loss, args, rule.argnums, rng)
+    return explain(subject, options, Report(mutant.name, Verdict.REFUTED, "", ()))
+
+
+def outcome(mutant: corpus.Mutant) -> Outcome:
+    start = time.perf_counter()
+    report = explained(mutant)
+    lines = [location.line for location in report.locations]
+    place = lines.index(mutant.line) + 1 if mutant.line in lines else 0
+    said = report.diagnosis or UNKNOWN
+    proved = report.fix is not None and report.fix.proved
+    seconds = time.perf_counter() - start
+    return Outcome(mutant.name, mutant.kind, place, said, fits(mutant.kind, said), proved, seconds)
+
+
+def fits(kind: str, said: str) -> bool:
+    """Whether a cause was named, and is one that a mutant of this kind has."""
+    if said == UNKNOWN:
+        return False
+    says = next((pattern for name, pattern in SAYS.items() if kind.startswith(name)), ".")
+    return re.search(says, said) is not None
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, float | int]:
+    found = list(outcomes)
+    count = len(found)
+    return {
+        "mutants": count,
+        "right_line_first": round(sum(o.place == 1 for o in found) / count, 3),
+        "right_line_within_three": round(sum(1 <= o.place <= 3 for o in found) / count, 3),
+        "cause_of_the_kind": round(sum(o.fits for o in found) / count, 3),
+        "cause_of_another_kind": round(sum(o.diagnosis != UNKNOWN and not o.fits for o in found) / count, 3),
+        "proved_fix": round(sum(o.fixed for o in found) / count, 3),
+        "median_seconds": round(statistics.median(o.seconds for o in found), 2),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="only every n-th mutant (default: 1)")
+    every = parser.parse_args().every
+    outcomes = []
+    for mutant in [m for m in corpus.mutants() if m.size == 0][::every]:
+        outcomes.append(outcome(mutant))
+        o = outcomes[-1]
+        print(
+            f"{o.name:<28} {o.kind:<20} line {o.place or '-'}  {'proved' if o.fixed else '      '}  {o.diagnosis}",
+            flush=True,
+        )
+    total = summary(outcomes)
+    for name, value in total.items():
+        print(f"{name:<26} {value}")
+    if every == 1:
+        RESULTS.write_text(json.dumps({"summary": total, "mutants": [o._asdict() for o in outcomes]}, indent=1) + "\n")
+        print(f"wrote {RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

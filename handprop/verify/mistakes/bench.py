@@ -1,0 +1,169 @@
+"""Where candidates are weighed: one random interpretation, the reference's outputs in it, and what a program gives.
+
+Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.field.algebra import Run, Unsupported
+from handprop.verify.field.arithmetic import Elements, Field, draw_prime
+from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.truth import Thing, as_value
+from handprop.verify.field.values import Value
+from handprop.verify.options import Options
+from handprop.verify.subject import Subject
+
+__all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
+
+MOST_ENTRIES, MOST_KEPT = 1 << 22, 1 << 12
+LARGEST = 1 << 24
+
+
+class CachedField(Field):
+    """The same arithmetic; roots and inverses, which cost most, are kept: candidates differ little from each other."""
+
+    def __init__(self, p: int):
+        super().__init__(p)
+        self.kept: dict[tuple, Any] = {}
+
+    def _inv(self, a: np.ndarray) -> np.ndarray:
+        return self._once("inv", a, super()._inv)
+
+    def sqrt(self, a: np.ndarray) -> Elements:
+        return self._once("sqrt", a, super().sqrt)
+
+    def _once(self, name: str, a: np.ndarray, f: Callable) -> Any:
+        if a.size > MOST_KEPT:
+            return f(a)
+        key = (name, a.shape, a.tobytes())
+        if key not in self.kept:
+            self.kept[key] = f(a)
+        return self.kept[key]
+
+
+class CachedRun(Run):
+    """A run that reads each constant once."""
+
+    def embed(self, array: np.ndarray) -> Value:
+        if array.size > MOST_KEPT:
+            return super().embed(array)
+        key = ("embed", array.dtype, array.shape, array.tobytes())
+        if key not in self.memo:
+            self.memo[key] = super().embed(array)
+        return self.memo[key]
+
+
+class Bench(NamedTuple):
+    """``thresholds`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's."""
+
+    field: Field
+    seed: int
+    thresholds: tuple[float, ...] | None
+    inputs: tuple[Thing, ...]
+    shapes: tuple[Any, ...]
+    want: tuple[Value, ...]
+    memo: dict
+
+    def run(self, observer: Callable[..., list] | None = None) -> Run:
+        small = sum(v.x.size for v in self.want) <= MOST_KEPT
+        memo = self.memo if small else {}
+        return CachedRun(self.field, self.seed, True, self.thresholds, memo=memo, observer=observer)
+
+
+def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
+    """A bench for each reading of comparisons in which fewest outputs of the hand program are wrong: what one reading
+    alone sees equal is equal.
+
+    Raises:
+        Unsupported: no reading takes both programs, or none sees a difference.
+    """
+    rng = options.rng(5)
+    field, seed = CachedField(draw_prime(rng)), int(rng.integers(2**62))
+    inputs = tuple(_drawn(field, x, rng) for x in subject.inputs)
+    reference = jaxprs.trace(subject.reference, subject.inputs)
+    try:
+        hand = jaxprs.trace(subject.hand, subject.inputs)
+    except Exception:  # a rule whose structure is wrong may not run
+        if not subject.faults:
+            raise
+        hand = None
+    sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
+    if sum(sizes) > MOST_ENTRIES:
+        raise Unsupported("too large to weigh many candidates")
+    found: dict[bool, tuple[int, Bench]] = {}
+    thresholds: tuple[float, ...] | None = None
+    for _ in range(5):
+        bench = Bench(field, seed, thresholds, inputs, subject.inputs, (), {})
+        runs = bench.run(), bench.run()
+        try:
+            want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(inputs)))
+            got = tuple(as_value(runs[1], o) for o in evaluate(runs[1], hand, list(inputs))) if hand else ()
+        except Unsupported:
+            if thresholds is not None:
+                break
+            thresholds = (0.0,)
+            continue
+        compared = runs[0].compared | runs[1].compared
+        if thresholds is not None and not compared <= set(thresholds):
+            thresholds = _with(thresholds, compared)
+            continue
+        bench = bench._replace(want=want)
+        number = len(wrong(bench, got)) if hand else 1
+        if number or subject.faults:
+            found[thresholds is None] = number, bench
+        if thresholds is not None or (hand and not runs[0].coins and not runs[1].coins):
+            break
+        thresholds = (0.0,)
+    if not found:
+        raise Unsupported("no reading sees a difference")
+    least = min(number for number, _ in found.values())
+    return tuple(bench for number, bench in found.values() if number == least)
+
+
+def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
+    return tuple(sorted({0.0 if t == 0 else t for number in {*thresholds, *compared} for t in (number, -number)}))
+
+
+def _drawn(field: Field, x: Any, rng: np.random.Generator) -> Thing:
+    if jnp.issubdtype(x.dtype, np.floating):
+        return Value(field.draw(rng, x.shape))
+    return x if not isinstance(x, np.ndarray) and jnp.issubdtype(x.dtype, jnp.integer) is False else np.asarray(x)
+
+
+def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = None) -> tuple[Value, ...]:
+    run = bench.run(observer)
+    return tuple(as_value(run, o) for o in evaluate(run, program, list(bench.inputs)))
+
+
+def wrong(bench: Bench, got: tuple[Value, ...]) -> list[int]:
+    """Which outputs are not the reference's."""
+    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not _same(bench.field, a, b)]
+
+
+def _same(field: Field, a: Value, b: Value) -> bool:
+    if a.shape != b.shape:
+        return False
+    infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
+    equal = field.is_zero(field.sub(a.x, b.x)) | (infinities[0] != 0)
+    return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
+
+
+def entries_of(x: Elements) -> np.ndarray:
+    """Real parts beside imaginary ones, flat."""
+    return np.concatenate([x.re.ravel(), x.imaginary().ravel()])
+
+
+def rational(p: int, residue: int) -> tuple[int, int] | None:
+    """The fraction with small numerator and denominator that the residue is, by Euclid's algorithm (Wang 1981)."""
+    r, s, t0, t1 = p, residue % p, 0, 1
+    while s * s * 2 > p:
+        quotient = r // s
+        r, s, t0, t1 = s, r - quotient * s, t1, t0 - quotient * t1
+    if t1 == 0 or abs(t1) > LARGEST or abs(s) > LARGEST:
+        return None
+    return (s, t1) if t1 > 0 else (-s, -t1)

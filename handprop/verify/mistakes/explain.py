@@ -1,0 +1,113 @@
+"""From a refuted report to one that says where, what and how else."""
+
+import dataclasses
+import time
+from typing import Any
+
+from handprop.verify import jaxprs
+from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
+from handprop.verify.mistakes.diagnose import by_outputs
+from handprop.verify.mistakes.locate import Suspect, location, suspects
+from handprop.verify.mistakes.repair import Found, diff_of, last_line, repairs, stopped
+from handprop.verify.mistakes.source import rebuilt, text_of
+from handprop.verify.options import Options
+from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
+from handprop.verify.rungs.proof import proof
+from handprop.verify.rungs.rounding import rounding
+from handprop.verify.subject import Subject
+
+__all__ = ["explain"]
+
+SECONDS = 5.0
+SHOWN = 3
+UNKNOWN = "no known cause fits"
+STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
+
+
+def explain(subject: Subject, options: Options, report: Report) -> Report:
+    """The report with locations, diagnosis and fix where it is refuted; as it was where nothing can be said."""
+    if report.verdict is not Verdict.REFUTED or subject.as_program is None or "mistakes" in options.skip:
+        return report
+    try:
+        return _explained(subject, options, report)
+    except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
+        return report
+
+
+def _explained(subject: Subject, options: Options, report: Report) -> Report:
+    assert subject.as_program is not None
+    search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
+    benches = set_up(subject, options)
+    bench = benches[0]
+    theirs = jaxprs.trace(subject.reference, subject.inputs)
+    try:
+        hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
+        found = suspects(subject, bench, hand, theirs)
+        every = tuple(run_on(b, hand) for b in benches)
+        got = every[0]
+    except Exception:  # a rule whose structure is wrong does not run as it is
+        if not subject.faults:
+            raise
+        found, got, every = [], None, None
+    if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
+        held = stopped(subject, bench)
+        if held is None:
+            return dataclasses.replace(report, locations=_likely(subject, bench, got, found), diagnosis=UNKNOWN)
+        fix = _fix(subject._replace(reference=held[1]), held[0], options)
+        if fix is not None:
+            places = _places(subject, bench, got, found, held[0], fix)
+            return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
+    for repair in repairs(subject, benches, found, every, search):
+        fix = _fix(subject, repair, options)
+        if fix is not None:
+            places = _places(subject, bench, got, found, repair, fix)
+            return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
+    places = _likely(subject, bench, got, found)
+    diagnosis = by_outputs(subject, bench, got) if got is not None else None
+    return dataclasses.replace(report, locations=places, diagnosis=diagnosis or UNKNOWN)
+
+
+def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect]) -> tuple[Location, ...]:
+    """The suspects; where no equation is the user's, the line that forms what is returned."""
+    if found or (place := last_line(subject)) is None:
+        return tuple(location(s, subject.out_paths) for s in found[:SHOWN])
+    text = text_of(place.file)[place.line - 1]
+    columns = len(text) - len(text.lstrip()), len(text.rstrip())
+    function = getattr(place.scopes[-1], "name", "<lambda>")
+    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
+    reason = "what is returned is formed here"
+    return (Location(place.file, place.line, columns, text, function, spoils, reason),)
+
+
+def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
+    """The edit as a fix if the proof, or float64, says so."""
+    assert subject.as_program is not None
+    try:
+        expression, diff, line = diff_of(found)
+    except ValueError:
+        return None
+    edited = subject._replace(hand=subject.as_program(found.rule), faults=(), kept={})
+    proved = proof(edited, options).outcome is Outcome.PROVES
+    if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
+        return None
+    return Fix(found.place.file, line, expression, diff, proved)
+
+
+def _places(
+    subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix
+) -> tuple[Location, ...]:
+    """The line that the fix is for, then the other suspects."""
+    lines = text_of(fix.file)
+    node = repair.edit.slot.node
+    text = lines[fix.line - 1]
+    start = len(text.encode()[: node.col_offset].decode(errors="ignore"))
+    last = node.end_col_offset if node.end_lineno == node.lineno else len(text.encode())
+    end = len(text.encode()[:last].decode(errors="ignore"))
+    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
+    scope: Any = repair.place.scopes[-1]
+    function = getattr(scope, "name", "<lambda>")
+    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
+    reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
+    first = Location(fix.file, fix.line, (start, max(end, start + 1)), text, function, spoils, reason)
+    others = [s for s in found if (s.frame.file, s.frame.line) != (fix.file, fix.line)]
+    return (first, *(location(s, subject.out_paths) for s in others[: SHOWN - 1]))

@@ -1,0 +1,121 @@
+"""Which lines of the user's code are likely to be wrong, by what the reference knows.
+
+From the wrong outputs backwards over the hand program's equations, stopping at values that the reference has too: an
+equation that is reached, whose operands are all known and whose output is not, is where the programs part.
+"""
+
+from typing import Any, NamedTuple
+
+from handprop.verify import jaxprs
+from handprop.verify.field.values import Value
+from handprop.verify.mistakes.bench import Bench, wrong
+from handprop.verify.mistakes.source import text_of
+from handprop.verify.mistakes.tape import Known, Step, record
+from handprop.verify.report import Location
+from handprop.verify.subject import Subject
+
+__all__ = ["Suspect", "location", "suspects"]
+
+
+class Suspect(NamedTuple):
+    """A frame that stands on the way to wrong outputs, ``spoils`` by number; the smaller ``rank``, the likelier."""
+
+    rank: tuple[int, ...]
+    frame: jaxprs.Frame
+    spoils: tuple[int, ...]
+    reason: str
+
+
+def suspects(subject: Subject, bench: Bench, hand: Any, reference: Any) -> list[Suspect]:
+    """Suspects, the likeliest first, one a line."""
+    known = Known(bench.field)
+    want, theirs = record(bench, reference)
+    for value in (*bench.inputs, *want, *(o for step in theirs for o in step.outputs)):
+        known.add(value)
+    got, steps = record(bench, hand)
+    bad = wrong(bench, got)
+    makers = _makers(steps, bench)
+    reached = {i: _reached(steps, makers, known, got[i]) for i in bad}
+    right = set().union(*(_ancestors(steps, makers, got[i]) for i in range(len(got)) if i not in bad))
+    found: dict[tuple[str, int], Suspect] = {}
+    for n in sorted(set().union(*reached.values())):
+        step = steps[n]
+        if not step.frames:
+            continue
+        spoils = tuple(i for i in bad if n in reached[i])
+        suspect = Suspect(_rank(step, n, n in right, len(bad) - len(spoils), known), step.frames[0], spoils,
+                          _reason(step, known, subject))  # fmt: skip
+        key = (suspect.frame.file, suspect.frame.line)
+        if key not in found or suspect.rank < found[key].rank:
+            found[key] = suspect
+    return sorted(found.values())
+
+
+def _makers(steps: list[Step], bench: Bench) -> dict[int, int]:
+    """The step that made each value: the first, where later ones hand it on."""
+    makers: dict[int, int] = {id(value): -1 for value in bench.inputs}
+    for n, step in enumerate(steps):
+        for output in step.outputs:
+            makers.setdefault(id(output), n)
+    return makers
+
+
+def _reached(steps: list[Step], makers: dict[int, int], known: Known, output: Value) -> set[int]:
+    """Steps between an output and the nearest values that are known as they are."""
+    found: set[int] = set()
+    left = [output]
+    while left:
+        value = left.pop()
+        n = makers.get(id(value), -1)
+        if n < 0 or n in found or (value is not output and known.ratio(value) == (1, 1)):
+            continue
+        found.add(n)
+        left.extend(operand for operand in steps[n].operands if isinstance(operand, Value))
+    return found
+
+
+def _ancestors(steps: list[Step], makers: dict[int, int], output: Value) -> set[int]:
+    found: set[int] = set()
+    left = [output]
+    while left:
+        n = makers.get(id(left.pop()), -1)
+        if n >= 0 and n not in found:
+            found.add(n)
+            left.extend(operand for operand in steps[n].operands if isinstance(operand, Value))
+    return found
+
+
+def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> tuple[int, ...]:
+    operands = [known.ratio(operand) for operand in step.operands if isinstance(operand, Value)]
+    here = all(ratio == (1, 1) for ratio in operands)
+    near = all(ratio is not None for ratio in operands)
+    output = known.ratio(step.outputs[0]) if step.outputs else None
+    parts = 0 if here and output is None else 1 if here and output != (1, 1) else 2 if near and output is None else 3
+    return (int(feeds_right), missed, parts, n)
+
+
+def _reason(step: Step, known: Known, subject: Subject) -> str:
+    operands = [known.ratio(operand) for operand in step.operands if isinstance(operand, Value)]
+    output = known.ratio(step.outputs[0]) if step.outputs else None
+    fwd = getattr(getattr(subject.written, "fwd", None), "__code__", None)
+    frame = step.frames[0]
+    if fwd and frame.file == fwd.co_filename and any(f.function == fwd.co_qualname for f in step.frames):
+        return "enters through fwd"
+    if all(ratio == (1, 1) for ratio in operands) and output is None:
+        return "what goes in is right, what comes out the reference never has"
+    if output not in (None, (1, 1)):
+        numerator, denominator = output  # pyright: ignore[reportGeneralTypeIssues]
+        return f"{numerator}{f'/{denominator}' if denominator != 1 else ''} times what the reference has"
+    if output == (1, 1):
+        return "a value that the reference has, but not here"
+    return "on the way to what is wrong"
+
+
+def location(suspect: Suspect, out_paths: tuple[str, ...]) -> Location:
+    frame = suspect.frame
+    lines = text_of(frame.file)
+    text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
+    start = len(text.encode()[: frame.column].decode(errors="ignore"))
+    end = len(text.encode()[: frame.end_column].decode(errors="ignore")) if frame.end_line == frame.line else len(text)
+    spoils = tuple(out_paths[i] for i in suspect.spoils)
+    return Location(frame.file, frame.line, (start, max(end, start + 1)), text, frame.function, spoils, suspect.reason)

@@ -1,0 +1,170 @@
+"""Refuted: the line, the mistake in words, and an edit that is proved."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import handprop
+from handprop.verify.field.arithmetic import Field
+from handprop.verify.mistakes.bench import rational
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+import corpus
+import mistakes_study
+
+RNG = np.random.default_rng(0)
+LIGHT = ("rounding", "identical")
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape), np.float32)
+
+
+def line_of(f, text):
+    """The number of the one line of this file that holds the text inside ``f``."""
+    lines = Path(__file__).read_text().splitlines()
+    start = f.__code__.co_firstlineno
+    return next(n for n in range(start, len(lines)) if text in lines[n - 1])
+
+
+def loss(w1, w2, x, y):
+    return 0.5 * jnp.sum((jnp.tanh(x @ w1) @ w2 - y) ** 2)
+
+
+def tanh_slope(a):
+    return 1 + a * a
+
+
+def hand(w1, w2, x, y):
+    a = jnp.tanh(x @ w1)
+    d = a @ w2 - y
+    dz = (d @ w2.T) * tanh_slope(a)
+    return x.T @ dz, a.T @ d
+
+
+def refuted(f, *args):
+    report = handprop.verify_gradient(f, loss, *args, argnums=(0, 1))
+    assert report.verdict is handprop.Verdict.REFUTED
+    return report
+
+
+@pytest.fixture(scope="module")
+def report():
+    return refuted(hand, normal(3, 4), normal(4, 2), normal(5, 3), normal(5, 2))
+
+
+def test_a_mistake_in_a_helper_is_located_there_and_its_fix_is_proved(report):
+    assert report.location.line == line_of(tanh_slope, "return 1 + a * a")
+    assert report.location.file == __file__
+    assert report.location.function == "tanh_slope"
+    assert report.location.spoils == ("gradient[0]",)
+    assert report.fix.proved
+    assert report.fix.expression == "return 1 - a * a"
+
+
+def test_the_diff_applies_to_the_file_and_nothing_was_written(report, tmp_path):
+    copy = tmp_path / "copy.py"
+    text = Path(__file__).read_text()
+    copy.write_text(text)
+    subprocess.run(["patch", "-s", str(copy)], input=report.fix.diff, text=True, check=True)
+    assert copy.read_text() == text.replace("return 1 + a * a\n", "return 1 - a * a\n", 1)
+    assert Path(__file__).read_text() == text
+
+
+def test_it_is_in_the_text_and_survives_json(report):
+    text = str(report)
+    assert "return 1 + a * a\n" in text
+    assert "^^^^^" in text
+    assert "fix, proved" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert handprop.Report.from_json(report.to_json()) == report
+    assert dataclasses.replace(report, fix=None) != report
+
+
+def test_a_right_gradient_has_none(monkeypatch):
+    report = handprop.verify_gradient(lambda w: 2.0 * w, lambda w: jnp.sum(w * w), normal(3))
+    assert (report.locations, report.location, report.diagnosis, report.fix) == ((), None, None, None)
+
+
+def test_it_can_be_left_out_by_name():
+    report = handprop.verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), normal(3), skip=("mistakes",))
+    assert report.verdict is handprop.Verdict.REFUTED
+    assert report.diagnosis is None
+
+
+@jax.custom_vjp
+def scaled(x, s):
+    return x * s
+
+
+def scaled_fwd(x, s):
+    return x * s, (x, x)
+
+
+def scaled_bwd(residuals, dy):
+    x, s = residuals
+    return dy * s, dy * x
+
+
+scaled.defvjp(scaled_fwd, scaled_bwd)
+
+
+def test_a_wrong_residual_enters_through_fwd():
+    report = handprop.verify(scaled, normal(4), normal(4))
+    assert report.location
+    assert report.fix
+    assert report.location.line == line_of(scaled_fwd, "return x * s, (x, x)")
+    assert "enters through fwd" in report.location.reason
+    assert report.fix.expression == "return x * s, (x, s)"
+
+
+def test_the_line_is_found_through_scan_and_jit():
+    @jax.jit
+    def program(x, xs):
+        def step(h, x):
+            y = h * x
+            return y - x, y
+
+        return jax.lax.scan(step, x, xs)
+
+    def right(x, xs):
+        def step(h, x):
+            y = h * x
+            return y + x, y
+
+        return jax.lax.scan(step, x, xs)
+
+    report = handprop.equivalent(program, right, normal(), normal(3))
+    assert report.location
+    assert report.fix
+    assert report.location.line == line_of(test_the_line_is_found_through_scan_and_jit, "return y - x, y")
+    assert report.fix.expression == "return y + x, y"
+
+
+def test_what_no_edit_mends_says_so():
+    report = handprop.verify_gradient(lambda w: jnp.cosh(w) + w**7, lambda w: jnp.sum(w**3), normal(3))
+    assert report.diagnosis == "no known cause fits"
+    assert report.fix is None
+    assert report.location is not None
+
+
+@pytest.mark.parametrize(("numerator", "denominator"), [(1, 2), (-3, 7), (1000000, 1000001), (0, 1)])
+def test_fractions_come_back_from_residues(numerator, denominator):
+    p = 1125899906842597
+    assert rational(p, Field(p).ratio(numerator, denominator)) == (numerator, denominator)
+
+
+SLICE = ("sigmoid-2", "softmax-5", "dense-10", "batch_norm-3", "l2_normalise-2", "leaky_relu-1", "weight_norm-3",
+         "softplus-5", "sigmoid-14", "quadratic_form-3")  # fmt: skip
+
+
+def test_the_corpus_keeps_its_figures():
+    outcomes = [mistakes_study.outcome(m) for m in corpus.mutants() if m.name in SLICE]
+    assert len(outcomes) == len(SLICE)
+    assert [o.name for o in outcomes if o.place != 1 or not o.fixed or not o.fits] == []
