@@ -31,11 +31,13 @@ class Subject(NamedTuple):
     ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes, named by
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
-    ``obstacle``: why the subject cannot be judged, where it cannot. ``primal`` returns the values of the function whose
-    gradients these are, ``wrt`` are the inputs that the gradients belong to, ``cotangents`` the inputs that are the
-    values' cotangents. ``kept``: what the checks of one report share, compiled programs above all. ``written`` is what the user handed over, and
-    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults,
-    ``as_reference`` the reference where it is the rule's own primal.
+    ``obstacle``: why the subject cannot be judged, where it cannot.
+
+    ``primal`` returns the values of the function whose gradients these are, ``wrt`` are the inputs that the gradients
+    belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
+    compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
+    or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
+    primal.
     """
 
     name: str

@@ -20,7 +20,7 @@ def alone(name, rule, *args, **options):
     """The report of one check, the structure beside it."""
     from handprop.verify.rungs import RUNGS
 
-    return v.verify(rule, *args, skip=[n for n, _ in RUNGS if n not in ("structure", name)], **options)
+    return v.verify(rule, *args, skip=["mistakes", *(n for n, _ in RUNGS if n not in ("structure", name))], **options)
 
 
 def cube(x):
