@@ -7,8 +7,9 @@ that raises has spoken against the rule. First every mutant at 23 elements in fl
 at n = 10 to 100,000 in float32, bfloat16 and float64. A mutant counts where its fault is above the dtype's resolution;
 handprop is asked about those below it too.
 
-``--every 3`` takes every third mutant, ``--quick`` every tenth rule and mutant, two sizes, float32. The figures go to
-``benchmarks/checker_study.json``.
+Cases are asked in a random order, so that ``--minutes`` may end the study at any time with a fair sample; ``--quick``
+takes a tenth of the rules, two sizes and float32. Seconds are those of the processor, compilation included: each
+checker is asked once. The figures go to ``benchmarks/checker_study.json``.
 The column of ``gradcheck`` has not been run yet: torch was not installed where the figures come from.
 """
 
@@ -163,13 +164,13 @@ def ask(part: str, checker: str, rule: corpus.Rule, name: str, kind: str, dtype:
     """One rule through one checker."""
     with jax.enable_x64(dtype == "float64"):
         args = rule.make_args(size=size, dtype=dtype)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             said = CHECKERS[checker](rule, args)
             against = None if said is None else False
         except Exception as error:
             against, said = True, f"{type(error).__name__}: {traceback.format_exception_only(error)[0].strip()[:80]}"
-        return Result(part, checker, name, kind, dtype, size, against, said or "", time.perf_counter() - start)
+        return Result(part, checker, name, kind, dtype, size, against, said or "", time.process_time() - start)
 
 
 class Case(NamedTuple):
@@ -183,28 +184,33 @@ class Case(NamedTuple):
     size: int
 
 
-def cases(quick: bool, every: int = 1) -> list[Case]:
-    """Every right rule and ``every``-th wrong one at the default size; the swept ones at every size and dtype."""
+def cases(quick: bool) -> list[Case]:
+    """Every rule at the default size; the swept ones at every size and dtype: right ones first, wrong ones shuffled."""
     right = {rule.name: rule for rule in corpus.right_rules()}
     wrong = corpus.mutants()
     found = [Case("all", name, "right", lambda r=r: r, "float32", corpus.SIZE) for name, r in right.items()]
     found = found[:: 10 if quick else 1]
     small = [m for m in wrong if m.size == 0]
     found += [Case("below" if m.seen_in == "float64" else "all", m.name, m.kind, m.load, "float32", corpus.SIZE)
-              for m in small[:: 10 if quick else every]]  # fmt: skip
+              for m in small[:: 10 if quick else 1]]  # fmt: skip
     for dtype in DTYPES[: 1 if quick else 3]:
         for size in SIZES[::2] if quick else SIZES:
             for name in SWEPT[: 1 if quick else 2]:
                 found.append(Case("sweep", name, "right", lambda r=right[name]: r, dtype, size))
                 found += [Case("sweep", m.name, m.kind, m.load, dtype, size) for m in wrong
                           if m.rule == name and m.size <= size and WIDTH[m.seen_in] <= WIDTH[dtype]]  # fmt: skip
-    return found
+    first = [case for case in found if case.part == "sweep" and case.kind == "right"]
+    rest = [case for case in found if case not in first]
+    return first + [rest[i] for i in np.random.default_rng(0).permutation(len(rest))]
 
 
-def measure(found: list[Case], keep: Callable[[list[Result]], None]) -> list[Result]:
-    """Every case through every checker; ``keep`` is called as results come in."""
+def measure(found: list[Case], keep: Callable[[list[Result]], None], minutes: float = float("inf")) -> list[Result]:
+    """Every case through every checker until time is up; ``keep`` is called as results come in."""
     results: list[Result] = []
+    end = time.monotonic() + 60 * minutes
     for i, case in enumerate(found):
+        if time.monotonic() > end:
+            break
         rule = case.load()
         for checker in CHECKERS:
             results.append(ask(case.part, checker, rule, case.name, case.kind, case.dtype, case.size))
@@ -289,7 +295,7 @@ def _draw(results: list[Result], path: Path) -> None:
     plots.save(drawing, path)
 
 
-def figures(results: list[Result]) -> dict[str, Any]:
+def figures(results: list[Result], cases: int) -> dict[str, Any]:
     """What goes into the file: scores, what each checker missed, and the machine."""
     missed: dict[str, list[str]] = defaultdict(list)
     for r in results:
@@ -299,11 +305,13 @@ def figures(results: list[Result]) -> dict[str, Any]:
                      for key, at in grouped(results, part, *by).items()]
               for part, by in (("all", ("kind",)), ("below", ("kind",)), ("sweep", ("dtype", "size")))}  # fmt: skip
     return {
-        "what": "gradient checkers over experiments/corpus: wrong rules killed, right rules accused, seconds a rule",
+        "what": "wrong rules of experiments/corpus killed, right rules accused, processor seconds a rule, by checker",
         "machine": f"{platform.machine()}, CPU",
         "python": platform.python_version(),
         "jax": jax.__version__,
         "chex": chex.__version__,
+        "cases_asked": len(results) // len(CHECKERS),
+        "cases": cases,
         "torch": "installed" if TORCH else "not installed",
         "scores": scores,
         "missed_or_accused": missed,
@@ -317,13 +325,15 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--quick", action="store_true", help="a tenth of the mutants, few sizes, float32 only")
     arguments.add_argument("--figures", type=Path, default=FIGURES, help="the file for the figures")
-    arguments.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant at 23 elements")
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="stop asking after so long")
     given = options(arguments)
+    found = cases(given.quick)
 
     def keep(results: list[Result]) -> None:
-        given.figures.write_text(json.dumps(figures(results), indent=1) + "\n")
+        given.figures.write_text(json.dumps(figures(results, len(found)), indent=1) + "\n")
 
-    results = measure(cases(given.quick, given.every), keep)
+    results = measure(found, keep, given.minutes)
+    print(f"{len(results) // len(CHECKERS)} of {len(found)} cases asked")
     print(table(results))
     _draw(results, given.out / "checker_study.png")
     return 0

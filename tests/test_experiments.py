@@ -60,7 +60,7 @@ def test_prints_its_table_and_saves_its_picture(experiment, monkeypatch, capsys,
 def test_checker_study_says_what_each_checker_found(monkeypatch, capsys, tmp_path):
     cases = {(case.part, case.name, case.size): case for case in checker_study.cases(quick=True)}
     chosen = [cases["all", "sigmoid", 23], cases["sweep", "sigmoid-1", 10]]
-    monkeypatch.setattr(checker_study, "cases", lambda quick, every: chosen)
+    monkeypatch.setattr(checker_study, "cases", lambda quick: chosen)
     figures = tmp_path / "figures.json"
     monkeypatch.setattr(sys, "argv", ["study", "--quick", "--out", str(tmp_path), "--figures", str(figures)])
     assert checker_study.main() == 0
