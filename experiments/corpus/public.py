@@ -16,10 +16,11 @@ import numpy as np
 
 from corpus.rule import Draw
 
-__all__ = ["CALLS", "MODULES", "NOT_CALLED", "Public", "found", "public_rules"]
+__all__ = ["CALLS", "LOOKED_THROUGH", "NOT_CALLED", "SPLASH", "Public", "found", "public_rules"]
 
 TPU = "jax.experimental.pallas.ops.tpu"
 GPU = "jax.experimental.pallas.ops.gpu"
+LOOKED_THROUGH = ("0.10.2", "0.12.0.1")  # versions of jax
 MODULES = (  # imported by name before looking: nothing else imports them
     "jax.experimental.ode", "jax.experimental.rnn", "jax.scipy.special", "optax.losses", "optax.projections",
     f"{TPU}.flash_attention", f"{TPU}.megablox.ops", f"{TPU}.splash_attention.splash_attention_kernel",
@@ -100,7 +101,7 @@ CALLS: dict[str, Callable[[Draw], tuple]] = {
     "jax.scipy.special.xlogy": _positive_pair,
     f"{TPU}.flash_attention._mha_reference": _mha,
     "optax.losses._classification.weighted_logsoftmax": _rows,
-    "optax.projections._projections._projection_unit_simplex": _vector,
+    "optax.projections._projections._projection_unit_simplex": _vector,  # under standard dtype promotion only
 }
 TPU_ONLY = "TPU only; its reference form is called"
 QUADRATURE = "its primal is a quadrature of seven digits, its rule the exact derivative: autodiff of the primal differs"
