@@ -3,14 +3,24 @@
 import argparse
 from pathlib import Path
 
-__all__ = ["picture_folder"]
+__all__ = ["options", "parser", "picture_folder"]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that knows ``--out``; an experiment adds what is its own."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).parent / "pictures"
+    made.add_argument("--out", type=Path, default=default, help="folder for the picture")
+    return made
+
+
+def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; the folder of ``--out`` is made if it is not there."""
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def picture_folder(description: str | None) -> Path:
-    """The folder of ``--out``, made if it is not there."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parent / "pictures"
-    parser.add_argument("--out", type=Path, default=default, help="folder for the picture")
-    out = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    """The folder of ``--out``, for an experiment that has no other argument."""
+    return options(parser(description)).out

@@ -1,5 +1,6 @@
 """The published numbers, and what each experiment claims in its docstring."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import handprop
 from handprop import demo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+import checker_study
 import digits
 import mazur_step
 import seed_network
+import seeded_runs
 import vanishing_gradient
 
 
@@ -64,3 +67,37 @@ def test_prints_its_table_and_saves_its_picture(experiment, monkeypatch, capsys,
     assert experiment.main() == 0
     assert len(capsys.readouterr().out.splitlines()) >= 3
     assert (tmp_path / f"{experiment.__name__}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_checker_study_says_what_each_checker_found(monkeypatch, capsys, tmp_path):
+    cases = {(case.part, case.name, case.size): case for case in checker_study.cases(quick=True)}
+    chosen = [cases["all", "sigmoid", 23], cases["sweep", "sigmoid-1", 10]]
+    monkeypatch.setattr(checker_study, "cases", lambda quick, every: chosen)
+    figures = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["study", "--quick", "--out", str(tmp_path), "--figures", str(figures)])
+    assert checker_study.main() == 0
+    assert "killed/wrong" in capsys.readouterr().out
+    assert (tmp_path / "checker_study.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(figures.read_text())
+    (at_10,) = found["scores"]["sweep"]
+    assert all((at_10[checker]["killed"], at_10[checker]["wrong"]) == (1, 1) for checker in checker_study.CHECKERS)
+    assert found["handprop_on_right_rules"] == {"sigmoid": "PROVED"}
+
+
+def test_chex_passes_a_negated_gradient_of_a_large_array():
+    mutant = next(m for m in checker_study.corpus.mutants() if m.name == "sigmoid-1")
+    large = checker_study.ask("sweep", "chex", mutant.load(), mutant.name, mutant.kind, "float32", 100_000)
+    small = checker_study.ask("sweep", "chex", mutant.load(), mutant.name, mutant.kind, "float32", 10)
+    assert (small.against, large.against) == (True, False)
+
+
+def test_seeded_runs_counts_verdicts_and_fails_on_a_refuted_one(monkeypatch, capsys):
+    rules = {rule.name: rule for rule in seeded_runs.corpus.right_rules()}
+    monkeypatch.setattr(sys, "argv", ["seeded_runs", "--runs", "1"])
+    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda: (rules["sigmoid"],))
+    assert seeded_runs.main() == 0
+    assert "1 reports" in capsys.readouterr().out
+    wrong = next(m for m in seeded_runs.corpus.mutants() if m.name == "sigmoid-1").load()
+    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda: (wrong,))
+    assert seeded_runs.main() == 1
+    assert "REFUTED" in capsys.readouterr().out

@@ -16,17 +16,20 @@ import types
 from pathlib import Path
 from typing import NamedTuple
 
-from corpus.rule import Draw, Rule
+from corpus.rule import SIZE, Draw, Rule
 
-__all__ = ["MODULES", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
+__all__ = ["MODULES", "SIZE", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
 
 FOLDER = Path(__file__).parent
 MODULES = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
 
 
 class Mutant(NamedTuple):
-    """One line of one rule changed, in ``function`` of ``file``. ``kind`` says how; ``size`` is the least at which it is
-    wrong, 0 for any; ``seen_in`` the narrowest dtype whose resolution it is above: bfloat16, float32 or float64."""
+    """One line of one rule changed, in ``function`` of ``file``.
+
+    ``kind`` says how; ``size`` is the least at which it is wrong, 0 for any; ``seen_in`` is the narrowest dtype whose
+    resolution it is above: bfloat16, float32 or float64.
+    """
 
     name: str
     file: str

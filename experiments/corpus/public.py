@@ -102,6 +102,7 @@ CALLS: dict[str, Callable[[Draw], tuple]] = {
     "optax.losses._classification.weighted_logsoftmax": _rows,
     "optax.projections._projections._projection_unit_simplex": _vector,
 }
+TPU_ONLY = "TPU only; its reference form is called"
 QUADRATURE = "its primal is a quadrature of seven digits, its rule the exact derivative: autodiff of the primal differs"
 REFERENCE_ONLY = "its derivative is of a primal that autodiff cannot take, or only by a series' own error"
 NOT_CALLED = {
@@ -113,16 +114,16 @@ NOT_CALLED = {
     f"{GPU}.attention_mgpu.attention": "Mosaic GPU only",
     f"{GPU}.layer_norm.layer_norm": "Triton only",
     f"{GPU}.rms_norm.rms_norm": "Triton only",
-    f"{TPU}.flash_attention._flash_attention": "TPU only; its reference form is called",
+    f"{TPU}.flash_attention._flash_attention": TPU_ONLY,
     f"{TPU}.megablox.gmm": "TPU only",
-    f"{TPU}.splash_attention.splash_attention_kernel._splash_attention_custom": "TPU only; its reference form is called",
+    f"{TPU}.splash_attention.splash_attention_kernel._splash_attention_custom": TPU_ONLY,
     "jax._src.ad_checkpoint.primal_left_tangent_right": "states the tangent of its second argument: no derivative",
-    "jax._src.lax.control_flow.solves._custom_root": "takes programs: the implicit function theorem, a primal of no derivative",
+    "jax._src.lax.control_flow.solves._custom_root": "takes programs; its primal has no derivative",
     "jax._src.state.discharge._eval_jaxpr_ad_error": "raises by design",
     "jax._src.numpy.ufuncs._frexp": "its mantissa has no derivative for autodiff: bits are taken apart",
     "jax._src.numpy.ufuncs._sinc_maclaurin": "a term of a series: its primal is a constant, its rule the next term",
     "jax._src.numpy.lax_numpy._i1_maclaurin": "a term of a series: its primal is a constant, its rule the next term",
-    "jax._src.numpy.linalg._pinv": "through a singular value decomposition, whose derivative at m = n is not the rule's own",
+    "jax._src.numpy.linalg._pinv": "through a singular value decomposition",
     "jax.experimental.ode._odeint": "the adjoint method: right up to the step's error, by design",
     f"{SPECIAL}._owens_t_impl": QUADRATURE,
     "jax._src.numpy.linalg._slogdet_qr": "autodiff has no derivative of its primal: Householder products",

@@ -104,7 +104,8 @@ def lstm_step(h, c, x, w):
 @jax.custom_vjp
 def lstm(h, c, xs, w):
     def step(carry, x):
-        i, f, g, o, c = lstm_step(*carry, x, w)
+        h, c = carry
+        _, _, _, o, c = lstm_step(h, c, x, w)
         return (o * jnp.tanh(c), c), None
 
     return lax.scan(step, (h, c), xs)[0]

@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
-__all__ = ["decision_bits"]
+__all__ = ["decision_bits", "like_entries"]
 
 MOST_STEPS = 64
 # What decides, and for each axis of the array along which of the decisions' own axes it runs: None where all entries
@@ -80,6 +81,23 @@ def decision_bits(program: Any, interval_bits: float) -> list[float]:
 
 def _is_float(aval: Any) -> bool:
     return bool(jnp.issubdtype(aval.dtype, jnp.floating))
+
+
+def like_entries(programs: Sequence[Any], inputs: Sequence[Any]) -> int:
+    """How many entries are one and the same function of their own entries of the inputs: n, or 1 where they are not."""
+    shapes = {tuple(x.shape) for x in inputs}
+    entrywise = all(_is_float(x) for x in inputs) and all(_is_entrywise(program) for program in programs)
+    return math.prod(shapes.pop()) if entrywise and len(shapes) == 1 else 1
+
+
+def _is_entrywise(program: Any) -> bool:
+    def is_same(eqn: Any) -> bool:
+        if (inside := called(eqn)) is not None:
+            return _is_entrywise(inside)
+        spreads = eqn.primitive.name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
+        return spreads or eqn.primitive.name in _entrywise()
+
+    return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 
 
 LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "convert_element_type", "stop_gradient", "real",

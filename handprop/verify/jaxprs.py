@@ -22,7 +22,7 @@ __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen
 
 VERIFIER = os.path.dirname(__file__) + os.sep
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
-OWN_WIDTH = ("bitcast_convert_type", "reduce_precision")
+OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
 # Their update's program is of one dtype: these make another.
@@ -76,7 +76,7 @@ def called(eqn: Any) -> Any:
 
     A program inside an equation that is called has the equation's own inputs; a reduction's has not.
     """
-    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
+    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
         if key in eqn.params and not callable(eqn.params[key]):
             program = closed(eqn.params[key])
             own, inside = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (eqn.invars, program.jaxpr.invars))
@@ -154,6 +154,16 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
         )
 
 
+def has_readings(program: Any) -> bool:
+    """Whether some float in the program's text may stand for another number than the dyadic one it is."""
+    floats = (number for number in _numbers(program) if is_float(number.dtype))
+    return any(
+        np.unique(x).size <= literals.MOST_READ
+        and any(literals.stands_for(float(v), str(x.dtype)) for v in np.unique(x))
+        for x in floats
+    )
+
+
 # Evaluation with something done at every equation
 
 
@@ -222,13 +232,28 @@ def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
     for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0], lambda s: walk(body, [*for_body, *s]), state)
+
+    def turned(s: list[Any]) -> list[Any]:
+        after, go = walk(body, [*for_body, *s]), walk(cond, [*for_cond, *s])[0]
+        if not go.ndim:
+            return after
+        # A loop that was batched: each of the batch stops when its own condition says so.
+        return [
+            jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
+        ]
+
+    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0].any(), turned, state)
 
 
 def of_jax(eqn: Any) -> bool:
     """Whether a rule's primal was written in JAX itself."""
     place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
     return "/jax/_src/" in place or "/jax/nn/" in place or "/jax/experimental/" in place
+
+
+def stands_for_exp_neg_sq(eqn: Any) -> bool:
+    """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes the bits of x apart."""
+    return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
 
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
@@ -288,8 +313,8 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing. Float32 literals are read as the numbers they were written as where
-    that is plain.
+    rounding errors of a size of one's choosing; None for no noise. Float32 literals are read as the numbers they were
+    written as where that is plain.
     """
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
@@ -297,18 +322,28 @@ def widen(program: Any) -> Callable[..., list[Any]]:
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             outputs = [widened(x) for x in _wide_step(eqn, values)]
-            return outputs if eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
+            return outputs if noise is None or eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
 
         def noisy(x: Any) -> Any:
             if not is_float(x.dtype) or not x.size:
                 return x
-            state = jnp.stack([seed, jnp.uint32(next(count)), jnp.uint32(0), jnp.uint32(0)])
-            _, bits = lax.rng_bit_generator(state, x.shape)
-            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0))
+            bits = _scrambled(x.size, seed * jnp.uint32(0x9E3779B1) + jnp.uint32(next(count)) * jnp.uint32(0x85EBCA77))
+            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0)).reshape(x.shape)
 
         return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
 
     return evaluate
+
+
+def _scrambled(count: int, seed: Any) -> Any:
+    """Random bits good enough for rounding errors: three rounds of multiplying and folding (murmur3's finalizer).
+
+    A generator of JAX's would be most of what has to be compiled.
+    """
+    h = lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B1) + seed
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        h = (h ^ lax.shift_right_logical(h, jnp.uint32(shift))) * jnp.uint32(factor)
+    return h
 
 
 def widened(x: Any) -> Any:
@@ -324,7 +359,7 @@ def _as_written(const: Any) -> Any:
         return jnp.asarray(array)
     wide_array = array.astype(np.float64)
     distinct = np.unique(wide_array[np.isfinite(wide_array)])
-    if array.dtype == np.float64 or distinct.size > 64:
+    if array.dtype == np.float64 or distinct.size > literals.MOST_READ:
         return jnp.asarray(wide_array)
     for number in distinct:
         reading = literals.read(float(number), str(array.dtype))

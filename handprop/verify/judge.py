@@ -11,6 +11,7 @@ from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
+from handprop.verify.rungs.transformations import NONDETERMINISTIC
 from handprop.verify.subject import Subject
 
 __all__ = ["judge"]
@@ -19,6 +20,7 @@ __all__ = ["judge"]
 def judge(subject: Subject, options: Options, entry: str) -> Report:
     """Runs the rungs in their order; a structural fault ends it."""
     checks: list[Check] = []
+    subject = subject._replace(kept={})
     for name, rung in RUNGS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
@@ -30,6 +32,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
             checks.append(rung(subject, options))
+            subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:
@@ -55,6 +58,11 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     failed = [check for check in checks if check.outcome is Outcome.FAILS]
     if failed and failed[0].name == "structure":
         return Verdict.REFUTED, failed[0].shows
+    if "transformations" in by_name and by_name["transformations"].shows == NONDETERMINISTIC:
+        return Verdict.INCONCLUSIVE, NONDETERMINISTIC
+    at_a_point = [check for check in failed if check.name in ("hard inputs", "transformations")]
+    if proved and at_a_point:
+        return Verdict.REFUTED, at_a_point[0].shows  # a proof holds almost everywhere: here is where it does not
     if proved and failed:
         return Verdict.INCONCLUSIVE, f"{proved[0].name} proves it, {failed[0].name} fails: {failed[0].shows}"
     if failed:
@@ -73,7 +81,7 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
 
 def _certificate(subject: Subject, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
     hashes = {}
-    if not subject.faults and not subject.obstacle and checks[0].outcome is not Outcome.UNDECIDED:
+    if not subject.faults and not subject.obstacle and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS):
         hashes = {name: jaxprs.hash_of(jaxprs.trace(f, subject.inputs))
                   for name, f in (("hand", subject.hand), ("reference", subject.reference))}  # fmt: skip
     return {

@@ -31,9 +31,13 @@ class Subject(NamedTuple):
     ``hand(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes, named by
     ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left out of
     both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the way.
-    ``obstacle``: why the subject cannot be judged, where it cannot. ``written`` is what the user handed over, and
-    ``as_program`` makes the hand program of it, or of an edited copy, ``faults_of`` the structural faults,
-    ``as_reference`` the reference where it is the rule's own primal.
+    ``obstacle``: why the subject cannot be judged, where it cannot.
+
+    ``primal`` returns the values of the function whose gradients these are, ``wrt`` are the inputs that the gradients
+    belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
+    compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
+    or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
+    primal.
     """
 
     name: str
@@ -47,6 +51,10 @@ class Subject(NamedTuple):
     trusted: tuple[str, ...] = ()
     source: str = ""
     obstacle: str = ""
+    primal: Program | None = None
+    wrt: tuple[int, ...] = ()
+    cotangents: tuple[int, ...] = ()
+    kept: dict[Any, Any] = {}  # noqa: RUF012 (judge gives every report its own)
     written: Any = None
     as_program: Callable[[Any], Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
@@ -161,6 +169,9 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         trusted=jaxprs.rules_of_jax(program),
         source=_source(rule),
         obstacle=_obstacle(given.leaves, [o for _, o in outputs]),
+        primal=lambda *inputs: tuple(o for o in jax.tree.leaves(primal(*inputs[:count])) if is_inexact(o)),
+        wrt=tuple(chosen),
+        cotangents=tuple(range(count, count + len(cotangents))),
         written=rule,
         as_program=lambda f: pulled_back(called(f)),
         faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
@@ -309,9 +320,18 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         trusted=jaxprs.rules_of_jax(program),
         source=_source(hand),
         obstacle=_obstacle(given.leaves, [value]),
+        primal=lambda *leaves: (flat(loss)(*leaves),),
+        wrt=_positions(given, argnums),
         written=hand,
         as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
     )
+
+
+def _positions(given: Arguments, argnums: int | Sequence[int]) -> tuple[int, ...]:
+    """The leaves that ``argnums`` chooses, in the order of the gradient's leaves."""
+    args, _ = given.rebuild(range(len(given.leaves)))
+    chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
+    return tuple(jax.tree.leaves(chosen))
 
 
 def _faulty(f: Callable, given: Arguments, *faults: Fault) -> Subject:

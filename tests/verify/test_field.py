@@ -11,6 +11,7 @@ import pytest
 import handprop as v
 from handprop.verify.field.arithmetic import HIGH, LOW, POSITIVE, Elements, Field, draw_prime, is_prime
 from handprop.verify.field.literals import read, simplest_between
+from handprop.verify.independence import root_groups
 
 RNG = np.random.default_rng(0)
 P = draw_prime(RNG)
@@ -203,3 +204,48 @@ def test_decisions_are_counted(f, bits):
     from handprop.verify.branches import decision_bits
 
     assert max(decision_bits(jax.make_jaxpr(f)(X), 1.0)) == pytest.approx(bits)
+
+
+def row_norm(x):
+    return x / jnp.sqrt(1 + (x * x).sum(1, keepdims=True))
+
+
+MANY = jnp.ones((34, 3))
+MANY_ROOTS = {
+    "a root a row": (row_norm, lambda x: x * jax.lax.rsqrt(jnp.einsum("ij,ij->i", x, x) + 1)[:, None], True),
+    "two roots a row": (lambda x: row_norm(1 + row_norm(x)), lambda x: row_norm(row_norm(x) + 1), True),
+    "sign": (lambda x: jnp.sqrt(x * x), lambda x: x, False),
+    "sign of a product": (lambda x: jnp.sqrt((x * x + 1) ** 2), lambda x: -x * x - 1, False),
+    "roots that meet": (lambda x: jnp.sqrt(x * x + x.sum() ** 2), lambda x: jnp.sqrt(x.sum() ** 2 + x**2), False),
+    "another row's": (lambda x: x / row_norm(x)[::-1], lambda x: x / row_norm(x), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MANY_ROOTS)
+def test_many_roots_are_told_apart(name):
+    f, g, proved = MANY_ROOTS[name]
+    report = v.equivalent(f, g, MANY, skip=("rounding", "identical", "differences", "transformations", "hard inputs"))
+    assert (report.verdict is v.Verdict.PROVED) == proved, report
+
+
+def groups_of(f, shapes, most=30):
+    """Of the roots whose arguments are ``f(inputs)``, over one prime."""
+    inputs = [FIELD.draw(RNG, shape).re for shape in shapes]
+
+    def draw(masks):
+        return f(*(x if mask is None else np.where(mask, FIELD.draw(RNG, x.shape).re, x)
+                   for x, mask in zip(inputs, masks, strict=True))).reshape(-1)  # fmt: skip
+
+    return root_groups(draw, FIELD.is_square, shapes, most)
+
+
+def test_roots_are_grouped_by_what_they_depend_on():
+    mul = lambda a, b: FIELD.mul(Elements(a), Elements(b)).re  # noqa: E731
+    sizes, _ = groups_of(lambda x, w: (mul(x, x) + w) % P, [(5, 7), ()])
+    assert sizes == [1] * 35
+    sizes, _ = groups_of(lambda x: np.stack([x.sum(1) % P, (mul(x, x)[:, 0] + 1) % P]), [(5, 7)])
+    assert sizes == [2] * 5
+    assert groups_of(lambda x: np.stack([x.sum(1) % P, x.sum(1) % P]), [(5, 7)]) is None  # one twice
+    assert groups_of(lambda x: mul(x, x), [(5,)]) is None  # squares
+    assert groups_of(lambda x, y: mul(mul(x, x), y[None]), [(5,), ()]) is None  # a number times a square
+    assert groups_of(lambda x: (x + x.sum()) % P, [(40,)]) is None  # all meet, and are too many

@@ -6,7 +6,7 @@ counts what the bound needs and lists what the verdict rests on.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -18,8 +18,6 @@ from handprop.verify.field.values import MOST_TERMS, Term, Value, is_positive, m
 
 __all__ = ["NeedsBranches", "Run", "Unsupported"]
 
-# A number as low as this stands for minus infinity: what masks write into scores.
-MASKED = -1e9
 # Powers of pi and of log 2 are powers of random squares.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
 SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -60,18 +58,29 @@ class Run:
     argument: Bound = VARIABLE
     roots: int = 0
     coins: int = 0
+    decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
+    replayed: Iterator[np.ndarray] | None = None
     compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
+    inputs: list = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
+    under_roots: list[np.ndarray | None] = dataclasses.field(default_factory=list)
+    root_argument: Bound = VARIABLE
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
     observer: Callable[..., list] | None = None
 
     @property
     def branching(self) -> bool:
         return self.thresholds is not None
+
+    def decide(self, decision: np.ndarray) -> np.ndarray:
+        """Keeps the decision; in a run that repeats another's decisions, that one's instead."""
+        decision = decision if self.replayed is None else next(self.replayed)
+        self.decisions.append(decision)
+        return decision
 
     # Oracles
 
@@ -106,6 +115,8 @@ class Run:
             return
         self.memo["root", digest(x)] = None
         self.roots += 0 if known else x.size if square else 2 * x.size
+        if not known:
+            self.under_roots.append(x.re.reshape(-1) if square else None)
         if square:
             distinct = np.unique(x.re) if known else x.re.reshape(-1)
             self.characters.extend((bool(odd), known) for odd in ~self.field.is_square(distinct))
@@ -127,7 +138,7 @@ class Run:
             known = array.astype(np.float64)
             return Value(self.field.of(array), _size_of(known), known)
         known = array.astype(np.float64)
-        masked = np.isfinite(known) & (known <= MASKED)
+        masked = np.isfinite(known) & (known <= literals.MASKED)
         if self.rational and masked.any():
             self.readings |= {f"{array.dtype} {number:.9g} as -infinity" for number in np.unique(known[masked])}
             known = np.where(masked, -np.inf, known)
@@ -152,7 +163,7 @@ class Run:
 
     def _as_read(self, x: Elements, degree: Bound, known: np.ndarray, dtype: str) -> tuple[Elements, Bound]:
         distinct = np.unique(known[np.isfinite(known)])
-        if distinct.size > 64:
+        if distinct.size > literals.MOST_READ:
             return x, degree
         for number in distinct:
             reading = literals.read(float(number), dtype)

@@ -109,7 +109,7 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     rank = ranks(run, value._replace(infinite=None), -1)
     if value.infinite is not None:
         rank = np.where(value.infinite != 0, value.infinite.astype(np.int64) << 60, rank)
-    return np.argmax(rank, -1)
+    return run.decide(np.argmax(rank, -1))
 
 
 def _reduce_extremum(largest: bool) -> Rule:

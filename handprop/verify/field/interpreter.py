@@ -21,7 +21,7 @@ from handprop.verify.field.functions import uninterpreted
 from handprop.verify.field.layout import LAYOUT, joined, move
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Value
-from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts
+from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts, stands_for_exp_neg_sq
 
 __all__ = ["evaluate"]
 
@@ -215,6 +215,12 @@ def _pallas_call(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     return evaluate(run, program, inputs)
 
 
+def _custom_jvp_call(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    if stands_for_exp_neg_sq(eqn) and isinstance(inputs[0], Value):
+        return [run.exp(run.neg(run.power(inputs[0], 2)))]
+    return evaluate(run, called(eqn), inputs)
+
+
 CONTROL: dict[str, Rule] = {
     "pallas_call": _pallas_call,
     "scan": _scan,
@@ -222,6 +228,6 @@ CONTROL: dict[str, Rule] = {
     "cond": _cond,
     "custom_linear_solve": _linear_solve,
     "custom_vjp_call": lambda run, inputs, params, eqn: evaluate(run, called(eqn), inputs),
-    "custom_jvp_call": lambda run, inputs, params, eqn: evaluate(run, called(eqn), inputs),
+    "custom_jvp_call": _custom_jvp_call,
 }
 RULES: dict[str, Rule] = {**ELEMENTWISE, **LAYOUT, **CONTRACTION}

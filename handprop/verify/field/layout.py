@@ -253,7 +253,7 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         first, second = (moved(keys, lambda part, i=i: np.take(part, [i], axis)) for i in (0, 1))
         swap = np.asarray(greater(run, first, second)).astype(np.int64)
         return np.concatenate([swap, 1 - swap], axis)
-    return np.argsort(ranks(run, keys, axis), axis, kind="stable")
+    return run.decide(np.argsort(ranks(run, keys, axis), axis, kind="stable"))
 
 
 def ranks(run: Run, keys: Value, axis: int) -> np.ndarray:

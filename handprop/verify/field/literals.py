@@ -12,9 +12,12 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Reading", "read", "simplest_between"]
+__all__ = ["MASKED", "MOST_READ", "Reading", "read", "simplest_between", "stands_for"]
 
 SPARE_BITS = 8
+MOST_READ = 64  # of an array's distinct numbers; an array that has more is data
+# A number as low as this stands for minus infinity: what masks write into scores.
+MASKED = -1e9
 PI, LOG2 = np.pi, float(np.log(2.0))
 # (power of sqrt(pi), power of log 2, their square as a number)
 SQUARED_CONSTANTS = (
@@ -56,6 +59,11 @@ def simplest_between(low: Fraction, high: Fraction) -> Fraction:
     if floor < high.numerator // high.denominator:
         return Fraction(floor + 1)
     return floor + 1 / simplest_between(1 / (high - floor), 1 / (low - floor))
+
+
+def stands_for(number: float, dtype: str) -> bool:
+    """Whether the number is read as another one than the dyadic number it is."""
+    return (np.isfinite(number) and number <= MASKED) or read(number, dtype) is not None
 
 
 @cache

@@ -74,7 +74,8 @@ def _placed(run: Run, a: Value, b: Value) -> np.ndarray:
     flipped, canonical = run.canonical(unknown)
     place = run.oracle("place", canonical).re % (count + 1)
     place = np.where(flipped, count - place, place)
-    return np.where(run.field.is_zero(unknown), beyond < 0, place > np.searchsorted(run.thresholds, beyond))
+    above = place > np.searchsorted(run.thresholds, beyond)
+    return run.decide(np.where(run.field.is_zero(unknown), beyond < 0, above))
 
 
 def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
@@ -99,6 +100,8 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     if difference.infinite is not None:
         same = np.asarray(same & (difference.infinite == 0))
     if run.branching or a.known is not None or b.known is not None or same.all():
+        if not same.all():
+            run.assumptions.add("== of what depends on the inputs is read as true where both sides are one function")
         return same
     run.asked(difference)
     run.coins += difference.x.size

@@ -89,7 +89,7 @@ def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
         expression, diff, line = diff_of(found)
     except ValueError:
         return None
-    edited = subject._replace(hand=subject.as_program(found.rule), faults=())
+    edited = subject._replace(hand=subject.as_program(found.rule), faults=(), kept={})
     proved = proof(edited, options).outcome is Outcome.PROVES
     if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return None

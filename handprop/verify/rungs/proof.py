@@ -8,10 +8,12 @@ probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing
 Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
 ``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
 between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
-most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, runs need not agree in that: each adds its accidents
-to the chance of having met none of the decisions that show a difference (``handprop.verify.branches``).
+most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only holds for runs with the same decisions:
+each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
+the decisions that show a difference (``handprop.verify.branches``).
 
-A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show.
+A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show; where there are
+many, those that depend on different variables are told apart (``handprop.verify.independence``).
 """
 
 import math
@@ -25,11 +27,12 @@ import numpy as np
 
 from handprop.verify import branches, jaxprs
 from handprop.verify.field.algebra import Run, Unsupported
-from handprop.verify.field.arithmetic import Field, draw_prime
+from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
+from handprop.verify.independence import root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -40,9 +43,10 @@ READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
-MOST_ENTRIES = 1 << 21
+MOST_ENTRIES = 1 << 18
 SPARE_RUNS = 24
 RESTARTS = 5
+MOST_LEFT = 16  # times more points wanted than fit at once: not begun
 
 
 class Trial(NamedTuple):
@@ -55,26 +59,35 @@ class Trial(NamedTuple):
     accident: float
     partition: bytes | None
     lanes: int = 1
+    grouped: bool = False
 
 
 class Pair(NamedTuple):
-    """Both programs with their inputs; the numbers that unknowns are compared with, and how many points are drawn at
-    once."""
+    """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
+    and how many entries are the same function of entries of their own, each a point too."""
 
     reference: Any
     hand: Any
     inputs: tuple[Any, ...]
     thresholds: tuple[float, ...] | None
     lanes: int = 1
+    entries: int = 1
 
 
 def proof(subject: Subject, options: Options) -> Check:
     """Whether both programs are the same function over the reals, at these shapes."""
     start = time.monotonic()
     reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
-    rng = options.rng(3)
+    options = options._replace(deadline=start + options.seconds_left / 2)  # the other half is for the other checks
+    rng, share = options.rng(3), options.seconds_left / 2
     reasons: dict[str, None] = {}
+    readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     for rational, branching in READINGS:
+        if rational and not readable:
+            continue
+        if time.monotonic() - start > share:
+            reasons["the seconds left"] = None
+            break
         trials: list[Trial] = []
         try:
             trials = _trials(subject, reference, hand, rng, rational, branching, options)
@@ -92,9 +105,10 @@ def proof(subject: Subject, options: Options) -> Check:
 def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
     """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
     that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
-    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None)
+    entries = branches.like_entries((reference, hand), subject.inputs)
+    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None, 1, entries)
     for _ in range(RESTARTS):
-        trials: list[Trial] = []
+        start, trials = time.monotonic(), list[Trial]()
         bits = _decision_bits(pair, reference, hand)
         while not _enough(trials, options.bits):
             trials.append(_trial(pair, rng, rational, bits))
@@ -105,25 +119,38 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
             if last.partition != trials[0].partition:
                 break
             limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
-            if last.differs is not None or options.seconds_left < 0 or len(trials) >= limit or last.chance >= 1:
+            if last.differs is not None or len(trials) >= limit or last.chance >= 1:
                 return trials
             if last.partition is None and len(trials) == 1 and pair.lanes == 1 and not last.run.roots:
                 wide = _in_lanes(subject, pair, bits)
                 if wide is not pair:
                     pair = wide
                     break
+            if _too_long(trials, time.monotonic() - start, options):
+                return trials
         else:
             return trials
     raise Unsupported("what is compared, or equal, differs from run to run")
+
+
+def _too_long(trials: list[Trial], seconds: float, options: Options) -> bool:
+    """Whether what is lacking would take more than half the seconds left."""
+    if trials[0].partition is not None:
+        return options.seconds_left < 0
+    each = max(-math.log2(trials[-1].chance), 1e-9)
+    return (
+        options.seconds_left < 0 or (options.bits / each - len(trials)) * seconds / len(trials) > options.seconds_left
+    )
 
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
     largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
                   for v in e.outvars)  # fmt: skip
-    lanes = min(math.ceil(14 * math.log(2) * 2.0**bits), MOST_ENTRIES // max(largest, 1))
+    wanted = math.ceil(min(21 * math.log(2) * 2.0**bits / pair.entries, MOST_RUNS * 16))
+    lanes = min(wanted, MOST_ENTRIES // max(largest, 1))
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
-    if lanes < 2 or "custom_vmap_call" in names:
+    if lanes < 2 or wanted > MOST_LEFT * lanes or "custom_vmap_call" in names:
         return pair
     axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
     inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
@@ -131,7 +158,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     try:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, lanes)
+        wide = Pair(reference, hand, inputs, pair.thresholds, lanes, pair.entries)
         _trial(wide, np.random.default_rng(0), False, bits)
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
@@ -147,7 +174,7 @@ def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, .
 
 
 def _enough(trials: list[Trial], bits: int) -> bool:
-    return len(trials) >= 2 and _log2_false(trials) <= -bits and _independent(trials)
+    return len(trials) >= 2 and _log2_false(trials) <= -bits and (trials[-1].grouped or _independent(trials))
 
 
 def _log2_false(trials: list[Trial]) -> float:
@@ -182,30 +209,38 @@ def _independent(trials: list[Trial]) -> bool:
 
 
 def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds)
+    run, differs, degree = _evaluated(pair, rng, rational)
+    norms, told = _norms(pair, run, rng) if differs is None else (math.inf, 0)
+    chance, accident = (sum(_vanishing(run, d, norms)) for d in (degree, run.argument + run.argument))
+    if told:
+        # A root may have seemed not to rest on what it does rest on.
+        chance += told * run.roots * sum(_vanishing(run, run.root_argument + run.root_argument, 1.0))
+        return Trial(differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
+    if not (run.coins and run.branching):
+        return Trial(differs, run, chance, accident, run.partition())
+    points = pair.lanes * pair.entries
+    for _ in range(RESTARTS if differs is None else 0):
+        again, differs, _ = _evaluated(pair, rng, rational, run.decisions)
+        if again.partition() == run.partition():
+            break
+        run, differs, _ = _evaluated(pair, rng, rational)
+    unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
+    missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
+    return Trial(differs, run, missed, 0.0, None, points)
+
+
+def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
+               decisions: list[np.ndarray] | None = None) -> tuple[Run, int | None, Bound]:  # fmt: skip
+    """One run, the first output that differs in it and how large the difference may be; ``decisions`` repeats those."""
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
+              replayed=None if decisions is None else iter(decisions))  # fmt: skip
     inputs = [_drawn(run, x, rng) for x in pair.inputs]
+    run.inputs = inputs
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
-    degree = reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
-    argument = run.argument + run.argument
-    if run.coins and run.branching:
-        return Trial(differs, run, _missed(run, pair.lanes, degree, argument, decision_bits), 0.0, None, pair.lanes)
-    return Trial(differs, run, sum(_vanishing(run, degree)), sum(_vanishing(run, argument)), run.partition())
-
-
-def _missed(run: Run, lanes: int, degree: Bound, argument: Bound, decision_bits: float) -> float:
-    """The chance that a run with decisions, of that many points at once, does not see a difference.
-
-    A prime may divide what it should not (the same in every lane), two arguments may be equal by accident (in any two
-    lanes), or else each lane's point or its decisions show nothing, independently.
-    """
-    (point, prime), (point_a, prime_a) = _vanishing(run, degree), _vanishing(run, argument)
-    own = run.calls / lanes
-    accidents = own * (own + 1) / 2 * prime_a + run.calls * run.calls / 2 * point_a
-    lane = min(1.0, 1 - 2.0**-decision_bits + point)
-    return min(1.0, prime + accidents + lane**lanes)
+    return run, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
 
 
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
@@ -224,13 +259,31 @@ def _same(run: Run, a: Value, b: Value) -> bool:
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
-def _vanishing(run: Run, degree: Bound) -> tuple[float, float]:
+def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
     modulo a random prime."""
-    if run.roots > MOST_ROOTS:
-        return 1.0, 1.0
-    norms = 2.0**run.roots
     return min(1.0, norms * max(degree.over, 1) / run.field.p), min(1.0, norms * (degree.bits + 1) / 49 / 2**32)
+
+
+def _norms(pair: Pair, run: Run, rng: np.random.Generator) -> tuple[float, int]:
+    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none)."""
+    if run.roots <= MOST_ROOTS:
+        return 2.0**run.roots, 0
+    if run.branching or any(under is None for under in run.under_roots):
+        return math.inf, 0
+    inputs = run.inputs
+    shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
+
+    def draw(masks: list[np.ndarray | None]) -> np.ndarray:
+        again = Run(run.field, run.seed, run.rational)
+        drawn = [x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
+                 for x, mask in zip(inputs, masks, strict=True)]  # fmt: skip
+        for program in (pair.reference, pair.hand):
+            evaluate(again, program, list(drawn))
+        return np.concatenate([under for under in again.under_roots if under is not None])
+
+    found = root_groups(draw, run.field.is_square, shapes, MOST_ROOTS)
+    return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)
 
 
 def _decision_bits(pair: Pair, *programs: Any) -> float:

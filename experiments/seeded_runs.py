@@ -1,0 +1,47 @@
+"""Is a right rule ever refuted? Every right rule of the corpus with one seed after another, until ``--runs`` reports.
+
+Each report has its own arguments and its own key, in float32, bfloat16 and float64 by turns. One refuted report,
+and the exit code is 1.
+"""
+
+import argparse
+import itertools
+import time
+from collections import Counter
+
+import corpus
+import jax
+
+import handprop
+from handprop.verify import Report
+
+
+def one_report(rule: corpus.Rule, dtype: str, seed: int) -> Report:
+    with jax.enable_x64(dtype == "float64"):
+        args = rule.make_args(dtype=dtype, key=seed)
+        if rule.loss is None:
+            return handprop.verify(rule.function, *args, key=seed)
+        return handprop.verify_gradient(rule.function, rule.loss, *args, argnums=rule.argnums, key=seed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000, help="how many reports")
+    runs = parser.parse_args().runs
+    rules, start = corpus.right_rules(), time.monotonic()
+    plan = ((rule, rule.dtypes[seed % len(rule.dtypes)], seed) for seed in itertools.count() for rule in rules)
+    verdicts: Counter[str] = Counter()
+    for i, (rule, dtype, seed) in enumerate(itertools.islice(plan, runs)):
+        report = one_report(rule, dtype, seed)
+        verdicts[report.verdict.name] += 1
+        if not report.ok:
+            print(f"{rule.name}, {dtype}, seed {seed}: {report.verdict.name}: {report.reason}", flush=True)
+        if i % 50 == 49:
+            jax.clear_caches()
+    counts = ", ".join(f"{count} {name}" for name, count in verdicts.most_common())
+    print(f"{sum(verdicts.values())} reports in {time.monotonic() - start:.0f} s: {counts}")
+    return int(verdicts["REFUTED"] > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

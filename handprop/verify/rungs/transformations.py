@@ -1,0 +1,157 @@
+"""Transformations: the rule under what JAX does to programs, and what every gradient must be as a function of its
+cotangent.
+
+A pullback is linear: at cotangents 0, e_i, -c and c + 2 c' the rule is held to the reference, which is linear, by the
+bounds of ``handprop.verify.points``. A rule that ignores its cotangent, or squares it, shows where cotangents of ones,
+as under ``jax.grad`` of a sum, hide it. Under ``vmap`` it is run and compared, sample by sample; under ``scan`` and
+``checkpoint`` it is traced.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, sample, worst_entry
+from handprop.verify.report import Check, Outcome
+from handprop.verify.subject import Subject
+
+__all__ = ["NONDETERMINISTIC", "transformations"]
+
+NONDETERMINISTIC = "two runs on one input differ"
+FEW_EQUATIONS = 120  # what is run under vmap is compiled anew: not for large programs
+FEW_ENTRIES = 1 << 14
+BATCH = 3
+
+
+def transformations(subject: Subject, options: Options) -> Check:
+    """Whether the rule is linear in its cotangent, repeats itself, and bears vmap, scan, checkpoint and jit."""
+    start = time.monotonic()
+    found = list(evaluators(subject))
+    if not found:
+        return Check("transformations", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+    evaluator, inputs = found[0], sample(subject, options, 0)
+    first, again = (evaluator.clean(inputs)[0] for _ in range(2))
+    if not _same_bits(first, again):
+        return Check("transformations", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+    tried = _cotangents(subject, options)
+    for i, other in enumerate(tried):
+        fails = [(e, p, w) for e in found for p in [compared(e, other, 100 + i)] if (w := worst_entry(subject, p))]
+        if len(fails) == len(found):
+            seconds = time.monotonic() - start
+            return failure("transformations", subject, *fails[0], "for another cotangent", seconds)
+    done, cannot = _traced(subject)
+    batched = _under_vmap(subject, evaluator, options) if "vmap" in done else ""
+    if batched:
+        cannot["vmap"] = batched
+    shows = f"the same bits twice; {len(tried)} cotangents; bears {', '.join(k for k in done if k not in cannot)}"
+    if cannot:
+        shows += f"; not {'; not '.join(f'{name}: {why}' for name, why in cannot.items())}"
+    evidence = {"cotangents": len(tried), "bears": tuple(done), "cannot": tuple(cannot)}
+    outcome = Outcome.NOTES if cannot else Outcome.HOLDS
+    return Check("transformations", outcome, shows, evidence, seconds=time.monotonic() - start)
+
+
+def _same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
+    """The first sample with other cotangents in it."""
+    if not subject.cotangents:
+        return []
+    inputs, rng = sample(subject, options, 0), options.rng(6)
+
+    def with_cotangents(f: Callable[[np.ndarray], np.ndarray]) -> tuple[Any, ...]:
+        changed = list(inputs)
+        with jax.enable_x64(True):
+            for i in subject.cotangents:
+                changed[i] = jnp.asarray(f(np.asarray(inputs[i])), jnp.float64)
+        return tuple(changed)
+
+    def one_hot(c: np.ndarray) -> np.ndarray:
+        out = np.zeros(c.size)
+        if c.size:
+            out[rng.integers(c.size)] = 1
+        return out.reshape(c.shape)
+
+    return [with_cotangents(f) for f in (
+        np.zeros_like, one_hot, np.negative, lambda c: c + 2 * rng.normal(size=c.shape))]  # fmt: skip
+
+
+def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
+    """Under which transformations the hand program can be traced; for the others what JAX says."""
+    floats = [i for i, x in enumerate(subject.inputs) if jaxprs.is_float(x.dtype)]
+
+    def scanned(*inputs: Any) -> Any:
+        return jax.lax.scan(lambda carry, _: (carry, subject.hand(*inputs)), jnp.int32(0), None, length=2)[1]
+
+    def again(*inputs: Any) -> Any:
+        def partial(*chosen: Any) -> Any:
+            whole = list(inputs)
+            for i, x in zip(floats, chosen, strict=True):
+                whole[i] = x
+            return subject.hand(*whole)
+
+        values, pull = jax.vjp(partial, *(inputs[i] for i in floats))
+        return pull(tuple(jnp.ones_like(v) for v in values))
+
+    ways = {
+        "jit": jax.jit(subject.hand),
+        "vmap": _batched(subject),
+        "scan": scanned,
+        "checkpoint": jax.checkpoint(subject.hand),
+        "a second derivative": again,
+    }
+    done, cannot = [], {}
+    for name, way in ways.items():
+        try:
+            jaxprs.trace(way, subject.inputs)
+            done.append(name)
+        except Exception as error:  # whatever JAX, or the rule, raises
+            cannot[name] = jaxprs.first_line(error)
+    return done, cannot
+
+
+def _batched(subject: Subject) -> Callable:
+    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
+
+    def batched(*inputs: Any) -> Any:
+        stacked = [x if a is None else jnp.stack([x] * BATCH) for x, a in zip(inputs, axes, strict=True)]
+        return jax.vmap(subject.hand, axes, axis_size=BATCH)(*stacked)
+
+    return batched
+
+
+def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str:
+    """What is wrong with the hand program over a batch of samples, "" for nothing."""
+    equations = list(jaxprs.equations(jaxprs.trace(subject.hand, subject.inputs)))
+    largest = max((math.prod(v.aval.shape) for eqn in equations for v in eqn.outvars), default=0)
+    if len(equations) > FEW_EQUATIONS or largest > FEW_ENTRIES:
+        return ""
+    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
+    samples = [sample(subject, options, i) for i in range(BATCH)]
+    with jax.enable_x64(True):
+        stacked = tuple(parts[0] if axis is None else jnp.stack(parts)
+                        for parts, axis in zip(zip(*samples, strict=True), axes, strict=True))  # fmt: skip
+        try:
+            program = jaxprs.widen(jaxprs.trace(jax.vmap(subject.hand, axes, axis_size=BATCH), stacked))
+            outputs = [np.asarray(x) for x in jax.jit(lambda inputs: program(inputs, None, None))(stacked)]
+        except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
+            return jaxprs.first_line(error)
+    for i, inputs in enumerate(samples):
+        batch, worst = [x[i] for x in outputs], None
+        for measured in (False, True):
+            point = compared(evaluator, inputs, i, measured)
+            worst = worst_entry(subject, Point(inputs, batch, point.got, point.bound))
+            if worst is None:
+                break
+        if worst is not None:
+            return f"{worst.path} of sample {i} is {worst.got:.6g} in a batch, {worst.want:.6g} alone"
+    return ""

@@ -1,0 +1,121 @@
+"""The corpora: rules written by hand, one-line mutants of them, and rules that jax and optax publish.
+
+What is proved stays proved (``UNPROVED`` may only shrink), no right rule is refuted, no wrong one proved.
+"""
+
+import linecache
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import handprop as v
+from handprop.verify.rungs import RUNGS
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+import corpus
+from corpus import public
+
+RULES = {rule.name: rule for rule in corpus.right_rules()}
+MUTANTS = corpus.mutants()
+NO_RELATION = "no relation that the field knows makes them equal"
+UNPROVED = {  # what stops each proof
+    "selu": NO_RELATION,  # a product of two literals, folded by Python
+    "kl_divergence": NO_RELATION,  # log(p/q) = log p - log q holds for positive numbers only
+    "cosine_similarity": NO_RELATION,  # sqrt(ab) = sqrt(a) sqrt(b) for sums of squares
+    "group_norm": NO_RELATION,  # the variance as a difference, clipped at 0
+    "sort": "truth values",
+}
+KINDS = {
+    "sign", "factor 2", "factor 1/2", "factor N", "dropped term", "wrong axis", "missing transpose", "mean for sum",
+    "missing derivative", "derivative at z", "applied twice", "cotangent ignored", "cotangent squared", "swapped",
+    "wrong residual", "off by 1e-4", "off by 1e-6", "off by 1e-7", "one element", "saturated", "negative only",
+    "wrong dtype", "wrong primal", "stop_gradient", "mask missing", "literal",
+}  # fmt: skip
+
+
+def report_of(rule, args, *checks):
+    skip = ({name for name, _ in RUNGS} | {"mistakes"}) - set(checks)
+    if rule.loss:
+        return v.verify_gradient(rule.function, rule.loss, *args, argnums=rule.argnums, skip=skip)
+    return v.verify(rule.function, *args, skip=skip)
+
+
+def args_of(mutant, rule):
+    return rule.make_args(size=max(mutant.size, corpus.SIZE))
+
+
+def one_of_each_kind():
+    """The first mutant of each kind, and all whose fault is below float32's resolution."""
+    first = {mutant.kind: mutant for mutant in reversed(MUTANTS)}
+    return [m for m in MUTANTS if (m.kind in KINDS and first[m.kind] is m) or m.seen_in == "float64"]
+
+
+def test_the_corpora_are_as_large_as_promised():
+    assert len(RULES) >= 40
+    assert len(MUTANTS) >= 150
+    assert {mutant.kind for mutant in MUTANTS} >= KINDS
+    assert {mutant.rule for mutant in MUTANTS} == set(RULES)
+    assert len(UNPROVED) <= 0.1 * len(RULES)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_right_rule_stays_proved(name):
+    rule = RULES[name]
+    if name not in UNPROVED:
+        report = report_of(rule, rule.make_args(), "structure", "proof")
+        assert report.verdict is v.Verdict.PROVED, report
+    else:
+        report = report_of(rule, rule.make_args(), "structure", "proof", "rounding")
+        assert report.verdict is v.Verdict.VERIFIED, report
+        assert UNPROVED[name] in report.check("proof").shows
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_mutant_is_proved(name):
+    for mutant in MUTANTS:
+        if mutant.rule == name:
+            rule = mutant.load()
+            report = report_of(rule, args_of(mutant, rule), "structure", "proof")
+            assert report.verdict is not v.Verdict.PROVED, (mutant, report)
+
+
+@pytest.mark.parametrize("mutant", one_of_each_kind(), ids=lambda mutant: f"{mutant.kind}: {mutant.name}")
+def test_a_mutant_is_refuted_with_an_input(mutant):
+    rule = mutant.load()
+    report = report_of(rule, args_of(mutant, rule), "structure", "proof", "rounding")
+    assert report.verdict is v.Verdict.REFUTED, report
+    counterexample = report.counterexample
+    if counterexample is None:
+        assert mutant.kind == "wrong dtype"
+        return
+    got, want = counterexample.replay()
+    assert (got, want) == (counterexample.worst.got, counterexample.worst.want)
+    assert got != want
+    assert v.Report.from_json(report.to_json()) == report
+
+
+def test_source_lines_of_a_mutant_are_its_own():
+    mutant = next(m for m in MUTANTS if m.rule == "cross_entropy")
+    rule = mutant.load()
+    value, residuals = rule.function.fwd(*rule.make_args())
+    text = jax.jit(rule.function.bwd).lower(residuals, value).as_text(debug_info=True)
+    assert f'[{mutant.name}].py":{mutant.line}:' in text
+    assert linecache.getline(mutant.filename, mutant.line).strip() == mutant.new
+
+
+def test_a_mutant_whose_line_is_gone_says_so():
+    gone = MUTANTS[0]._replace(old="no such line")
+    with pytest.raises(ValueError, match=r"stands 0 times in sigmoid_bwd of activations\.py"):
+        gone.load()
+
+
+QUICK = ("relu", "log1mexp", "_softmax", "logit", "xlogy", "_mha_reference", "weighted_logsoftmax")
+
+
+@pytest.mark.parametrize("rule", [r for r in public.public_rules() if r.path.rpartition(".")[2] in QUICK],
+                         ids=lambda rule: rule.path)  # fmt: skip
+def test_published_rules_are_proved(rule):
+    report = v.verify(rule.function, *rule.args, reference=rule.reference)
+    assert report.verdict is v.Verdict.PROVED, report

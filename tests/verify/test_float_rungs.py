@@ -1,0 +1,144 @@
+"""Finite differences, transformations and hard inputs: what each sees, and what none may be alarmed by."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import handprop as v
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
+
+
+def ruled(primal, backward):
+    rule = jax.custom_vjp(primal)
+    rule.defvjp(lambda x: (primal(x), x), lambda x, d: (backward(x, d),))
+    return rule
+
+
+def alone(name, rule, *args, **options):
+    """The report of one check, the structure beside it."""
+    from handprop.verify.rungs import RUNGS
+
+    return v.verify(rule, *args, skip=["mistakes", *(n for n, _ in RUNGS if n not in ("structure", name))], **options)
+
+
+def cube(x):
+    return x**3
+
+
+CAUGHT = {
+    "cotangent ignored": ("transformations", cube, lambda x, d: 3 * x * x, X),
+    "cotangent squared": ("transformations", cube, lambda x, d: 3 * x * x * d * d, X),
+    "cotangent clipped": ("transformations", cube, lambda x, d: 3 * x * x * jnp.clip(d, -0.1, 0.1), X),
+    "saturated": ("hard inputs", jax.nn.softplus, lambda x, d: d * jnp.where(x > 30, 0, jax.nn.sigmoid(x)), X),
+    "at zero alone": ("hard inputs", cube, lambda x, d: d * jnp.where(x == 0, 1, 3 * x * x), X),
+    "below a millionth": ("hard inputs", jnp.sin, lambda x, d: d * jnp.where(jnp.abs(x) < 1e-4, 0, jnp.cos(x)), X),
+    "equal entries": (
+        "hard inputs", lambda x: x * x.sum(), lambda x, d: d * x.sum() + jnp.where(x[0] == x[1], 0, (d * x).sum()), X,
+    ),
+    "wrong everywhere": ("differences", cube, lambda x, d: 3.1 * x * x * d, X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_what_a_check_alone_refutes(name):
+    check, primal, backward, x = CAUGHT[name]
+    report = alone(check, ruled(primal, backward), x)
+    assert report.verdict is v.Verdict.REFUTED, report
+    assert report.counterexample is not None
+    got, want = report.counterexample.replay()
+    assert (got, want) == (report.counterexample.worst.got, report.counterexample.worst.want)
+    assert v.Report.from_json(report.to_json()) == report
+
+
+def relu_with(at_zero):
+    return ruled(lambda x: jnp.maximum(x, 0), lambda x, d: d * jnp.where(x > 0, 1, jnp.where(x == 0, at_zero, 0)))
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_every_subgradient_of_relu_is_right(at_zero):
+    report = v.verify(relu_with(np.float32(at_zero)), X)
+    assert report.ok, report
+    if at_zero != 0.5:
+        assert "another one-sided derivative: dx at zeros" in report.check("hard inputs").shows
+
+
+RIGHT = {
+    "median of equal entries": (lambda x: jnp.sort(x)[3], lambda x, d: (
+        jnp.zeros_like(x).at[jnp.argsort(x)[3]].set(d)), X),
+    "largest": (lambda x: jnp.max(x), lambda x, d: d * (jnp.arange(6) == jnp.argmax(x)).astype(x.dtype), X),
+    "absolute": (jnp.abs, lambda x, d: d * jnp.where(x >= 0, 1, -1).astype(x.dtype), X),
+    "root": (jnp.sqrt, lambda x, d: d / (2 * jnp.sqrt(x)), jnp.abs(X)),
+    "logarithm of probabilities": (lambda p: jnp.log(1 - p), lambda p, d: -d / (1 - p), jnp.linspace(0.1, 0.9, 6)),
+    "rounded": (lambda x: jnp.round(x) * x, lambda x, d: d * jnp.round(x), X),
+    "bfloat16": (cube, lambda x, d: 3 * x * x * d, X.astype(jnp.bfloat16)),
+    "empty": (cube, lambda x, d: 3 * x * x * d, jnp.zeros((0, 2))),
+    "huge": (cube, lambda x, d: 3 * x * x * d, X * 1e12),
+    "tiny": (cube, lambda x, d: 3 * x * x * d, X * 1e-12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_rules_are_not_refuted(name):
+    primal, backward, x = RIGHT[name]
+    report = v.verify(ruled(primal, backward), x)
+    assert report.verdict is not v.Verdict.REFUTED, report
+    assert not [c for c in report.checks if c.outcome is v.Outcome.FAILS], report
+
+
+def test_poor_arithmetic_is_noted_and_not_refuted():
+    naive = ruled(lambda x: jax.nn.logsumexp(x), lambda x, d: d * jnp.exp(x) / jnp.exp(x).sum())
+    report = v.verify(naive, X)
+    assert report.verdict is v.Verdict.PROVED, report
+    assert "not finite, where autodiff is: dx at millions" in report.check("hard inputs").shows
+
+
+def test_differences_do_not_trust_autodiff():
+    through = lambda x: x + jax.lax.stop_gradient(jnp.sin(x) - x)  # noqa: E731
+    report = v.verify(ruled(through, lambda x, d: d), X)
+    assert report.ok
+    assert report.check("differences").outcome is v.Outcome.NOTES
+    assert "stop_gradient" in report.check("differences").shows
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_differences_say_nothing_at_a_kink(seed):
+    """Central differences there give the mean of both slopes, which no rule has to return."""
+    report = alone("differences", relu_with(np.float32(0)), jnp.zeros(4), key=seed)
+    assert report.check("differences").outcome is v.Outcome.UNDECIDED, report
+
+
+def test_what_does_not_repeat_itself_cannot_be_judged():
+    rng = np.random.default_rng(0)
+
+    def noise(x):
+        return rng.normal(size=x.shape).astype(x.dtype)
+
+    wild = ruled(cube, lambda x, d: d * jax.pure_callback(noise, x, x, vmap_method="sequential"))
+    report = v.verify(wild, X)
+    assert report.verdict is v.Verdict.INCONCLUSIVE, report
+    assert "two runs" in report.reason
+
+
+def test_what_a_rule_cannot_bear_is_noted():
+    called = ruled(cube, lambda x, d: d * jax.pure_callback(lambda x: np.asarray(3 * x * x), x, x))
+    report = v.verify(called, X)
+    assert report.ok, report
+    assert "a second derivative" in report.check("transformations").evidence["cannot"]
+
+
+@jax.custom_batching.custom_vmap
+def times_two(x):
+    return 2 * x
+
+
+@times_two.def_vmap
+def times_three(axis_size, in_batched, x):
+    return 3 * x, True
+
+
+def test_a_rule_that_is_another_in_a_batch_is_noted():
+    report = alone("transformations", ruled(lambda x: 2 * x, lambda x, d: times_two(d)), X)
+    assert report.check("transformations").outcome is v.Outcome.NOTES
+    assert "in a batch" in report.check("transformations").shows
