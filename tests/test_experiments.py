@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import handprop
 from handprop import demo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
@@ -31,6 +32,17 @@ def test_mazur_step_has_the_published_digits():
     # Printed with 8 or 9 digits.
     np.testing.assert_allclose(step.W1, mazur_step.PUBLISHED_W1, rtol=0, atol=5e-9)
     np.testing.assert_allclose(step.W2, mazur_step.PUBLISHED_W2, rtol=0, atol=5e-9)
+
+
+def test_mazur_slip_is_refuted_located_and_named():
+    report = mazur_step.verdict()
+    assert report.verdict is handprop.Verdict.REFUTED
+    assert report.location
+    assert report.location.text.strip() == "w2 = w2 - RATE * dw2"
+    assert report.location.spoils == ("gradient[0]",)
+    assert report.diagnosis == "w2 is used after its update"
+    assert report.fix
+    assert (report.fix.expression, report.fix.proved) == ("w2 = w2", True)
 
 
 def test_mazur_published_error_comes_from_the_slip():

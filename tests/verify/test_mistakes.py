@@ -1,6 +1,7 @@
 """Refuted: the line, the mistake in words, and an edit that is proved."""
 
 import dataclasses
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,6 @@ import corpus
 import mistakes_study
 
 RNG = np.random.default_rng(0)
-LIGHT = ("rounding", "identical")
 
 
 def normal(*shape):
@@ -87,7 +87,7 @@ def test_it_is_in_the_text_and_survives_json(report):
     assert dataclasses.replace(report, fix=None) != report
 
 
-def test_a_right_gradient_has_none(monkeypatch):
+def test_a_right_gradient_has_none():
     report = handprop.verify_gradient(lambda w: 2.0 * w, lambda w: jnp.sum(w * w), normal(3))
     assert (report.locations, report.location, report.diagnosis, report.fix) == ((), None, None, None)
 
@@ -96,6 +96,19 @@ def test_it_can_be_left_out_by_name():
     report = handprop.verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), normal(3), skip=("mistakes",))
     assert report.verdict is handprop.Verdict.REFUTED
     assert report.diagnosis is None
+
+
+def test_text_that_is_not_what_runs_is_left_alone():
+    made = {}
+    name = str(Path(__file__).with_name("elsewhere.py"))
+    exec(compile("def f(w):\n    return 3.0 * w\n", name, "exec"), made)
+    text = "def f(w):\n    return 1.0 * w\n"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    report = handprop.verify_gradient(made["f"], lambda w: jnp.sum(w * w), normal(3))
+    assert report.location
+    assert report.location.line == 2
+    assert report.fix is None
+    assert report.diagnosis == "a constant factor is wrong: 3/2 times what it should be"
 
 
 @jax.custom_vjp

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from typing import Any
 
 from handprop.verify import jaxprs
@@ -29,7 +30,9 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
     if report.verdict is not Verdict.REFUTED or subject.as_program is None or "mistakes" in options.skip:
         return report
     try:
-        return _explained(subject, options, report)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of candidates, which nobody wrote
+            return _explained(subject, options, report)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
 

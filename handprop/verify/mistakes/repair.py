@@ -1,4 +1,7 @@
-"""The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first."""
+"""The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first.
+
+The user's function is traced once a candidate, in memory and edited as :mod:`source` says; its file is only read.
+"""
 
 import ast
 import copy
