@@ -9,9 +9,9 @@ import jax
 from handprop.verify import jaxprs
 from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
+from handprop.verify.points import NONDETERMINISTIC
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
-from handprop.verify.rungs.transformations import NONDETERMINISTIC
 from handprop.verify.subject import Subject
 
 __all__ = ["judge"]
@@ -28,6 +28,8 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
             checks.append(Check(name, Outcome.SKIPPED, "the structure is wrong"))
         elif subject.obstacle or (checks and checks[0].outcome is Outcome.UNDECIDED):
             checks.append(Check(name, Outcome.SKIPPED, subject.obstacle or "there is no reference"))
+        elif any(check.outcome is Outcome.FAILS for check in checks):
+            checks.append(Check(name, Outcome.SKIPPED, "refuted already"))
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
@@ -58,7 +60,7 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     failed = [check for check in checks if check.outcome is Outcome.FAILS]
     if failed and failed[0].name == "structure":
         return Verdict.REFUTED, failed[0].shows
-    if "transformations" in by_name and by_name["transformations"].shows == NONDETERMINISTIC:
+    if any(check.shows == NONDETERMINISTIC for check in checks):
         return Verdict.INCONCLUSIVE, NONDETERMINISTIC
     at_a_point = [check for check in failed if check.name in ("hard inputs", "transformations")]
     if proved and at_a_point:

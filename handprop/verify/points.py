@@ -21,8 +21,20 @@ from handprop.verify.options import Options
 from handprop.verify.report import Check, Counterexample, Outcome, Worst
 from handprop.verify.subject import Subject
 
-__all__ = ["Evaluator", "Point", "compared", "evaluators", "failure", "is_defined", "sample", "worst_entry"]
+__all__ = [
+    "NONDETERMINISTIC",
+    "Evaluator",
+    "Point",
+    "compared",
+    "evaluators",
+    "failure",
+    "is_defined",
+    "repeats",
+    "sample",
+    "worst_entry",
+]
 
+NONDETERMINISTIC = "two runs on one input differ"
 DRAWS = 3
 SAFETY = 8.0
 ROUNDINGS = 64
@@ -158,6 +170,13 @@ def worst_entry(subject: Subject, point: Point) -> Worst | None:
             entry = Worst(path, tuple(map(int, index)), float(got[index]), float(want[index]), ulps, most)
             found = (float(beyond.max()), entry)
     return found[1] if found else None
+
+
+def repeats(evaluator: Evaluator, point: Point) -> bool:
+    """Whether both programs return the same bits when they run on the point's input again."""
+    again = evaluator.clean(point.inputs)
+    pairs = zip((*point.got, *point.want), (*again[0], *again[1]), strict=True)
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, where: str,

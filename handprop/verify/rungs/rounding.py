@@ -8,7 +8,17 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, sample, worst_entry
+from handprop.verify.points import (
+    NONDETERMINISTIC,
+    Evaluator,
+    Point,
+    compared,
+    evaluators,
+    failure,
+    repeats,
+    sample,
+    worst_entry,
+)
 from handprop.verify.report import Check, Outcome, Worst
 from handprop.verify.subject import Subject
 
@@ -28,6 +38,8 @@ def rounding(subject: Subject, options: Options) -> Check:
         refuted = refuted or (evaluator, points[-1], worst)
     if refuted is None:
         return Check("rounding", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+    if not repeats(*refuted[:2]):
+        return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
     return failure("rounding", subject, *refuted, "in float64", time.monotonic() - start)
 
 

@@ -18,13 +18,22 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, sample, worst_entry
+from handprop.verify.points import (
+    NONDETERMINISTIC,
+    Evaluator,
+    Point,
+    compared,
+    evaluators,
+    failure,
+    repeats,
+    sample,
+    worst_entry,
+)
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
-__all__ = ["NONDETERMINISTIC", "transformations"]
+__all__ = ["transformations"]
 
-NONDETERMINISTIC = "two runs on one input differ"
 FEW_EQUATIONS = 120  # what is run under vmap is compiled anew: not for large programs
 FEW_ENTRIES = 1 << 14
 BATCH = 3
@@ -37,8 +46,7 @@ def transformations(subject: Subject, options: Options) -> Check:
     if not found:
         return Check("transformations", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
     evaluator, inputs = found[0], sample(subject, options, 0)
-    first, again = (evaluator.clean(inputs)[0] for _ in range(2))
-    if not _same_bits(first, again):
+    if not repeats(evaluator, Point(inputs, *evaluator.clean(inputs), [])):
         return Check("transformations", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
     tried = _cotangents(subject, options)
     for i, other in enumerate(tried):
@@ -56,10 +64,6 @@ def transformations(subject: Subject, options: Options) -> Check:
     evidence = {"cotangents": len(tried), "bears": tuple(done), "cannot": tuple(cannot)}
     outcome = Outcome.NOTES if cannot else Outcome.HOLDS
     return Check("transformations", outcome, shows, evidence, seconds=time.monotonic() - start)
-
-
-def _same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
 def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
