@@ -27,7 +27,8 @@ STOPPED = "stop_gradient in the function itself: without it the gradient by hand
 
 def explain(subject: Subject, options: Options, report: Report) -> Report:
     """The report with locations, diagnosis and fix where it is refuted; as it was where nothing can be said."""
-    if report.verdict is not Verdict.REFUTED or subject.as_program is None or "mistakes" in options.skip:
+    wanted = "mistakes" not in options.skip and options.seconds_left > 0
+    if report.verdict is not Verdict.REFUTED or subject.as_program is None or not wanted:
         return report
     try:
         with warnings.catch_warnings():
