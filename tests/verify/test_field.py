@@ -249,3 +249,13 @@ def test_roots_are_grouped_by_what_they_depend_on():
     assert groups_of(lambda x: mul(x, x), [(5,)]) is None  # squares
     assert groups_of(lambda x, y: mul(mul(x, x), y[None]), [(5,), ()]) is None  # a number times a square
     assert groups_of(lambda x: (x + x.sum()) % P, [(40,)]) is None  # all meet, and are too many
+
+
+def test_of_a_million_like_entries_a_few_are_evaluated():
+    big = jnp.linspace(-3, 3, 10**6)
+    skip = ("identical", "rounding", "differences", "transformations", "hard inputs")
+    same = v.equivalent(lambda x: jnp.maximum(x, 0) * jax.nn.sigmoid(x), lambda x: (
+        jnp.where(x > 0, x, 0) * (1 + jnp.tanh(x / 2)) / 2), big, skip=skip)  # fmt: skip
+    assert same.verdict is v.Verdict.PROVED, same
+    other = v.equivalent(lambda x: x * 1, lambda x: x * jnp.ones(10**6).at[-1].set(2), big, skip=skip)
+    assert other.verdict is not v.Verdict.PROVED, other

@@ -47,13 +47,16 @@ def mix(*words: np.ndarray | int) -> np.ndarray:
 @dataclasses.dataclass
 class Run:
     """``rational`` reads literals as the simplest numbers that round to them. ``thresholds``, the numbers that unknowns
-    are compared with, decides comparisons; None: a truth value is a random field element. ``observer(eqn, operands,
-    step)`` stands around every equation and returns ``step(eqn, operands)``."""
+    are compared with, decides comparisons; None: a truth value is a random field element. ``sample`` is the shape that
+    arrays have here instead of their own, where all entries are one function of entries of their own.
+    ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
+    """
 
     field: Field
     seed: int
     rational: bool = False
     thresholds: tuple[float, ...] | None = None
+    sample: tuple[int, ...] | None = None
     calls: int = 0
     argument: Bound = VARIABLE
     roots: int = 0
@@ -81,6 +84,9 @@ class Run:
         decision = decision if self.replayed is None else next(self.replayed)
         self.decisions.append(decision)
         return decision
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape if self.sample is None or not shape else self.sample
 
     # Oracles
 

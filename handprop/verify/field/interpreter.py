@@ -121,14 +121,14 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     run.asked(*values)
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
-    shape = outs[0].shape
+    shape = run.shape_of(outs[0].shape)
     if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE:
         return [uninterpreted(run, name, *values)]
     word = int.from_bytes(b"".join(digest(v.x) for v in values)[-8:], "little")
     for v in values:
         word = int(mix(word, int.from_bytes(digest(v.x)[:8], "little")))
     label = f"{name} {_text(eqn.params)}"
-    return [_drawn(run, f"{label} {i}", word, aval.shape) for i, aval in enumerate(outs)]
+    return [_drawn(run, f"{label} {i}", word, run.shape_of(aval.shape)) for i, aval in enumerate(outs)]
 
 
 def _drawn(run: Run, label: str, word: int, shape: tuple[int, ...]) -> Value:

@@ -48,8 +48,8 @@ def _mover(f) -> Rule:
     return rule
 
 
-def _broadcast_in_dim(part: np.ndarray, params: dict) -> np.ndarray:
-    shape, dimensions = params["shape"], params["broadcast_dimensions"]
+def _broadcast_in_dim(part: np.ndarray, params: dict, shape: tuple[int, ...]) -> np.ndarray:
+    dimensions = params["broadcast_dimensions"]
     expanded = [1] * len(shape)
     for axis, dimension in enumerate(dimensions):
         expanded[dimension] = part.shape[axis]
@@ -275,7 +275,9 @@ def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
 
 
 LAYOUT: dict[str, Rule] = {
-    "broadcast_in_dim": lambda run, inputs, params, eqn: [move(inputs[0], lambda p: _broadcast_in_dim(p, params))],
+    "broadcast_in_dim": lambda run, inputs, params, eqn: [
+        move(inputs[0], lambda p: _broadcast_in_dim(p, params, run.shape_of(params["shape"])))
+    ],
     "reshape": _reshape,
     "transpose": _mover(lambda part, params: np.transpose(part, params["permutation"])),
     "squeeze": _mover(lambda part, params: np.squeeze(part, tuple(params["dimensions"]))),

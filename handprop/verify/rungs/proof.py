@@ -44,6 +44,7 @@ MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
+ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
 RESTARTS = 5
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
@@ -64,7 +65,9 @@ class Trial(NamedTuple):
 
 class Pair(NamedTuple):
     """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
-    and how many entries are the same function of entries of their own, each a point too."""
+    and how many entries are the same function of entries of their own, each a point too. ``sample``: so many of them
+    are evaluated, where there are more.
+    """
 
     reference: Any
     hand: Any
@@ -72,6 +75,7 @@ class Pair(NamedTuple):
     thresholds: tuple[float, ...] | None
     lanes: int = 1
     entries: int = 1
+    sample: tuple[int, ...] | None = None
 
 
 def proof(subject: Subject, options: Options) -> Check:
@@ -106,7 +110,10 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
     """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
     that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
     entries = branches.like_entries((reference, hand), subject.inputs)
-    pair = Pair(reference, hand, subject.inputs, (0.0,) if branching else None, 1, entries)
+    thresholds, sample = (0.0,) if branching else None, None
+    if entries > ENOUGH_ENTRIES:
+        entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
+    pair = Pair(reference, hand, subject.inputs, thresholds, 1, entries, sample)
     for _ in range(RESTARTS):
         start, trials = time.monotonic(), list[Trial]()
         bits = _decision_bits(pair, reference, hand)
@@ -233,7 +240,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
                decisions: list[np.ndarray] | None = None) -> tuple[Run, int | None, Bound]:  # fmt: skip
     """One run, the first output that differs in it and how large the difference may be; ``decisions`` repeats those."""
     run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
-              replayed=None if decisions is None else iter(decisions))  # fmt: skip
+              sample=pair.sample, replayed=None if decisions is None else iter(decisions))  # fmt: skip
     inputs = [_drawn(run, x, rng) for x in pair.inputs]
     run.inputs = inputs
     want = evaluate(run, pair.reference, list(inputs))
@@ -246,7 +253,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
 def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
     if not jnp.issubdtype(x.dtype, np.floating):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
-    return Value(run.field.draw(rng, x.shape), VARIABLE)
+    return Value(run.field.draw(rng, run.shape_of(x.shape)), VARIABLE)
 
 
 def _comparable(a: Thing, b: Thing) -> bool:
@@ -275,7 +282,7 @@ def _norms(pair: Pair, run: Run, rng: np.random.Generator) -> tuple[float, int]:
     shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = Run(run.field, run.seed, run.rational)
+        again = Run(run.field, run.seed, run.rational, sample=run.sample)
         drawn = [x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
                  for x, mask in zip(inputs, masks, strict=True)]  # fmt: skip
         for program in (pair.reference, pair.hand):
