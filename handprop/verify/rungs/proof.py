@@ -231,6 +231,8 @@ def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: 
         if again.partition() == run.partition():
             break
         run, differs, _ = _evaluated(pair, rng, rational)
+    else:  # a difference, or accidents again and again: nothing is bounded
+        return Trial(differs, run, 1.0, 0.0, None, points)
     unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
     missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
     return Trial(differs, run, missed, 0.0, None, points)
