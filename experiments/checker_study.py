@@ -10,6 +10,11 @@ handprop is asked about those below it too.
 Cases are asked in a random order, so that ``--minutes`` may end the study at any time with a fair sample; ``--quick``
 takes a tenth of the rules, two sizes and float32. Seconds are those of the processor, compilation included: each
 checker is asked once. The figures go to ``benchmarks/checker_study.json``.
+
+Answer (jax 0.10.2, CPU, 333 of 646 cases): at 23 elements in float32 ``check_grads`` finds 150 of 171 wrong rules, chex
+136, handprop all; at 100,000 elements chex finds 1 of 12. In bfloat16 both accuse right rules. handprop accused none,
+missed none and takes one or two processor seconds a rule, the others less than 0.6.
+
 The column of ``gradcheck`` has not been run yet: torch was not installed where the figures come from.
 """
 
