@@ -16,11 +16,11 @@ index, those with 0 and those with 1 there: a root that one and not the other ch
 entry alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-__all__ = ["root_groups"]
+__all__ = ["are_independent", "bits_of", "root_groups"]
 
 SPARE = 12
 Draw = Callable[[list[np.ndarray | None]], np.ndarray]
@@ -105,14 +105,21 @@ def _components(nodes_of: list[list]) -> list[list[int]]:
 
 def _full_rank(characters: np.ndarray) -> bool:
     """Whether the columns, a column of ones beside them, are independent over GF(2)."""
-    rows, _ = characters.shape
-    columns = np.concatenate([np.ones((rows, 1), bool), characters], 1).T
+    ones = np.ones((len(characters), 1), bool)
+    return are_independent(bits_of(column) for column in np.concatenate([ones, characters], 1).T)
+
+
+def bits_of(column: Iterable[bool]) -> int:
+    return sum(int(x) << k for k, x in enumerate(column))
+
+
+def are_independent(vectors: Iterable[int]) -> bool:
+    """Whether vectors over GF(2), as the bits of integers, are linearly independent."""
     basis: list[int] = []
-    for column in columns:
-        bits = sum(int(x) << k for k, x in enumerate(column))
-        for vector in basis:
-            bits = min(bits, bits ^ vector)
-        if not bits:
+    for vector in vectors:
+        for other in basis:
+            vector = min(vector, vector ^ other)
+        if not vector:
             return False
-        basis.append(bits)
+        basis.append(vector)
     return True

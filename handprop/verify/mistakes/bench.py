@@ -16,6 +16,7 @@ from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
 from handprop.verify.options import Options
+from handprop.verify.rungs.proof import same, with_negatives
 from handprop.verify.subject import Subject
 
 __all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
@@ -110,7 +111,7 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
             continue
         compared = runs[0].compared | runs[1].compared
         if thresholds is not None and not compared <= set(thresholds):
-            thresholds = _with(thresholds, compared)
+            thresholds = with_negatives(thresholds, compared)
             continue
         bench = bench._replace(want=want)
         number = len(wrong(bench, got)) if hand else 1
@@ -123,10 +124,6 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
         raise Unsupported("no reading sees a difference")
     least = min(number for number, _ in found.values())
     return tuple(bench for number, bench in found.values() if number == least)
-
-
-def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
-    return tuple(sorted({0.0 if t == 0 else t for number in {*thresholds, *compared} for t in (number, -number)}))
 
 
 def _drawn(field: Field, x: Any, rng: np.random.Generator) -> Thing:
@@ -142,15 +139,7 @@ def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = No
 
 def wrong(bench: Bench, got: tuple[Value, ...]) -> list[int]:
     """Which outputs are not the reference's."""
-    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not _same(bench.field, a, b)]
-
-
-def _same(field: Field, a: Value, b: Value) -> bool:
-    if a.shape != b.shape:
-        return False
-    infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
-    equal = field.is_zero(field.sub(a.x, b.x)) | (infinities[0] != 0)
-    return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
+    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not same(bench.field, a, b)]
 
 
 def entries_of(x: Elements) -> np.ndarray:

@@ -32,12 +32,12 @@ from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
-from handprop.verify.independence import root_groups
+from handprop.verify.independence import are_independent, bits_of, root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
-__all__ = ["proof"]
+__all__ = ["proof", "same", "with_negatives"]
 
 READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_THRESHOLDS = 15
@@ -121,7 +121,7 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
             trials.append(_trial(pair, rng, rational, bits))
             last = trials[-1]
             if pair.thresholds is not None and not last.run.compared <= set(pair.thresholds):
-                pair = pair._replace(thresholds=_with(pair.thresholds, last.run.compared))
+                pair = pair._replace(thresholds=with_negatives(pair.thresholds, last.run.compared))
                 break
             if last.partition != trials[0].partition:
                 break
@@ -172,7 +172,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     return wide
 
 
-def _with(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
+def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
     """All of them and their negatives, in order."""
     found = {t for number in {*thresholds, *compared} for t in (number, -number)}
     if len(found) > MOST_THRESHOLDS:
@@ -202,17 +202,9 @@ def _independent(trials: list[Trial]) -> bool:
     run, would not have full rank over GF(2). So full rank proves it.
     """
     rows = [t.run.characters for t in trials]
-    columns = [(sum(int(row[i][0]) << k for k, row in enumerate(rows)), known) for i, (_, known) in enumerate(rows[-1])]
-    basis: list[int] = []
-    for column, known in columns:
-        if known and not column:  # such as 2, a square modulo every prime drawn: it takes part in no product
-            continue
-        for vector in basis:
-            column = min(column, column ^ vector)
-        if not column:
-            return False
-        basis.append(column)
-    return True
+    columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
+    # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
+    return are_independent(column for column, known in columns if column or not known)
 
 
 def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
@@ -248,7 +240,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
-    differs = next((i for i, (a, b) in enumerate(pairs) if not _same(run, a, b)), None)
+    differs = next((i for i, (a, b) in enumerate(pairs) if not same(run.field, a, b)), None)
     return run, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
 
 
@@ -262,9 +254,12 @@ def _comparable(a: Thing, b: Thing) -> bool:
     return isinstance(a, Value | np.ndarray) and isinstance(b, Value | np.ndarray)
 
 
-def _same(run: Run, a: Value, b: Value) -> bool:
+def same(field: Field, a: Value, b: Value) -> bool:
+    """Whether two arrays are equal, infinities with them."""
+    if a.shape != b.shape:
+        return False
     infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
-    equal = run.field.is_zero(run.field.sub(a.x, b.x)) | (infinities[0] != 0)
+    equal = field.is_zero(field.sub(a.x, b.x)) | (infinities[0] != 0)
     return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
 
 
