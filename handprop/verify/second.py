@@ -41,6 +41,8 @@ def differentiated(subject: Subject, rng: np.random.Generator) -> Subject:
         in_paths=(*subject.in_paths, *(f"cotangent of {path}" for path in named)),
         out_paths=(*subject.out_paths, *more),
         gradients=(*subject.gradients, *(True for _ in more)),
+        primal=None,  # whose slopes the first derivatives are, and not all of these outputs
+        wrt=(),
     )
 
 

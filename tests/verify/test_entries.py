@@ -133,6 +133,12 @@ def test_a_wrong_bwd_alone_is_refuted():
         v.verify((None, sigmoid_back), X)
 
 
+def test_all_checks_of_second_order():
+    report = v.verify(sigmoid_rule(lambda x, dy: sigmoid_back((x,), dy)), X, order=2)
+    assert report.verdict is v.Verdict.PROVED, report
+    assert report.check("differences").outcome is v.Outcome.SKIPPED
+
+
 def test_second_order_sees_what_the_first_does_not():
     stopped = sigmoid_rule(lambda x, dy: (dy * jax.lax.stop_gradient(sigmoid_back((x,), 1.0)[0]),))
     assert v.verify(stopped, X, skip=few("rounding")).ok
