@@ -60,6 +60,23 @@ def wide(inputs: Sequence[Any]) -> bool:
     return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not jnp.issubdtype(x.dtype, jax.dtypes.extended))
 
 
+def float_places(inputs: Sequence[Any]) -> list[int]:
+    return [i for i, x in enumerate(inputs) if is_float(x.dtype)]
+
+
+def batch_axes(inputs: Sequence[Any]) -> tuple[int | None, ...]:
+    """``in_axes`` of a batch of points: floats vary along a first axis, all else is shared."""
+    return tuple(0 if is_float(x.dtype) else None for x in inputs)
+
+
+def with_replaced(whole: Sequence[Any], places: Sequence[int], parts: Sequence[Any]) -> list[Any]:
+    """``whole`` with the parts at the places."""
+    changed = list(whole)
+    for place, part in zip(places, parts, strict=True):
+        changed[place] = part
+    return changed
+
+
 def trace(f: Callable, inputs: Sequence[Any]) -> Any:
     """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
     with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]

@@ -28,9 +28,11 @@ __all__ = [
     "compared",
     "evaluators",
     "failure",
+    "in_float64",
     "is_defined",
     "repeats",
     "sample",
+    "untraceable",
     "worst_entry",
 ]
 
@@ -99,6 +101,24 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Evaluator:
                      lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta)  # fmt: skip
 
 
+def in_float64(f: Callable, inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Outputs]:
+    """``f`` traced at these inputs and run in float64, compiled once."""
+    with jax.enable_x64(True):
+        program = jaxprs.widen(jaxprs.trace(f, inputs))
+        compiled = jax.jit(lambda inputs: program(inputs, None, None))
+
+    def run(inputs: Sequence[Any]) -> Outputs:
+        with jax.enable_x64(True):
+            return [np.asarray(x) for x in compiled(tuple(inputs))]
+
+    return run
+
+
+def untraceable(name: str) -> Check:
+    """What a check says where there is no evaluator."""
+    return Check(name, Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+
+
 def sample(subject: Subject, options: Options, i: int) -> tuple[Any, ...]:
     """The user's own inputs first, then normal ones of their scale, cotangents of other signs throughout."""
     with jax.enable_x64(True):
@@ -152,8 +172,8 @@ def _beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool 
 
 def is_defined(subject: Subject, point: Point) -> bool:
     """Whether the reference's values, of which the others are gradients, are finite."""
-    marks = subject.gradients or (False,) * len(point.want)
-    return all(gradient or np.isfinite(want).all() for gradient, want in zip(marks, point.want, strict=True))
+    return all(gradient or np.isfinite(want).all()
+               for gradient, want in zip(subject.gradients, point.want, strict=True))  # fmt: skip
 
 
 def worst_entry(subject: Subject, point: Point) -> Worst | None:

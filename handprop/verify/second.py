@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from handprop.verify import jaxprs
-from handprop.verify.subject import Program, Subject, is_inexact
+from handprop.verify.subject import Program, Subject
 
 __all__ = ["differentiated"]
 
@@ -30,7 +30,7 @@ def differentiated(subject: Subject, rng: np.random.Generator) -> Subject:
     except Exception as error:  # whatever JAX, or the rule, raises at its own derivative
         return subject._replace(obstacle=f"it cannot be differentiated twice: {jaxprs.first_line(error)}")
     named = [path for path, is_gradient in zip(subject.out_paths, subject.gradients, strict=True) if is_gradient]
-    more = tuple(f"second d{path}" for path, x in zip(subject.in_paths, subject.inputs, strict=True) if is_inexact(x))
+    more = tuple(f"second d{subject.in_paths[i]}" for i in jaxprs.float_places(subject.inputs))
     once = subject.as_program
     return subject._replace(
         hand=hand,
@@ -48,14 +48,11 @@ def differentiated(subject: Subject, rng: np.random.Generator) -> Subject:
 
 def _with_pullback(f: Program, subject: Subject) -> Program:
     count = len(subject.inputs)
-    places = [i for i, x in enumerate(subject.inputs) if is_inexact(x)]
+    places = jaxprs.float_places(subject.inputs)
 
     def program(*inputs: Any) -> tuple[jax.Array, ...]:
         def gradients(*chosen: Any) -> tuple[list[Any], Sequence[Any]]:
-            whole = list(inputs[:count])
-            for place, x in zip(places, chosen, strict=True):
-                whole[place] = x
-            outputs = f(*whole)
+            outputs = f(*jaxprs.with_replaced(inputs[:count], places, chosen))
             return [o for o, is_gradient in zip(outputs, subject.gradients, strict=True) if is_gradient], outputs
 
         _, pull, outputs = jax.vjp(gradients, *(inputs[i] for i in places), has_aux=True)

@@ -88,10 +88,7 @@ def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.ran
         paths.append(head + jax.tree_util.keystr(path[2:]))
 
     def rebuild(arrays: Sequence[Any]) -> tuple[tuple, dict]:
-        whole = list(rest)
-        for position, array in zip(positions, arrays, strict=True):
-            whole[position] = array
-        return jax.tree.unflatten(treedef, whole)
+        return jax.tree.unflatten(treedef, jaxprs.with_replaced(rest, positions, arrays))
 
     return Arguments(tuple(leaves), tuple(paths), rebuild)
 
@@ -219,10 +216,7 @@ def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], 
     """Inexact outputs of f, and the cotangents of the chosen leaves."""
 
     def partial(*diff: Any) -> list[Any]:
-        whole = list(leaves)
-        for position, leaf in zip(chosen, diff, strict=True):
-            whole[position] = leaf
-        return [o for o in jax.tree.leaves(f(*whole)) if is_inexact(o)]
+        return [o for o in jax.tree.leaves(f(*jaxprs.with_replaced(leaves, chosen, diff))) if is_inexact(o)]
 
     values, pull = jax.vjp(partial, *(leaves[i] for i in chosen))
     return (*values, *pull(list(cotangents)))

@@ -81,10 +81,7 @@ def backward_of(subject: Subject, benches: Sequence[Bench]) -> Backward | None:
         return None
 
     def put(arrays: Sequence[Any]) -> tuple:
-        changed = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            changed[place] = array
-        return jax.tree.unflatten(tree, changed)
+        return jax.tree.unflatten(tree, jaxprs.with_replaced(leaves, places, arrays))
 
     elsewhere = {f.__code__ for part in (rule.fwd, rule.fun) for f in functions(part, rule)}
     codes = frozenset(f.__code__ for f in functions(rule.bwd, rule) if f.__code__ not in elsewhere)

@@ -18,7 +18,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, compared, evaluators, failure, sample, worst_entry
+from handprop.verify.points import Evaluator, compared, evaluators, failure, in_float64, sample, worst_entry
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
@@ -77,7 +77,8 @@ def _slopes(subject: Subject, evaluator: Evaluator, options: Options) -> list[Sl
     got, want = evaluator.clean(inputs)
     places = [i for i, gradient in enumerate(subject.gradients) if gradient]
     weights = [np.asarray(inputs[i]) for i in subject.cotangents]
-    values = _values(subject, inputs)
+    assert subject.primal is not None
+    values = in_float64(subject.primal, inputs)
     found = []
     for d, group in enumerate(_groups(len(places))):
         if d and options.seconds_left < 0:
@@ -97,25 +98,10 @@ def _groups(count: int) -> list[list[int]]:
 
 
 def _shifted(subject: Subject, inputs: Sequence[Any], along: dict[int, np.ndarray], h: float) -> tuple[Any, ...]:
-    moved = list(inputs)
+    places = [subject.wrt[j] for j in along]
     with jax.enable_x64(True):
-        for j, v in along.items():
-            moved[subject.wrt[j]] = jnp.asarray(np.asarray(inputs[subject.wrt[j]]) + h * v)
-    return tuple(moved)
-
-
-def _values(subject: Subject, inputs: Sequence[Any]) -> Any:
-    """The function's values in float64, as NumPy arrays; one compilation."""
-    with jax.enable_x64(True):
-        assert subject.primal is not None
-        program = jaxprs.widen(jaxprs.trace(subject.primal, inputs))
-        compiled = jax.jit(lambda inputs: program(inputs, None, None))
-
-    def values(inputs: Sequence[Any]) -> list[np.ndarray]:
-        with jax.enable_x64(True):
-            return [np.asarray(x) for x in compiled(tuple(inputs))]
-
-    return values
+        moved = [jnp.asarray(np.asarray(inputs[i]) + h * v) for i, v in zip(places, along.values(), strict=True)]
+    return tuple(jaxprs.with_replaced(inputs, places, moved))
 
 
 def _slope(values: Any, weights: list[np.ndarray]) -> tuple[float, float]:

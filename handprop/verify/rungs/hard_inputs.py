@@ -17,7 +17,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, is_defined, worst_entry
+from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, is_defined, untraceable, worst_entry
 from handprop.verify.report import Check, Outcome, Worst
 from handprop.verify.subject import Subject
 
@@ -54,7 +54,7 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
     start = time.monotonic()
     found = list(evaluators(subject))
     if not found:
-        return Check("hard inputs", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+        return untraceable("hard inputs")
     tried, kinks, lost = [], [], []
     large = max((math.prod(x.shape) for x in subject.inputs), default=0) > MANY_ENTRIES
     for i, (name, pattern) in enumerate(PATTERNS.items()):

@@ -159,7 +159,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
     if lanes < 2 or wanted > MOST_LEFT * lanes or "custom_vmap_call" in names:
         return pair
-    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
+    axes = jaxprs.batch_axes(subject.inputs)
     inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
                    for x, axis in zip(subject.inputs, axes, strict=True))  # fmt: skip
     try:

@@ -17,6 +17,7 @@ from handprop.verify.points import (
     failure,
     repeats,
     sample,
+    untraceable,
     worst_entry,
 )
 from handprop.verify.report import Check, Outcome, Worst
@@ -37,7 +38,7 @@ def rounding(subject: Subject, options: Options) -> Check:
             return _agreed(subject, points, time.monotonic() - start)
         refuted = refuted or (evaluator, points[-1], worst)
     if refuted is None:
-        return Check("rounding", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+        return untraceable("rounding")
     if not repeats(*refuted[:2]):
         return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
     return failure("rounding", subject, *refuted, "in float64", time.monotonic() - start)
@@ -59,8 +60,7 @@ def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> tuple[
 
 def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
     exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
-    gradients = subject.gradients or (False,) * len(subject.out_paths)
-    idle = tuple(path for (path, wants), gradient in zip(exercised.items(), gradients, strict=True)
+    idle = tuple(path for (path, wants), gradient in zip(exercised.items(), subject.gradients, strict=True)
                  if gradient and not any(((w != 0) & np.isfinite(w)).any() for w in wants))  # fmt: skip
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}

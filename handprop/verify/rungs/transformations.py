@@ -25,8 +25,10 @@ from handprop.verify.points import (
     compared,
     evaluators,
     failure,
+    in_float64,
     repeats,
     sample,
+    untraceable,
     worst_entry,
 )
 from handprop.verify.report import Check, Outcome
@@ -44,7 +46,7 @@ def transformations(subject: Subject, options: Options) -> Check:
     start = time.monotonic()
     found = list(evaluators(subject))
     if not found:
-        return Check("transformations", Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+        return untraceable("transformations")
     evaluator, inputs = found[0], sample(subject, options, 0)
     if not repeats(evaluator, Point(inputs, *evaluator.clean(inputs), [])):
         return Check("transformations", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
@@ -91,24 +93,22 @@ def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
 
 def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
     """Under which transformations the hand program can be traced; for the others what JAX says."""
-    floats = [i for i, x in enumerate(subject.inputs) if jaxprs.is_float(x.dtype)]
+    floats = jaxprs.float_places(subject.inputs)
 
     def scanned(*inputs: Any) -> Any:
         return jax.lax.scan(lambda carry, _: (carry, subject.hand(*inputs)), jnp.int32(0), None, length=2)[1]
 
-    def again(*inputs: Any) -> Any:
-        def partial(*chosen: Any) -> Any:
-            whole = list(inputs)
-            for i, x in zip(floats, chosen, strict=True):
-                whole[i] = x
-            return subject.hand(*whole)
+    def batched(*inputs: Any) -> Any:
+        return _batched(subject)(*_stacked([inputs] * BATCH))
 
-        values, pull = jax.vjp(partial, *(inputs[i] for i in floats))
+    def again(*inputs: Any) -> Any:
+        of_floats = lambda *chosen: subject.hand(*jaxprs.with_replaced(inputs, floats, chosen))  # noqa: E731
+        values, pull = jax.vjp(of_floats, *(inputs[i] for i in floats))
         return pull(tuple(jnp.ones_like(v) for v in values))
 
     ways = {
         "jit": jax.jit(subject.hand),
-        "vmap": _batched(subject),
+        "vmap": batched,
         "scan": scanned,
         "checkpoint": jax.checkpoint(subject.hand),
         "a second derivative": again,
@@ -124,13 +124,14 @@ def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
 
 
 def _batched(subject: Subject) -> Callable:
-    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
+    return jax.vmap(subject.hand, jaxprs.batch_axes(subject.inputs), axis_size=BATCH)
 
-    def batched(*inputs: Any) -> Any:
-        stacked = [x if a is None else jnp.stack([x] * BATCH) for x, a in zip(inputs, axes, strict=True)]
-        return jax.vmap(subject.hand, axes, axis_size=BATCH)(*stacked)
 
-    return batched
+def _stacked(samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Samples as one batch."""
+    axes = jaxprs.batch_axes(samples[0])
+    return tuple(parts[0] if axis is None else jnp.stack(parts)
+                 for parts, axis in zip(zip(*samples, strict=True), axes, strict=True))  # fmt: skip
 
 
 def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str:
@@ -139,16 +140,13 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
     largest = max((math.prod(v.aval.shape) for eqn in equations for v in eqn.outvars), default=0)
     if len(equations) > FEW_EQUATIONS or largest > FEW_ENTRIES:
         return ""
-    axes = tuple(0 if jaxprs.is_float(x.dtype) else None for x in subject.inputs)
     samples = [sample(subject, options, i) for i in range(BATCH)]
-    with jax.enable_x64(True):
-        stacked = tuple(parts[0] if axis is None else jnp.stack(parts)
-                        for parts, axis in zip(zip(*samples, strict=True), axes, strict=True))  # fmt: skip
-        try:
-            program = jaxprs.widen(jaxprs.trace(jax.vmap(subject.hand, axes, axis_size=BATCH), stacked))
-            outputs = [np.asarray(x) for x in jax.jit(lambda inputs: program(inputs, None, None))(stacked)]
-        except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
-            return jaxprs.first_line(error)
+    try:
+        with jax.enable_x64(True):
+            stacked = _stacked(samples)
+        outputs = in_float64(_batched(subject), stacked)(stacked)
+    except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
+        return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
         batch, worst = [x[i] for x in outputs], None
         for measured in (False, True):
