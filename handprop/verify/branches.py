@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from handprop.verify.field.elementwise import ELEMENTWISE
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
 __all__ = ["decision_bits", "like_entries"]
@@ -28,25 +29,8 @@ MOST_STEPS = 64
 Axes: TypeAlias = "tuple[int | None, ...]"
 Label: TypeAlias = "tuple[Any, Axes]"
 # Through these the field knows the numbers that no input is in: comparing them decides nothing.
-KEPT = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "neg",
-    "integer_pow",
-    "sqrt",
-    "convert_element_type",
-    "select_n",
-    "iota",
-    "broadcast_in_dim",
-    "reshape",
-    "transpose",
-    "squeeze",
-    "slice",
-    "concatenate",
-    "bitcast_convert_type",
-}
+KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_element_type", "select_n", "iota", "slice",
+        "broadcast_in_dim", "reshape", "transpose", "squeeze", "concatenate", "bitcast_convert_type"}  # fmt: skip
 
 
 class Fact(NamedTuple):
@@ -70,6 +54,7 @@ class Fact(NamedTuple):
 
 
 UNBOUNDED = Fact(0, bits=math.inf)
+Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
 def decision_bits(program: Any, interval_bits: float) -> list[float]:
@@ -95,7 +80,7 @@ def _is_entrywise(program: Any) -> bool:
         if (inside := called(eqn)) is not None:
             return _is_entrywise(inside)
         spreads = eqn.primitive.name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
-        return spreads or eqn.primitive.name in _entrywise()
+        return spreads or eqn.primitive.name in ELEMENTWISE
 
     return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 
@@ -106,6 +91,8 @@ PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
+MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "pad", "gather", "dynamic_slice", "split", "scatter",
+          "dynamic_update_slice")  # fmt: skip
 UNCOUNTED = {"cummax", "cummin", "while", "cond", "custom_linear_solve"}
 SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
 
@@ -116,6 +103,7 @@ class _Walk:
     def __init__(self, bits: float):
         self.bits = bits
         self.names: dict[Any, int] = {}
+        self.rules = self._rules()
 
     def named(self, *parts: Any) -> int:
         return self.names.setdefault(parts, len(self.names))
@@ -151,40 +139,42 @@ class _Walk:
             return [Fact(n, known=name in KEPT or not _is_float(v.aval))
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
-        rule = self.rule(name)
+        rule = self.rules.get(name)
         lost = any(f.bits == math.inf for f in facts)
         out = UNBOUNDED if lost else rule(eqn, facts, shapes) if rule else self.unknown(name, facts)
         return [out._replace(name=n, known=False).capped() for n in names]
 
-    def rule(self, name: str) -> Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact] | None:
-        if name in COMPARISONS:
-            return self.compared
-        if name in EXTREMA:
-            return self.largest
-        if name in SUMS:
-            return lambda eqn, facts, shapes: self.summed(eqn, facts, shapes)
+    def _rules(self) -> "dict[str, Rule]":
+        def elementwise(bits: Callable[[list[Fact]], float]) -> Rule:
+            return lambda eqn, facts, shapes: _elementwise(eqn, facts, shapes, bits(facts))
+
         return {
-            "select_n": lambda eqn, facts, shapes: _elementwise(
-                eqn, facts, shapes, facts[0].bits + max(f.bits for f in facts[1:])),
-            "div": lambda eqn, facts, shapes: _elementwise(
-                eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits),
+            **dict.fromkeys(ELEMENTWISE, self.nonlinear),
+            **dict.fromkeys(LINEAR, elementwise(lambda facts: max(f.bits for f in facts))),
+            **dict.fromkeys(PRODUCTS, elementwise(lambda facts: math.fsum(f.bits for f in facts))),
+            **dict.fromkeys(MOVERS, self.moved),
+            **dict.fromkeys(COMPARISONS, self.compared),
+            **dict.fromkeys(EXTREMA, self.largest),
+            **dict.fromkeys(SUMS, self.summed),
+            "select_n": elementwise(lambda facts: facts[0].bits + max(f.bits for f in facts[1:])),
+            "div": elementwise(lambda facts: facts[0].bits + facts[1].nonlinear().bits),
             "dot_general": self.dot,
             "broadcast_in_dim": self.broadcast,
-            "transpose": lambda eqn, facts, shapes: _relabelled(
-                facts[0], lambda axes: tuple(axes[i] for i in eqn.params["permutation"])),
-            "squeeze": lambda eqn, facts, shapes: _relabelled(
-                facts[0], lambda axes: tuple(x for i, x in enumerate(axes) if i not in eqn.params["dimensions"])),
+            "transpose": self.transpose,
+            "squeeze": self.squeeze,
             "reshape": self.reshape,
             "sort": self.sort,
             "top_k": self.sort,
             "reduce_window_max": self.window,
             "reduce_window_min": self.window,
-            **dict.fromkeys(LINEAR, lambda eqn, facts, shapes: _elementwise(
-                eqn, facts, shapes, max(f.bits for f in facts))),
-            **dict.fromkeys(PRODUCTS, lambda eqn, facts, shapes: _elementwise(
-                eqn, facts, shapes, math.fsum(f.bits for f in facts))),
-            **dict.fromkeys(MOVERS, self.moved),
-        }.get(name) or (self.nonlinear if name in _entrywise() else None)  # fmt: skip
+        }
+
+    def transpose(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        return _relabelled(facts[0], lambda along: tuple(along[i] for i in eqn.params["permutation"]))
+
+    def squeeze(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        gone = eqn.params["dimensions"]
+        return _relabelled(facts[0], lambda along: tuple(x for i, x in enumerate(along) if i not in gone))
 
     def nonlinear(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         out = _elementwise(eqn, facts, shapes, 0.0)
@@ -306,16 +296,6 @@ class _Walk:
         if length > MOST_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]
         return done
-
-
-MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "pad", "gather", "dynamic_slice", "split", "scatter",
-          "dynamic_update_slice")  # fmt: skip
-
-
-def _entrywise() -> set[str]:
-    from handprop.verify.field.elementwise import ELEMENTWISE
-
-    return set(ELEMENTWISE)
 
 
 def _text(params: dict) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -101,6 +101,7 @@ def called(eqn: Any) -> Any:
     return None
 
 
+@lru_cache(maxsize=64)  # an equation is read again in every run
 def kernel_program(eqn: Any) -> Any:
     """What a ``pallas_call`` computes, written without references: as its interpret mode runs it."""
     from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
@@ -173,12 +174,8 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
 
 def has_readings(program: Any) -> bool:
     """Whether some float in the program's text may stand for another number than the dyadic one it is."""
-    floats = (number for number in _numbers(program) if is_float(number.dtype))
-    return any(
-        np.unique(x).size <= literals.MOST_READ
-        and any(literals.stands_for(float(v), str(x.dtype)) for v in np.unique(x))
-        for x in floats
-    )
+    distinct = (np.unique(number) for number in _numbers(program) if is_float(number.dtype))
+    return any(literals.stands_for(float(v), str(x.dtype)) for x in distinct if x.size <= literals.MOST_READ for v in x)
 
 
 # Evaluation with something done at every equation

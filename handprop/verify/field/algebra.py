@@ -68,7 +68,6 @@ class Run:
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
-    inputs: list = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
     under_roots: list[np.ndarray | None] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
@@ -112,11 +111,12 @@ class Run:
         _, first, place = np.unique(np.concatenate(self.asked_of), return_index=True, return_inverse=True)
         return hashlib.blake2b(first[place].tobytes(), digest_size=16).digest()
 
-    def rooted(self, x: Elements, known: bool, square: bool = True) -> None:
+    def rooted(self, x: Elements, known: bool, square: bool = True, degree: Bound = VARIABLE) -> None:
         """Counts the roots taken, an array that is taken again once, and keeps whether each argument is a square.
 
         A cube root counts twice: its norm multiplies a degree by 3. A known number's root adds no degree.
         """
+        self.root_argument = self.root_argument.worst(degree)
         if ("root", digest(x)) in self.memo:
             return
         self.memo["root", digest(x)] = None
@@ -149,7 +149,8 @@ class Run:
             self.readings |= {f"{array.dtype} {number:.9g} as -infinity" for number in np.unique(known[masked])}
             known = np.where(masked, -np.inf, known)
         finite = np.isfinite(known)
-        x, degree = self._dyadic(np.where(finite, known, 0.0)), _size_of(np.where(finite, known, 0.0))
+        numbers = np.where(finite, known, 0.0)
+        x, degree = self._dyadic(numbers), _size_of(numbers)
         if self.rational:
             x, degree = self._as_read(x, degree, known, str(array.dtype))
         if finite.all():

@@ -134,8 +134,7 @@ def sqrt(run: Run, a: Value) -> Value:
             known = np.asarray(np.sqrt(a.known))
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
-    run.rooted(Elements(a.x.re), known=a.known is not None)
-    run.root_argument = run.root_argument.worst(a.degree)
+    run.rooted(Elements(a.x.re), known=a.known is not None, degree=a.degree)
     return Value(run.field.sqrt(a.x.re), a.degree, known, positive=True)
 
 

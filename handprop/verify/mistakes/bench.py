@@ -6,7 +6,6 @@ Everything is exact: two arrays are equal or they are not, whatever the size of 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
@@ -16,7 +15,7 @@ from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
 from handprop.verify.options import Options
-from handprop.verify.rungs.proof import same, with_negatives
+from handprop.verify.rungs.proof import drawn, same, with_negatives
 from handprop.verify.subject import Subject
 
 __all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
@@ -85,7 +84,7 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
     """
     rng = options.rng(5)
     field, seed = CachedField(draw_prime(rng)), int(rng.integers(2**62))
-    inputs = tuple(_drawn(field, x, rng) for x in subject.inputs)
+    inputs = tuple(drawn(field, x, rng, x.shape) for x in subject.inputs)
     reference = jaxprs.trace(subject.reference, subject.inputs)
     try:
         hand = jaxprs.trace(subject.hand, subject.inputs)
@@ -124,12 +123,6 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
         raise Unsupported("no reading sees a difference")
     least = min(number for number, _ in found.values())
     return tuple(bench for number, bench in found.values() if number == least)
-
-
-def _drawn(field: Field, x: Any, rng: np.random.Generator) -> Thing:
-    if jnp.issubdtype(x.dtype, np.floating):
-        return Value(field.draw(rng, x.shape))
-    return x if not isinstance(x, np.ndarray) and jnp.issubdtype(x.dtype, jnp.integer) is False else np.asarray(x)
 
 
 def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = None) -> tuple[Value, ...]:

@@ -37,7 +37,7 @@ from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
-__all__ = ["proof", "same", "with_negatives"]
+__all__ = ["drawn", "proof", "same", "with_negatives"]
 
 READINGS = ((False, False), (True, False), (False, True), (True, True))
 MOST_THRESHOLDS = 15
@@ -141,13 +141,12 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, br
 
 
 def _too_long(trials: list[Trial], seconds: float, options: Options) -> bool:
-    """Whether what is lacking would take more than half the seconds left."""
+    """Whether time is up; where decisions are met run by run, whether what is lacking takes longer than is left."""
     if trials[0].partition is not None:
         return options.seconds_left < 0
     each = max(-math.log2(trials[-1].chance), 1e-9)
-    return (
-        options.seconds_left < 0 or (options.bits / each - len(trials)) * seconds / len(trials) > options.seconds_left
-    )
+    lacking = max(options.bits / each - len(trials), 0.0)
+    return lacking * seconds / len(trials) > options.seconds_left
 
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
@@ -166,7 +165,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
         wide = Pair(reference, hand, inputs, pair.thresholds, lanes, pair.entries)
-        _trial(wide, np.random.default_rng(0), False, bits)
+        _evaluated(wide, np.random.default_rng(0), False)
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
     return wide
@@ -208,21 +207,24 @@ def _independent(trials: list[Trial]) -> bool:
 
 
 def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
-    run, differs, degree = _evaluated(pair, rng, rational)
-    norms, told = _norms(pair, run, rng) if differs is None else (math.inf, 0)
-    chance, accident = (sum(_vanishing(run, d, norms)) for d in (degree, run.argument + run.argument))
+    first = _evaluated(pair, rng, rational)
+    run = first.run
+    norms, told = _norms(pair, first, rng) if first.differs is None else (math.inf, 0)
+    chance, accident = (sum(_vanishing(run, d, norms)) for d in (first.degree, run.argument + run.argument))
     if told:
         # A root may have seemed not to rest on what it does rest on.
         chance += told * run.roots * sum(_vanishing(run, run.root_argument + run.root_argument, 1.0))
-        return Trial(differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
+        return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
     if not (run.coins and run.branching):
-        return Trial(differs, run, chance, accident, run.partition())
+        return Trial(first.differs, run, chance, accident, run.partition())
     points = pair.lanes * pair.entries
+    differs = first.differs
     for _ in range(RESTARTS if differs is None else 0):
-        again, differs, _ = _evaluated(pair, rng, rational, run.decisions)
-        if again.partition() == run.partition():
+        again = _evaluated(pair, rng, rational, run.decisions)
+        differs = again.differs
+        if again.run.partition() == run.partition():
             break
-        run, differs, _ = _evaluated(pair, rng, rational)
+        run, _, differs, _ = _evaluated(pair, rng, rational)
     else:  # a difference, or accidents again and again: nothing is bounded
         return Trial(differs, run, 1.0, 0.0, None, points)
     unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
@@ -230,24 +232,33 @@ def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: 
     return Trial(differs, run, missed, 0.0, None, points)
 
 
+class Evaluation(NamedTuple):
+    """One run at ``inputs``: the first output that differs in it, and how large the difference may be."""
+
+    run: Run
+    inputs: tuple[Thing, ...]
+    differs: int | None
+    degree: Bound
+
+
 def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
-               decisions: list[np.ndarray] | None = None) -> tuple[Run, int | None, Bound]:  # fmt: skip
-    """One run, the first output that differs in it and how large the difference may be; ``decisions`` repeats those."""
+               decisions: list[np.ndarray] | None = None) -> Evaluation:  # fmt: skip
+    """Both programs in one interpretation; ``decisions`` repeats those of another."""
     run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
               sample=pair.sample, replayed=None if decisions is None else iter(decisions))  # fmt: skip
-    inputs = [_drawn(run, x, rng) for x in pair.inputs]
-    run.inputs = inputs
+    inputs = tuple(drawn(run.field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
     differs = next((i for i, (a, b) in enumerate(pairs) if not same(run.field, a, b)), None)
-    return run, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound())
+    return Evaluation(run, inputs, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound()))
 
 
-def _drawn(run: Run, x: Any, rng: np.random.Generator) -> Thing:
-    if not jnp.issubdtype(x.dtype, np.floating):
+def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Thing:
+    """An input over the field: floats are drawn, in this shape; integers and keys are as they are."""
+    if not jaxprs.is_float(x.dtype):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
-    return Value(run.field.draw(rng, run.shape_of(x.shape)), VARIABLE)
+    return Value(field.draw(rng, shape), VARIABLE)
 
 
 def _comparable(a: Thing, b: Thing) -> bool:
@@ -269,21 +280,23 @@ def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     return min(1.0, norms * max(degree.over, 1) / run.field.p), min(1.0, norms * (degree.bits + 1) / 49 / 2**32)
 
 
-def _norms(pair: Pair, run: Run, rng: np.random.Generator) -> tuple[float, int]:
+def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:
     """By how much roots multiply a degree, and how many draws told which of them stand together (0: none)."""
+    run, inputs = evaluation.run, evaluation.inputs
     if run.roots <= MOST_ROOTS:
         return 2.0**run.roots, 0
     if run.branching or any(under is None for under in run.under_roots):
         return math.inf, 0
-    inputs = run.inputs
     shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
+
+    def redrawn(x: Any, mask: np.ndarray | None) -> Thing:
+        return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
         again = Run(run.field, run.seed, run.rational, sample=run.sample)
-        drawn = [x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
-                 for x, mask in zip(inputs, masks, strict=True)]  # fmt: skip
+        anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
-            evaluate(again, program, list(drawn))
+            evaluate(again, program, list(anew))
         return np.concatenate([under for under in again.under_roots if under is not None])
 
     found = root_groups(draw, run.field.is_square, shapes, MOST_ROOTS)
