@@ -386,7 +386,6 @@ def _of_subscript(slot: Slot) -> Iterator[Edit]:
     if isinstance(node.value, ast.Attribute) and node.value.attr in ("shape", "at"):
         return
     for i, part in enumerate(node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]):
-        reverse = ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))
         if isinstance(part, ast.Slice) and ast.unparse(part) == "::-1":
             new = copy.copy(node)
             if isinstance(node.slice, ast.Tuple):
@@ -400,7 +399,6 @@ def _of_subscript(slot: Slot) -> Iterator[Edit]:
             new = copy.copy(node)
             new.slice = _binary(part, ast.Sub(), ast.Constant(1))
             yield Edit(2.5, slot, new, "an index one too far")
-            del reverse
 
 
 # Edits with a number to solve for

@@ -10,7 +10,7 @@ from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
 from handprop.verify.mistakes.repair import Found, diff_of, last_line, repairs, stopped
-from handprop.verify.mistakes.source import rebuilt, text_of
+from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
 from handprop.verify.options import Options
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
 from handprop.verify.rungs.proof import proof
@@ -77,10 +77,18 @@ def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect]) -> t
         return tuple(location(s, subject.out_paths) for s in found[:SHOWN])
     text = text_of(place.file)[place.line - 1]
     columns = len(text) - len(text.lstrip()), len(text.rstrip())
-    function = getattr(place.scopes[-1], "name", "<lambda>")
-    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
     reason = "what is returned is formed here"
-    return (Location(place.file, place.line, columns, text, function, spoils, reason),)
+    spoils = _spoils(subject, bench, got)
+    return (Location(place.file, place.line, columns, text, _function_of(place), spoils, reason),)
+
+
+def _function_of(place: Place) -> str:
+    return getattr(place.scopes[-1], "name", "<lambda>")
+
+
+def _spoils(subject: Subject, bench: Bench, got: Any) -> tuple[str, ...]:
+    """The outputs that are wrong: all of a rule that does not run."""
+    return subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
 
 
 def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
@@ -101,17 +109,12 @@ def _places(
     subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix
 ) -> tuple[Location, ...]:
     """The line that the fix is for, then the other suspects."""
-    lines = text_of(fix.file)
     node = repair.edit.slot.node
-    text = lines[fix.line - 1]
-    start = len(text.encode()[: node.col_offset].decode(errors="ignore"))
-    last = node.end_col_offset if node.end_lineno == node.lineno else len(text.encode())
-    end = len(text.encode()[:last].decode(errors="ignore"))
-    spoils = subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
-    scope: Any = repair.place.scopes[-1]
-    function = getattr(scope, "name", "<lambda>")
+    text = text_of(fix.file)[fix.line - 1]
+    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
+    function = _function_of(repair.place)
     fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
     reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
-    first = Location(fix.file, fix.line, (start, max(end, start + 1)), text, function, spoils, reason)
+    first = Location(fix.file, fix.line, columns, text, function, _spoils(subject, bench, got), reason)
     others = [s for s in found if (s.frame.file, s.frame.line) != (fix.file, fix.line)]
     return (first, *(location(s, subject.out_paths) for s in others[: SHOWN - 1]))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, wrong
-from handprop.verify.mistakes.source import text_of
+from handprop.verify.mistakes.source import columns_of, text_of
 from handprop.verify.mistakes.tape import Known, Step, record
 from handprop.verify.report import Location
 from handprop.verify.subject import Subject
@@ -115,7 +115,6 @@ def location(suspect: Suspect, out_paths: tuple[str, ...]) -> Location:
     frame = suspect.frame
     lines = text_of(frame.file)
     text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
-    start = len(text.encode()[: frame.column].decode(errors="ignore"))
-    end = len(text.encode()[: frame.end_column].decode(errors="ignore")) if frame.end_line == frame.line else len(text)
+    columns = columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
     spoils = tuple(out_paths[i] for i in suspect.spoils)
-    return Location(frame.file, frame.line, (start, max(end, start + 1)), text, frame.function, spoils, suspect.reason)
+    return Location(frame.file, frame.line, columns, text, frame.function, spoils, suspect.reason)

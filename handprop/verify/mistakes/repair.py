@@ -8,6 +8,7 @@ import copy
 import difflib
 import heapq
 import itertools
+import math
 import types
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -177,12 +178,8 @@ def _at_hand(search: Search, place: Place) -> dict[str, e.AtHand]:
     question = ast.parse(f"{PROBE}(locals())", mode="eval").body
     body: Any = place.body
     try:
-        if isinstance(body, ast.Lambda):
-            pair = ast.Tuple([question, body.body], ast.Load())
-            asked = ast.Subscript(pair, ast.Constant(1), ast.Load())
-        else:
-            pair = ast.Tuple([question, body.value], ast.Load())
-            asked = ast.Subscript(pair, ast.Constant(1), ast.Load())
+        value = body.body if isinstance(body, ast.Lambda) else body.value
+        asked = ast.Subscript(ast.Tuple([question, value], ast.Load()), ast.Constant(1), ast.Load())
         slot = e.slots(body)[0]
         code = _edited(place, e.Edit(0, slot, asked, ""), lambda: compiled(place))
         rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
@@ -232,10 +229,7 @@ class _Sizes:
             for name, h in _at_hand(self.search, place).items():
                 for axis, n in enumerate(h.shape):
                     names.setdefault(n, f"{name}.shape[{axis}]")
-                size = 1
-                for n in h.shape:
-                    size *= n
-                names.setdefault(size, f"{name}.size")
+                names.setdefault(math.prod(h.shape), f"{name}.size")
             self.of_place[id(place.body)] = names
         return self.of_place[id(place.body)].get(number) if number > 2 else None
 

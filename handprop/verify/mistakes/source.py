@@ -15,7 +15,7 @@ import jax
 
 from handprop.verify import jaxprs
 
-__all__ = ["Place", "compiled", "functions", "place_of", "rebuilt", "text_of"]
+__all__ = ["Place", "columns_of", "compiled", "functions", "place_of", "rebuilt", "text_of"]
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
 
@@ -23,6 +23,13 @@ RULES = (jax.custom_vjp, jax.custom_jvp)
 def text_of(file: str) -> list[str]:
     """The file's lines, without their ends."""
     return [line.rstrip("\n") for line in linecache.getlines(file)]
+
+
+def columns_of(text: str, start: int, end: int | None) -> tuple[int, int]:
+    """Where Python's byte columns stand in a line's characters, one at least; None for its end."""
+    line = text.encode()
+    first, last = (len(line[:column].decode(errors="ignore")) for column in (start, end))
+    return first, max(last, first + 1)
 
 
 class Place(NamedTuple):
