@@ -34,9 +34,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _command import options, parser
+from corpus.verdict import report_of
 from jax.test_util import check_grads
 
-import handprop
 from handprop import plots
 
 FIGURES = Path(__file__).parent / "benchmarks" / "checker_study.json"
@@ -150,11 +150,7 @@ def gradcheck(rule: corpus.Rule, args: tuple) -> str | None:
 
 def verified(rule: corpus.Rule, args: tuple) -> str:
     """Every check, without the search for what is wrong: the others do not have one."""
-    if rule.loss is None:
-        report = handprop.verify(rule.function, *args, skip=("mistakes",))
-    else:
-        report = handprop.verify_gradient(rule.function, rule.loss, *args, argnums=rule.argnums, skip=("mistakes",))
-    return report.raise_if_refuted().verdict.name
+    return report_of(rule, args, skip=("mistakes",)).raise_if_refuted().verdict.name
 
 
 CHECKERS: dict[str, Callable[[corpus.Rule, tuple], str | None]] = {

@@ -11,17 +11,14 @@ from collections import Counter
 
 import corpus
 import jax
+from corpus.verdict import report_of
 
-import handprop
 from handprop.verify import Report
 
 
 def one_report(rule: corpus.Rule, dtype: str, seed: int) -> Report:
     with jax.enable_x64(dtype == "float64"):
-        args = rule.make_args(dtype=dtype, key=seed)
-        if rule.loss is None:
-            return handprop.verify(rule.function, *args, key=seed)
-        return handprop.verify_gradient(rule.function, rule.loss, *args, argnums=rule.argnums, key=seed)
+        return report_of(rule, rule.make_args(dtype=dtype, key=seed), key=seed)
 
 
 def main() -> int:

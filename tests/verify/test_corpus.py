@@ -10,13 +10,13 @@ from pathlib import Path
 
 import jax
 import pytest
+from checks import all_but
 
 import handprop as v
-from handprop.verify.rungs import RUNGS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import corpus
-from corpus import public
+from corpus import public, verdict
 
 RULES = {rule.name: rule for rule in corpus.right_rules()}
 MUTANTS = corpus.mutants()
@@ -37,10 +37,7 @@ KINDS = {
 
 
 def report_of(rule, args, *checks):
-    skip = ({name for name, _ in RUNGS} | {"mistakes"}) - set(checks)
-    if rule.loss:
-        return v.verify_gradient(rule.function, rule.loss, *args, argnums=rule.argnums, skip=skip)
-    return v.verify(rule.function, *args, skip=skip)
+    return verdict.report_of(rule, args, skip=all_but(*checks))
 
 
 def args_of(mutant, rule):
@@ -127,6 +124,5 @@ QUICK = ("relu", "log1mexp", "_softmax", "logit", "xlogy", "_mha_reference", "we
 @pytest.mark.parametrize("rule", [r for r in public.public_rules() if r.path.rpartition(".")[2] in QUICK],
                          ids=lambda rule: rule.path)  # fmt: skip
 def test_published_rules_are_proved(rule):
-    skip = {name for name, _ in RUNGS} - {"structure", "proof"}
-    report = v.verify(rule.function, *rule.args, reference=rule.reference, skip=skip)
+    report = v.verify(rule.function, *rule.args, reference=rule.reference, skip=all_but("structure", "proof"))
     assert report.verdict is v.Verdict.PROVED, report
