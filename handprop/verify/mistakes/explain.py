@@ -55,10 +55,8 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
         found, got, every = [], None, None
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(subject, bench)
-        if held is None:
-            return dataclasses.replace(report, locations=_likely(subject, bench, got, found), diagnosis=UNKNOWN)
-        fix = _fix(subject._replace(reference=held[1]), held[0], options)
-        if fix is not None:
+        fix = _fix(subject._replace(reference=held[1]), held[0], options) if held else None
+        if held and fix:
             places = _places(subject, bench, got, found, held[0], fix)
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     for repair in repairs(subject, benches, found, every, search):
