@@ -33,15 +33,15 @@ SAYS = {
     "wrong axis": "axis|axes|belongs|index|einsum|one too many|is missing|swapped|transposed",
     "missing transpose": "transpose|swapped|einsum|belongs|sign|reversed|one too many",
     "literal": "literal|belongs|factor",
-    "cotangent ignored": "missing|belongs",
+    "cotangent ignored": "missing|belongs|ignored",
     "cotangent squared": "one too many|belongs|missing",
     "negative only": "wrong where|one too many|literal|belongs|missing",
-    "saturated": "wrong where|literal|belongs|one too many",
+    "saturated": "wrong where|literal|belongs|one too many|missing",
     "one element": "one index",
     "stop_gradient": "stop_gradient",
     "wrong dtype": "astype",
     "off by": "one too many|literal|factor|term",
-    "mask missing": "mask|belongs|missing",
+    "mask missing": "mask|belongs|missing|ignored",
 }
 
 

@@ -155,12 +155,12 @@ def longest_sum(program: Any) -> int:
 def hash_of(program: Any) -> str:
     """A digest of the program's text and of every number in it: the text alone shortens or leaves out numbers."""
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(program)).encode())
-    for number in _numbers(program):
+    for number in numbers(program):
         digest.update(f"{number.dtype} {number.shape} ".encode() + number.tobytes())
     return digest.hexdigest()[:32]
 
 
-def _numbers(program: Any) -> Iterator[np.ndarray]:
+def numbers(program: Any) -> Iterator[np.ndarray]:
     """Constants and literals, those of inner programs too."""
     for part in (program, *(body for eqn in equations(program) for body in inner(eqn))):
         consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
@@ -174,7 +174,7 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
 
 def has_readings(program: Any) -> bool:
     """Whether some float in the program's text may stand for another number than the dyadic one it is."""
-    distinct = (np.unique(number) for number in _numbers(program) if is_float(number.dtype))
+    distinct = (np.unique(number) for number in numbers(program) if is_float(number.dtype))
     return any(literals.stands_for(float(v), str(x.dtype)) for x in distinct if x.size <= literals.MOST_READ for v in x)
 
 
@@ -183,10 +183,11 @@ def has_readings(program: Any) -> bool:
 
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
-        constant: Callable = jnp.asarray) -> list[Any]:  # fmt: skip
+        constant: Callable = jnp.asarray, unrolled: bool = False) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into.
 
-    Custom rules are replaced by their primal programs, except those that are ``trusted``.
+    Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
+    scan on its own, one after the other.
     """
 
     def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -208,7 +209,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name in RULE_CALLS:
             return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(eqn), values)
         if name == "scan":
-            return _scan(walk, params, values)
+            return _scan(walk, params, values, unrolled)
         if name == "while":
             return _while(walk, params, values)
         if name == "cond":
@@ -229,7 +230,7 @@ def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def _scan(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
+def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> list[Any]:
     n_consts, n_carry = scan_counts(params)
     body, consts = closed(params["jaxpr"]), values[:n_consts]
 
@@ -238,8 +239,14 @@ def _scan(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
         return out[:n_carry], out[n_carry:]
 
     carry, xs = values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-    carry, ys = lax.scan(f, carry, xs, length=params["length"], reverse=params["reverse"])
-    return [*carry, *ys]
+    length, reverse = params["length"], params["reverse"]
+    if not unrolled or not length:
+        carry, ys = lax.scan(f, carry, xs, length=length, reverse=reverse)
+        return [*carry, *ys]
+    rows: dict[int, list[Any]] = {}
+    for i in reversed(range(length)) if reverse else range(length):
+        carry, rows[i] = f(carry, [x[i] for x in xs])
+    return [*carry, *(jnp.stack(row) for row in zip(*(rows[i] for i in range(length)), strict=True))]
 
 
 def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:

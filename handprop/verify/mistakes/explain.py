@@ -3,14 +3,20 @@
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from handprop.verify import jaxprs
+from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
-from handprop.verify.mistakes.repair import Found, diff_of, last_line, repairs, stopped
+from handprop.verify.mistakes.patch import diff_of
+from handprop.verify.mistakes.repair import repairs, stopped
+from handprop.verify.mistakes.search import Found
 from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
+from handprop.verify.mistakes.statements import last_line, neighbours, renamings
+from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
 from handprop.verify.rungs.proof import proof
@@ -44,6 +50,7 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
     benches = set_up(subject, options)
     bench = benches[0]
     theirs = jaxprs.trace(subject.reference, subject.inputs)
+    known = tuple(v for step in record(bench, theirs)[1] for v in step.outputs if isinstance(v, Value))
     try:
         hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
         found = suspects(subject, bench, hand, theirs)
@@ -59,25 +66,39 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
         if held and fix:
             places = _places(subject, bench, got, found, held[0], fix)
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
-    for repair in repairs(subject, benches, found, every, search):
+    said = by_outputs(subject, bench, got) if got is not None else None
+    first = [last_line(subject)] if said else []
+    for repair in repairs(subject, benches, found, [p for p in first if p], known, every, search):
         fix = _fix(subject, repair, options)
         if fix is not None:
             places = _places(subject, bench, got, found, repair, fix)
             return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
-    places = _likely(subject, bench, got, found)
-    diagnosis = by_outputs(subject, bench, got) if got is not None else None
-    return dataclasses.replace(report, locations=places, diagnosis=diagnosis or UNKNOWN)
+    places = _likely(subject, bench, got, found, said is not None)
+    return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
 
 
-def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect]) -> tuple[Location, ...]:
-    """The suspects; where no equation is the user's, the line that forms what is returned."""
-    if found or (place := last_line(subject)) is None:
-        return tuple(location(s, subject.out_paths) for s in found[:SHOWN])
-    text = text_of(place.file)[place.line - 1]
-    columns = len(text) - len(text.lstrip()), len(text.rstrip())
-    reason = "what is returned is formed here"
+def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], returned: bool) -> tuple[Location, ...]:
+    """The suspects; where no equation is the user's, and where the outputs alone say what is wrong (``returned``), the
+    line that forms what is returned."""
     spoils = _spoils(subject, bench, got)
-    return (Location(place.file, place.line, columns, text, _function_of(place), spoils, reason),)
+    shown = [location(s, subject.out_paths) for s in found]
+    aliases = [_at(place, "it only hands on a value", spoils) for place in renamings(subject)]
+    place = last_line(subject)
+    last = [] if place is None else [_at(place, "what is returned is formed here", spoils)]
+    order = [*last, *shown, *aliases] if returned or not shown else [*shown[:2], *aliases, *shown[2:], *last]
+    return _distinct(order)
+
+
+def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
+    return tuple({(at.file, at.line): at for at in reversed(list(locations))}.values())[::-1][:SHOWN]
+
+
+def _at(place: Place, reason: str, spoils: tuple[str, ...]) -> Location:
+    """A statement as a location."""
+    line = place.body.lineno  # pyright: ignore[reportAttributeAccessIssue]
+    text = text_of(place.file)[line - 1]
+    columns = len(text) - len(text.lstrip()), len(text.rstrip())
+    return Location(place.file, line, columns, text, _function_of(place), spoils, reason)
 
 
 def _function_of(place: Place) -> str:
@@ -114,5 +135,8 @@ def _places(
     fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
     reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
     first = Location(fix.file, fix.line, columns, text, function, _spoils(subject, bench, got), reason)
-    others = [s for s in found if (s.frame.file, s.frame.line) != (fix.file, fix.line)]
-    return (first, *(location(s, subject.out_paths) for s in others[: SHOWN - 1]))
+    others = [location(s, subject.out_paths) for s in found]
+    beside = [
+        _at(place, reason, first.spoils) for place, reason in neighbours(subject, repair.place, repair.edit.slot.node)
+    ]
+    return _distinct([first, *others[:1], *beside[:1], *others[1:], *beside[1:]])

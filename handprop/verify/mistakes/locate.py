@@ -38,10 +38,10 @@ def suspects(subject: Subject, bench: Bench, hand: Any, reference: Any) -> list[
     reached = {i: _reached(steps, makers, known, got[i]) for i in bad}
     right = set().union(*(_ancestors(steps, makers, got[i]) for i in range(len(got)) if i not in bad))
     found: dict[tuple[str, int], Suspect] = {}
-    for n in sorted(set().union(*reached.values())):
+    every = sorted(n for n in set().union(*reached.values()) if steps[n].frames)
+    # What a loop's later turns are fed is wrong already.
+    for n in [n for n in every if not steps[n].again] or every:
         step = steps[n]
-        if not step.frames:
-            continue
         spoils = tuple(i for i in bad if n in reached[i])
         suspect = Suspect(_rank(step, n, n in right, len(bad) - len(spoils), known), step.frames[0], spoils,
                           _reason(step, known, subject))  # fmt: skip
@@ -105,6 +105,8 @@ def _reason(step: Step, known: Known, subject: Subject) -> str:
         return "what goes in is right, what comes out the reference never has"
     if output not in (None, (1, 1)):
         numerator, denominator = output  # pyright: ignore[reportGeneralTypeIssues]
+        if not numerator:
+            return "a constant multiple of what the reference has"
         return f"{numerator}{f'/{denominator}' if denominator != 1 else ''} times what the reference has"
     if output == (1, 1):
         return "a value that the reference has, but not here"

@@ -21,17 +21,20 @@ LOOPS = ("scan", "while", "cond", "custom_linear_solve", "pallas_call")
 
 
 class Step(NamedTuple):
-    """One equation: what went in and came out, and the user's frames, innermost first."""
+    """One run of an equation, ``again`` where it ran before: what went in and out, and the user's frames, innermost
+    first."""
 
     name: str
     operands: tuple[Thing, ...]
     outputs: tuple[Thing, ...]
     frames: tuple[jaxprs.Frame, ...]
+    again: bool = False
 
 
 def record(bench: Bench, program: Any) -> tuple[tuple[Value, ...], list[Step]]:
     """The program's outputs, and its equations in the order they ran. A loop follows its turns as one step more."""
     steps: list[Step] = []
+    ran: set[int] = set()
     inside: list[tuple[jaxprs.Frame, ...]] = []  # frames of calls to JAX's own functions
 
     def observer(eqn: Any, operands: list[Thing], step: Any) -> list[Thing]:
@@ -39,6 +42,8 @@ def record(bench: Bench, program: Any) -> tuple[tuple[Value, ...], list[Step]]:
         calls = jaxprs.called(eqn) is not None
         hides = calls and jaxprs.of_jax(eqn)
         before = len(steps)
+        again = id(eqn) in ran
+        ran.add(id(eqn))
         if hides:
             inside.append(own)
         outputs = step(eqn, operands)
@@ -46,9 +51,9 @@ def record(bench: Bench, program: Any) -> tuple[tuple[Value, ...], list[Step]]:
             inside.pop()
         if eqn.primitive.name in LOOPS:
             within = tuple(o for s in steps[before:] for o in s.outputs)
-            steps.append(Step(eqn.primitive.name, (*operands, *within), tuple(outputs), own))
+            steps.append(Step(eqn.primitive.name, (*operands, *within), tuple(outputs), own, again))
         elif not calls or len(steps) == before:
-            steps.append(Step(eqn.primitive.name, tuple(operands), tuple(outputs), own))
+            steps.append(Step(eqn.primitive.name, tuple(operands), tuple(outputs), own, again))
         return outputs
 
     return run_on(bench, program, observer), steps
@@ -70,7 +75,8 @@ class Known:
                 scales.append(mark[1])
 
     def ratio(self, value: Thing) -> tuple[int, int] | None:
-        """The value is this fraction of a known one: (1, 1) where it is known itself, None where it is not known."""
+        """The value is this fraction of a known one: (1, 1) where it is known itself, (0, 1) where it is another
+        multiple, None where it is not known."""
         if not isinstance(value, Value) or value.known is not None:
             return (1, 1)
         mark = self._mark(value)
@@ -83,7 +89,7 @@ class Known:
             found = rational(self.field.p, mark[1] * pow(scale, -1, self.field.p))
             if found and max(abs(found[0]), found[1]) <= SMALL:
                 return found
-        return None
+        return (0, 1) if scales else None
 
     def _mark(self, value: Value) -> tuple[tuple[int, int], int] | None:
         if id(value) not in self.memo:

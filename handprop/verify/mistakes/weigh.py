@@ -75,8 +75,11 @@ def backward_of(subject: Subject, benches: Sequence[Bench]) -> Backward | None:
     leaves, tree = jax.tree.flatten(args)
     places = [i for i, x in enumerate(leaves) if _is_array(x)]
     first, last = len(subject.out_paths), len(subject.out_paths) + len(places)
-    made = {i: k for i in range(first) for k, var in enumerate(outvars[last:])
-            if subject.gradients[i] and var is outvars[i]}  # fmt: skip
+    made: dict[int, int] = {}
+    for i in (i for i in range(first) if subject.gradients[i]):
+        # One array may be returned as several gradients.
+        k = next((k for k, v in enumerate(outvars[last:]) if v is outvars[i] and k not in made.values()), None)
+        made |= {} if k is None else {i: k}
     if set(made) != {i for i in range(first) if subject.gradients[i]}:
         return None
 

@@ -1,0 +1,128 @@
+"""Edits that add what a statement's expressions lack, as :mod:`terms` solves for it."""
+
+import ast
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from handprop.verify import jaxprs
+from handprop.verify.mistakes.search import Search
+from handprop.verify.mistakes.solving import Sizes, factor
+from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
+from handprop.verify.mistakes.statements import end_of
+from handprop.verify.mistakes.terms import Missing, Term
+from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
+from handprop.verify.mistakes.watch import Watched, mark_name, mark_value, watch
+
+__all__ = ["Lacks", "PartLacks"]
+
+MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
+SOLVING, MOST_TERMS = 1.3, 8
+LONGEST, MOST_EXPRESSIONS = 60, 60
+
+
+class Lacks(NamedTuple):
+    """To be asked when its turn comes: which of a statement's expressions may lack something."""
+
+    penalty: float
+    hand: dict[str, AtHand]
+    cost: float = SOLVING - 0.1
+    slot: None = None
+
+    def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
+        held = [slot for slot in slots(place.body) if is_value(slot, self.hand)]
+        held.sort(key=lambda slot: not is_top(slot))
+        watched = _watched(search, place, held)
+        if watched is None:
+            return
+        missing = Missing(watched, search.known, _expressions(search, place), search.options.rng(7))
+        for number in missing.numbers:
+            cost = SOLVING + (0 if is_top(held[number]) else 0.25)
+            yield PartLacks(self.penalty, cost, held[number], missing, number)
+
+
+class PartLacks(NamedTuple):
+    """To be asked when its turn comes: what one expression of a statement lacks."""
+
+    penalty: float
+    cost: float
+    slot: Slot
+    missing: Missing
+    number: int
+
+    def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator[Edit]:
+        for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
+            edit = _with_term(place, self.slot, term, sizes)
+            if edit is not None:
+                yield edit._replace(cost=self.cost + 0.2 * term.cost)
+
+
+def _expressions(search: Search, place: Place) -> tuple[str, ...]:
+    """Short expressions that the statement's function holds elsewhere, then those of the other functions."""
+    trees = [place.scopes[-1]]
+    for f in search.live:
+        other = place_of(f.__code__.co_filename, end_of(f.__code__), search.live)
+        trees += [other.scopes[0]] if other is not None and other.scopes[0] is not place.scopes[0] else []
+    found = {}
+    for node in itertools.chain.from_iterable(map(ast.walk, [place.scopes[-1], place.scopes[0], *trees[1:]])):
+        if isinstance(node, ast.BinOp | ast.Call | ast.Subscript) and not isinstance(
+            getattr(node, "ctx", None), ast.Store
+        ):
+            text = ast.unparse(node)
+            if len(text) <= LONGEST:
+                found[text] = None
+    return tuple(found)[:MOST_EXPRESSIONS]
+
+
+def _watched(search: Search, place: Place, held: list[Slot]) -> Watched | None:
+    """The program with all expressions of the statement marked, and the names before it."""
+    marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
+    try:
+        for number, slot in reversed(list(enumerate(held))):
+            slot.put(ast.Call(variable(MARK_VALUE), [ast.Constant(number), slot.node], []))
+        first = slots(place.body)[0]
+        asked = ast.Call(variable(MARK_NAMES), [ast.Call(variable("locals"), [], [])], [])
+        first.put(ast.Subscript(ast.Tuple([asked, first.node], ast.Load()), ast.Constant(1), ast.Load()))
+        ast.fix_missing_locations(place.top)
+        code = compiled(place)
+        first.put(first.node)
+    except (SyntaxError, ValueError, TypeError, IndexError):
+        return None
+    finally:
+        for slot in held:
+            slot.put(slot.node)
+    rule = rebuilt(search.subject.written, {place.code: code}, marks)
+    try:
+        program = jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:
+        return None
+    return watch(search.benches[0], program)
+
+
+def _mark_names(names: dict[str, Any]) -> None:
+    for name, held in names.items():
+        mark_name(name, held)
+
+
+def _with_term(place: Place, slot: Slot, term: Term, sizes: "Sizes") -> Edit | None:
+    node, c = slot.node, term.times
+    old, text = ast.unparse(node), term.text
+    if term.kind == "factor" and text == "1":
+        return factor(Scaled(0, slot, lambda c: c, 1, "factor"), c, node, place, sizes)
+    size: ast.expr = parsed(text)
+    if abs(c.numerator) != 1:
+        size = ast.BinOp(ast.Constant(abs(c.numerator)), ast.Mult(), size)
+    if c.denominator != 1:
+        named = sizes.named(place, c.denominator)
+        size = ast.BinOp(size, ast.Div(), parsed(named) if named else ast.Constant(c.denominator))
+    if term.kind == "term":
+        new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), size)
+        cause = f"the term {'' if c > 0 else '-'}{ast.unparse(size)} of a sum is missing"
+    elif term.kind == "factor":
+        new = ast.BinOp(node, ast.Mult(), size)
+        new = ast.UnaryOp(ast.USub(), new) if c < 0 else new
+        cause = f"the factor {ast.unparse(size)} is missing"
+    else:
+        new = ast.UnaryOp(ast.USub(), size) if c < 0 else size
+        cause = f"{old} where {ast.unparse(new)} belongs"
+    return Edit(term.cost, slot, new, cause)

@@ -1,0 +1,84 @@
+"""What a search for an edit works with: the user's function with one edit, tried; what stands at hand where a statement
+runs."""
+
+import ast
+import copy
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from handprop.verify import jaxprs
+from handprop.verify.field.values import Value
+from handprop.verify.mistakes.bench import Bench
+from handprop.verify.mistakes.source import Place, compiled, rebuilt
+from handprop.verify.mistakes.trees import AtHand, Edit, Slot, slots
+from handprop.verify.mistakes.weigh import Backward, Tried, weigh
+from handprop.verify.options import Options
+from handprop.verify.subject import Subject
+
+__all__ = ["Found", "Search", "at_hand", "attempt", "edited"]
+
+PROBE = "__handprop_at_hand__"
+
+
+class Found(NamedTuple):
+    """An edit after which every output is equal in the field; ``rule`` is the user's function with it."""
+
+    place: Place
+    edit: Edit
+    rule: Any
+
+
+class Search(NamedTuple):
+    """``got``: the outputs as they are, on each bench; None where the rule does not run."""
+
+    subject: Subject
+    benches: tuple[Bench, ...]
+    live: list[types.FunctionType]
+    got: tuple[tuple[Value, ...], ...] | None
+    options: Options
+    backward: Backward | None
+    known: tuple[Value, ...]
+    numbers: tuple[float, ...]
+
+
+def edited(place: Place, edit: Edit, then: Callable[[], Any]) -> Any:
+    """``then()`` while the edit stands in the tree."""
+    new = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node))
+    edit.slot.put(new)
+    try:
+        return then()
+    finally:
+        edit.slot.put(edit.slot.node)
+
+
+def attempt(search: Search, place: Place, slot: Slot, new: ast.expr) -> Tried | None:
+    """The user's function with the edit, and its outputs; None where it does not run."""
+    try:
+        code = edited(place, Edit(0, slot, new, ""), lambda: compiled(place))
+    except (SyntaxError, ValueError, TypeError, IndexError):
+        return None
+    return weigh(search.subject, search.benches, search.backward, place.code, code)
+
+
+def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
+    """The arrays that names stand for where a statement runs: asked by running it with a question before it."""
+    found: dict[str, AtHand] = {}
+
+    def ask(names: dict[str, Any]) -> None:
+        for name, held in names.items():
+            if hasattr(held, "shape") and hasattr(held, "dtype"):
+                found[name] = AtHand(tuple(held.shape), jaxprs.is_float(held.dtype))
+
+    question = ast.parse(f"{PROBE}(locals())", mode="eval").body
+    body: Any = place.body
+    try:
+        value = body.body if isinstance(body, ast.Lambda) else body.value
+        asked = ast.Subscript(ast.Tuple([question, value], ast.Load()), ast.Constant(1), ast.Load())
+        slot = slots(body)[0]
+        code = edited(place, Edit(0, slot, asked, ""), lambda: compiled(place))
+        rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
+        jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # the statement holds nothing, or the rule does not run as it is
+        pass
+    return found

@@ -1,0 +1,126 @@
+"""Edits with a number to solve for: two runs say how the outputs depend on it, and which makes them equal."""
+
+import ast
+import math
+from fractions import Fraction
+
+from handprop.verify.field.values import Value
+from handprop.verify.mistakes.bench import Bench, entries_of, rational
+from handprop.verify.mistakes.search import Search, at_hand, attempt
+from handprop.verify.mistakes.source import Place
+from handprop.verify.mistakes.trees import Edit, Scaled
+
+__all__ = ["Sizes", "factor", "solved"]
+
+MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
+
+
+class Sizes:
+    """Names for numbers: sizes of what is at hand."""
+
+    def __init__(self, search: Search):
+        self.search = search
+        self.of_place: dict[int, dict[int, str]] = {}
+
+    def named(self, place: Place, number: int) -> str | None:
+        if id(place.body) not in self.of_place:
+            names: dict[int, str] = {}
+            for name, h in at_hand(self.search, place).items():
+                for axis, n in enumerate(h.shape):
+                    names.setdefault(n, f"{name}.shape[{axis}]")
+                names.setdefault(math.prod(h.shape), f"{name}.size")
+            self.of_place[id(place.body)] = names
+        return self.of_place[id(place.body)].get(number) if number > 2 else None
+
+
+def solved(search: Search, place: Place, edit: Scaled, sizes: Sizes) -> Edit | None:
+    """The edit with the number that makes every output equal, where there is a plain one."""
+    if search.got is None:
+        return None
+    at, before = Fraction(edit.at), search.got
+    if edit.kind == "literal":
+        tried = attempt(search, place, edit.slot, edit.make(ast.Constant(3)))
+        if tried is None:
+            return None
+        at, before = Fraction(3), tried.outputs
+    tried = attempt(search, place, edit.slot, edit.make(ast.Constant(int(at) + 1)))
+    if tried is None:
+        return None
+    for bench, a, b in zip(search.benches, before, tried.outputs, strict=True):
+        number = _number_between(bench, a, b)
+        if number is not None:
+            return _plain(edit, number + at, place, sizes)
+    return None
+
+
+def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value, ...]) -> Fraction | None:
+    """``c`` with ``before + c (after - before)`` the reference's outputs throughout."""
+    f, p = bench.field, bench.field.p
+    c = None
+    for a, b, want in zip(before, after, bench.want, strict=True):
+        if a.infinite is not None or want.infinite is not None:
+            return None
+        lacking, slope = f.sub(want.x, a.x), f.sub(b.x, a.x)
+        if c is None:
+            left, right = entries_of(lacking), entries_of(slope)
+            places = left.nonzero()[0]
+            if not places.size:
+                continue
+            if not right[places[0]]:
+                return None
+            c = int(left[places[0]]) * pow(int(right[places[0]]), -1, p) % p
+    if c is None:
+        return None
+    for a, b, want in zip(before, after, bench.want, strict=True):
+        predicted = f.add(a.x, f.scale(f.sub(b.x, a.x), c))
+        if not f.is_zero(f.sub(predicted, want.x)).all():
+            return None
+    found = rational(p, c)
+    return None if found is None else Fraction(*found)
+
+
+def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> Edit | None:
+    if edit.kind == "factor":
+        return factor(edit, c, edit.slot.node, place, sizes)
+    new, old = _decimal(c), ast.unparse(edit.slot.node)
+    if new is None:
+        return None
+    return Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
+
+
+def factor(edit: Scaled, c: Fraction, node: ast.expr, place: Place, sizes: Sizes) -> Edit | None:
+    if c == -1:
+        return Edit(edit.cost, edit.slot, ast.UnaryOp(ast.USub(), node), "the sign is wrong")
+    if not c or c == 1 or max(abs(c.numerator), c.denominator) > MOST_FACTOR:
+        return None
+    if min(abs(c.numerator), c.denominator) > 64:
+        return None
+    new, names = node, []
+    for number, op in ((abs(c.numerator), ast.Mult()), (c.denominator, ast.Div())):
+        if number == 1:
+            continue
+        name = sizes.named(place, number)
+        if name:
+            names.append(f"{number} = {name}")
+        factor = ast.parse(name, mode="eval").body if name else ast.Constant(number)
+        before = isinstance(op, ast.Mult) and not name
+        new = ast.BinOp(factor, op, new) if before else ast.BinOp(new, op, factor)
+    if c < 0:
+        new = ast.UnaryOp(ast.USub(), new)
+    times = 1 / c
+    note = f" ({', '.join(names)})" if names else ""
+    return Edit(edit.cost, edit.slot, new, f"a constant factor is wrong: {times} times what it should be{note}")
+
+
+def _decimal(c: Fraction) -> ast.expr | None:
+    """The number as people write it; None where that is not short."""
+    if c.denominator == 1 and abs(c) < MOST_FACTOR:
+        value: int | float = int(c)
+    elif c.denominator <= 10**9 and len(repr(float(c))) <= 12 and Fraction(repr(float(c))) == c:
+        value = float(c)
+    elif max(abs(c.numerator), c.denominator) <= MOST_COEFFICIENT:
+        top = ast.Constant(abs(c.numerator))
+        return ast.BinOp(ast.UnaryOp(ast.USub(), top) if c < 0 else top, ast.Div(), ast.Constant(c.denominator))
+    else:
+        return None
+    return ast.UnaryOp(ast.USub(), ast.Constant(-value)) if value < 0 else ast.Constant(value)

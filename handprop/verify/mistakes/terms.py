@@ -1,0 +1,272 @@
+"""Terms and factors that a statement lacks, solved for and not guessed.
+
+In a run of the program the outputs depend on the value ``v`` of one expression; where they are affine in it, as
+backward passes are in most of what they compute, ``outputs(v + t) = outputs(v) + A t``. A term ``t`` is missing if
+``A t`` is a multiple of what the outputs lack, and a factor ``f`` if ``A (v f)`` is a multiple of that and ``A v``
+together: linear algebra in the field, exact, over thousands of products of what is at hand. Of ``A`` only a few random
+combinations of its rows are kept: that they agree by accident has a chance of about 1/p^2 a candidate.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from handprop.verify.field.arithmetic import Elements, Field
+from handprop.verify.field.values import Value
+from handprop.verify.mistakes.bench import rational
+from handprop.verify.mistakes.library import Library, atoms_of, flattened, multiplied, products_of
+from handprop.verify.mistakes.watch import Watched, shifted
+
+__all__ = ["Missing", "Term"]
+
+ROWS = 3
+MOST_ENTRIES, MOST_SOLVED = 4096, 512
+MOST_NUMERATOR = 64
+
+
+class Term(NamedTuple):
+    """``times`` an expression of what is at hand: a missing ``term`` or ``factor``, or what belongs ``instead``."""
+
+    kind: str
+    text: str
+    times: Fraction
+    cost: float
+
+
+class Tail(NamedTuple):
+    """Combinations of the outputs' rows: ``rows`` of A, what the outputs ``lack``, and ``own``, A v."""
+
+    rows: np.ndarray
+    lack: np.ndarray
+    own: np.ndarray
+
+
+class Missing:
+    """What a watched statement's expressions lack. ``known``: values of the reference; ``expressions``: texts of others
+    that may be meant; ``kept``: libraries of what is at hand, by shape."""
+
+    def __init__(self, watched: Watched, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator):
+        self.watched, self.field, self.known, self.rng = watched, watched.bench.field, known, rng
+        self.expressions = expressions
+        self.kept: dict[tuple, list[Library]] = {}
+        self.wide = _is_wide(watched)
+        self.tails = _tails(watched, self.wide, rng)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The expressions that can be asked about."""
+        first = self.watched.turns[0].values
+        return [
+            n for n, v in first.items() if isinstance(v, Value) and v.infinite is None and 0 < v.x.size <= MOST_ENTRIES
+        ]
+
+    def of(self, number: int, top: bool) -> list[Term]:
+        """What mends the outputs if the expression lacks it, the simplest first. Where they are not affine in it, and
+        in loops whose turns feed each other: what makes a value of the reference of it in its first turn. ``top``:
+        it is all that a statement assigns or returns, and may lack something though the reference has its value."""
+        found = self._recognised(number, top) if number not in self.tails or len(self.watched.turns) > 1 else []
+        if not found and number in self.tails:
+            found = self._solved(number)
+        found = [t for t in found if not (t.kind == "factor" and t.text == "1" and t.times == 1)]
+        return sorted(found, key=lambda t: (t.cost, len(t.text), t.text))
+
+    def _solved(self, number: int) -> list[Term]:
+        f, tail = self.field, self.tails[number]
+        values = [turn.values[number] for turn in self.watched.turns]
+        own = flattened([v.x for v in values], self.wide)
+        both = f._add(tail.lack, tail.own)
+        found = []
+        for library in self._libraries(values[0].shape, len(values)):
+            scaled = multiplied(f, library.columns, own[None], self.wide)
+            kinds = (("term", library.columns, tail.lack), ("factor", scaled, both), ("instead", library.columns, both))
+            for kind, columns, target in kinds:
+                for k, times in _ratios(f, tail.rows, columns, target[:, None]):
+                    cost = float(library.costs[k]) + _cost(kind, times)
+                    found.append(Term(kind, library.texts[k], times, cost))
+        return found
+
+    def _recognised(self, number: int, top: bool) -> list[Term]:
+        f, value = self.field, self.watched.turns[0].values[number]
+        own = flattened([value.x], self.wide)
+        targets = self._targets(number)
+        if not len(targets) or (not top and (targets == own).all(1).any()):
+            return []
+        rows = f.draw(self.rng, (ROWS, own.size)).re
+        found = []
+        for library in self._libraries(value.shape, 1):
+            scaled = multiplied(f, library.columns, own[None], self.wide)
+            lack = f._sub(targets, own[None])
+            kinds = (
+                ("term", library.columns, lack),
+                ("factor", scaled, targets),
+                ("instead", library.columns, targets),
+            )
+            for kind, columns, wanted in kinds[: 3 if library.written else 2]:
+                for k, times in _ratios(f, rows, columns, _product(f, rows, wanted.T)):
+                    if kind == "instead" and k not in library.written:
+                        continue
+                    cost = float(library.costs[k]) + _cost(kind, times)
+                    found.append(Term(kind, library.texts[k], times, cost))
+        return found
+
+    def _targets(self, number: int) -> np.ndarray:
+        """Values of the reference that neither a name nor another expression of the statement has."""
+        turn = self.watched.turns[0]
+        size = turn.values[number].x.size
+        here = [*turn.names.values(), *(v for k, v in turn.values.items() if k != number)]
+        seen = {flattened([v.x], self.wide).tobytes() for v in here if isinstance(v, Value) and v.x.size == size}
+        found = {}
+        for v in self.known:
+            if v.x.size == size and v.infinite is None:
+                flat = flattened([v.x], self.wide)
+                if (key := flat.tobytes()) not in seen:
+                    found[key] = flat
+        return np.stack(list(found.values())) if found else np.zeros((0, 1), np.int64)
+
+    def _libraries(self, shape: tuple[int, ...], turns: int) -> list[Library]:
+        key = shape, turns
+        if key not in self.kept:
+            atoms = atoms_of(self.watched, self.watched.turns[:turns], self.expressions, shape)
+            self.kept[key] = list(products_of(self.field, atoms, self.expressions, self.wide))
+        return self.kept[key]
+
+
+def _cost(kind: str, times: Fraction) -> float:
+    extra = 0 if times == 1 else 0.1 if times == -1 and kind == "term" else 0.6
+    return extra + {"term": 0.1, "factor": 0, "instead": 0.5}[kind]
+
+
+def _is_wide(watched: Watched) -> bool:
+    held = [x for turn in watched.turns for x in (*turn.names.values(), *turn.values.values()) if isinstance(x, Value)]
+    return any(v.x.im is not None for v in (*held, *watched.outputs, *watched.bench.want))
+
+
+def _tails(watched: Watched, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
+    """For every expression that the outputs are affine in."""
+    f, want = watched.bench.field, watched.bench.want
+    if any(v.infinite is not None for v in (*watched.outputs, *want)):
+        return {}
+    places = _places(watched, wide)
+    if not places:
+        return {}
+    random = [f.draw(rng, (ROWS, 2 * v.x.size)).re for v in want]
+    answers = shifted(watched, _shifts(watched, places, wide, rng, drawn := {}))
+    changes = [f.sub(x, o.x.move(lambda part: part[None])) for x, o in zip(answers, watched.outputs, strict=True)]
+    rows = _combined(f, random, changes)
+    lack = _combined(f, random, [f.sub(w.x, o.x).move(lambda part: part[None])
+                                 for w, o in zip(want, watched.outputs, strict=True)])[:, 0]  # fmt: skip
+    found = {}
+    for number, place in places.items() if lack.any() else ():
+        answered = rows[:, place.start]
+        probe = drawn[number]
+        if place.size:
+            own_rows = rows[:, place.start + 1 : place.start + 1 + place.size]
+        else:
+            own_rows = _copied_rows(f, probe, [c.move(lambda part, k=place.start: part[k]) for c in changes], random)
+        if own_rows is None or not np.array_equal(
+            _product(f, own_rows, flattened(probe, wide)[:, None])[:, 0], answered
+        ):
+            continue
+        own = flattened([turn.values[number].x for turn in watched.turns], wide)
+        found[number] = Tail(own_rows, lack, _product(f, own_rows, own[:, None])[:, 0])
+    return found
+
+
+class _Place(NamedTuple):
+    """Where an expression's shifts stand in the batch: a random one, then ``size`` unit ones."""
+
+    start: int
+    size: int
+
+
+def _places(watched: Watched, wide: bool) -> dict[int, _Place]:
+    places, start, solved = {}, 0, 0
+    for number, value in watched.turns[0].values.items():
+        if not isinstance(value, Value) or value.infinite is not None or not value.x.size:
+            continue
+        size = value.x.size * len(watched.turns) * (2 if wide else 1)
+        if size > MOST_ENTRIES:
+            continue
+        size = size if solved + size <= MOST_SOLVED else 0
+        places[number] = _Place(start, size)
+        start, solved = start + 1 + size, solved + size
+    return places
+
+
+def _shifts(watched: Watched, places: dict[int, _Place], wide: bool, rng: np.random.Generator,
+            drawn: dict[int, list[Elements]]) -> dict[int, list[Elements]]:  # fmt: skip
+    f, whole = watched.bench.field, sum(1 + place.size for place in places.values())
+    shifts = {}
+    for number, place in places.items():
+        shape, turns = watched.turns[0].values[number].shape, len(watched.turns)
+        drawn[number] = [f.draw(rng, shape) for _ in range(turns)]
+        per = int(np.prod(shape, dtype=np.int64))
+        parts = np.zeros((2 if wide else 1, turns, whole, per), np.int64)
+        for turn in range(turns):
+            parts[0, turn, place.start] = drawn[number][turn].re.ravel()
+        for column in range(place.size):
+            part, rest = divmod(column, turns * per)
+            parts[part, rest // per, place.start + 1 + column, rest % per] = 1
+        parts = parts.reshape(parts.shape[:3] + shape)
+        shifts[number] = [Elements(parts[0, turn], parts[1, turn] if wide else None) for turn in range(turns)]
+    return shifts
+
+
+def _combined(f: Field, random: list[np.ndarray], changes: list[Elements]) -> np.ndarray:
+    """Random combinations of the outputs' entries, for each of a batch: (ROWS, batch)."""
+    total = None
+    for row, x in zip(random, changes, strict=True):
+        flat = np.concatenate([x.re.reshape(len(x.re), -1), x.imaginary().reshape(len(x.re), -1)], axis=1)
+        part = _product(f, row, flat.T)
+        total = part if total is None else f._add(total, part)
+    assert total is not None
+    return total
+
+
+def _copied_rows(f: Field, probe: list[Elements], answered: list[Elements],
+                 random: list[np.ndarray]) -> np.ndarray | None:  # fmt: skip
+    """Where one output is a multiple of the expression itself."""
+    changed = [i for i, x in enumerate(answered) if not f.is_zero(x).all()]
+    if len(changed) != 1 or len(probe) != 1 or answered[changed[0]].size != probe[0].size:
+        return None
+    (i,) = changed
+    a, b = answered[i].re.ravel(), probe[0].re.ravel()
+    c = int(a[0]) * pow(int(b[0]), -1, f.p) % f.p
+    if answered[i].im is not None or not np.array_equal(a, f._mul(b, np.asarray(c, np.int64))):
+        return None
+    return f._mul(random[i][:, : a.size], np.asarray(c, np.int64))
+
+
+def _product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return f.bilinear(Elements(a), Elements(b), np.matmul, a.shape[1]).re
+
+
+def _ratios(f: Field, rows: np.ndarray, columns: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, Fraction]]:
+    """Columns whose image is one of the targets, (ROWS, any), over a small fraction."""
+    image = _product(f, rows, columns.T)
+    marks, wanted = _directions(f, image), _directions(f, targets)
+    fits = np.isin(marks[0], wanted[0]) & (image[0] != 0)
+    places: dict[tuple[int, ...], int] = {tuple(wanted[:, j].tolist()): j for j in reversed(range(wanted.shape[1]))
+                                          if targets[0, j]}  # fmt: skip
+    for k in np.nonzero(fits)[0]:
+        j = places.get(tuple(marks[:, k].tolist()))
+        if j is None:
+            continue
+        found = rational(f.p, int(targets[0, j]) * pow(int(image[0, k]), -1, f.p) % f.p)
+        if found and is_plain(Fraction(*found)):
+            yield int(k), Fraction(*found)
+
+
+def is_plain(c: Fraction) -> bool:
+    """Whether people write the number as it is."""
+    if not c or max(abs(c.numerator), c.denominator) <= MOST_NUMERATOR:
+        return bool(c)
+    return 10**6 % c.denominator == 0 and len(str(c.numerator).strip("-0")) <= 3
+
+
+def _directions(f: Field, image: np.ndarray) -> np.ndarray:
+    """Images without their size: the later rows over the first."""
+    inverse = f.inv(Elements(image[:1])).re
+    return f._mul(image[1:], inverse)
