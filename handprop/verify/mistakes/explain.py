@@ -13,7 +13,7 @@ from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
 from handprop.verify.mistakes.patch import diff_of
 from handprop.verify.mistakes.repair import repairs, stopped
-from handprop.verify.mistakes.search import Found
+from handprop.verify.mistakes.search import Change, Found
 from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
 from handprop.verify.mistakes.statements import last_line, neighbours, renamings
 from handprop.verify.mistakes.tape import record
@@ -64,15 +64,16 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
         held = stopped(subject, bench)
         fix = _fix(subject._replace(reference=held[1]), held[0], options) if held else None
         if held and fix:
-            places = _places(subject, bench, got, found, held[0], fix)
+            places = _places(subject, bench, got, found, held[0])
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     said = by_outputs(subject, bench, got) if got is not None else None
     first = [last_line(subject)] if said else []
     for repair in repairs(subject, benches, found, [p for p in first if p], known, every, search):
         fix = _fix(subject, repair, options)
         if fix is not None:
-            places = _places(subject, bench, got, found, repair, fix)
-            return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
+            places = _places(subject, bench, got, found, repair)
+            causes = dict.fromkeys(edit.cause for _, edit in repair.changes)
+            return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=fix)
     places = _likely(subject, bench, got, found, said is not None)
     return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
 
@@ -90,7 +91,11 @@ def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], retu
 
 
 def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
-    return tuple({(at.file, at.line): at for at in reversed(list(locations))}.values())[::-1][:SHOWN]
+    """The first of each line, as many as are shown."""
+    found: dict[tuple[str, int], Location] = {}
+    for at in locations:
+        found.setdefault((at.file, at.line), at)
+    return tuple(found.values())[:SHOWN]
 
 
 def _at(place: Place, reason: str, spoils: tuple[str, ...]) -> Location:
@@ -114,29 +119,37 @@ def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
     """The edit as a fix if the proof, or float64, says so."""
     assert subject.as_program is not None
     try:
-        expression, diff, line = diff_of(found)
+        expression, diff = diff_of(found)
     except ValueError:
         return None
     edited = subject._replace(hand=subject.as_program(found.rule), faults=(), kept={})
     proved = proof(edited, options).outcome is Outcome.PROVES
     if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return None
-    return Fix(found.place.file, line, expression, diff, proved)
+    place, edit = found.changes[0]
+    return Fix(place.file, edit.slot.node.lineno, expression, diff, proved)
 
 
-def _places(
-    subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix
-) -> tuple[Location, ...]:
-    """The line that the fix is for, then the other suspects."""
-    node = repair.edit.slot.node
-    text = text_of(fix.file)[fix.line - 1]
-    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
-    function = _function_of(repair.place)
-    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
-    reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
-    first = Location(fix.file, fix.line, columns, text, function, _spoils(subject, bench, got), reason)
+def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found) -> tuple[Location, ...]:
+    """The lines that the fix is for, then those beside them and the other suspects."""
+    spoils = _spoils(subject, bench, got)
+    mends = [tuple(subject.out_paths[i] for i in sorted(outputs)) for outputs in repair.mends] or [spoils]
+    fixed = [_edited(subject, change, outputs) for change, outputs in zip(repair.changes, mends, strict=True)]
     others = [location(s, subject.out_paths) for s in found]
     beside = [
-        _at(place, reason, first.spoils) for place, reason in neighbours(subject, repair.place, repair.edit.slot.node)
+        _at(place, reason, spoils)
+        for changed, edit in repair.changes
+        for place, reason in neighbours(subject, changed, edit.slot.node)
     ]
-    return _distinct([first, *others[:1], *beside[:1], *others[1:], *beside[1:]])
+    return _distinct([*fixed, *others[:1], *beside[:1], *others[1:], *beside[1:]])
+
+
+def _edited(subject: Subject, change: Change, spoils: tuple[str, ...]) -> Location:
+    place, edit = change
+    node = edit.slot.node
+    text = text_of(place.file)[node.lineno - 1]
+    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
+    function = _function_of(place)
+    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
+    reason = edit.cause + ("; enters through fwd" if function == fwd else "")
+    return Location(place.file, node.lineno, columns, text, function, spoils, reason)

@@ -21,7 +21,7 @@ from handprop.verify.mistakes.bench import Bench, run_on, wrong
 from handprop.verify.mistakes.edits import edits, scaled
 from handprop.verify.mistakes.lacking import Lacks, PartLacks
 from handprop.verify.mistakes.locate import Suspect
-from handprop.verify.mistakes.search import Found, Search, at_hand, attempt, edited
+from handprop.verify.mistakes.search import Change, Found, Search, at_hand, attempt, edited
 from handprop.verify.mistakes.solving import Sizes, solved
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt
 from handprop.verify.mistakes.statements import assigned, read, statements, unpacks
@@ -64,6 +64,8 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
     sizes = Sizes(search)
     seen: set[str] = set()
     ran: list[Found] = []
+    bad = frozenset() if got is None else _left(benches, Tried(None, got))
+    partial_fixes: dict[frozenset[int], Found] = {}
     while queue and options.seconds_left > 0:
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
@@ -75,18 +77,48 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
             edit = solved(search, place, edit, sizes)
             if edit is None:
                 continue
-        text = edited(place, edit, partial(ast.dump, place.top))
+        text = edited([(place, edit)], partial(ast.dump, place.top))
         if text in seen:
             continue
         seen.add(text)
-        tried = attempt(search, place, edit.slot, edit.new)
+        tried = attempt(search, [(place, edit)])
         if tried is None or not _stands(subject, tried.rule):
             continue
-        if _is_right(benches, tried):
-            yield Found(place, edit, tried.rule)
-        else:
-            ran.append(Found(place, edit, tried.rule))
+        found = Found(((place, edit),), tried.rule)
+        left = _left(benches, tried)
+        if not left:
+            yield found
+            continue
+        ran.append(found)
+        if left < bad:
+            partial_fixes.setdefault(bad - left, found)
+    yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(subject, ran, options)
+
+
+def _left(benches: tuple[Bench, ...], tried: Tried) -> frozenset[int]:
+    """The outputs that are wrong, on the bench where they are fewest."""
+    return min(
+        (frozenset(wrong(bench, outputs)) for bench, outputs in zip(benches, tried.outputs, strict=True)), key=len
+    )
+
+
+def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset[int], Found]) -> Iterator[Found]:
+    """Of several mistakes, each with outputs of its own: the edits of all, in different statements."""
+    mended: frozenset[int] = frozenset()
+    changes: list[Change] = []
+    mends: list[frozenset[int]] = []
+    for outputs, found in sorted(partial_fixes.items(), key=lambda item: -len(item[0])):
+        (place, edit), apart = found.changes[0], {id(p.body) for p, _ in changes}
+        if not outputs & mended and id(place.body) not in apart:
+            mended |= outputs
+            changes.append((place, edit))
+            mends.append(outputs)
+    if mended != bad or len(changes) < 2:
+        return
+    tried = attempt(search, changes)
+    if tried is not None and not _left(search.benches, tried) and _stands(search.subject, tried.rule):
+        yield Found(tuple(changes), tried.rule, tuple(mends))
 
 
 def _right_in_float64(subject: Subject, ran: list[Found], options: Options) -> Iterator[Found]:
@@ -117,10 +149,6 @@ def _numbers(subject: Subject) -> tuple[float, ...]:
     found = {float(str(x)) for array in jaxprs.numbers(program) if jaxprs.is_float(array.dtype) and array.size == 1
              for x in array.ravel()}  # fmt: skip
     return tuple(sorted(x for x in found | {c * sign for c in CONSTANTS for sign in (1, -1)} if math.isfinite(x)))
-
-
-def _is_right(benches: tuple[Bench, ...], tried: Tried) -> bool:
-    return any(not wrong(bench, outputs) for bench, outputs in zip(benches, tried.outputs, strict=True))
 
 
 def _stands(subject: Subject, rule: Any) -> bool:
@@ -167,11 +195,11 @@ def stopped(subject: Subject, bench: Bench) -> tuple[Found, Any] | None:
         for edit in edits(place.body, {}):
             if edit.cause != "stop_gradient":
                 continue
-            code = edited(place, edit, partial(compiled, place))
+            code = edited([(place, edit)], partial(compiled, place))
             rule = rebuilt(subject.written, {place.code: code})
             reference = subject.as_reference(rule)
             got, want = (run_on(bench, jaxprs.trace(program, subject.inputs))
                          for program in (subject.as_program(rule), reference))  # fmt: skip
             if not wrong(bench._replace(want=want), got):
-                return Found(place, edit, rule), reference
+                return Found(((place, edit),), rule), reference
     return None

@@ -34,16 +34,16 @@ class Sizes:
 
 
 def solved(search: Search, place: Place, edit: Scaled, sizes: Sizes) -> Edit | None:
-    """The edit with the number that makes every output equal, where there is a plain one."""
+    """The edit with the number that makes every output equal that depends on it, where there is a plain one."""
     if search.got is None:
         return None
     at, before = Fraction(edit.at), search.got
     if edit.kind == "literal":
-        tried = attempt(search, place, edit.slot, edit.make(ast.Constant(3)))
+        tried = attempt(search, [(place, Edit(0, edit.slot, edit.make(ast.Constant(3)), ""))])
         if tried is None:
             return None
         at, before = Fraction(3), tried.outputs
-    tried = attempt(search, place, edit.slot, edit.make(ast.Constant(int(at) + 1)))
+    tried = attempt(search, [(place, Edit(0, edit.slot, edit.make(ast.Constant(int(at) + 1)), ""))])
     if tried is None:
         return None
     for bench, a, b in zip(search.benches, before, tried.outputs, strict=True):
@@ -54,13 +54,15 @@ def solved(search: Search, place: Place, edit: Scaled, sizes: Sizes) -> Edit | N
 
 
 def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value, ...]) -> Fraction | None:
-    """``c`` with ``before + c (after - before)`` the reference's outputs throughout."""
+    """``c`` with ``before + c (after - before)`` the reference's outputs wherever those differ."""
     f, p = bench.field, bench.field.p
     c = None
     for a, b, want in zip(before, after, bench.want, strict=True):
         if a.infinite is not None or want.infinite is not None:
             return None
         lacking, slope = f.sub(want.x, a.x), f.sub(b.x, a.x)
+        if f.is_zero(slope).all():
+            continue
         if c is None:
             left, right = entries_of(lacking), entries_of(slope)
             places = left.nonzero()[0]
@@ -72,7 +74,10 @@ def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value,
     if c is None:
         return None
     for a, b, want in zip(before, after, bench.want, strict=True):
-        predicted = f.add(a.x, f.scale(f.sub(b.x, a.x), c))
+        slope = f.sub(b.x, a.x)
+        if f.is_zero(slope).all():
+            continue
+        predicted = f.add(a.x, f.scale(slope, c))
         if not f.is_zero(f.sub(predicted, want.x)).all():
             return None
     found = rational(p, c)
