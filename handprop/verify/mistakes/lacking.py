@@ -54,7 +54,7 @@ class PartLacks(NamedTuple):
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
-                yield edit._replace(cost=self.cost + 0.2 * term.cost)
+                yield edit._replace(cost=self.cost + 0.25 * term.cost)
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:

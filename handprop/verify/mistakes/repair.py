@@ -34,13 +34,13 @@ from handprop.verify.subject import Subject
 __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # between float64 values that should be the same
-ELSEWHERE, FEEDS, ASIDE, STEP = 0.8, 0.3, 0.3, 0.15
+ELSEWHERE, FEEDS, ASIDE, STEP = 0.8, 0.3, 0.3, 0.2
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
 
-def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: list[Place],
+def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None,
             options: Options) -> Iterator[Found]:  # fmt: skip
     """Edits that make every output equal, as they are found, until the seconds are spent."""
@@ -156,11 +156,11 @@ def _stands(subject: Subject, rule: Any) -> bool:
     return not subject.faults or subject.faults_of is None or not subject.faults_of(rule)
 
 
-def _places(search: Search, suspects: list[Suspect], first: list[Place]) -> Iterator[tuple[float, Place]]:
-    """Those that come ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others, as
-    it makes no equation; then every other statement of the user's functions."""
-    seen = {id(place.body) for place in first}
-    found = [(0.0, place) for place in first]
+def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Iterator[tuple[float, Place]]:
+    """The one that comes ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others,
+    as it makes no equation; then every other statement of the user's functions."""
+    found = [] if first is None else [(0.0, first)]
+    seen = {id(place.body) for _, place in found}
 
     def add(file: str, line: int, penalty: float) -> None:
         place = place_of(file, line, search.live)
@@ -182,6 +182,7 @@ def _places(search: Search, suspects: list[Suspect], first: list[Place]) -> Iter
             alias = unpacks(place)
             returns = isinstance(place.body, ast.Return) and place.code is fwd
             itself = alias and bool(read(place.body) & assigned(place.body))
+            returns |= isinstance(place.body, ast.Return) and place.scopes[-1] is place.scopes[0]
             penalty = -0.1 if alias and (feeds or itself) else FEEDS if feeds or returns else ELSEWHERE
         yield penalty, place
 

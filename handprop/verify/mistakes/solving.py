@@ -88,8 +88,9 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> Edit | None
     if edit.kind == "factor":
         return factor(edit, c, edit.slot.node, place, sizes)
     new, old = _decimal(c), ast.unparse(edit.slot.node)
-    if new is None:
-        return None
+    ratio = c / Fraction(edit.at) if edit.at else Fraction(0)
+    if new is None or any(sizes.named(place, n) for n in (abs(ratio.numerator), ratio.denominator)):
+        return None  # a size is missing, and not another number
     return Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
 
 
