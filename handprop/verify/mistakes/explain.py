@@ -78,7 +78,9 @@ def _explained(subject: Subject, whole: Subject, options: Options, report: Repor
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     said = by_outputs(subject, bench, got) if got is not None else None
     returned = said is not None and "swapped" in said
-    for repair in repairs(subject, benches, found, last_line(subject) if returned else None, known, every, search):
+    for repair in repairs(
+        subject, whole, benches, found, last_line(subject) if returned else None, known, every, search
+    ):
         fix = _fix(whole, repair, options)
         if fix is not None:
             places = _places(subject, bench, got, found, repair)

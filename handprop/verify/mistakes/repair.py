@@ -40,12 +40,13 @@ CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.s
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
 
-def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
+def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None,
             options: Options) -> Iterator[Found]:  # fmt: skip
     """Edits that make every output equal, as they are found, until the seconds are spent."""
     backward = backward_of(subject, benches) if got is not None else None
-    search = Search(subject, benches, functions(subject.written), got, options, backward, known, _numbers(subject))
+    live = functions(subject.written)
+    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject))
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
 

@@ -34,9 +34,11 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """``got``: the outputs as they are, on each bench; None where the rule does not run."""
+    """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
+    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
 
     subject: Subject
+    whole: Subject
     benches: tuple[Bench, ...]
     live: list[types.FunctionType]
     got: tuple[tuple[Value, ...], ...] | None

@@ -3,16 +3,26 @@
 import ast
 import math
 from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
 
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, entries_of, rational
 from handprop.verify.mistakes.search import Search, at_hand, attempt
 from handprop.verify.mistakes.source import Place
-from handprop.verify.mistakes.trees import Edit, Scaled
+from handprop.verify.mistakes.trees import Edit, Scaled, parsed
 
 __all__ = ["Sizes", "factor", "solved"]
 
 MOST_FACTOR, MOST_COEFFICIENT = 1 << 20, 64
+
+
+class Size(NamedTuple):
+    """A size of what is at hand: as an expression, and the number it is at the shapes that were asked about."""
+
+    text: str
+    whole: int
 
 
 class Sizes:
@@ -20,16 +30,19 @@ class Sizes:
 
     def __init__(self, search: Search):
         self.search = search
-        self.of_place: dict[int, dict[int, str]] = {}
+        pairs = zip(search.subject.inputs, search.whole.inputs, strict=True)
+        self.whole = {n: m for x, y in pairs for n, m in zip(np.shape(x), np.shape(y), strict=True)}
+        self.of_place: dict[int, dict[int, Size]] = {}
 
-    def named(self, place: Place, number: int) -> str | None:
+    def named(self, place: Place, number: int) -> Size | None:
         if id(place.body) not in self.of_place:
-            names: dict[int, str] = {}
+            found: dict[int, Size] = {}
             for name, h in at_hand(self.search, place).items():
+                whole = [self.whole.get(n, n) for n in h.shape]
                 for axis, n in enumerate(h.shape):
-                    names.setdefault(n, f"{name}.shape[{axis}]")
-                names.setdefault(math.prod(h.shape), f"{name}.size")
-            self.of_place[id(place.body)] = names
+                    found.setdefault(n, Size(f"{name}.shape[{axis}]", whole[axis]))
+                found.setdefault(math.prod(h.shape), Size(f"{name}.size", math.prod(whole)))
+            self.of_place[id(place.body)] = found
         return self.of_place[id(place.body)].get(number) if number > 2 else None
 
 
@@ -95,27 +108,27 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> Edit | None
 
 
 def factor(edit: Scaled, c: Fraction, node: ast.expr, place: Place, sizes: Sizes) -> Edit | None:
+    """The expression times c, which is written with sizes where it is one."""
     if c == -1:
         return Edit(edit.cost, edit.slot, ast.UnaryOp(ast.USub(), node), "the sign is wrong")
     if not c or c == 1 or max(abs(c.numerator), c.denominator) > MOST_FACTOR:
         return None
-    if min(abs(c.numerator), c.denominator) > 64:
+    if min(abs(c.numerator), c.denominator) > MOST_COEFFICIENT:
         return None
-    new, names = node, []
-    for number, op in ((abs(c.numerator), ast.Mult()), (c.denominator, ast.Div())):
-        if number == 1:
-            continue
-        name = sizes.named(place, number)
-        if name:
-            names.append(f"{number} = {name}")
-        factor = ast.parse(name, mode="eval").body if name else ast.Constant(number)
-        before = isinstance(op, ast.Mult) and not name
-        new = ast.BinOp(factor, op, new) if before else ast.BinOp(new, op, factor)
+    above, below = (sizes.named(place, n) for n in (abs(c.numerator), c.denominator))
+    new = node
+    if abs(c.numerator) != 1:
+        number = ast.Constant(abs(c.numerator))
+        new = ast.BinOp(new, ast.Mult(), parsed(above.text)) if above else ast.BinOp(number, ast.Mult(), new)
+    if c.denominator != 1:
+        new = ast.BinOp(new, ast.Div(), parsed(below.text) if below else ast.Constant(c.denominator))
     if c < 0:
         new = ast.UnaryOp(ast.USub(), new)
-    times = 1 / c
-    note = f" ({', '.join(names)})" if names else ""
-    return Edit(edit.cost, edit.slot, new, f"a constant factor is wrong: {times} times what it should be{note}")
+    times = Fraction(below.whole if below else c.denominator, above.whole if above else abs(c.numerator))
+    named = ", ".join(f"{size.whole} = {size.text}" for size in (above, below) if size)
+    note = f" ({named})" if named else ""
+    cause = f"a constant factor is wrong: {times if c > 0 else -times} times what it should be{note}"
+    return Edit(edit.cost, edit.slot, new, cause)
 
 
 def _decimal(c: Fraction) -> ast.expr | None:
