@@ -131,9 +131,7 @@ def residual_layer_norm_bwd(res, g):
     }
     dnormed = g * scale
     dtotal = (
-        dnormed
-        - dnormed.mean(axis=-1, keepdims=True)
-        - normed * jnp.mean(dnormed * normed, axis=-1, keepdims=True)
+        dnormed - dnormed.mean(axis=-1, keepdims=True) - normed * jnp.mean(dnormed * normed, axis=-1, keepdims=True)
     ) * rstd
     return params_grad, dtotal, dtotal
 
@@ -231,7 +229,9 @@ def _residual(draw: Draw) -> tuple:
 
 
 def _standardised(draw: Draw) -> tuple:
-    return {"kernel": draw.normal(5, 3), "gain": draw.normal(3), "bias": draw.normal(3)}, draw.normal(draw.rows(5, 7), 5)
+    return {"kernel": draw.normal(5, 3), "gain": draw.normal(3), "bias": draw.normal(3)}, draw.normal(
+        draw.rows(5, 7), 5
+    )
 
 
 def _prototypes(draw: Draw) -> tuple:

@@ -301,7 +301,12 @@ def _gated(draw: Draw) -> tuple:
 
 
 def _state_space(draw: Draw) -> tuple:
-    params = {"log_rate": draw.normal(5, scale=0.5), "B": draw.normal(5, 3), "C": draw.normal(3, 5), "D": draw.normal(3)}
+    params = {
+        "log_rate": draw.normal(5, scale=0.5),
+        "B": draw.normal(5, 3),
+        "C": draw.normal(3, 5),
+        "D": draw.normal(3),
+    }
     return params, draw.normal(draw.rows(3, 7), 3)
 
 
