@@ -101,7 +101,8 @@ def alibi_example_bwd(probs, q, k, v, g):
 
 
 def alibi_attention_bwd(res, g):
-    dslopes, dq, dk, dv = jax.vmap(alibi_example_bwd)(*res, g)
+    probs, q, k, v = res
+    dslopes, dq, dk, dv = jax.vmap(alibi_example_bwd)(probs, q, k, v, g)
     return dslopes.sum(0), dq, dk, dv
 
 

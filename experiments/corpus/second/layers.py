@@ -131,8 +131,10 @@ def residual_layer_norm_bwd(res, g):
     }
     dnormed = g * scale
     dtotal = (
-        dnormed - dnormed.mean(axis=-1, keepdims=True) - normed * jnp.mean(dnormed * normed, axis=-1, keepdims=True)
-    ) * rstd
+        dnormed
+        - dnormed.mean(axis=-1, keepdims=True)
+        - normed * jnp.mean(dnormed * normed, axis=-1, keepdims=True)
+    ) * rstd  # fmt: skip
     return params_grad, dtotal, dtotal
 
 

@@ -1,5 +1,6 @@
 """Plain gradient functions of whole losses: stacks of layers, codes, embeddings, a step of training and one inside."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -155,7 +156,7 @@ def momentum_gradient(params, velocity, x, y):
 
 def _layers(draw: Draw) -> tuple:
     rows, widths = draw.rows(3, 7), (3, 5, 5, 2)
-    params = [{"w": draw.normal(i, o), "b": draw.normal(o)} for i, o in zip(widths, widths[1:], strict=False)]
+    params = [{"w": draw.normal(i, o), "b": draw.normal(o)} for i, o in itertools.pairwise(widths)]
     return params, draw.normal(rows, 3), draw.positive(rows, 2)
 
 
