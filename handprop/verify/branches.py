@@ -129,7 +129,8 @@ class _Walk:
             return self.scan(eqn, facts)
         if name == "cond" and facts[0].known:
             branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
-            return [self.joined(("cond", i), cases) for i, cases in enumerate(zip(*branches, strict=True))]
+            return [self.joined(("cond", i), cases, len(v.aval.shape))
+                    for i, (v, *cases) in enumerate(zip(eqn.outvars, *branches, strict=True))]  # fmt: skip
         inside = kernel_program(eqn) if name == "pallas_call" else called(eqn)
         if inside is not None and name not in ("while", "cond"):
             return self.program(inside, facts)

@@ -199,7 +199,8 @@ def test_programs_with_other_branches_are_never_proved(name, seed):
      (lambda x: POSITIVE_PART(x) * POSITIVE_PART(x[::-1]), 2), (lambda x: jnp.prod(POSITIVE_PART(x)), math.inf),
      (lambda x: jnp.exp(jnp.sum(POSITIVE_PART(x))), 5), (lambda x: jnp.exp(POSITIVE_PART(x)), 1),
      (lambda x: (x[:, None] > x[None, :]).astype(x.dtype) * (x[:, None] > x[None, :]).astype(x.dtype).T, 2),
-     (lambda x: jnp.max(x), math.log2(5)), (lambda x: x * 2, 0)],
+     (lambda x: jnp.max(x), math.log2(5)), (lambda x: x * 2, 0),
+     (lambda x: jnp.sum(jax.lax.platform_dependent(POSITIVE_PART(x), cpu=jnp.negative, default=jnp.square)), 1)],
 )  # fmt: skip
 def test_decisions_are_counted(f, bits):
     from handprop.verify.branches import decision_bits
