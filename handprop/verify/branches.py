@@ -91,8 +91,8 @@ PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
-MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "pad", "gather", "dynamic_slice", "split", "scatter",
-          "dynamic_update_slice")  # fmt: skip
+MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
+          "scatter", "dynamic_update_slice")  # fmt: skip
 UNCOUNTED = {"cummax", "cummin", "while", "cond", "custom_linear_solve"}
 SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
 
