@@ -10,7 +10,7 @@ from handprop.verify import jaxprs
 from handprop.verify.mistakes.search import Search
 from handprop.verify.mistakes.solving import Sizes, factor
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
-from handprop.verify.mistakes.statements import end_of
+from handprop.verify.mistakes.statements import end_of, unpacks
 from handprop.verify.mistakes.terms import Missing, Term
 from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
 from handprop.verify.mistakes.watch import Watched, mark_name, mark_value, watch
@@ -58,18 +58,16 @@ class PartLacks(NamedTuple):
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
                 # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
-                early = term.text in cotangents and not isinstance(place.body, ast.Return)
-                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.3 * early)
+                forms = isinstance(place.body, ast.Return) or unpacks(place)
+                early = not forms and bool(cotangents & set(re.findall(r"\w+", term.text)))
+                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early)
 
 
-def _cotangent(search: Search) -> tuple[str, ...]:
-    """The name of a backward pass's last parameter, as it is written and with an axis more."""
+def _cotangent(search: Search) -> set[str]:
+    """The name of a backward pass's last parameter."""
     bwd = getattr(search.subject.written, "bwd", None)
     code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
-    if code is None or not code.co_argcount:
-        return ()
-    name = code.co_varnames[code.co_argcount - 1]
-    return name, f"{name}[..., None]", f"{name}[:, None]"
+    return {code.co_varnames[code.co_argcount - 1]} if code is not None and code.co_argcount else set()
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
