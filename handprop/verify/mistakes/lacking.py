@@ -13,7 +13,7 @@ from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
 from handprop.verify.mistakes.statements import end_of, unpacks
 from handprop.verify.mistakes.terms import Missing, Term
 from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
-from handprop.verify.mistakes.watch import Watched, mark_name, mark_value, watch
+from handprop.verify.mistakes.watch import mark_name, mark_value, watch
 
 __all__ = ["Lacks", "PartLacks"]
 
@@ -34,13 +34,16 @@ class Lacks(NamedTuple):
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
         held = [slot for slot in slots(place.body) if is_value(slot, self.hand)]
         held.sort(key=lambda slot: not is_top(slot))
-        watched = _watched(search, place, held)
-        if watched is None:
-            return
-        missing = Missing(watched, search.known, _expressions(search, place), search.options.rng(7))
-        for number in missing.numbers:
-            cost = SOLVING + (0 if is_top(held[number]) else 0.25)
-            yield PartLacks(self.penalty, cost, held[number], missing, number)
+        program = _marked(search, place, held)
+        for bench in search.benches if program is not None else ():
+            watched = watch(bench, program)
+            if watched is None:
+                return
+            known = search.known if bench is search.benches[0] else ()
+            missing = Missing(watched, known, _expressions(search, place), search.options.rng(7))
+            for number in missing.numbers:
+                cost = SOLVING + (0 if is_top(held[number]) else 0.25)
+                yield PartLacks(self.penalty, cost, held[number], missing, number)
 
 
 class PartLacks(NamedTuple):
@@ -87,7 +90,7 @@ def _expressions(search: Search, place: Place) -> tuple[str, ...]:
     return tuple(found)[:MOST_EXPRESSIONS]
 
 
-def _watched(search: Search, place: Place, held: list[Slot]) -> Watched | None:
+def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     """The program with all expressions of the statement marked, and the names before it."""
     marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
     try:
@@ -106,10 +109,9 @@ def _watched(search: Search, place: Place, held: list[Slot]) -> Watched | None:
             slot.put(slot.node)
     rule = rebuilt(search.subject.written, {place.code: code}, marks)
     try:
-        program = jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:
+        return jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # marks stand where an array may not
         return None
-    return watch(search.benches[0], program)
 
 
 def _mark_names(names: dict[str, Any]) -> None:
