@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from handprop.verify.report import Check, Counterexample, Location, Report, Worst
+    from handprop.verify.report import Check, Counterexample, Location, LostBits, Report, Worst
 
 __all__ = ["WIDTH", "lines"]
 
@@ -33,6 +33,7 @@ def lines(report: "Report") -> Iterator[str]:
     yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
     if report.fix is not None:
         yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", [report.fix.expression])
+    yield from _lost_bits(report.lost_bits)
     yield from _section("counterexample", _inputs(report.counterexample))
     yield from _section("assumes", report.assumptions)
     yield from _section("would have seen", _power(report.power))
@@ -52,6 +53,18 @@ def _pointed(location: "Location") -> Iterator[str]:
     yield " " * (NAME + start) + "^" * max(1, end - start)
     spoiled = f"; it spoils {', '.join(location.spoils)}" if location.spoils else ""
     yield from _wrapped(" " * NAME, location.reason + spoiled)
+
+
+def _lost_bits(lost: "LostBits | None") -> Iterator[str]:
+    if lost is None:
+        return
+    yield from _section("lost bits", [str(lost)])
+    yield from _wrapped(" " * NAME, lost.text.strip())
+    here, in_all, autodiff = (round(bits) for bits in (lost.bits, lost.in_all, lost.autodiff))
+    share = f"{here} of {in_all} lost bits" if here < in_all else f"all {in_all} lost bits"
+    cause = f", {lost.cause}" if lost.cause else ""
+    better = f"autodiff loses {autodiff}" if autodiff < in_all else f"autodiff does no better: it loses {autodiff}"
+    yield from _wrapped(" " * NAME, f"{share} in {lost.path}{cause}; {better}")
 
 
 def _check(check: "Check") -> Iterator[str]:

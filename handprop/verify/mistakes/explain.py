@@ -11,6 +11,7 @@ from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
+from handprop.verify.mistakes.lost_bits import lost_bits
 from handprop.verify.mistakes.patch import diff_of
 from handprop.verify.mistakes.repair import repairs, stopped
 from handprop.verify.mistakes.search import Found
@@ -32,11 +33,16 @@ STOPPED = "stop_gradient in the function itself: without it the gradient by hand
 
 
 def explain(subject: Subject, options: Options, report: Report) -> Report:
-    """The report with locations, diagnosis and fix where it is refuted; as it was where nothing can be said."""
+    """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor; as
+    it was where nothing can be said."""
     wanted = "mistakes" not in options.skip and options.seconds_left > 0
-    if report.verdict is not Verdict.REFUTED or subject.as_program is None or not wanted:
+    if subject.as_program is None or not wanted:
         return report
     try:
+        if report.ok:
+            return dataclasses.replace(report, lost_bits=lost_bits(subject, report))
+        if report.verdict is not Verdict.REFUTED:
+            return report
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
             return _explained(subject, options, report)
