@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Fix,
         GradientRefuted,
         Location,
+        LostBits,
         Outcome,
         Report,
         Verdict,

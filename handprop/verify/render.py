@@ -59,12 +59,12 @@ def _lost_bits(lost: "LostBits | None") -> Iterator[str]:
     if lost is None:
         return
     yield from _section("lost bits", [str(lost)])
-    yield from _wrapped(" " * NAME, lost.text.strip())
-    here, in_all, autodiff = (round(bits) for bits in (lost.bits, lost.in_all, lost.autodiff))
-    share = f"{here} of {in_all} lost bits" if here < in_all else f"all {in_all} lost bits"
+    yield " " * NAME + _printable(lost.text.strip())[: WIDTH - NAME]
+    here, in_all, autodiff = (float(f"{bits:.0f}") for bits in (lost.bits, lost.in_all, lost.autodiff))
+    share = f"{here:.0f} of {in_all:.0f} lost bits" if here < in_all else f"all {in_all:.0f} lost bits"
     cause = f", {lost.cause}" if lost.cause else ""
-    better = f"autodiff loses {autodiff}" if autodiff < in_all else f"autodiff does no better: it loses {autodiff}"
-    yield from _wrapped(" " * NAME, f"{share} in {lost.path}{cause}; {better}")
+    theirs = "autodiff loses" if autodiff < in_all else "autodiff does no better: it loses"
+    yield from _wrapped(" " * NAME, f"{share} in {lost.path}{cause}; {theirs} {autodiff:.0f}")
 
 
 def _check(check: "Check") -> Iterator[str]:

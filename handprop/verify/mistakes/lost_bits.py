@@ -13,6 +13,7 @@ equation in float64 otherwise, loses as much to a bit.
 
 import contextlib
 import enum
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,8 +32,8 @@ from handprop.verify.subject import Subject
 
 __all__ = ["lost_bits"]
 
-MOST_UNITS = 512
-SECONDS = 1.0
+MOST_UNITS, MOST_ENTRIES = 128, 1 << 18
+SECONDS = 0.5
 SUMS = ("add", "sub", "add_any", "reduce_sum", "dot_general", "cumsum", "conv_general_dilated", "scatter-add")
 
 
@@ -49,17 +50,22 @@ class Mode(enum.IntEnum):
 
 
 class Unit(NamedTuple):
-    """An equation that rounds: what made it, and how many terms one entry of its result adds up, loops counted."""
+    """An equation that rounds: what made it, how many terms one entry of its result adds up, how often it turns."""
 
     name: str
     frame: jaxprs.Frame | None
     terms: int
+    turns: int
 
 
 class Trial:
-    """The hand program with a mode for each of its units, compiled once; the bits that one output then loses."""
+    """The hand program with a mode for each of its units, or for ``only`` one of them, compiled once; the bits that one
+    output then loses."""
 
-    def __init__(self, program: Any, inputs: Sequence[Any], output: int, faults: Sequence[Mode]):
+    def __init__(
+        self, program: Any, inputs: Sequence[Any], output: int, faults: Sequence[Mode], only: int | None = None
+    ):
+        self.only = only
         self.units: dict[tuple[int, ...], Unit] = {}
         self.dtype = program.out_avals[output].dtype
         self.stack: list[Any] = []
@@ -67,7 +73,7 @@ class Trial:
             self.inputs = [jaxprs.widened(x) for x in inputs]
             evaluate = jax.jit(lambda inputs, modes: self._evaluated(program, inputs, modes, faults)[output])
             modes = jax.ShapeDtypeStruct((MOST_UNITS,), np.int8)
-            self.compiled = evaluate.lower(self.inputs, modes).compile()
+            self.compiled = evaluate.lower(self.inputs, modes).compile(compiler_options=_quickly(program))
         self.exact = self.run({})
 
     def run(self, modes: Mapping[int, Mode]) -> np.ndarray:
@@ -85,8 +91,8 @@ class Trial:
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             if not _rounds(eqn):
                 return [jaxprs.widened(x) for x in jaxprs.wide_step(eqn, values)]
-            mode = modes[self._number_of(eqn)]
-            return _chosen(eqn, values, mode, faults)
+            n = self._number_of(eqn)
+            return _chosen(eqn, values, modes[n], faults if self.only in (None, n) else ())
 
         return jaxprs.run(program, inputs, leaf, constant=jaxprs.as_written, around=self._within)
 
@@ -102,9 +108,17 @@ class Trial:
         """By the calls that lead to it: two calls of one function share its equations."""
         key = tuple(id(e) for e in self.stack)
         if key not in self.units:
-            turns = [e.params["length"] for e in self.stack if e.primitive.name == "scan"]
-            self.units[key] = Unit(eqn.primitive.name, _frame(self.stack), _terms(eqn) * int(np.prod(turns, dtype=int)))
+            if len(self.units) == MOST_UNITS:
+                raise NotImplementedError("too many equations to compile each in two ways")
+            turns = math.prod(e.params["length"] for e in self.stack if e.primitive.name == "scan")
+            self.units[key] = Unit(eqn.primitive.name, _frame(self.stack), _terms(eqn), turns)
         return list(self.units).index(key)
+
+
+def _quickly(program: Any) -> dict[str, Any]:
+    """Optimising machine code is half of what compiling costs, and small programs run only some ten times."""
+    entries = sum(math.prod(getattr(v.aval, "shape", ())) for e in jaxprs.equations(program) for v in e.outvars)
+    return {"xla_backend_optimization_level": 0} if entries <= MOST_ENTRIES else {}
 
 
 def _rounds(eqn: Any) -> bool:
@@ -128,16 +142,18 @@ def _terms(eqn: Any) -> int:
     shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars)]
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        return int(np.prod([shapes[0][axis] for axis in contracted], dtype=int))
+        return math.prod(shapes[0][axis] for axis in contracted)
     if eqn.primitive.name == "cumsum":
         return shapes[0][eqn.params["axis"]]
     if eqn.primitive.name == "reduce_sum":
-        return int(np.prod(shapes[0], dtype=int)) // max(1, int(np.prod(shapes[-1], dtype=int)))
+        return math.prod(shapes[0]) // max(1, math.prod(shapes[-1]))
     return 1
 
 
 def _chosen(eqn: Any, values: list[Any], mode: Any, faults: Sequence[Mode]) -> list[Any]:
     """The equation's results in float64, in the mode that is one of ``faults`` or WIDE."""
+    if not faults:
+        return [jaxprs.widened(x) for x in jaxprs.wide_step(eqn, values)]
     rounded = [_rounded(v, a.aval.dtype) if _is_narrow(a.aval) else v for v, a in zip(values, eqn.invars, strict=True)]
     operands = values
     if Mode.OPERANDS in faults:
@@ -162,7 +178,7 @@ def _rounded(x: Any, dtype: Any) -> Any:
 
 
 FAULTS: dict[Mode, Callable[[Any, Any, Any], Any]] = {
-    Mode.OWN: lambda wide, own, dtype: _rounded(own, dtype) if _is_narrow(own) or jaxprs.is_float(own.dtype) else own,
+    Mode.OWN: lambda wide, own, dtype: _rounded(own, dtype) if jaxprs.is_float(own.dtype) else own,
     Mode.ROUNDED: lambda wide, own, dtype: _rounded(wide, dtype),
     Mode.OVERFLOW: lambda wide, own, dtype: jnp.where(
         jnp.abs(wide) > float(ml_dtypes.finfo(dtype).max), jnp.inf * jnp.sign(wide), wide),
@@ -175,7 +191,6 @@ FAULTS: dict[Mode, Callable[[Any, Any, Any], Any]] = {
 def lost_bits(subject: Subject, report: Report) -> LostBits | None:
     """Where most bits of the output that loses most are born; None where the arithmetic is fine, where the dtype is
     float64 already, and where no line alone loses half of them."""
-    deadline = time.monotonic() + SECONDS
     check = next((c for c in report.checks if c.name == "rounding"), None)
     if check is None or check.outcome is not Outcome.NOTES or subject.as_program is None:
         return None
@@ -187,11 +202,11 @@ def lost_bits(subject: Subject, report: Report) -> LostBits | None:
         if not _is_narrow(program.out_avals[output]):
             return None
         trial = Trial(program, subject.inputs, output, (Mode.OWN, Mode.ROUNDED))
-        blamed = _blamed(trial, lost[path], deadline)
+        blamed = _blamed(trial, lost[path])
         if blamed is None:
             return None
         n, bits = blamed
-        cause = _cause(Trial(program, subject.inputs, output, tuple(Mode)[1:]), n)
+        cause = _cause(Trial(program, subject.inputs, output, tuple(Mode)[1:], n), n)
     frame = list(trial.units.values())[n].frame
     assert frame is not None
     lines = text_of(frame.file)
@@ -201,8 +216,9 @@ def lost_bits(subject: Subject, report: Report) -> LostBits | None:
                     f"{cause} in {text[start:end]}" if cause else "")  # fmt: skip
 
 
-def _blamed(trial: Trial, in_all: float, deadline: float) -> tuple[int, float] | None:
-    """The equation most to blame, by number, and what its line loses."""
+def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
+    """The equation most to blame, by number, and what its line loses; None too where the runs take too long."""
+    deadline = time.monotonic() + SECONDS
     lines: dict[tuple[str, int], list[int]] = {}
     for n, unit in enumerate(trial.units.values()):
         if unit.frame is not None:
@@ -212,11 +228,8 @@ def _blamed(trial: Trial, in_all: float, deadline: float) -> tuple[int, float] |
         on_line[place] = trial.lost(dict.fromkeys(numbers, Mode.OWN))
         if time.monotonic() > deadline:
             return None
-    most = max(on_line.values(), default=0.0)
-    if most < in_all / 2:
-        return None
     found: tuple[tuple[float, float], int, float] | None = None
-    for place in (place for place, bits in on_line.items() if bits > most - 1):
+    for place in (place for place, bits in on_line.items() if bits >= in_all / 2):
         for n in lines[place]:
             own = trial.lost({n: Mode.OWN})
             rank = round(own - trial.lost({n: Mode.ROUNDED})), round(own)
@@ -231,7 +244,9 @@ def _cause(trial: Trial, n: int) -> str:
     """In words, where a measurement shows it: that fault alone loses what the equation loses, to a bit."""
     unit = list(trial.units.values())[n]
     own = trial.lost({n: Mode.OWN})
-    alone = {mode for mode in Mode if trial.lost({n: mode}) > max(own - 1, 0)}
+    if own < 1:
+        return ""
+    alone = {mode for mode in Mode if trial.lost({n: mode}) > own - 1}
     for mode in (Mode.OVERFLOW, Mode.UNDERFLOW):
         if mode in alone:
             return mode.name.lower()
@@ -239,8 +254,10 @@ def _cause(trial: Trial, n: int) -> str:
         return "saturation, a result rounded to 0 or 1,"
     if Mode.OPERANDS in alone and Mode.ROUNDED not in alone:
         return _cancellation(unit) if unit.name in SUMS else "the rounding of what goes in is enlarged"
-    if unit.name in SUMS and Mode.OPERANDS not in alone and 2 ** (own - 1) <= unit.terms:
-        return f"a sum of {unit.terms:,} terms"
+    terms = unit.terms * unit.turns
+    accumulates = Mode.ROUNDED in alone if unit.turns > 1 else Mode.OPERANDS not in alone
+    if unit.name in SUMS and accumulates and 2 ** (own - 1) <= terms:
+        return f"a sum of {terms:,} terms"
     return ""
 
 
