@@ -32,7 +32,7 @@ SAYS = {
     "mean for sum": "sum|mean|factor|divided|multiplied",
     "wrong axis": "axis|axes|belongs|index|einsum|one too many|is missing|swapped|transposed",
     "missing transpose": "transpose|swapped|einsum|belongs|sign|reversed|one too many",
-    "literal": "literal|belongs|factor",
+    "literal": "literal|belongs|factor|term",
     "cotangent ignored": "missing|belongs|ignored",
     "cotangent squared": "one too many|belongs|missing",
     "negative only": "wrong where|one too many|literal|belongs|missing",

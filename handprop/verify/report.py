@@ -139,9 +139,9 @@ class Location(_Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fix(_Value):
-    """An edit of one line after which every output is equal: ``expression`` is that line as it should be, ``diff`` a
-    unified diff that applies to the file. ``proved``: the edited program went through the proof; otherwise it agrees
-    at float64. Nothing is ever written to the file."""
+    """An edit, mostly of one line, after which every output is equal: ``expression`` is that line as it should be,
+    several of them where there are several mistakes; ``diff`` is a unified diff that applies to the file. ``proved``:
+    the edited program went through the proof; otherwise it agrees at float64. Nothing is ever written to the file."""
 
     file: str
     line: int

@@ -167,6 +167,118 @@ def test_what_no_edit_mends_says_so():
     assert report.location is not None
 
 
+def two_slips(w1, w2, x, y):
+    a = jnp.tanh(x @ w1)
+    d = a @ w2 - y
+    dz = (d @ w2.T) * (1 + a * a)
+    dw2 = 3 * a.T @ d
+    return x.T @ dz, dw2
+
+
+def test_of_two_mistakes_each_has_a_location_and_both_are_mended():
+    report = refuted(two_slips, normal(3, 4), normal(4, 2), normal(5, 3), normal(5, 2))
+    assert [location.line for location in report.locations[:2]] == [
+        line_of(two_slips, "dz = (d"),
+        line_of(two_slips, "dw2 = 3"),
+    ]
+    assert [location.spoils for location in report.locations[:2]] == [("gradient[0]",), ("gradient[1]",)]
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression.splitlines() == ["dz = (d @ w2.T) * (1 - a * a)", "dw2 = a.T @ d"]
+    assert report.fix.diff.count("\n+ ") == 2
+    assert str(report).count("^^^") >= 2
+
+
+def without_cross_term(w1, w2, x, y):
+    a = jnp.tanh(x @ w1)
+    d = a @ w2 - y
+    return x.T @ (d @ w2.T), a.T @ d
+
+
+def test_a_factor_that_is_no_name_is_solved_for():
+    report = refuted(without_cross_term, normal(3, 4), normal(4, 2), normal(5, 3), normal(5, 2))
+    assert report.location
+    assert report.location.line == line_of(without_cross_term, "return x.T")
+    assert report.diagnosis == "the factor 1 - a ** 2 is missing, as of an activation's derivative"
+    assert report.fix
+    assert report.fix.expression == "return x.T @ (d @ w2.T * (1 - a ** 2)), a.T @ d"
+
+
+def decay(h, xs):
+    return jax.lax.scan(lambda h, x: (jnp.tanh(h) * x, None), h, xs)[0]
+
+
+rule_of_decay = jax.custom_vjp(decay)
+
+
+def decay_fwd(h, xs):
+    def step(h, x):
+        return jnp.tanh(h) * x, h
+
+    last, states = jax.lax.scan(step, h, xs)
+    return last, (xs, states)
+
+
+def decay_bwd(residuals, dh):
+    xs, states = residuals
+
+    def step(dh, at):
+        x, h = at
+        t = jnp.tanh(h)
+        before = dh * x
+        return before, dh * t
+
+    return jax.lax.scan(step, dh, (xs, states), reverse=True)
+
+
+rule_of_decay.defvjp(decay_fwd, decay_bwd)
+
+
+def test_in_a_loop_whose_turns_feed_each_other_the_first_turn_is_compared_with_the_reference():
+    report = handprop.verify(rule_of_decay, normal(3), normal(4, 3))
+    assert report.location
+    assert report.location.line == line_of(decay_bwd, "before = dh * x")
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression == "before = dh * x * (1 - t ** 2)"
+
+
+def large(w, x, y):
+    r = x @ w - y
+    return 2 * x.T @ r
+
+
+def test_a_large_case_is_searched_at_small_shapes_and_proved_at_its_own():
+    def mean_square(w, x, y):
+        return jnp.mean(jnp.sum((x @ w - y) ** 2, axis=1))
+
+    report = handprop.verify_gradient(large, mean_square, normal(300, 10), normal(64, 300), normal(64, 10))
+    assert report.diagnosis == "a constant factor is wrong: 64 times what it should be (64 = x.shape[0])"
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression == "return 2 * x.T @ r / x.shape[0]"
+
+
+def test_a_literal_slightly_off_is_named_with_the_likely_one():
+    def gelu_slope(x):
+        t = jnp.tanh(0.79788 * (x + 0.044715 * x**3))
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 0.134145 * x * x)
+
+    def gelu(x):
+        return jnp.sum(0.5 * x * (1 + jnp.tanh(0.7978845608028654 * (x + 0.044715 * x**3))))
+
+    report = handprop.verify_gradient(gelu_slope, gelu, normal(5))
+    assert report.diagnosis == "the literal is slightly off: 0.79788 where 0.797884560803 belongs"
+
+
+def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved():
+    mutant = next(m for m in corpus.mutants() if m.name == "cosine_similarity-4")
+    report = mistakes_study.explained(mutant)
+    assert report.fix
+    assert not report.fix.proved
+    assert report.fix.expression == mutant.old
+
+
 @pytest.mark.parametrize(("numerator", "denominator"), [(1, 2), (-3, 7), (1000000, 1000001), (0, 1)])
 def test_fractions_come_back_from_residues(numerator, denominator):
     p = 1125899906842597

@@ -84,6 +84,14 @@ def _at(node: ast.expr) -> ast.expr | None:
 
 def of_sequence(slot: Slot) -> Iterator[Edit]:
     node: Any = slot.node
+    for i, kept in enumerate(node.elts):
+        if isinstance(kept, ast.Tuple) and len(node.elts) == 2:  # what fwd returns: a value as a residual
+            value = node.elts[1 - i]
+            for k, held in enumerate(kept.elts):
+                inner = ast.Tuple([value if j == k else other for j, other in enumerate(kept.elts)], kept.ctx)
+                pair: list[ast.expr] = [inner if j == i else value for j in range(2)]
+                cause = f"{ast.unparse(held)} where {ast.unparse(value)} belongs"
+                yield Edit(1.3, slot, ast.Tuple(pair, node.ctx), cause)
     for i in range(len(node.elts)):
         for j in range(i + 1, len(node.elts)):
             elts = list(node.elts)

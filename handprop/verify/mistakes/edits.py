@@ -250,14 +250,19 @@ def _of_name(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
     own = hand[node.id]
     same = [n for n, h in hand.items() if n != node.id and h.shape == own.shape]
     for other in same:
-        yield Edit(1.4, slot, variable(other), f"{node.id} where {other} belongs")
+        yield Edit(
+            1.25 if isinstance(slot.parent, ast.Tuple) else 1.4,
+            slot,
+            variable(other),
+            f"{node.id} where {other} belongs",
+        )
         yield Edit(2.6, slot, one_minus(variable(other)), f"{node.id} where 1 - {other} belongs")
     for other, h in hand.items():
         if h.shape != own.shape:
             yield Edit(2.2, slot, variable(other), f"{node.id} where {other} belongs")
     if not own.floats:
         return
-    yield Edit(1.3, slot, one_minus(variable(node.id)), f"{node.id} where 1 - {node.id} belongs")
+    yield Edit(1.32, slot, one_minus(variable(node.id)), f"{node.id} where 1 - {node.id} belongs")
     yield Edit(1.3, slot, ast.UnaryOp(ast.USub(), variable(node.id)), f"the sign of {node.id} is wrong")
     yield Edit(
         1.6, slot, binary(variable(node.id), ast.Pow(), ast.Constant(2)), f"{node.id} where {node.id}**2 belongs"

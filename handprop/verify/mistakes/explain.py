@@ -1,5 +1,6 @@
 """From a refuted report to one that says where, what and how else."""
 
+import contextlib
 import dataclasses
 import time
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from handprop.verify import jaxprs
+from handprop.verify.field.algebra import Unsupported
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
@@ -14,7 +16,8 @@ from handprop.verify.mistakes.locate import Suspect, location, suspects
 from handprop.verify.mistakes.lost_bits import lost_bits
 from handprop.verify.mistakes.patch import diff_of
 from handprop.verify.mistakes.repair import repairs, stopped
-from handprop.verify.mistakes.search import Found
+from handprop.verify.mistakes.search import Change, Found
+from handprop.verify.mistakes.shrink import shrunk
 from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
 from handprop.verify.mistakes.statements import last_line, neighbours, renamings
 from handprop.verify.mistakes.tape import record
@@ -45,12 +48,19 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
             return report
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
-            return _explained(subject, options, report)
+            small = shrunk(subject)
+            if small is not None:
+                with contextlib.suppress(Unsupported):  # there is no difference at small shapes
+                    found = _explained(small, subject, options, report)
+                    if found.fix is not None:
+                        return found
+            return _explained(subject, subject, options, report)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
 
 
-def _explained(subject: Subject, options: Options, report: Report) -> Report:
+def _explained(subject: Subject, whole: Subject, options: Options, report: Report) -> Report:
+    """What is found in ``subject`` and holds in the ``whole``."""
     assert subject.as_program is not None
     search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
     benches = set_up(subject, options)
@@ -68,35 +78,46 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
         found, got, every = [], None, None
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(subject, bench)
-        fix = _fix(subject._replace(reference=held[1]), held[0], options) if held else None
+        fix = _fix(whole._replace(reference=held[1]), held[0], options) if held else None
         if held and fix:
-            places = _places(subject, bench, got, found, held[0], fix)
+            places = _places(subject, bench, got, found, held[0])
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     said = by_outputs(subject, bench, got) if got is not None else None
-    first = [last_line(subject)] if said else []
-    for repair in repairs(subject, benches, found, [p for p in first if p], known, every, search):
-        fix = _fix(subject, repair, options)
+    returned = said is not None and "swapped" in said
+    for repair in repairs(
+        subject, whole, benches, found, last_line(subject) if returned else None, known, every, search
+    ):
+        fix = _fix(whole, repair, options)
         if fix is not None:
-            places = _places(subject, bench, got, found, repair, fix)
-            return dataclasses.replace(report, locations=places, diagnosis=repair.edit.cause, fix=fix)
-    places = _likely(subject, bench, got, found, said is not None)
+            places = _places(subject, bench, got, found, repair)
+            causes = dict.fromkeys(edit.cause for _, edit in repair.changes)
+            return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=fix)
+    places = _likely(subject, bench, got, found, returned)
     return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
 
 
 def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], returned: bool) -> tuple[Location, ...]:
-    """The suspects; where no equation is the user's, and where the outputs alone say what is wrong (``returned``), the
-    line that forms what is returned."""
+    """The suspects; where no equation is the user's, and where the gradients are right but ``returned`` in the wrong
+    order, the line that forms what is returned."""
     spoils = _spoils(subject, bench, got)
     shown = [location(s, subject.out_paths) for s in found]
     aliases = [_at(place, "it only hands on a value", spoils) for place in renamings(subject)]
     place = last_line(subject)
     last = [] if place is None else [_at(place, "what is returned is formed here", spoils)]
-    order = [*last, *shown, *aliases] if returned or not shown else [*shown[:2], *aliases, *shown[2:], *last]
+    order = (
+        [*last, *shown, *aliases]
+        if returned or not shown
+        else [*shown[:1], *aliases[:1], *shown[1:2], *last, *shown[2:]]
+    )
     return _distinct(order)
 
 
 def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
-    return tuple({(at.file, at.line): at for at in reversed(list(locations))}.values())[::-1][:SHOWN]
+    """The first of each line, as many as are shown."""
+    found: dict[tuple[str, int], Location] = {}
+    for at in locations:
+        found.setdefault((at.file, at.line), at)
+    return tuple(found.values())[:SHOWN]
 
 
 def _at(place: Place, reason: str, spoils: tuple[str, ...]) -> Location:
@@ -120,29 +141,37 @@ def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
     """The edit as a fix if the proof, or float64, says so."""
     assert subject.as_program is not None
     try:
-        expression, diff, line = diff_of(found)
+        expression, diff = diff_of(found)
     except ValueError:
         return None
     edited = subject._replace(hand=subject.as_program(found.rule), faults=(), kept={})
     proved = proof(edited, options).outcome is Outcome.PROVES
     if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return None
-    return Fix(found.place.file, line, expression, diff, proved)
+    place, edit = found.changes[0]
+    return Fix(place.file, edit.slot.node.lineno, expression, diff, proved)
 
 
-def _places(
-    subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found, fix: Fix
-) -> tuple[Location, ...]:
-    """The line that the fix is for, then the other suspects."""
-    node = repair.edit.slot.node
-    text = text_of(fix.file)[fix.line - 1]
-    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
-    function = _function_of(repair.place)
-    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
-    reason = repair.edit.cause + ("; enters through fwd" if function == fwd else "")
-    first = Location(fix.file, fix.line, columns, text, function, _spoils(subject, bench, got), reason)
+def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found) -> tuple[Location, ...]:
+    """The lines that the fix is for, then those beside them and the other suspects."""
+    spoils = _spoils(subject, bench, got)
+    mends = [tuple(subject.out_paths[i] for i in sorted(outputs)) for outputs in repair.mends] or [spoils]
+    fixed = [_edited(subject, change, outputs) for change, outputs in zip(repair.changes, mends, strict=True)]
     others = [location(s, subject.out_paths) for s in found]
     beside = [
-        _at(place, reason, first.spoils) for place, reason in neighbours(subject, repair.place, repair.edit.slot.node)
+        _at(place, reason, spoils)
+        for changed, edit in repair.changes
+        for place, reason in neighbours(subject, changed, edit.slot.node)
     ]
-    return _distinct([first, *others[:1], *beside[:1], *others[1:], *beside[1:]])
+    return _distinct([*fixed, *others[:1], *beside[:1], *others[1:], *beside[1:]])
+
+
+def _edited(subject: Subject, change: Change, spoils: tuple[str, ...]) -> Location:
+    place, edit = change
+    node = edit.slot.node
+    text = text_of(place.file)[node.lineno - 1]
+    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
+    function = _function_of(place)
+    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
+    reason = edit.cause + ("; enters through fwd" if function == fwd else "")
+    return Location(place.file, node.lineno, columns, text, function, spoils, reason)

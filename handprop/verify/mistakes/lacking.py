@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ __all__ = ["Lacks", "PartLacks"]
 MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
 SOLVING, MOST_TERMS = 1.3, 8
 LONGEST, MOST_EXPRESSIONS = 60, 60
+SLOPE = re.compile(r"\(1 - (\w+)( \*\* 2)?\)|(\w+) \* \(1 - \3\)")
 
 
 class Lacks(NamedTuple):
@@ -54,7 +56,7 @@ class PartLacks(NamedTuple):
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
-                yield edit._replace(cost=self.cost + 0.2 * term.cost)
+                yield edit._replace(cost=self.cost + 0.25 * term.cost)
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
@@ -114,14 +116,15 @@ def _with_term(place: Place, slot: Slot, term: Term, sizes: "Sizes") -> Edit | N
         size = ast.BinOp(ast.Constant(abs(c.numerator)), ast.Mult(), size)
     if c.denominator != 1:
         named = sizes.named(place, c.denominator)
-        size = ast.BinOp(size, ast.Div(), parsed(named) if named else ast.Constant(c.denominator))
+        size = ast.BinOp(size, ast.Div(), parsed(named.text) if named else ast.Constant(c.denominator))
     if term.kind == "term":
         new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), size)
         cause = f"the term {'' if c > 0 else '-'}{ast.unparse(size)} of a sum is missing"
     elif term.kind == "factor":
         new = ast.BinOp(node, ast.Mult(), size)
         new = ast.UnaryOp(ast.USub(), new) if c < 0 else new
-        cause = f"the factor {ast.unparse(size)} is missing"
+        slope = ", as of an activation's derivative" if SLOPE.fullmatch(text) else ""
+        cause = f"the factor {ast.unparse(size)} is missing{slope}"
     else:
         new = ast.UnaryOp(ast.USub(), size) if c < 0 else size
         cause = f"{old} where {ast.unparse(new)} belongs"

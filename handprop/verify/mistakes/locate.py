@@ -10,7 +10,7 @@ from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, wrong
 from handprop.verify.mistakes.source import columns_of, text_of
-from handprop.verify.mistakes.tape import Known, Step, record
+from handprop.verify.mistakes.tape import LOOPS, Known, Step, record
 from handprop.verify.report import Location
 from handprop.verify.subject import Subject
 
@@ -40,7 +40,7 @@ def suspects(subject: Subject, bench: Bench, hand: Any, reference: Any) -> list[
     found: dict[tuple[str, int], Suspect] = {}
     every = sorted(n for n in set().union(*reached.values()) if steps[n].frames)
     # What a loop's later turns are fed is wrong already.
-    for n in [n for n in every if not steps[n].again] or every:
+    for n in [n for n in every if not steps[n].again and steps[n].name not in LOOPS] or every:
         step = steps[n]
         spoils = tuple(i for i in bad if n in reached[i])
         suspect = Suspect(_rank(step, n, n in right, len(bad) - len(spoils), known), step.frames[0], spoils,
@@ -90,6 +90,8 @@ def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> t
     here = all(ratio == (1, 1) for ratio in operands)
     near = all(ratio is not None for ratio in operands)
     output = known.ratio(step.outputs[0]) if step.outputs else None
+    if step.name in LOOPS:  # whose arrays of all turns the reference may keep in another way
+        return (int(feeds_right), missed, 3, n)
     parts = 0 if here and output is None else 1 if here and output != (1, 1) else 2 if near and output is None else 3
     return (int(feeds_right), missed, parts, n)
 

@@ -1,29 +1,44 @@
-"""An edit as text: the changed line, and a unified diff that applies to the user's file."""
+"""Edits as text: the changed lines, and a unified diff that applies to the user's files."""
 
 import ast
 import difflib
 
 from handprop.verify.mistakes.search import Found, edited
 from handprop.verify.mistakes.source import Place, text_of
+from handprop.verify.mistakes.trees import Edit
 
 __all__ = ["diff_of"]
 
 
-def diff_of(found: Found) -> tuple[str, str, int]:
-    """The edited line, a unified diff, and the line's number. ValueError where the edit cannot be written in place."""
-    place, edit = found.place, found.edit
+def diff_of(found: Found) -> tuple[str, str]:
+    """The edited lines and a unified diff.
+
+    Raises:
+        ValueError: an edit cannot be written in place.
+    """
+    lines, diffs = [], []
+    for file in dict.fromkeys(place.file for place, _ in found.changes):
+        before = after = text_of(file)
+        here = [(place, edit) for place, edit in found.changes if place.file == file]
+        # From the end, so that what comes before stays where it is.
+        for place, edit in sorted(here, key=lambda c: (c[1].slot.node.lineno, c[1].slot.node.col_offset), reverse=True):
+            node = edit.slot.node
+            after = _spliced(after, node, _text(place, edit))
+            lines.insert(0, after[node.lineno - 1].strip())
+        diffs += [*difflib.unified_diff(before, after, file, file, lineterm="")]
+    return "\n".join(lines), "\n".join(diffs) + "\n"
+
+
+def _text(place: Place, edit: Edit) -> str:
+    """The new expression as it has to be written: in brackets where it would be read in another way without."""
     lines = text_of(place.file)
-    wanted = edited(place, edit, lambda: ast.dump(place.top))
+    wanted = edited([(place, edit)], lambda: ast.dump(place.top))
     new = ast.unparse(edit.new)
     for text in (new, f"({new})"):
         changed = _spliced(lines, edit.slot.node, text)
         if _dump(changed, place, len(changed) - len(lines)) == wanted:
-            break
-    else:
-        raise ValueError("the edit cannot be written in place")
-    diff = "\n".join(difflib.unified_diff(lines, changed, place.file, place.file, lineterm="")) + "\n"
-    number = edit.slot.node.lineno
-    return changed[number - 1].strip(), diff, number
+            return text
+    raise ValueError("the edit cannot be written in place")
 
 
 def _dump(lines: list[str], place: Place, longer: int) -> str:

@@ -21,7 +21,7 @@ from handprop.verify.mistakes.bench import Bench, run_on, wrong
 from handprop.verify.mistakes.edits import edits, scaled
 from handprop.verify.mistakes.lacking import Lacks, PartLacks
 from handprop.verify.mistakes.locate import Suspect
-from handprop.verify.mistakes.search import Found, Search, at_hand, attempt, edited
+from handprop.verify.mistakes.search import Change, Found, Search, at_hand, attempt, edited
 from handprop.verify.mistakes.solving import Sizes, solved
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt
 from handprop.verify.mistakes.statements import assigned, read, statements, unpacks
@@ -34,18 +34,19 @@ from handprop.verify.subject import Subject
 __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # between float64 values that should be the same
-ELSEWHERE, FEEDS, ASIDE, STEP = 0.8, 0.3, 0.3, 0.15
+ELSEWHERE, FEEDS, ASIDE, STEP = 0.8, 0.3, 0.3, 0.2
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
 
-def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: list[Place],
+def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None,
             options: Options) -> Iterator[Found]:  # fmt: skip
     """Edits that make every output equal, as they are found, until the seconds are spent."""
     backward = backward_of(subject, benches) if got is not None else None
-    search = Search(subject, benches, functions(subject.written), got, options, backward, known, _numbers(subject))
+    live = functions(subject.written)
+    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject))
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
 
@@ -64,6 +65,8 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
     sizes = Sizes(search)
     seen: set[str] = set()
     ran: list[Found] = []
+    bad = frozenset() if got is None else _left(benches, Tried(None, got))
+    partial_fixes: dict[frozenset[int], Found] = {}
     while queue and options.seconds_left > 0:
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
@@ -75,18 +78,48 @@ def repairs(subject: Subject, benches: tuple[Bench, ...], suspects: list[Suspect
             edit = solved(search, place, edit, sizes)
             if edit is None:
                 continue
-        text = edited(place, edit, partial(ast.dump, place.top))
+        text = edited([(place, edit)], partial(ast.dump, place.top))
         if text in seen:
             continue
         seen.add(text)
-        tried = attempt(search, place, edit.slot, edit.new)
+        tried = attempt(search, [(place, edit)])
         if tried is None or not _stands(subject, tried.rule):
             continue
-        if _is_right(benches, tried):
-            yield Found(place, edit, tried.rule)
-        else:
-            ran.append(Found(place, edit, tried.rule))
+        found = Found(((place, edit),), tried.rule)
+        left = _left(benches, tried)
+        if not left:
+            yield found
+            continue
+        ran.append(found)
+        if left < bad:
+            partial_fixes.setdefault(bad - left, found)
+    yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(subject, ran, options)
+
+
+def _left(benches: tuple[Bench, ...], tried: Tried) -> frozenset[int]:
+    """The outputs that are wrong, on the bench where they are fewest."""
+    return min(
+        (frozenset(wrong(bench, outputs)) for bench, outputs in zip(benches, tried.outputs, strict=True)), key=len
+    )
+
+
+def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset[int], Found]) -> Iterator[Found]:
+    """Of several mistakes, each with outputs of its own: the edits of all, in different statements."""
+    mended: frozenset[int] = frozenset()
+    changes: list[Change] = []
+    mends: list[frozenset[int]] = []
+    for outputs, found in sorted(partial_fixes.items(), key=lambda item: -len(item[0])):
+        (place, edit), apart = found.changes[0], {id(p.body) for p, _ in changes}
+        if not outputs & mended and id(place.body) not in apart:
+            mended |= outputs
+            changes.append((place, edit))
+            mends.append(outputs)
+    if mended != bad or len(changes) < 2:
+        return
+    tried = attempt(search, changes)
+    if tried is not None and not _left(search.benches, tried) and _stands(search.subject, tried.rule):
+        yield Found(tuple(changes), tried.rule, tuple(mends))
 
 
 def _right_in_float64(subject: Subject, ran: list[Found], options: Options) -> Iterator[Found]:
@@ -119,20 +152,16 @@ def _numbers(subject: Subject) -> tuple[float, ...]:
     return tuple(sorted(x for x in found | {c * sign for c in CONSTANTS for sign in (1, -1)} if math.isfinite(x)))
 
 
-def _is_right(benches: tuple[Bench, ...], tried: Tried) -> bool:
-    return any(not wrong(bench, outputs) for bench, outputs in zip(benches, tried.outputs, strict=True))
-
-
 def _stands(subject: Subject, rule: Any) -> bool:
     """Whether a subject with structural faults has none left."""
     return not subject.faults or subject.faults_of is None or not subject.faults_of(rule)
 
 
-def _places(search: Search, suspects: list[Suspect], first: list[Place]) -> Iterator[tuple[float, Place]]:
-    """Those that come ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others, as
-    it makes no equation; then every other statement of the user's functions."""
-    seen = {id(place.body) for place in first}
-    found = [(0.0, place) for place in first]
+def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Iterator[tuple[float, Place]]:
+    """The one that comes ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others,
+    as it makes no equation; then every other statement of the user's functions."""
+    found = [] if first is None else [(0.0, first)]
+    seen = {id(place.body) for _, place in found}
 
     def add(file: str, line: int, penalty: float) -> None:
         place = place_of(file, line, search.live)
@@ -154,6 +183,7 @@ def _places(search: Search, suspects: list[Suspect], first: list[Place]) -> Iter
             alias = unpacks(place)
             returns = isinstance(place.body, ast.Return) and place.code is fwd
             itself = alias and bool(read(place.body) & assigned(place.body))
+            returns |= isinstance(place.body, ast.Return) and place.scopes[-1] is place.scopes[0]
             penalty = -0.1 if alias and (feeds or itself) else FEEDS if feeds or returns else ELSEWHERE
         yield penalty, place
 
@@ -167,11 +197,11 @@ def stopped(subject: Subject, bench: Bench) -> tuple[Found, Any] | None:
         for edit in edits(place.body, {}):
             if edit.cause != "stop_gradient":
                 continue
-            code = edited(place, edit, partial(compiled, place))
+            code = edited([(place, edit)], partial(compiled, place))
             rule = rebuilt(subject.written, {place.code: code})
             reference = subject.as_reference(rule)
             got, want = (run_on(bench, jaxprs.trace(program, subject.inputs))
                          for program in (subject.as_program(rule), reference))  # fmt: skip
             if not wrong(bench._replace(want=want), got):
-                return Found(place, edit, rule), reference
+                return Found(((place, edit),), rule), reference
     return None

@@ -4,35 +4,41 @@ runs."""
 import ast
 import copy
 import types
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench
 from handprop.verify.mistakes.source import Place, compiled, rebuilt
-from handprop.verify.mistakes.trees import AtHand, Edit, Slot, slots
+from handprop.verify.mistakes.trees import AtHand, Edit, slots
 from handprop.verify.mistakes.weigh import Backward, Tried, weigh
 from handprop.verify.options import Options
 from handprop.verify.subject import Subject
 
-__all__ = ["Found", "Search", "at_hand", "attempt", "edited"]
+__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited"]
 
 PROBE = "__handprop_at_hand__"
 
 
-class Found(NamedTuple):
-    """An edit after which every output is equal in the field; ``rule`` is the user's function with it."""
+Change: TypeAlias = tuple[Place, Edit]
 
-    place: Place
-    edit: Edit
+
+class Found(NamedTuple):
+    """Edits of different statements, mostly one, and the user's function with them; of several, the outputs that each
+    ``mends``."""
+
+    changes: tuple[Change, ...]
     rule: Any
+    mends: tuple[frozenset[int], ...] = ()
 
 
 class Search(NamedTuple):
-    """``got``: the outputs as they are, on each bench; None where the rule does not run."""
+    """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
+    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
 
     subject: Subject
+    whole: Subject
     benches: tuple[Bench, ...]
     live: list[types.FunctionType]
     got: tuple[tuple[Value, ...], ...] | None
@@ -42,23 +48,24 @@ class Search(NamedTuple):
     numbers: tuple[float, ...]
 
 
-def edited(place: Place, edit: Edit, then: Callable[[], Any]) -> Any:
-    """``then()`` while the edit stands in the tree."""
-    new = ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node))
-    edit.slot.put(new)
+def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
+    """``then()`` while the edits stand in their trees."""
     try:
+        for _, edit in changes:
+            edit.slot.put(ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node)))
         return then()
     finally:
-        edit.slot.put(edit.slot.node)
+        for _, edit in changes:
+            edit.slot.put(edit.slot.node)
 
 
-def attempt(search: Search, place: Place, slot: Slot, new: ast.expr) -> Tried | None:
-    """The user's function with the edit, and its outputs; None where it does not run."""
+def attempt(search: Search, changes: Sequence[Change]) -> Tried | None:
+    """The user's function with the edits, and its outputs; None where it does not run."""
     try:
-        code = edited(place, Edit(0, slot, new, ""), lambda: compiled(place))
+        codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
     except (SyntaxError, ValueError, TypeError, IndexError):
         return None
-    return weigh(search.subject, search.benches, search.backward, place.code, code)
+    return weigh(search.subject, search.benches, search.backward, codes)
 
 
 def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
@@ -76,7 +83,7 @@ def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
         value = body.body if isinstance(body, ast.Lambda) else body.value
         asked = ast.Subscript(ast.Tuple([question, value], ast.Load()), ast.Constant(1), ast.Load())
         slot = slots(body)[0]
-        code = edited(place, Edit(0, slot, asked, ""), lambda: compiled(place))
+        code = edited([(place, Edit(0, slot, asked, ""))], lambda: compiled(place))
         rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
         jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
     except Exception:  # the statement holds nothing, or the rule does not run as it is

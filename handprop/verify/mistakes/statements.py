@@ -37,8 +37,8 @@ def renamings(subject: Subject) -> list[Place]:
 
 
 def neighbours(subject: Subject, place: Place, edited: ast.expr) -> list[tuple[Place, str]]:
-    """Statements of the same function beside an edited one: those that make what the edited expression reads, those that
-    read what the statement makes, then those that make what else it reads."""
+    """Statements of the same function beside an edited one: those that make what the edited expression reads, those
+    that read what the statement makes, then those that make what else it reads."""
     others = [p for p in statements(functions(subject.written))
               if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]  # fmt: skip
     made, needed = assigned(place.body), read(place.body)

@@ -14,7 +14,7 @@ from handprop.verify.field.truth import Thing
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, rational, run_on
 
-__all__ = ["Known", "Step", "record"]
+__all__ = ["LOOPS", "Known", "Step", "record"]
 
 SMALL = 1 << 12
 LOOPS = ("scan", "while", "cond", "custom_linear_solve", "pallas_call")

@@ -7,6 +7,7 @@ together: linear algebra in the field, exact, over thousands of products of what
 combinations of its rows are kept: that they agree by accident has a chance of about 1/p^2 a candidate.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -155,10 +156,17 @@ def _tails(watched: Watched, wide: bool, rng: np.random.Generator) -> dict[int, 
     answers = shifted(watched, _shifts(watched, places, wide, rng, drawn := {}))
     changes = [f.sub(x, o.x.move(lambda part: part[None])) for x, o in zip(answers, watched.outputs, strict=True)]
     rows = _combined(f, random, changes)
-    lack = _combined(f, random, [f.sub(w.x, o.x).move(lambda part: part[None])
-                                 for w, o in zip(want, watched.outputs, strict=True)])[:, 0]  # fmt: skip
+    lacks = [_combined(f, [row], [f.sub(w.x, o.x).move(lambda part: part[None])])[:, 0]
+             for row, w, o in zip(random, want, watched.outputs, strict=True)]  # fmt: skip
     found = {}
-    for number, place in places.items() if lack.any() else ():
+    for number, place in places.items():
+        # Of several mistakes each has outputs of its own.
+        depend = [
+            x for x, c in zip(lacks, changes, strict=True) if not f.is_zero(c).reshape(len(c.re), -1)[place.start].all()
+        ]
+        lack = functools.reduce(f._add, depend, np.zeros(ROWS, np.int64))
+        if not lack.any():
+            continue
         answered = rows[:, place.start]
         probe = drawn[number]
         if place.size:

@@ -98,12 +98,12 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, jax.Array) and x.dtype != jax.dtypes.float0
 
 
-def weigh(subject: Subject, benches: Sequence[Bench], backward: Backward | None, old: types.CodeType,
-          new: types.CodeType) -> Tried | None:  # fmt: skip
-    """The user's function with ``new`` for ``old``; None where it does not run, or returns other shapes."""
+def weigh(subject: Subject, benches: Sequence[Bench], backward: Backward | None,
+          codes: dict[types.CodeType, types.CodeType]) -> Tried | None:  # fmt: skip
+    """The user's function with other codes for some; None where it does not run, or returns other shapes."""
     try:
-        rule = rebuilt(subject.written, {old: new})
-        if backward is not None and old in backward.codes:
+        rule = rebuilt(subject.written, codes)
+        if backward is not None and backward.codes.issuperset(codes):
             return _weigh_backward(benches, backward, rule, subject)
         program = jaxprs.trace(subject.as_program(rule), subject.inputs)  # pyright: ignore[reportOptionalCall]
         outputs = tuple(run_on(bench, program) for bench in benches)
