@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax._src import source_info_util
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT
@@ -81,6 +82,12 @@ def trace(f: Callable, inputs: Sequence[Any]) -> Any:
     """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
     with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
         return jax.make_jaxpr(f)(*inputs)
+
+
+def only(program: Any, wanted: Sequence[bool]) -> Any:
+    """The program with the wanted outputs alone, and what makes them."""
+    jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, list(wanted), instantiate=True)
+    return core.ClosedJaxpr(jaxpr, program.consts)
 
 
 def closed(jaxpr: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from handprop.verify.report import Check, Counterexample, Location, LostBits, Report, Worst
 
-__all__ = ["WIDTH", "lines"]
+__all__ = ["WIDTH", "apart", "lines"]
 
 WIDTH = 80
 NAME, OUTCOME = 18, 11
@@ -78,7 +78,7 @@ def _check(check: "Check") -> Iterator[str]:
 
 def _worst(worst: "Worst") -> str:
     index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
-    got, want = _apart(worst.got, worst.want)
+    got, want = apart(worst.got, worst.want)
     text = f"worst {worst.path}{index}: got {got}, want {want}"
     if worst.ulps is not None:
         text += f", {_number(worst.ulps)} ulps"
@@ -87,7 +87,7 @@ def _worst(worst: "Worst") -> str:
     return text
 
 
-def _apart(got: Any, want: Any) -> tuple[str, str]:
+def apart(got: Any, want: Any) -> tuple[str, str]:
     """Both with as many digits as it takes to see them differ."""
     for digits in (6, 9, 17):
         texts = f"{got:.{digits}g}", f"{want:.{digits}g}"
