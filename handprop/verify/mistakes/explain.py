@@ -57,7 +57,8 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
                     found = _explained(small, subject, options, report)
                     if found.fix is not None:
                         return found
-            return _explained(subject, subject, options, report)
+            found = _explained(subject, subject, options, report)
+            return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
 
@@ -75,15 +76,13 @@ def _by_itself(subject: Subject, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
 
 
-def _unknown(subject: Subject, options: Options) -> str:
-    """No cause, and what the gradient alone says; a rule's is one for every cotangent, which is not asked here."""
+def _unknown(subject: Subject, options: Options, report: Report) -> Report:
+    """What a gradient alone says where no cause fits; a rule is one for every cotangent, which is not asked here."""
     found = None if subject.cotangents else symmetry(subject, options)
     if found is None:
-        return UNKNOWN
-    meaning = (
-        "a factor or the function is another" if found.holds else "it is the gradient of no function, a slip is inside"
-    )
-    return f"{UNKNOWN}; {found.said}: {meaning}"
+        return report
+    meaning = "a factor or the function is another" if found.holds else f"{OF_NOTHING}, a slip is inside"
+    return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
 
 
 def _explained(subject: Subject, whole: Subject, options: Options, report: Report) -> Report:
@@ -120,7 +119,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, report: Repor
             causes = dict.fromkeys(edit.cause for _, edit in repair.changes)
             return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=fix)
     places = _likely(subject, bench, got, found, returned)
-    return dataclasses.replace(report, locations=places, diagnosis=said or _unknown(subject, options))
+    return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
 
 
 def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], returned: bool) -> tuple[Location, ...]:

@@ -53,16 +53,19 @@ def _measured(subject: Subject, options: Options) -> Symmetry | None:
     points = [_point(subject, pair, options, i) for i in range(1, POINTS + 1)]
     if not _couples(subject, points[0], options.rng(8)):
         return None
-    evaluator = next(evaluators(pair), None)
-    if evaluator is None:
-        return None
-    seen = [compared(evaluator, inputs, i, measured=True) for i, inputs in enumerate(points)]
-    if not all(is_defined(pair, point) for point in seen):
-        return None
-    for point in seen:
-        if (worst := worst_entry(pair, point)) is not None:
-            left, right = apart(worst.got, worst.want)
-            return Symmetry(False, f"its Jacobian J is not symmetric (u.Jv = {left}, v.Ju = {right})")
+    worst = None
+    for evaluator in evaluators(pair):  # not symmetric in each way that the numbers of its text are read
+        seen = [compared(evaluator, inputs, i) for i, inputs in enumerate(points)]
+        if not all(is_defined(pair, point) for point in seen):
+            return None
+        worst = next((entry for point in seen if (entry := worst_entry(pair, point)) is not None), None)
+        if worst is None:
+            break
+    else:
+        if worst is None:
+            return None
+        left, right = apart(worst.got, worst.want)
+        return Symmetry(False, f"its Jacobian J is not symmetric (u.Jv = {left}, v.Ju = {right})")
     exact = "proof" not in options.skip and proof(pair, options).outcome is Outcome.PROVES
     how = "" if exact else f" to float64 rounding at {POINTS} points"
     return Symmetry(True, f"its Jacobian is symmetric{how}")
