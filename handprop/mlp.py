@@ -37,18 +37,13 @@ from jax import lax
 
 from handprop import _inputs
 from handprop.activations import ACTIVATIONS, Activation
+from handprop.fast import forms
 from handprop.losses import LOSSES, REDUCTIONS, Loss, Reduction
+from handprop.products import Layer, Products
 
 __all__ = ["INITIALIZERS", "MLP", "Layer", "Trace", "mlp"]
 
 Array = jax.Array
-
-
-class Layer(NamedTuple):
-    """Weights ``W`` (I, O) from I inputs to O units, and biases ``b`` (O,) or None."""
-
-    W: Array
-    b: Array | None
 
 
 Params = tuple[Layer, ...]
@@ -93,6 +88,7 @@ class _Network(NamedTuple):
     activations: tuple[Activation, ...]  # f_1 .. f_L
     loss: Loss
     reduction: Reduction
+    form: str
 
 
 def _uniform(key: Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike) -> Array:
@@ -107,36 +103,6 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, int], jax.typing.DTypeLike],
 """Initial weights by name: uniform on (-1, 1), Glorot and Bengio's uniform, LeCun's normal."""
 
 
-# The two directions of one layer. What `affine` does, `d_affine_*` undo, operation by operation.
-
-
-def _affine(a: Array, layer: Layer) -> Array:
-    """``z = a W + b``: (N, I), (I, O), (O,) to (N, O)."""
-    z = lax.dot_general(a, layer.W, (((1,), (0,)), ((), ())))
-    return z if layer.b is None else z + lax.broadcast_in_dim(layer.b, z.shape, (1,))
-
-
-def _d_affine_params(a: Array, delta: Array, layer: Layer) -> Layer:
-    """``dW = a^T delta`` and ``db = sum_n delta``: (I, O) and (O,).
-
-    JAX contracts (delta, a) and transposes; the sum does not widen half precision.
-    """
-    dW = lax.transpose(lax.dot_general(delta, a, (((0,), (0,)), ((), ()))), (1, 0))
-    return Layer(dW, None if layer.b is None else _sum_patterns(delta))
-
-
-def _sum_patterns(delta: Array) -> Array:
-    """``db = sum_n delta``: (N, O) to (O,). For a single unit JAX's rule sums both axes; so does this."""
-    if delta.shape[1] == 1:
-        return lax.broadcast(lax.reduce_sum(delta, axes=(0, 1)), (1,))
-    return lax.reduce_sum(delta, axes=(0,))
-
-
-def _d_affine_input(delta: Array, layer: Layer) -> Array:
-    """``da = delta W^T``: (N, O) to (N, I)."""
-    return lax.dot_general(delta, layer.W, (((1,), (1,)), ((), ())))
-
-
 class _Forward(NamedTuple):
     """What the forward pass leaves for the backward pass."""
 
@@ -145,11 +111,17 @@ class _Forward(NamedTuple):
     residuals: list[Any]  # of f_1 .. f_L
 
 
+def _products(net: _Network, x: Array) -> Products:
+    """The products of the network's form for a batch of this size."""
+    return forms.products(net.form, net.sizes, x)
+
+
 def _forward(net: _Network, params: Params, x: Array) -> _Forward:
     """First layer first."""
+    products = _products(net, x)
     pre_activations, activations, residuals = [], [x], []
     for layer, activation in zip(params, net.activations, strict=True):
-        z = _affine(activations[-1], layer)
+        z = products.affine(activations[-1], layer)
         a, residual = activation.f(z)
         pre_activations.append(z)
         activations.append(a)
@@ -159,12 +131,12 @@ def _forward(net: _Network, params: Params, x: Array) -> _Forward:
 
 def _backward(net: _Network, params: Params, forward: _Forward, delta: Array) -> tuple[tuple[Array, ...], Params]:
     """Errors ``delta_1 .. delta_L`` and gradients from ``delta_L``, last layer first."""
-    a = forward.activations
-    deltas, grads = [delta], [_d_affine_params(a[-2], delta, params[-1])]
+    a, products = forward.activations, _products(net, forward.activations[0])
+    deltas, grads = [delta], [products.d_params(a[-2], delta, params[-1])]
     for l in range(len(params) - 1, 0, -1):  # from layer l + 1 to layer l
-        da = _d_affine_input(deltas[-1], params[l])
+        da = products.d_input(deltas[-1], params[l])
         deltas.append(net.activations[l - 1].d_f(da, forward.residuals[l - 1]))
-        grads.append(_d_affine_params(a[l - 1], deltas[-1], params[l - 1]))
+        grads.append(products.d_params(a[l - 1], deltas[-1], params[l - 1]))
     return tuple(reversed(deltas)), tuple(reversed(grads))
 
 
@@ -236,6 +208,7 @@ def mlp(
     reduction: str = "mean",
     bias: bool = True,
     init: str = "glorot",
+    form: str = "exact",
 ) -> MLP:
     """A multilayer perceptron whose gradient is derived by hand.
 
@@ -250,6 +223,11 @@ def mlp(
         reduction: "sum" or "mean" over the N patterns.
         bias: whether layers have biases.
         init: "uniform" on (-1, 1), "glorot" or "lecun".
+        form: how the same mathematics is computed: "exact" with the bits of ``jax.grad``; "folded", products as
+            multiplications and sums, which XLA:CPU compiles with the training loop into one native kernel where the
+            network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "auto", the fastest whose
+            bound is a few ulps: "folded" where that was measured to pay, else "exact". The bounds stand in
+            :mod:`handprop.fast.forms`.
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
@@ -273,11 +251,13 @@ def mlp(
     _inputs.check_name("loss", loss, LOSSES)
     _inputs.check_name("reduction", reduction, REDUCTIONS)
     _inputs.check_name("init", init, INITIALIZERS)
+    _inputs.check_name("form", form, forms.FORMS)
     if LOSSES[loss].outputs and output not in LOSSES[loss].outputs:
         fitting = " or ".join(repr(name) for name in LOSSES[loss].outputs)
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
-    activations = (ACTIVATIONS[hidden],) * (len(sizes) - 2) + (ACTIVATIONS[output],)
-    net = _Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction])
+    known = {**ACTIVATIONS, **forms.FORMS[form].activations}
+    activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
+    net = _Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction], form)
 
     def initial(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
         return _init(net, INITIALIZERS[init], key, dtype)

@@ -277,10 +277,48 @@ def _run_epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Ar
 
 
 def _steps_until(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carry) -> _Carry:
-    """Steps on full batches."""
-    return lax.while_loop(
-        lambda c: (c.state.step < stop) & c.state.finite, partial(_step, loop, data, loop.batch_size), carry
+    """Steps on full batches: without a look at what is finite, and once more with one at every step where that was
+    not all."""
+
+    def careful(carry: _Carry) -> _Carry:
+        step = partial(_step, loop, data, loop.batch_size)
+        return lax.while_loop(lambda c: (c.state.step < stop) & c.state.finite, step, carry)
+
+    def run(carry: _Carry) -> _Carry:
+        quick, sound = _quick_steps(loop, data, stop, carry)
+        return lax.cond(sound, lambda: quick, partial(careful, carry))
+
+    return lax.cond(carry.state.finite, run, lambda c: c, carry)
+
+
+def _quick_steps(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carry) -> tuple[_Carry, Array]:
+    """The same steps, and whether all was finite: of values and gradients ``bad`` keeps what was not, parameters and
+    the optimizer's state keep their own. Few arrays go from turn to turn: each costs time where the network is small.
+    """
+    begin = carry.state.step
+
+    def turn(held: tuple) -> tuple:
+        params, opt_state, i, first, _, bad = held
+        state = carry.state._replace(params=params, opt_state=opt_state, step=begin + i)
+        value, grads = loop.value_and_grad(params, *_batch(loop, state, data, loop.batch_size))
+        updates, opt_state = _update(loop, grads, state)
+        total = sum((jnp.sum(leaf).astype(value.dtype) for leaf in jax.tree.leaves(grads)), value)
+        return optax.apply_updates(params, updates), opt_state, i + 1, jnp.where(i == 0, value, first), value, (
+            bad + 0 * total)  # fmt: skip
+
+    state, count = carry.state, stop - begin
+    start = (
+        state.params,
+        state.opt_state,
+        jnp.zeros_like(begin),
+        carry.first,
+        carry.latest,
+        jnp.zeros_like(carry.first),
     )
+    params, opt_state, i, first, latest, bad = lax.while_loop(lambda held: held[2] < count, turn, start)
+    first = jnp.where(begin % jnp.int32(loop.record_every) == 0, first, carry.first)
+    sound = jnp.isfinite(bad) & _all_finite((params, opt_state))
+    return _Carry(state._replace(params=params, opt_state=opt_state, step=begin + i), first, latest), sound
 
 
 def _epochs_until(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, carry: _Carry) -> _Carry:

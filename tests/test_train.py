@@ -106,7 +106,7 @@ def test_callback_stops():
 
 
 def test_one_compile():
-    counted = chex.assert_max_traces(NET.value_and_grad, n=3)  # value's dtype, the full batch, the short batch
+    counted = chex.assert_max_traces(NET.value_and_grad, n=4)  # value's dtype, the full batch twice, the short one
     run(
         steps=57,
         value_and_grad=counted,

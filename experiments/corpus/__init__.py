@@ -1,7 +1,8 @@
-"""Gradient rules written by hand, right ones and one-line mutants of them.
+"""Gradient rules written by hand, right ones and one-line mutants of them, in two parts.
 
 ``right_rules()`` are the rules of this folder's modules; ``mutants()`` are the lines of ``mutants.csv``, each a rule of
-one module with one line of its text changed. Any gradient checker can be run over both::
+one module with one line of its text changed. Both take a part: "first", which the verifier was built on, or "second",
+the folder ``second``. Any gradient checker can be run over both::
 
     for mutant in corpus.mutants():
         rule = mutant.load()
@@ -18,14 +19,19 @@ from typing import NamedTuple
 
 from corpus.rule import SIZE, Draw, Rule
 
-__all__ = ["MODULES", "SIZE", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
+__all__ = ["PARTS", "SIZE", "Draw", "Mutant", "Rule", "mutants", "right_rules"]
 
 FOLDER = Path(__file__).parent
-MODULES = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
+FIRST = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
+SECOND = ("attention", "recurrent", "layers", "mixing", "losses", "derivatives", "training")
+PARTS = {
+    "first": ("mutants.csv", FIRST),
+    "second": ("second/mutants.csv", tuple(f"second.{name}" for name in SECOND)),
+}
 
 
 class Mutant(NamedTuple):
-    """One line of one rule changed, in ``function`` of ``file``.
+    """One line of one rule changed, in ``function`` of ``file``, a path in this folder.
 
     ``kind`` says how; ``size`` is the least at which it is wrong, 0 for any; ``seen_in`` is the narrowest dtype whose
     resolution it is above: bfloat16, float32 or float64.
@@ -44,7 +50,8 @@ class Mutant(NamedTuple):
     @property
     def filename(self) -> str:
         """What tracebacks and JAX's source lines call the changed module; ``linecache`` has its text."""
-        return str(FOLDER / f"{Path(self.file).stem}[{self.name}].py")
+        path = FOLDER / self.file
+        return str(path.with_stem(f"{path.stem}[{self.name}]"))
 
     @property
     def line(self) -> int:
@@ -70,19 +77,21 @@ class Mutant(NamedTuple):
         """The wrong rule, from a module of its own."""
         text = self.source()
         linecache.cache[self.filename] = (len(text), None, text.splitlines(keepends=True), self.filename)
-        module = types.ModuleType(f"corpus.{Path(self.file).stem}")
+        module = types.ModuleType(f"corpus.{'.'.join(Path(self.file).with_suffix('').parts)}")
         module.__file__ = self.filename
         exec(compile(text, self.filename, "exec"), module.__dict__)
         return next(rule for rule in module.RULES if rule.name == self.rule)
 
 
-def right_rules() -> tuple[Rule, ...]:
-    """Every right rule of the corpus."""
-    return tuple(rule for name in MODULES for rule in importlib.import_module(f"corpus.{name}").RULES)
+def right_rules(part: str = "first") -> tuple[Rule, ...]:
+    """Every right rule of the part."""
+    _, names = PARTS[part]
+    return tuple(rule for name in names for rule in importlib.import_module(f"corpus.{name}").RULES)
 
 
-def mutants() -> tuple[Mutant, ...]:
-    """Every wrong rule of the corpus."""
-    with (FOLDER / "mutants.csv").open(newline="") as file:
+def mutants(part: str = "first") -> tuple[Mutant, ...]:
+    """Every wrong rule of the part."""
+    table, _ = PARTS[part]
+    with (FOLDER / table).open(newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(Mutant(**{**row, "size": int(row["size"])}) for row in rows)

@@ -91,8 +91,8 @@ PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
-MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "pad", "gather", "dynamic_slice", "split", "scatter",
-          "dynamic_update_slice")  # fmt: skip
+MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
+          "scatter", "dynamic_update_slice")  # fmt: skip
 UNCOUNTED = {"cummax", "cummin", "while", "cond", "custom_linear_solve"}
 SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
 
@@ -129,7 +129,8 @@ class _Walk:
             return self.scan(eqn, facts)
         if name == "cond" and facts[0].known:
             branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
-            return [self.joined(("cond", i), cases) for i, cases in enumerate(zip(*branches, strict=True))]
+            return [self.joined(("cond", i), cases, len(v.aval.shape))
+                    for i, (v, *cases) in enumerate(zip(eqn.outvars, *branches, strict=True))]  # fmt: skip
         inside = kernel_program(eqn) if name == "pallas_call" else called(eqn)
         if inside is not None and name not in ("while", "cond"):
             return self.program(inside, facts)

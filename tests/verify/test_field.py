@@ -116,6 +116,7 @@ SAME = {
     "running sum backwards": (lambda x: jnp.cumsum(x[::-1])[::-1], lambda x: x.sum() - jnp.cumsum(x) + x),
     "scan": (lambda x: jax.lax.scan(lambda c, u: (c * 0.5 + u, None), 0.0, x)[0],
              lambda x: x @ jnp.array([0.0625, 0.125, 0.25, 0.5, 1.0])),
+    "stack taken apart": (jax.grad(lambda x: jnp.sum(jnp.stack([2 * x, x], -1) ** 2)), lambda x: 10 * x),
     "solve": (lambda x: jnp.linalg.solve(jnp.diag(x) + 1, x), lambda x: jnp.linalg.inv(jnp.diag(x) + 1) @ x),
 }  # fmt: skip
 NOT_SAME = {
@@ -126,6 +127,7 @@ NOT_SAME = {
     "log of a sum": (lambda x: jnp.log(x + 1), lambda x: jnp.log(x)),
     "another function": (jax.scipy.special.erf, jnp.tanh),
     "maximum for sum": (lambda x: jnp.max(x), lambda x: jnp.sum(x)),
+    "another part of a stack": (jax.grad(lambda x: jnp.sum(jnp.stack([2 * x, x], -1)[:, 0])), jnp.ones_like),
     "another entry": (lambda x: x[0] * x, lambda x: x[1] * x),
     "a prime times": (lambda x: x * float(2**50) - x * float(2**50), lambda x: x),
 }
@@ -199,7 +201,8 @@ def test_programs_with_other_branches_are_never_proved(name, seed):
      (lambda x: POSITIVE_PART(x) * POSITIVE_PART(x[::-1]), 2), (lambda x: jnp.prod(POSITIVE_PART(x)), math.inf),
      (lambda x: jnp.exp(jnp.sum(POSITIVE_PART(x))), 5), (lambda x: jnp.exp(POSITIVE_PART(x)), 1),
      (lambda x: (x[:, None] > x[None, :]).astype(x.dtype) * (x[:, None] > x[None, :]).astype(x.dtype).T, 2),
-     (lambda x: jnp.max(x), math.log2(5)), (lambda x: x * 2, 0)],
+     (lambda x: jnp.max(x), math.log2(5)), (lambda x: x * 2, 0),
+     (lambda x: jnp.sum(jax.lax.platform_dependent(POSITIVE_PART(x), cpu=jnp.negative, default=jnp.square)), 1)],
 )  # fmt: skip
 def test_decisions_are_counted(f, bits):
     from handprop.verify.branches import decision_bits

@@ -102,6 +102,10 @@ def _stack(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
     return [joined(run, [move(thing, lambda part: np.expand_dims(part, axis)) for thing in inputs], axis)]
 
 
+def _unstack(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    return [move(inputs[0], lambda part, i=i: part.take(i, params["axis"])) for i in range(len(eqn.outvars))]
+
+
 def move_by_positions(run: Run, operands: list[Thing], positions: np.ndarray) -> Thing:
     """Entries of the flattened operands, one after the other; where a position is negative, NaN."""
     flat = [move(thing, lambda part: part.reshape(-1)) for thing in operands]
@@ -287,6 +291,7 @@ LAYOUT: dict[str, Rule] = {
     "split": _split,
     "concatenate": _concatenate,
     "stack": _stack,
+    "unstack": _unstack,
     "pad": _pad,
     "gather": _gather,
     "dynamic_slice": _by_positions(1),

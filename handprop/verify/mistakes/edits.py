@@ -170,7 +170,7 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
     left, op, right = node.left, node.op, node.right
     for other, cause in _other_operators(op):
         yield Edit(
-            1.6 if "belongs" in cause else 1.1 if isinstance(op, ast.Mult) else 1,
+            1.6 if "belongs" in cause else 0.85 if isinstance(op, ast.Add | ast.Sub) else 1.1,
             slot,
             binary(left, other, right),
             cause,

@@ -53,10 +53,23 @@ class PartLacks(NamedTuple):
     number: int
 
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator[Edit]:
+        cotangents = _cotangent(search)
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
-                yield edit._replace(cost=self.cost + 0.25 * term.cost)
+                # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
+                early = term.text in cotangents and not isinstance(place.body, ast.Return)
+                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.3 * early)
+
+
+def _cotangent(search: Search) -> tuple[str, ...]:
+    """The name of a backward pass's last parameter, as it is written and with an axis more."""
+    bwd = getattr(search.subject.written, "bwd", None)
+    code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
+    if code is None or not code.co_argcount:
+        return ()
+    name = code.co_varnames[code.co_argcount - 1]
+    return name, f"{name}[..., None]", f"{name}[:, None]"
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from handprop.verify.subject import Subject
 __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # between float64 values that should be the same
-ELSEWHERE, FEEDS, ASIDE, STEP = 0.8, 0.3, 0.3, 0.2
+ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
@@ -179,13 +179,20 @@ def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Ite
     fwd = getattr(getattr(search.subject.written, "fwd", None), "__code__", None)
     for penalty, place in found:
         if penalty == ELSEWHERE:
-            feeds = bool(needed & {(place.scopes[0], name) for name in assigned(place.body)})
-            alias = unpacks(place)
-            returns = isinstance(place.body, ast.Return) and place.code is fwd
-            itself = alias and bool(read(place.body) & assigned(place.body))
-            returns |= isinstance(place.body, ast.Return) and place.scopes[-1] is place.scopes[0]
-            penalty = -0.1 if alias and (feeds or itself) else FEEDS if feeds or returns else ELSEWHERE
+            penalty = _penalty(place, needed, fwd)
         yield penalty, place
+
+
+def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: Any) -> float:
+    """Of a statement that no suspect stands in."""
+    made = assigned(place.body)
+    feeds = any((place.scopes[0], name) in needed for name in made)
+    if unpacks(place) and (feeds or read(place.body) & made):
+        return -0.1
+    if feeds:
+        return FEEDS
+    returns = isinstance(place.body, ast.Return) and place.scopes[-1] is place.scopes[0]
+    return ELSEWHERE if not returns else RETURNS if place.code is fwd else FEEDS
 
 
 def stopped(subject: Subject, bench: Bench) -> tuple[Found, Any] | None:

@@ -1,0 +1,52 @@
+"""Forms by name, what each replaces, and how far from the exact one it may be.
+
+| form | products | sigmoid | an entry's error against the exact form |
+|---|---|---|---|
+| exact | matrix products | ``1 / (1 + exp(-z))`` | none: the same bits |
+| folded | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
+| fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
+| auto | folded where that pays, else exact | the same | folded's |
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+
+from handprop.activations import Activation
+from handprop.fast.folded import FAST_SIGMOID, FOLDED
+from handprop.products import EXACT, Products
+
+__all__ = ["FORMS", "Form", "folds", "products"]
+
+
+class Form(NamedTuple):
+    """What stands in for the exact products, and for activations by name. ``products`` None: chosen by size."""
+
+    products: Products | None
+    activations: Mapping[str, Activation] = {}
+
+
+FORMS = {
+    "exact": Form(EXACT),
+    "folded": Form(FOLDED),
+    "fast_sigmoid": Form(FOLDED, {"sigmoid": FAST_SIGMOID}),
+    "auto": Form(None),
+}
+
+# Most multiply-adds of one product, N I O, up to which folding was faster in a training loop: experiments/
+# small_networks.py, on two x86 cores, jax 0.10.2.
+MOST_FOLDED = {"float32": 2048, "float64": 1024}
+
+
+def folds(sizes: Sequence[int], x: jax.Array) -> bool:
+    """Whether "auto" folds the products of a network of these sizes for a batch x (N, I)."""
+    most = max(i * o for i, o in itertools.pairwise(sizes)) * x.shape[0]
+    return jax.default_backend() == "cpu" and most <= MOST_FOLDED.get(str(x.dtype), 0)
+
+
+def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:
+    """The products of a form for a batch x (N, I)."""
+    own = FORMS[form].products
+    return own if own is not None else FOLDED if folds(sizes, x) else EXACT

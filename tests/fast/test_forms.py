@@ -1,0 +1,125 @@
+"""Forms: the same function as the exact one, within their bounds, and folded into one kernel where they claim to be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import handprop
+from handprop.fast.folded import FAST_SIGMOID, FOLDED
+from handprop.fast.forms import FORMS, MOST_FOLDED, products
+from handprop.products import EXACT, Layer
+
+X = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+Y = jnp.array([[0.0], [1], [1], [0]])
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape), np.float32)
+
+
+@pytest.mark.parametrize("form", ["folded", "fast_sigmoid", "auto"])
+@pytest.mark.parametrize(
+    ("hidden", "output", "loss", "bias"),
+    [
+        ("sigmoid", "sigmoid", "half_squared_error", False),
+        ("tanh", "identity", "mean_squared_error", True),
+        ("sigmoid", "sigmoid", "binary_cross_entropy", True),
+    ],
+)
+def test_a_form_is_the_exact_function(form, hidden, output, loss, bias):
+    names = {"hidden": hidden, "output": output, "loss": loss, "bias": bias}
+    exact, other = handprop.mlp((3, 5, 2), **names), handprop.mlp((3, 5, 2), form=form, **names)
+    params = exact.init(jax.random.key(0))
+    report = handprop.equivalent(
+        other.value_and_grad, exact.value_and_grad, params, normal(7, 3), abs(normal(7, 2)) % 1
+    )
+    assert report.verdict is handprop.Verdict.PROVED, str(report)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (64, 17, 9), (1, 300, 2)])
+def test_the_folded_products_keep_their_bound(shape):
+    N, I, O = shape
+    a, W, delta = normal(N, I), normal(I, O), normal(N, O)
+    layer, eps = Layer(W, normal(O)), np.finfo(np.float32).eps
+    wide = [np.asarray(v, np.float64) for v in (a, W, delta, layer.b)]
+    a64, W64, d64, b64 = wide
+    pairs = (
+        (FOLDED.affine(a, layer), a64 @ W64 + b64, abs(a64) @ abs(W64) + abs(b64), I + 1),
+        (FOLDED.d_params(a, delta, layer).W, a64.T @ d64, abs(a64).T @ abs(d64), N),
+        (FOLDED.d_params(a, delta, layer).b, d64.sum(0), abs(d64).sum(0), N),
+        (FOLDED.d_input(delta, layer), d64 @ W64.T, abs(d64) @ abs(W64).T, O),
+    )
+    for got, want, size, terms in pairs:
+        assert (abs(np.asarray(got, np.float64) - want) <= terms * eps * size).all()
+
+
+def test_the_fast_sigmoid_keeps_its_bound():
+    z = np.linspace(-120, 120, 200_001).astype(np.float32)
+    want = 1 / (1 + np.exp(-z.astype(np.float64)))
+    got = np.asarray(FAST_SIGMOID.f(jnp.asarray(z))[0], np.float64)
+    assert abs(got - want).max() <= 2 * np.finfo(np.float32).eps
+    assert got[z < -18].max() == 0, "what the docstring says of the negative tail"
+
+
+@pytest.mark.parametrize("form", ["folded", "fast_sigmoid", "auto"])
+def test_the_classic_training_loop_is_one_native_kernel(form):
+    if jax.default_backend() != "cpu":
+        pytest.skip("XLA:CPU folds loops, other backends do not")
+    net = handprop.mlp((3, 4, 1), bias=False, reduction="sum", form=form)
+
+    def run(params, x, y):
+        return handprop.train(net.value_and_grad, params, (x, y), optimizer=optimizer, steps=200).params
+
+    optimizer = optax.sgd(1.0)
+    text = compiled_loop(net, optimizer)
+    assert "xla_cpu_small_call" in text
+    assert "xla_cpu_small_call" not in compiled_loop(net._replace(value_and_grad=exact_of(net)), optimizer)
+    run(net.init(jax.random.key(0)), X, Y)
+
+
+def exact_of(net):
+    return handprop.mlp((3, 4, 1), bias=False, reduction="sum").value_and_grad
+
+
+def compiled_loop(net, optimizer):
+    """The text of what ``train`` runs."""
+    from handprop.train import _check, _run_blocks, _start
+
+    params = net.init(jax.random.key(0))
+    loop = _check(net.value_and_grad, optimizer, (X, Y), 1000, None, None, 0, 100)
+    state = _start(loop, params, None, 0, None)
+    return _run_blocks.lower(loop, state, jnp.zeros(4, jnp.int32), (X, Y), None).compile().as_text()
+
+
+def test_auto_folds_what_is_small_and_keeps_the_exact_bits_of_what_is_not():
+    limit = MOST_FOLDED["float32"]
+    small, large = jnp.zeros((limit // 16, 4)), jnp.zeros((limit // 16 + 1, 4))
+    assert products("auto", (4, 4, 1), small) is FOLDED
+    assert products("auto", (4, 4, 1), large) is EXACT
+    assert products("auto", (4, 4, 1), small.astype(jnp.bfloat16)) is EXACT
+    net, auto = handprop.mlp((30, 20, 10)), handprop.mlp((30, 20, 10), form="auto")
+    params, x, y = net.init(jax.random.key(0)), normal(64, 30), normal(64, 10)
+    for a, b in zip(jax.tree.leaves(net.value_and_grad(params, x, y)),
+                    jax.tree.leaves(auto.value_and_grad(params, x, y)), strict=True):  # fmt: skip
+        assert np.array_equal(a, b)
+
+
+def test_training_with_auto_ends_where_training_with_exact_ends():
+    ends = []
+    for form in ("exact", "auto"):
+        net = handprop.mlp((3, 4, 1), bias=False, reduction="sum", form=form)
+        result = handprop.train(
+            net.value_and_grad, net.init(jax.random.key(1)), (X, Y), optimizer=optax.sgd(1.0), steps=500
+        )
+        ends.append(result.params)
+    for a, b in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+def test_an_unknown_form_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match="form='folder'") as caught:
+        handprop.mlp((3, 1), form="folder")
+    assert all(name in str(caught.value) for name in FORMS)
