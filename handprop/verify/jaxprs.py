@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax._src import source_info_util
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT
@@ -81,6 +82,12 @@ def trace(f: Callable, inputs: Sequence[Any]) -> Any:
     """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
     with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
         return jax.make_jaxpr(f)(*inputs)
+
+
+def only(program: Any, wanted: Sequence[bool]) -> Any:
+    """The program with the wanted outputs alone, and what makes them."""
+    jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, list(wanted), instantiate=True)
+    return core.ClosedJaxpr(jaxpr, program.consts)
 
 
 def closed(jaxpr: Any) -> Any:
@@ -183,8 +190,10 @@ def has_readings(program: Any) -> bool:
 
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
-        constant: Callable = jnp.asarray, unrolled: bool = False) -> list[Any]:  # fmt: skip
-    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into.
+        constant: Callable = jnp.asarray, unrolled: bool = False,
+        around: Callable = contextlib.nullcontext) -> list[Any]:  # fmt: skip
+    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
+    each equation within ``around(eqn)``.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
     scan on its own, one after the other.
@@ -201,7 +210,9 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
             return constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
 
         for eqn in jaxpr.eqns:
-            env.update(zip(eqn.outvars, step(eqn, [value_of(atom) for atom in eqn.invars]), strict=True))
+            with around(eqn):
+                outputs = step(eqn, [value_of(atom) for atom in eqn.invars])
+            env.update(zip(eqn.outvars, outputs, strict=True))
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def step(eqn: Any, values: list[Any]) -> list[Any]:
@@ -342,7 +353,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         count = iter(range(1 << 30))
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-            outputs = [widened(x) for x in _wide_step(eqn, values)]
+            outputs = [widened(x) for x in wide_step(eqn, values)]
             return outputs if noise is None or eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
 
         def noisy(x: Any) -> Any:
@@ -351,7 +362,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
             bits = _scrambled(x.size, seed * jnp.uint32(0x9E3779B1) + jnp.uint32(next(count)) * jnp.uint32(0x85EBCA77))
             return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0)).reshape(x.shape)
 
-        return run(program, [widened(x) for x in inputs], leaf, constant=_as_written)
+        return run(program, [widened(x) for x in inputs], leaf, constant=as_written)
 
     return evaluate
 
@@ -372,7 +383,7 @@ def widened(x: Any) -> Any:
     return x.astype(jnp.float64) if is_float(x.dtype) else x
 
 
-def _as_written(const: Any) -> Any:
+def as_written(const: Any) -> Any:
     if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
     array = np.asarray(const)
@@ -389,7 +400,7 @@ def _as_written(const: Any) -> Any:
     return jnp.asarray(wide_array)
 
 
-def _wide_step(eqn: Any, values: list[Any]) -> list[Any]:
+def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     if name == "reduce_precision":
         return values[:1]
@@ -414,6 +425,6 @@ def _wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         lengths = eqn.params["const_lengths"]
         start = lengths.matvec + lengths.vecmat
         total = start + lengths.solve + lengths.transpose_solve
-        leaf = lambda e, v: [widened(x) for x in _wide_step(e, v)]  # noqa: E731
-        return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=_as_written)
+        leaf = lambda e, v: [widened(x) for x in wide_step(e, v)]  # noqa: E731
+        return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
     return bound(eqn, values, **changed)

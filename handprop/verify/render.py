@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from handprop.verify.report import Check, Counterexample, Location, Report, Worst
+    from handprop.verify.report import Check, Counterexample, Location, LostBits, Report, Worst
 
-__all__ = ["WIDTH", "lines"]
+__all__ = ["WIDTH", "apart", "lines"]
 
 WIDTH = 80
 NAME, OUTCOME = 18, 11
@@ -35,6 +35,7 @@ def lines(report: "Report") -> Iterator[str]:
     yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
     if report.fix is not None:
         yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", lines)
+    yield from _lost_bits(report.lost_bits)
     yield from _section("counterexample", _inputs(report.counterexample))
     yield from _section("assumes", report.assumptions)
     yield from _section("would have seen", _power(report.power))
@@ -56,6 +57,18 @@ def _pointed(location: "Location") -> Iterator[str]:
     yield from _wrapped(" " * NAME, location.reason + spoiled)
 
 
+def _lost_bits(lost: "LostBits | None") -> Iterator[str]:
+    if lost is None:
+        return
+    yield from _section("lost bits", [str(lost)])
+    yield " " * NAME + _printable(lost.text.strip())[: WIDTH - NAME]
+    here, in_all, autodiff = (float(f"{bits:.0f}") for bits in (lost.bits, lost.in_all, lost.autodiff))
+    share = f"{here:.0f} of {in_all:.0f} lost bits" if here < in_all else f"all {in_all:.0f} lost bits"
+    cause = f", {lost.cause}" if lost.cause else ""
+    theirs = "autodiff loses" if autodiff < in_all else "autodiff does no better: it loses"
+    yield from _wrapped(" " * NAME, f"{share} in {lost.path}{cause}; {theirs} {autodiff:.0f}")
+
+
 def _check(check: "Check") -> Iterator[str]:
     prefix = f"{_printable(check.name)[: NAME - 1]:<{NAME}}{check.outcome.value:<{OUTCOME}}"
     yield from _wrapped(prefix, check.shows or "-")
@@ -65,7 +78,7 @@ def _check(check: "Check") -> Iterator[str]:
 
 def _worst(worst: "Worst") -> str:
     index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
-    got, want = _apart(worst.got, worst.want)
+    got, want = apart(worst.got, worst.want)
     text = f"worst {worst.path}{index}: got {got}, want {want}"
     if worst.ulps is not None:
         text += f", {_number(worst.ulps)} ulps"
@@ -74,7 +87,7 @@ def _worst(worst: "Worst") -> str:
     return text
 
 
-def _apart(got: Any, want: Any) -> tuple[str, str]:
+def apart(got: Any, want: Any) -> tuple[str, str]:
     """Both with as many digits as it takes to see them differ."""
     for digits in (6, 9, 17):
         texts = f"{got:.{digits}g}", f"{want:.{digits}g}"

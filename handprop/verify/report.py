@@ -19,6 +19,7 @@ __all__ = [
     "Fix",
     "GradientRefuted",
     "Location",
+    "LostBits",
     "Outcome",
     "Report",
     "Verdict",
@@ -149,6 +150,33 @@ class Fix(_Value):
     proved: bool
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LostBits(_Value):
+    """Where most of the bits are born that the output ``path`` loses in its own dtype.
+
+    ``text`` is line ``line`` of ``file``, inside ``function``. ``bits`` is what is lost where that line alone runs in
+    its own dtype and all else in float64, ``in_all`` what the program loses, ``autodiff`` what autodiff's own program
+    does: bits of the largest error, relative to the output's largest entry. ``cause``: why, where a measurement shows
+    it, else empty.
+    """
+
+    path: str
+    file: str
+    line: int
+    text: str
+    function: str
+    bits: float
+    in_all: float
+    autodiff: float
+    cause: str
+
+    def __post_init__(self) -> None:
+        _set(self, line=int(self.line), **{name: float(getattr(self, name)) for name in ("bits", "in_all", "autodiff")})
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
 class GradientRefuted(AssertionError):
     """Raised by ``Report.raise_if_refuted``; ``.report`` is the report."""
 
@@ -167,7 +195,9 @@ class Report(_Value):
     ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
     uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would have
     caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
-    refuted and that is known; ``certificate`` what repeats the report (entry, shapes, seeds, primes, hashes, versions).
+    refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
+    ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes, seeds,
+    primes, hashes, versions).
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
@@ -194,6 +224,7 @@ class Report(_Value):
     locations: tuple[Location, ...] = ()
     diagnosis: str | None = None
     fix: Fix | None = None
+    lost_bits: LostBits | None = None
 
     def __post_init__(self) -> None:
         mappings = {name: encoding.Values(getattr(self, name)) for name in ("power", "certificate")}
@@ -291,6 +322,7 @@ def _read_report(packed: Any) -> Report:
         tuple(_read_location(location) for location in _is(f["locations"], tuple)),
         _is(f["diagnosis"], str, type(None)),
         None if f["fix"] is None else _read_fix(f["fix"]),
+        None if f["lost_bits"] is None else _read_lost_bits(f["lost_bits"]),
     )
 
 
@@ -306,6 +338,13 @@ def _read_fix(packed: Any) -> Fix:
     f = _fields(packed, Fix)
     file, expression, diff = (_is(f[name], str) for name in ("file", "expression", "diff"))
     return Fix(file, _is(f["line"], int), expression, diff, _is(f["proved"], bool))
+
+
+def _read_lost_bits(packed: Any) -> LostBits:
+    f = _fields(packed, LostBits)
+    path, file, text, function, cause = (_is(f[name], str) for name in ("path", "file", "text", "function", "cause"))
+    bits, in_all, autodiff = (_is(f[name], float, int) for name in ("bits", "in_all", "autodiff"))
+    return LostBits(path, file, _is(f["line"], int), text, function, bits, in_all, autodiff, cause)
 
 
 def _read_check(packed: Any) -> Check:

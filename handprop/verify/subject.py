@@ -280,7 +280,8 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         try:
             value, grads = jax.eval_shape(flat(jax.value_and_grad(loss, argnums)), *given.leaves)
         except (ValueError, NotImplementedError) as error:
-            return _faulty(hand, given)._replace(obstacle=f"jax.grad of the loss fails: {jaxprs.first_line(error)}")
+            obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
+            return _alone(_faulty(hand, given)._replace(obstacle=obstacle), flat(hand), _positions(given, argnums))
         try:
             got = jax.eval_shape(flat(hand), *given.leaves)
         except (TypeError, ValueError) as error:
@@ -332,6 +333,21 @@ def _faulty(f: Callable, given: Arguments, *faults: Fault) -> Subject:
     nothing: Program = lambda *leaves: ()  # noqa: E731
     name = getattr(f, "__name__", type(f).__name__)
     return Subject(name, nothing, nothing, given.leaves, given.paths, (), (), faults, source=_source(f))
+
+
+def _alone(subject: Subject, hand: Callable, wrt: tuple[int, ...]) -> Subject:
+    """With its gradients, or value and gradients, where that is what the hand-written function returns."""
+    try:
+        shapes = [o.shape for o in jax.tree.leaves(jax.eval_shape(hand, *subject.inputs))]
+    except (TypeError, ValueError):
+        return subject
+    gradients = [subject.inputs[i].shape for i in wrt]
+    marks = {0: (), 1: (False,)}.get(len(shapes) - len(gradients))
+    if marks is None or shapes[len(marks) :] != gradients:
+        return subject
+    return subject._replace(
+        hand=lambda *leaves: tuple(jax.tree.leaves(hand(*leaves))), gradients=(*marks, *(True for _ in wrt)), wrt=wrt
+    )
 
 
 def _leaf_faults(got: Any, want: Any) -> list[Fault]:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from handprop.verify import encoding
-from handprop.verify.report import Check, Counterexample, GradientRefuted, Outcome, Report, Verdict, Worst
+from handprop.verify.report import Check, Counterexample, GradientRefuted, LostBits, Outcome, Report, Verdict, Worst
 
 texts = st.text(max_size=20)
 floats = st.floats(width=64)
+numbers = st.integers(0, 2**40)
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 
 
@@ -37,9 +38,7 @@ plain = st.recursive(
     max_leaves=6,
 )
 values = st.dictionaries(texts, plain, max_size=3)
-worsts = st.builds(
-    Worst, texts, st.lists(st.integers(0, 2**40)).map(tuple), floats, floats, st.none() | floats, st.none() | floats
-)
+worsts = st.builds(Worst, texts, st.lists(numbers).map(tuple), floats, floats, st.none() | floats, st.none() | floats)
 counterexamples = st.builds(Counterexample, st.lists(st.tuples(texts, arrays()), max_size=3).map(tuple), worsts)
 checks = st.builds(
     Check,
@@ -61,6 +60,7 @@ reports = st.builds(
     st.none() | counterexamples,
     st.dictionaries(texts, floats, max_size=3),
     values,
+    lost_bits=st.none() | st.builds(LostBits, texts, texts, numbers, texts, texts, floats, floats, floats, texts),
 )
 
 X = np.array([[0.1, -0.0, np.nan], [np.inf, 5e-324, 1e300]])
@@ -250,6 +250,7 @@ def entry(packed):
         (altered(lambda p: p.update(assumptions=[1])), "is no str"),
         (altered(lambda p: p.update(power={"x": "y"})), "is no float"),
         (altered(lambda p: p.update(power={"x": True})), "is no float"),
+        (altered(lambda p: p.update(lost_bits={"line": 1})), "a LostBits has the fields"),
         (altered(lambda p: p["checks"][0].update(outcome="maybe")), "'maybe' is none of"),
         (altered(lambda p: p["counterexample"].update(inputs=[["x"]])), "no pair"),
         (altered(lambda p: p["counterexample"]["worst"].update(index=[0.5])), "'0.5' is no int"),

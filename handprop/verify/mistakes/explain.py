@@ -13,12 +13,14 @@ from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
+from handprop.verify.mistakes.lost_bits import lost_bits
 from handprop.verify.mistakes.patch import diff_of
 from handprop.verify.mistakes.repair import repairs, stopped
 from handprop.verify.mistakes.search import Change, Found
 from handprop.verify.mistakes.shrink import shrunk
 from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
 from handprop.verify.mistakes.statements import last_line, neighbours, renamings
+from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
@@ -31,15 +33,22 @@ __all__ = ["explain"]
 SECONDS = 5.0
 SHOWN = 3
 UNKNOWN = "no known cause fits"
+OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
 def explain(subject: Subject, options: Options, report: Report) -> Report:
-    """The report with locations, diagnosis and fix where it is refuted; as it was where nothing can be said."""
-    wanted = "mistakes" not in options.skip and options.seconds_left > 0
-    if report.verdict is not Verdict.REFUTED or subject.as_program is None or not wanted:
+    """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
+    what the gradient alone says where there is no reference; as it was where nothing can be said."""
+    if "mistakes" in options.skip or options.seconds_left <= 0:
+        return report
+    if report.verdict is Verdict.INCONCLUSIVE:
+        return _by_itself(subject, options, report)
+    if subject.as_program is None:
         return report
     try:
+        if report.ok:
+            return dataclasses.replace(report, lost_bits=lost_bits(subject, report))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
             small = shrunk(subject)
@@ -48,9 +57,32 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
                     found = _explained(small, subject, options, report)
                     if found.fix is not None:
                         return found
-            return _explained(subject, subject, options, report)
+            found = _explained(subject, subject, options, report)
+            return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
+
+
+def _by_itself(subject: Subject, options: Options, report: Report) -> Report:
+    """What the gradient alone says where there is no reference."""
+    if not subject.obstacle and report.checks[0].outcome is not Outcome.UNDECIDED:
+        return report
+    found = symmetry(subject, options)
+    if found is None:
+        return report
+    meaning = (
+        "as a gradient's is; of which function is not known" if found.holds else "it is the gradient of no function"
+    )
+    return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
+
+
+def _unknown(subject: Subject, options: Options, report: Report) -> Report:
+    """What a gradient alone says where no cause fits; a rule is one for every cotangent, which is not asked here."""
+    found = None if subject.cotangents else symmetry(subject, options)
+    if found is None:
+        return report
+    meaning = "a factor or the function is another" if found.holds else f"{OF_NOTHING}, a slip is inside"
+    return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
 
 
 def _explained(subject: Subject, whole: Subject, options: Options, report: Report) -> Report:

@@ -1,6 +1,7 @@
 """Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype."""
 
 import time
+from typing import Any
 
 import jax
 import ml_dtypes
@@ -23,9 +24,10 @@ from handprop.verify.points import (
 from handprop.verify.report import Check, Outcome, Worst
 from handprop.verify.subject import Subject
 
-__all__ = ["rounding"]
+__all__ = ["bits_lost", "rounding"]
 
 POINTS = 4
+POOR = 4.0
 
 
 def rounding(subject: Subject, options: Options) -> Check:
@@ -65,7 +67,7 @@ def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
     lost = _own_dtype(subject, points[0])
-    words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= 4]
+    words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
     shows = f"equal to float64 rounding at {len(points)} points" + (f"; {', '.join(words)}" if words else "")
     evidence = {
         "points": len(points),
@@ -98,14 +100,16 @@ def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, fl
         scale = np.abs(exact).max(initial=0.0)
         if not np.isfinite(scale) or scale == 0:
             continue
-        unit = float(ml_dtypes.finfo(g.dtype).eps) * scale
-        bits = [_bits(np.asarray(x, np.float64), exact, unit) for x in (g, w)]
+        bits = [bits_lost(np.asarray(x, np.float64), exact, g.dtype) for x in (g, w)]
         lost[path] = (str(g.dtype), *bits)
     return lost
 
 
-def _bits(x: np.ndarray, exact: np.ndarray, unit: float) -> float:
+def bits_lost(x: np.ndarray, exact: np.ndarray, dtype: Any) -> float:
+    """The largest error, in bits of the dtype and relative to the largest entry; all of them where an entry of ``x``
+    is not finite and should be."""
+    scale = np.abs(exact).max(initial=0.0)
     with np.errstate(invalid="ignore"):
-        error = np.abs(x - exact)
-    error = error[np.isfinite(error)]
-    return float(np.log2(max(error.max(initial=0.0) / unit, 1.0)))
+        error = np.where(np.isfinite(x) | ~np.isfinite(exact), np.abs(x - exact), scale)
+    unit = float(ml_dtypes.finfo(dtype).eps) * scale
+    return float(np.log2(max(error[np.isfinite(error)].max(initial=0.0) / unit, 1.0)))
