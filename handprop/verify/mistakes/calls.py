@@ -6,7 +6,7 @@ from typing import Any
 
 from handprop.verify.mistakes.trees import AtHand, Edit, Slot, binary, constant, is_value
 
-__all__ = ["of_call", "of_sequence", "of_subscript"]
+__all__ = ["REDUCTIONS", "of_call", "of_sequence", "of_subscript"]
 
 REDUCTIONS = ("sum", "mean")
 TWINS = {"sin": ("cos",), "cos": ("sin",), "tril": ("triu",), "triu": ("tril",), "argmax": ("argmin",),

@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Iterator, Sequence
 
-from handprop.verify.mistakes.calls import of_call, of_sequence, of_subscript
+from handprop.verify.mistakes.calls import REDUCTIONS, of_call, of_sequence, of_subscript
 from handprop.verify.mistakes.trees import (
     AtHand,
     Edit,
@@ -273,6 +273,16 @@ def _of_name(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
         yield Edit(1.6, slot, ast.Attribute(variable(node.id), "mT", ast.Load()), f"{node.id} is not transposed")
 
 
+def _is_axis(slot: Slot) -> bool:
+    """Whether a number is an axis: by its keyword, or as a reduction's first argument."""
+    parent = slot.parent
+    if isinstance(parent, ast.keyword):
+        return parent.arg in ("axis", "axes")
+    if not isinstance(parent, ast.Call) or not isinstance(parent.func, ast.Attribute):
+        return False
+    return parent.func.attr in REDUCTIONS and parent.args[:1] == [slot.node]
+
+
 def _of_constant(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
     node = slot.node
     if not isinstance(node, ast.Constant):
@@ -284,7 +294,7 @@ def _of_constant(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
     if isinstance(value, bool):
         yield Edit(1.5, slot, ast.Constant(not value), f"{value} where {not value} belongs")
     elif isinstance(value, int):
-        axis = isinstance(slot.parent, ast.keyword) and slot.parent.arg in ("axis", "axes")
+        axis = _is_axis(slot)
         for other in sorted({value + 1, value - 1, -value, 0, 1, 2, -1} - {value}, key=abs):
             cause = f"the wrong axis: {value} where {other} belongs" if axis else f"{value} where {other} belongs"
             yield Edit(1 if axis else 1.5, slot, constant(other), cause)
