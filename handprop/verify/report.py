@@ -196,8 +196,8 @@ class Report(_Value):
     uninterpreted primitives); ``power`` the smallest relative error per output leaf that the sampled checks would have
     caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
     refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
-    ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes, seeds,
-    primes, hashes, versions).
+    ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes,
+    seeds, primes, hashes, versions).
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
