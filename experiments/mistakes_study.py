@@ -1,8 +1,9 @@
 """Does a refuted gradient say where it is wrong, what the mistake is, and how it should read?
 
-Every one-line mutant of the corpus that is wrong at its usual size, with the changed line known. Counted: the right
-line first, and within the first three; a cause named, and whether it is of the mutant's kind; an edit proved; seconds
-from verdict to answer.
+Every one-line mutant of the corpus that is wrong at its usual size, its changed line known, in two parts: the first was
+there while the search was built, the second was written by somebody else and run once that was done. Counted: the
+right line first, and within the first three; a cause named, and whether it is of the mutant's kind; an edit proved;
+seconds from verdict to answer.
 
 Answer: see ``benchmarks/mistakes.json``, and LOG.md.
 """
@@ -101,24 +102,29 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, float | int]:
     }
 
 
+def studied(part: str, every: int) -> list[Outcome]:
+    outcomes = []
+    for mutant in [m for m in corpus.mutants(part) if m.size == 0][::every]:
+        o = outcome(mutant)
+        outcomes.append(o)
+        fixed = "proved" if o.fixed else ""
+        print(f"{o.name:<28} {o.kind:<20} line {o.place or '-'}  {fixed:<7} {o.diagnosis}", flush=True)
+    return outcomes
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=1, help="only every n-th mutant (default: 1)")
-    every = parser.parse_args().every
-    outcomes = []
-    for mutant in [m for m in corpus.mutants() if m.size == 0][::every]:
-        outcomes.append(outcome(mutant))
-        o = outcomes[-1]
-        print(
-            f"{o.name:<28} {o.kind:<20} line {o.place or '-'}  {'proved' if o.fixed else '      '}  {o.diagnosis}",
-            flush=True,
-        )
-    total = summary(outcomes)
-    for name, value in total.items():
-        print(f"{name:<26} {value}")
-    if every == 1:
-        RESULTS.write_text(json.dumps({"summary": total, "mutants": [o._asdict() for o in outcomes]}, indent=1) + "\n")
-        print(f"wrote {RESULTS}")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th mutant, nothing kept (default: 1)")
+    parser.add_argument("--part", choices=corpus.PARTS, action="append", help="only this part (default: both)")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for part in options.part or corpus.PARTS:
+        outcomes = studied(part, options.every)
+        results[part] = {"summary": summary(outcomes), "mutants": [o._asdict() for o in outcomes]}
+        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in results[part]["summary"].items()))
+        if options.every == 1:
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"wrote {RESULTS}")
     return 0
 
 

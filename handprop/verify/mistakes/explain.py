@@ -70,9 +70,7 @@ def _by_itself(subject: Subject, options: Options, report: Report) -> Report:
     found = symmetry(subject, options)
     if found is None:
         return report
-    meaning = (
-        "as a gradient's is; of which function is not known" if found.holds else "it is the gradient of no function"
-    )
+    meaning = "as a gradient's is; of which function is not known" if found.holds else OF_NOTHING
     return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
 
 

@@ -10,10 +10,10 @@ from handprop.verify import jaxprs
 from handprop.verify.mistakes.search import Search
 from handprop.verify.mistakes.solving import Sizes, factor
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
-from handprop.verify.mistakes.statements import end_of
+from handprop.verify.mistakes.statements import end_of, unpacks
 from handprop.verify.mistakes.terms import Missing, Term
 from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
-from handprop.verify.mistakes.watch import Watched, mark_name, mark_value, watch
+from handprop.verify.mistakes.watch import mark_name, mark_value, watch
 
 __all__ = ["Lacks", "PartLacks"]
 
@@ -34,13 +34,16 @@ class Lacks(NamedTuple):
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
         held = [slot for slot in slots(place.body) if is_value(slot, self.hand)]
         held.sort(key=lambda slot: not is_top(slot))
-        watched = _watched(search, place, held)
-        if watched is None:
-            return
-        missing = Missing(watched, search.known, _expressions(search, place), search.options.rng(7))
-        for number in missing.numbers:
-            cost = SOLVING + (0 if is_top(held[number]) else 0.25)
-            yield PartLacks(self.penalty, cost, held[number], missing, number)
+        program = _marked(search, place, held)
+        for bench in search.benches if program is not None else ():
+            watched = watch(bench, program)
+            if watched is None:
+                return
+            known = search.known if bench is search.benches[0] else ()
+            missing = Missing(watched, known, _expressions(search, place), search.options.rng(7))
+            for number in missing.numbers:
+                cost = SOLVING + (0 if is_top(held[number]) else 0.25)
+                yield PartLacks(self.penalty, cost, held[number], missing, number)
 
 
 class PartLacks(NamedTuple):
@@ -58,18 +61,16 @@ class PartLacks(NamedTuple):
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
                 # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
-                early = term.text in cotangents and not isinstance(place.body, ast.Return)
-                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.3 * early)
+                forms = isinstance(place.body, ast.Return) or unpacks(place)
+                early = not forms and bool(cotangents & set(re.findall(r"\w+", term.text)))
+                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early)
 
 
-def _cotangent(search: Search) -> tuple[str, ...]:
-    """The name of a backward pass's last parameter, as it is written and with an axis more."""
+def _cotangent(search: Search) -> set[str]:
+    """The name of a backward pass's last parameter."""
     bwd = getattr(search.subject.written, "bwd", None)
     code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
-    if code is None or not code.co_argcount:
-        return ()
-    name = code.co_varnames[code.co_argcount - 1]
-    return name, f"{name}[..., None]", f"{name}[:, None]"
+    return {code.co_varnames[code.co_argcount - 1]} if code is not None and code.co_argcount else set()
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def _expressions(search: Search, place: Place) -> tuple[str, ...]:
     return tuple(found)[:MOST_EXPRESSIONS]
 
 
-def _watched(search: Search, place: Place, held: list[Slot]) -> Watched | None:
+def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     """The program with all expressions of the statement marked, and the names before it."""
     marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
     try:
@@ -108,10 +109,9 @@ def _watched(search: Search, place: Place, held: list[Slot]) -> Watched | None:
             slot.put(slot.node)
     rule = rebuilt(search.subject.written, {place.code: code}, marks)
     try:
-        program = jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:
+        return jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # marks stand where an array may not
         return None
-    return watch(search.benches[0], program)
 
 
 def _mark_names(names: dict[str, Any]) -> None:
