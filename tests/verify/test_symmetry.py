@@ -48,7 +48,6 @@ Y = jnp.asarray([1.0, 0, 1, 1, 0])
 CASES = {
     "tanh": (network(jnp.tanh, lambda h: 1 - h * h, jnp.ones_like), (W, V, X), True),
     "another loss": (network(jnp.tanh, lambda h: 1 - h * h, lambda y: 7 * y), (W, V, X), True),
-    "a slope of h": (network(jnp.tanh, lambda h: 1 - h, jnp.ones_like), (W, V, X), False),
     "one in a million": (network(jnp.tanh, lambda h: 1 - 1.000001 * h * h, jnp.ones_like), (W, V, X), False),
     "relu": (network(relu, step, lambda y: y), (W, V, X), True),
     "relu at zero": (network(relu, step, lambda y: y), (0 * W, V, X), True),
@@ -56,7 +55,7 @@ CASES = {
     "data of 0 and 1": (lambda w, y: y * jnp.sum(y * y * w), (normal(5), Y), True),
     "softmax": (lambda z: jax.nn.softmax(z) - 0.5, (normal(5),), True),
     "a stop_gradient": (lambda w: 2 * w * jax.lax.stop_gradient(jnp.sum(w * w)), (normal(5),), True),
-    "softmax of another axis": (lambda z: jax.nn.softmax(z, axis=0) * jax.nn.softmax(z, axis=1), (W,), False),
+    "softmax times one logit": (lambda z: jax.nn.softmax(z) * z[0], (normal(5),), False),
 }  # fmt: skip
 
 
@@ -102,7 +101,7 @@ def test_numbers_that_the_text_makes_float32_are_read_as_written():
 
 
 def test_the_value_may_come_with_it_and_have_no_derivative():
-    hand, args, _ = CASES["a slope of h"]
+    hand, args, _ = CASES["one in a million"]
     report = handprop.verify_gradient(lambda *a: (loss(*a), hand(*a)), loss, *args, argnums=(0, 1))
     assert "not symmetric" in report.diagnosis
 
@@ -147,26 +146,20 @@ def test_rules_too(backward, symmetric):
     assert ("not symmetric" in report.diagnosis) is not symmetric
 
 
-def slipped(w, v, x):
-    h = jnp.tanh(x @ w)
-    return (jnp.cosh(x.T @ h @ v) @ v.T) * w + w[::-1] ** 2, h.T @ jnp.sin(h @ v)
-
-
 def test_a_refuted_gradient_without_a_cause_says_it_too(monkeypatch):
     explain = importlib.import_module("handprop.verify.mistakes.explain")
     monkeypatch.setattr(explain, "SECONDS", 0.0)  # of the search for an edit
     monkeypatch.setattr(explain, "shrunk", lambda subject: None)
 
     def refuted(hand):
-        report = handprop.verify_gradient(hand, lambda w, v, x: jnp.tanh(x @ w).sum() * v.sum() ** 3, W, V, X,
-                                          argnums=(0, 1), skip=ALONE)  # fmt: skip
+        report = handprop.verify_gradient(hand, lambda w: jnp.sum(w**5), normal(4), skip=ALONE)
         assert report.verdict is handprop.Verdict.REFUTED
         assert max(map(len, str(report).splitlines())) <= 80
         return report.diagnosis
 
-    said = refuted(slipped)
+    said = refuted(lambda w: w**2 * w.sum())
     assert said.startswith("no known cause fits; its Jacobian J is not symmetric (u.Jv = ")
     assert said.endswith("it is the gradient of no function, a slip is inside")
-    said = refuted(CASES["another loss"][0])
+    said = refuted(lambda w: w * jnp.sum(w * w))
     assert said.startswith("no known cause fits; its Jacobian is symmetric")
     assert said.endswith("a factor or the function is another")
