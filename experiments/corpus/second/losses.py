@@ -30,7 +30,7 @@ def clip_loss_bwd(res, g):
     images, texts, log_scale = res
     logits = similarity(images, texts, log_scale)
     both = jax.nn.softmax(logits, axis=1) + jax.nn.softmax(logits, axis=0)
-    dlogits = g * (0.5 * both - jnp.eye(len(logits))) / len(logits)
+    dlogits = g * (0.5 * both - jnp.eye(len(logits), dtype=g.dtype)) / len(logits)
     scaled = jnp.exp(log_scale) * dlogits
     dimages = jnp.einsum("ij,jd->id", scaled, texts)
     dtexts = jnp.einsum("ij,id->jd", scaled, images)
@@ -62,7 +62,7 @@ def focal_softmax_bwd(gamma, res, g):
         gamma * (1 - p) ** (gamma - 1) * p * logp
         - (1 - p) ** gamma
     )  # fmt: skip
-    onehot = jax.nn.one_hot(labels, logits.shape[-1])
+    onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=g.dtype)
     dlogits = (g / len(labels)) * dlogp[:, None] * (onehot - jax.nn.softmax(logits))
     return dlogits, None
 
@@ -157,7 +157,7 @@ triplet_loss.defvjp(triplet_loss_fwd, triplet_loss_bwd)
 @jax.custom_vjp
 def token_loss(logits, labels, mask):
     lse = jax.nn.logsumexp(logits, axis=-1)
-    loss = lse - jnp.einsum("btv,btv->bt", logits, jax.nn.one_hot(labels, logits.shape[-1]))
+    loss = lse - picked(logits.reshape(-1, logits.shape[-1]), labels.ravel()).reshape(labels.shape)
     return jnp.sum(mask * (loss + 1e-2 * lse**2)) / jnp.sum(mask)
 
 
@@ -169,7 +169,7 @@ def token_loss_bwd(res, g):
     logits, labels, mask = res
     lse = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     probs = jnp.exp(logits - lse)
-    dlogits = probs * (1 + 2e-2 * lse) - jax.nn.one_hot(labels, logits.shape[-1])
+    dlogits = probs * (1 + 2e-2 * lse) - jax.nn.one_hot(labels, logits.shape[-1], dtype=g.dtype)
     dlogits = dlogits * mask[..., None]
     return g * dlogits / jnp.sum(mask), None, None
 
