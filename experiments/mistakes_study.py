@@ -117,12 +117,13 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="only every n-th mutant, nothing kept (default: 1)")
     parser.add_argument("--part", choices=corpus.PARTS, action="append", help="only this part (default: both)")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in options.part or corpus.PARTS:
         outcomes = studied(part, options.every)
-        results[part] = {"summary": summary(outcomes), "mutants": [o._asdict() for o in outcomes]}
-        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in results[part]["summary"].items()))
+        found = {"summary": summary(outcomes), "mutants": [o._asdict() for o in outcomes]}
+        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in found["summary"].items()))
         if options.every == 1:
+            kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            results = {name: found if name == part else kept.get(name) for name in corpus.PARTS}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
             print(f"wrote {RESULTS}")
     return 0
