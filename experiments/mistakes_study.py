@@ -41,6 +41,8 @@ SAYS = {
     "one element": "one index",
     "stop_gradient": "stop_gradient",
     "wrong dtype": "astype",
+    "not reversed": "revers|order|belongs",
+    "updated weights": "update|belongs",
     "off by": "one too many|literal|factor|term",
     "mask missing": "mask|belongs|missing|ignored",
 }

@@ -283,13 +283,3 @@ def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved(
 def test_fractions_come_back_from_residues(numerator, denominator):
     p = 1125899906842597
     assert rational(p, Field(p).ratio(numerator, denominator)) == (numerator, denominator)
-
-
-SLICE = ("sigmoid-2", "softmax-5", "dense-10", "batch_norm-3", "l2_normalise-2", "leaky_relu-1", "weight_norm-3",
-         "softplus-5", "sigmoid-14", "quadratic_form-3")  # fmt: skip
-
-
-def test_the_corpus_keeps_its_figures():
-    outcomes = [mistakes_study.outcome(m) for m in corpus.mutants() if m.name in SLICE]
-    assert len(outcomes) == len(SLICE)
-    assert [o.name for o in outcomes if o.place != 1 or not o.fixed or not o.fits] == []

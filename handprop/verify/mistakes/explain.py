@@ -51,13 +51,14 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
             return dataclasses.replace(report, lost_bits=lost_bits(subject, report))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
+            search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
             small = shrunk(subject)
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
-                    found = _explained(small, subject, options, report)
+                    found = _explained(small, subject, options, search, report)
                     if found.fix is not None:
                         return found
-            found = _explained(subject, subject, options, report)
+            found = _explained(subject, subject, options, search, report)
             return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
@@ -83,10 +84,9 @@ def _unknown(subject: Subject, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
 
 
-def _explained(subject: Subject, whole: Subject, options: Options, report: Report) -> Report:
-    """What is found in ``subject`` and holds in the ``whole``."""
+def _explained(subject: Subject, whole: Subject, options: Options, search: Options, report: Report) -> Report:
+    """What is found in ``subject``, in the time that ``search`` has, and holds in the ``whole``."""
     assert subject.as_program is not None
-    search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
     benches = set_up(subject, options)
     bench = benches[0]
     theirs = jaxprs.trace(subject.reference, subject.inputs)
