@@ -10,7 +10,7 @@ from handprop.verify import jaxprs
 from handprop.verify.mistakes.search import Search
 from handprop.verify.mistakes.solving import Sizes, factor
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
-from handprop.verify.mistakes.statements import end_of, unpacks
+from handprop.verify.mistakes.statements import assigned, end_of, returned
 from handprop.verify.mistakes.terms import Missing, Term
 from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
 from handprop.verify.mistakes.watch import mark_name, mark_value, watch
@@ -57,12 +57,12 @@ class PartLacks(NamedTuple):
 
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator[Edit]:
         cotangents = _cotangent(search)
+        last = isinstance(place.body, ast.Return) or bool(assigned(place.body) & returned(place))
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
                 # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
-                forms = isinstance(place.body, ast.Return) or unpacks(place)
-                early = not forms and bool(cotangents & set(re.findall(r"\w+", term.text)))
+                early = term.kind == "factor" and not last and bool(cotangents & set(re.findall(r"\w+", term.text)))
                 yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early)
 
 

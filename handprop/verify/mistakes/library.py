@@ -15,7 +15,7 @@ from handprop.verify.field.truth import as_value
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.watch import Turn, Watched
 
-__all__ = ["Library", "atoms_of", "flattened", "multiplied", "products_of"]
+__all__ = ["Library", "atoms_of", "flattened", "products_of"]
 
 MOST_NUMBERS, MOST_NAMES, MOST_PRODUCTS = 1_000_000, 24, 20_000
 
@@ -34,7 +34,7 @@ def flattened(parts: Sequence[Elements], wide: bool) -> np.ndarray:
     return np.concatenate([re, *(x.imaginary().ravel() for x in parts)]) if wide else re
 
 
-def multiplied(f: Field, a: np.ndarray, b: np.ndarray, wide: bool) -> np.ndarray:
+def _multiplied(f: Field, a: np.ndarray, b: np.ndarray, wide: bool) -> np.ndarray:
     if not wide:
         return f._mul(a, b)
     half = a.shape[1] // 2
@@ -182,7 +182,7 @@ def products_of(f: Field, atoms: list[tuple[str, float, list[Elements]]], expres
     apart = np.array([not _undo(texts[a], texts[b]) for a, b in zip(i, j, strict=True)])
     i, j = i[apart], j[apart]
     pairs = Library([f"{texts[a]} * {texts[b]}" for a, b in zip(i, j, strict=True)], costs[i] + costs[j],
-                     multiplied(f, columns[i], columns[j], wide))  # fmt: skip
+                     _multiplied(f, columns[i], columns[j], wide))  # fmt: skip
     yield pairs
     names = [k for k in order if texts[k].isidentifier()]
     triples = [(pair, k) for pair in np.argsort(pairs.costs, kind="stable")[: most // max(len(names), 1)] for k in names
@@ -190,7 +190,7 @@ def products_of(f: Field, atoms: list[tuple[str, float, list[Elements]]], expres
     if triples:
         i, j = (np.array(x, int) for x in zip(*triples, strict=True))
         yield Library([f"{pairs.texts[a]} * {texts[b]}" for a, b in triples], pairs.costs[i] + costs[j],
-                       multiplied(f, pairs.columns[i], columns[j], wide))  # fmt: skip
+                       _multiplied(f, pairs.columns[i], columns[j], wide))  # fmt: skip
 
 
 def _undo(one: str, other: str) -> bool:

@@ -24,7 +24,7 @@ from handprop.verify.mistakes.locate import Suspect
 from handprop.verify.mistakes.search import Change, Found, Search, at_hand, attempt, edited
 from handprop.verify.mistakes.solving import Sizes, solved
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt
-from handprop.verify.mistakes.statements import assigned, read, statements, unpacks
+from handprop.verify.mistakes.statements import assigned, read, returned, statements, unpacks
 from handprop.verify.mistakes.trees import Scaled
 from handprop.verify.mistakes.weigh import Tried, backward_of
 from handprop.verify.options import Options
@@ -187,7 +187,7 @@ def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: Any) -> float:
     """Of a statement that no suspect stands in."""
     made = assigned(place.body)
     feeds = any((place.scopes[0], name) in needed for name in made)
-    if unpacks(place) and (feeds or read(place.body) & made):
+    if unpacks(place) and (feeds or made & (read(place.body) | returned(place))):
         return -0.1
     if feeds:
         return FEEDS

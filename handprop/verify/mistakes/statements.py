@@ -7,7 +7,18 @@ from handprop.verify.mistakes.source import Place, functions, place_of
 from handprop.verify.mistakes.trees import slots
 from handprop.verify.subject import Subject
 
-__all__ = ["assigned", "end_of", "is_alias", "last_line", "neighbours", "read", "renamings", "statements", "unpacks"]
+__all__ = [
+    "assigned",
+    "end_of",
+    "is_alias",
+    "last_line",
+    "neighbours",
+    "read",
+    "renamings",
+    "returned",
+    "statements",
+    "unpacks",
+]
 
 
 def statements(live: list[types.FunctionType]) -> list[Place]:
@@ -64,6 +75,12 @@ def read(body: ast.AST) -> set[str]:
 def assigned(body: ast.AST) -> set[str]:
     targets = getattr(body, "targets", []) or [getattr(body, "target", None)]
     return {n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)}
+
+
+def returned(place: Place) -> set[str]:
+    """The names that the statement's function returns."""
+    returns = [node for node in ast.walk(place.scopes[-1]) if isinstance(node, ast.Return)]
+    return {name for node in returns for name in read(node)}
 
 
 def end_of(code: types.CodeType) -> int:

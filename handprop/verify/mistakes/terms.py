@@ -4,7 +4,7 @@ In a run of the program the outputs depend on the value ``v`` of one expression;
 backward passes are in most of what they compute, ``outputs(v + t) = outputs(v) + A t``. A term ``t`` is missing if
 ``A t`` is a multiple of what the outputs lack, and a factor ``f`` if ``A (v f)`` is a multiple of that and ``A v``
 together: linear algebra in the field, exact, over thousands of products of what is at hand. Of ``A`` only a few random
-combinations of its rows are kept: that they agree by accident has a chance of about 1/p^2 a candidate.
+combinations of its rows are kept: that they agree by accident has a chance of about 1/p a candidate.
 """
 
 import functools
@@ -17,12 +17,12 @@ import numpy as np
 from handprop.verify.field.arithmetic import Elements, Field
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import rational
-from handprop.verify.mistakes.library import Library, atoms_of, flattened, multiplied, products_of
+from handprop.verify.mistakes.library import Library, atoms_of, flattened, products_of
 from handprop.verify.mistakes.watch import Watched, shifted
 
 __all__ = ["Missing", "Term"]
 
-ROWS = 3
+ROWS = 2  # agreement by accident has a chance of 1/p
 MOST_ENTRIES, MOST_SOLVED = 4096, 512
 MOST_NUMERATOR = 64
 
@@ -78,15 +78,8 @@ class Missing:
         values = [turn.values[number] for turn in self.watched.turns]
         own = flattened([v.x for v in values], self.wide)
         both = f._add(tail.lack, tail.own)
-        found = []
-        for library in self._libraries(values[0].shape, len(values)):
-            scaled = multiplied(f, library.columns, own[None], self.wide)
-            kinds = (("term", library.columns, tail.lack), ("factor", scaled, both), ("instead", library.columns, both))
-            for kind, columns, target in kinds:
-                for k, times in _ratios(f, tail.rows, columns, target[:, None]):
-                    cost = float(library.costs[k]) + _cost(kind, times)
-                    found.append(Term(kind, library.texts[k], times, cost))
-        return found
+        targets = {"term": tail.lack[:, None], "factor": both[:, None], "instead": both[:, None]}
+        return self._fitting(self._libraries(values[0].shape, len(values)), tail.rows, own, targets, False)
 
     def _recognised(self, number: int, top: bool) -> list[Term]:
         f, value = self.field, self.watched.turns[0].values[number]
@@ -95,18 +88,22 @@ class Missing:
         if not len(targets) or (not top and (targets == own).all(1).any()):
             return []
         rows = f.draw(self.rng, (ROWS, own.size)).re
-        found = []
-        for library in self._libraries(value.shape, 1):
-            scaled = multiplied(f, library.columns, own[None], self.wide)
-            lack = f._sub(targets, own[None])
-            kinds = (
-                ("term", library.columns, lack),
-                ("factor", scaled, targets),
-                ("instead", library.columns, targets),
-            )
-            for kind, columns, wanted in kinds[: 3 if library.written else 2]:
-                for k, times in _ratios(f, rows, columns, _product(f, rows, wanted.T)):
-                    if kind == "instead" and k not in library.written:
+        image = _product(f, rows, targets.T)
+        wanted = {"term": f._sub(image, _product(f, rows, own[:, None])), "factor": image, "instead": image}
+        return self._fitting(self._libraries(value.shape, 1), rows, own, wanted, True)
+
+    def _fitting(self, libraries: list[Library], rows: np.ndarray, own: np.ndarray, targets: dict[str, np.ndarray],
+                 written: bool) -> list[Term]:  # fmt: skip
+        """What has one of the targets, (ROWS, any), as its image under ``rows``; ``written``: in place of the
+        expression only what the user wrote somewhere."""
+        f, found = self.field, []
+        by_own = _times_rows(f, rows, own, self.wide)
+        for library in libraries:
+            plain = _product(f, rows, library.columns.T)
+            images = {"term": plain, "factor": _product(f, by_own, library.columns.T), "instead": plain}
+            for kind, image in images.items():
+                for k, times in _ratios(f, image, targets[kind]):
+                    if kind == "instead" and written and k not in library.written:
                         continue
                     cost = float(library.costs[k]) + _cost(kind, times)
                     found.append(Term(kind, library.texts[k], times, cost))
@@ -251,9 +248,19 @@ def _product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return f.bilinear(Elements(a), Elements(b), np.matmul, a.shape[1]).re
 
 
-def _ratios(f: Field, rows: np.ndarray, columns: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, Fraction]]:
-    """Columns whose image is one of the targets, (ROWS, any), over a small fraction."""
-    image = _product(f, rows, columns.T)
+def _times_rows(f: Field, rows: np.ndarray, own: np.ndarray, wide: bool) -> np.ndarray:
+    """``rows_`` with ``rows_ t = rows (own t)`` for every t."""
+    if not wide:
+        return f._mul(rows, own[None])
+    half = own.size // 2
+    re, im = rows[:, :half], rows[:, half:]
+    real, imaginary = own[None, :half], own[None, half:]
+    return np.concatenate([f._add(f._mul(re, real), f._mul(im, imaginary)),
+                           f._sub(f._mul(im, real), f._mul(re, imaginary))], axis=1)  # fmt: skip
+
+
+def _ratios(f: Field, image: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, Fraction]]:
+    """Columns of the image that are one of the targets over a small fraction."""
     marks, wanted = _directions(f, image), _directions(f, targets)
     fits = np.isin(marks[0], wanted[0]) & (image[0] != 0)
     places: dict[tuple[int, ...], int] = {tuple(wanted[:, j].tolist()): j for j in reversed(range(wanted.shape[1]))
