@@ -37,7 +37,7 @@ class Subject(NamedTuple):
     belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
-    primal.
+    primal. ``original`` is the user's function that the reference is made of.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Subject(NamedTuple):
     as_program: Callable[[Any], Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
     as_reference: Callable[[Any], Program] | None = None
+    original: Any = None
 
 
 class Arguments(NamedTuple):
@@ -173,6 +174,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         as_program=lambda f: pulled_back(called(f)),
         faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
         as_reference=None if reference else lambda f: pulled_back(jaxprs.strip_rules(called(getattr(f, "fun", f)))),
+        original=reference if reference is not None else getattr(rule, "fun", rule),
     )
 
 
@@ -318,6 +320,7 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         primal=lambda *leaves: (flat(loss)(*leaves),),
         wrt=_positions(given, argnums),
         written=hand,
+        original=loss,
         as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
     )
 
@@ -379,4 +382,5 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     return Subject(
         name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
         obstacle=_obstacle(given.leaves, jax.tree.leaves(left)), written=f, as_program=flat,
+        original=g,
     )  # fmt: skip

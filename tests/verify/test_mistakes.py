@@ -137,6 +137,26 @@ def test_a_wrong_residual_enters_through_fwd():
     assert report.fix.expression == "return x * s, (x, s)"
 
 
+@jax.custom_vjp
+def weighed(p, q):
+    return jnp.sum(p * q * q)
+
+
+def weighed_fwd(p, q):
+    return weighed(q, p), (p, q)
+
+
+weighed.defvjp(weighed_fwd, lambda kept, d: (d * kept[1] ** 2, 2 * d * kept[0] * kept[1]))
+
+
+def test_the_function_itself_is_never_changed():
+    report = handprop.verify(weighed, normal(4), normal(4))
+    assert report.fix
+    assert report.fix.expression == "return weighed(p, q), (p, q)"
+    assert report.location
+    assert (report.location.function, report.location.spoils) == ("weighed_fwd", ("value",))
+
+
 def test_the_line_is_found_through_scan_and_jit():
     @jax.jit
     def program(x, xs):

@@ -12,7 +12,7 @@ from handprop.verify.mistakes.solving import Sizes, factor
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
 from handprop.verify.mistakes.statements import assigned, end_of, returned
 from handprop.verify.mistakes.terms import Missing, Term
-from handprop.verify.mistakes.trees import AtHand, Edit, Scaled, Slot, is_top, is_value, parsed, slots, variable
+from handprop.verify.mistakes.trees import AtHand, Edit, Slot, is_top, is_value, parsed, slots, variable
 from handprop.verify.mistakes.watch import mark_name, mark_value, watch
 
 __all__ = ["Lacks", "PartLacks"]
@@ -119,11 +119,11 @@ def _mark_names(names: dict[str, Any]) -> None:
         mark_name(name, held)
 
 
-def _with_term(place: Place, slot: Slot, term: Term, sizes: "Sizes") -> Edit | None:
+def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> Edit | None:
     node, c = slot.node, term.times
     old, text = ast.unparse(node), term.text
     if term.kind == "factor" and text == "1":
-        return factor(Scaled(0, slot, lambda c: c, 1, "factor"), c, node, place, sizes)
+        return factor(slot, term.cost, c, place, sizes)
     size: ast.expr = parsed(text)
     if abs(c.numerator) != 1:
         size = ast.BinOp(ast.Constant(abs(c.numerator)), ast.Mult(), size)

@@ -24,7 +24,7 @@ from handprop.verify.mistakes.locate import Suspect
 from handprop.verify.mistakes.search import Change, Found, Search, at_hand, attempt, edited
 from handprop.verify.mistakes.solving import Sizes, solved
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt
-from handprop.verify.mistakes.statements import assigned, read, returned, statements, unpacks
+from handprop.verify.mistakes.statements import assigned, editable, read, returned, statements, unpacks
 from handprop.verify.mistakes.trees import Scaled
 from handprop.verify.mistakes.weigh import Tried, backward_of
 from handprop.verify.options import Options
@@ -35,6 +35,7 @@ __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # between float64 values that should be the same
 ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
+RESERVE = 1.0  # seconds kept for several edits together, and for float64
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
@@ -43,9 +44,10 @@ CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.s
 def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None,
             options: Options) -> Iterator[Found]:  # fmt: skip
-    """Edits that make every output equal, as they are found, until the seconds are spent."""
+    """Edits that make every output equal, as they are found, until the seconds are spent: one alone, then several of
+    different outputs together, then what float64 alone sees."""
     backward = backward_of(subject, benches) if got is not None else None
-    live = functions(subject.written)
+    live = editable(subject)
     search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject))
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
@@ -67,7 +69,7 @@ def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspec
     ran: list[Found] = []
     bad = frozenset() if got is None else _left(benches, Tried(None, got))
     partial_fixes: dict[frozenset[int], Found] = {}
-    while queue and options.seconds_left > 0:
+    while queue and options.seconds_left > RESERVE:
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
             with contextlib.suppress(Exception):  # the marked program does not run

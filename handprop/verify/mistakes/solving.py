@@ -11,7 +11,7 @@ from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, entries_of, rational
 from handprop.verify.mistakes.search import Search, at_hand, attempt
 from handprop.verify.mistakes.source import Place
-from handprop.verify.mistakes.trees import Edit, Scaled, parsed
+from handprop.verify.mistakes.trees import Edit, Scaled, Slot, parsed
 
 __all__ = ["Sizes", "factor", "solved"]
 
@@ -99,7 +99,7 @@ def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value,
 
 def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> Edit | None:
     if edit.kind == "factor":
-        return factor(edit, c, edit.slot.node, place, sizes)
+        return factor(edit.slot, edit.cost, c, place, sizes)
     new, old = _decimal(c), ast.unparse(edit.slot.node)
     ratio = c / Fraction(edit.at) if edit.at else Fraction(0)
     if new is None or any(sizes.named(place, n) for n in (abs(ratio.numerator), ratio.denominator)):
@@ -107,16 +107,16 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> Edit | None
     return Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
 
 
-def factor(edit: Scaled, c: Fraction, node: ast.expr, place: Place, sizes: Sizes) -> Edit | None:
+def factor(slot: Slot, cost: float, c: Fraction, place: Place, sizes: Sizes) -> Edit | None:
     """The expression times c, which is written with sizes where it is one."""
     if c == -1:
-        return Edit(edit.cost, edit.slot, ast.UnaryOp(ast.USub(), node), "the sign is wrong")
+        return Edit(cost, slot, ast.UnaryOp(ast.USub(), slot.node), "the sign is wrong")
     if not c or c == 1 or max(abs(c.numerator), c.denominator) > MOST_FACTOR:
         return None
     if min(abs(c.numerator), c.denominator) > MOST_COEFFICIENT:
         return None
     above, below = (sizes.named(place, n) for n in (abs(c.numerator), c.denominator))
-    new = node
+    new = slot.node
     if abs(c.numerator) != 1:
         number = ast.Constant(abs(c.numerator))
         new = ast.BinOp(new, ast.Mult(), parsed(above.text)) if above else ast.BinOp(number, ast.Mult(), new)
@@ -128,7 +128,7 @@ def factor(edit: Scaled, c: Fraction, node: ast.expr, place: Place, sizes: Sizes
     named = ", ".join(f"{size.whole} = {size.text}" for size in (above, below) if size)
     note = f" ({named})" if named else ""
     cause = f"a constant factor is wrong: {times if c > 0 else -times} times what it should be{note}"
-    return Edit(edit.cost, edit.slot, new, cause)
+    return Edit(cost, slot, new, cause)
 
 
 def _decimal(c: Fraction) -> ast.expr | None:

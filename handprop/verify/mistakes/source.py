@@ -46,8 +46,9 @@ class Place(NamedTuple):
     body: ast.AST
 
 
-def functions(root: Any, but: Any = None) -> list[types.FunctionType]:
-    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules, not through ``but``."""
+def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.FunctionType]:
+    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules, not through ``but``.
+    ``primal``: of a rule only the function itself, which is what autodiff of it differentiates."""
     found: dict[int, types.FunctionType] = {}
 
     seen: set[int] = {id(but)}
@@ -57,8 +58,9 @@ def functions(root: Any, but: Any = None) -> list[types.FunctionType]:
             seen.add(id(item))
             if isinstance(item, types.FunctionType) and jaxprs.is_users(item.__code__.co_filename):
                 found[id(item)] = item
-            for _, part in _parts(item):
-                once(part)
+            for name, part in _parts(item):
+                if not primal or not isinstance(item, RULES) or name == "fun":
+                    once(part)
 
     once(root)
     return list(found.values())

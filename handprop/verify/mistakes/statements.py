@@ -9,6 +9,7 @@ from handprop.verify.subject import Subject
 
 __all__ = [
     "assigned",
+    "editable",
     "end_of",
     "is_alias",
     "last_line",
@@ -32,6 +33,13 @@ def statements(live: list[types.FunctionType]) -> list[Place]:
     return list(found.values())
 
 
+def editable(subject: Subject) -> list[types.FunctionType]:
+    """The user's functions that a fix may change: not those that the reference is made of, which would change with
+    them."""
+    original = {f.__code__ for f in functions(subject.original, primal=True)}
+    return [f for f in functions(subject.written) if f.__code__ not in original]
+
+
 def last_line(subject: Subject) -> Place | None:
     """Where the backward pass, or the function itself, forms what it returns."""
     rule = subject.written
@@ -44,13 +52,13 @@ def last_line(subject: Subject) -> Place | None:
 
 def renamings(subject: Subject) -> list[Place]:
     """Statements ``a = b``, which make no equation."""
-    return [place for place in statements(functions(subject.written)) if is_alias(place)]
+    return [place for place in statements(editable(subject)) if is_alias(place)]
 
 
 def neighbours(subject: Subject, place: Place, edited: ast.expr) -> list[tuple[Place, str]]:
     """Statements of the same function beside an edited one: those that make what the edited expression reads, those
     that read what the statement makes, then those that make what else it reads."""
-    others = [p for p in statements(functions(subject.written))
+    others = [p for p in statements(editable(subject))
               if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]  # fmt: skip
     made, needed = assigned(place.body), read(place.body)
     here = {node.id for node in ast.walk(edited) if isinstance(node, ast.Name)}
