@@ -18,8 +18,9 @@ import mistakes_study
 
 
 @pytest.fixture(autouse=True)
-def jax_as_it_comes():
-    """The rules promote ranks and dtypes, as JAX lets them."""
+def jax_as_it_comes(monkeypatch):
+    """The rules promote ranks and dtypes, as JAX lets them; a loaded machine has time."""
+    monkeypatch.setattr(sys.modules["handprop.verify.mistakes.explain"], "SECONDS", 30)
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
