@@ -203,13 +203,7 @@ def _pooling(draw: Draw) -> tuple:
 
 def _retention(draw: Draw) -> tuple:
     length = draw.rows(14, 5)
-    heads = 2
-    return (
-        draw.positive(heads),
-        draw.normal(heads, length, 3),
-        draw.normal(heads, length, 3),
-        draw.normal(heads, length, 7),
-    )
+    return draw.positive(2), draw.normal(2, length, 3), draw.normal(2, length, 3), draw.normal(2, length, 7)
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""Losses as rules: risk sets, redundancy between views, mixtures of densities, thresholds in order, distances of bags."""
+"""Losses as rules: risk sets, redundancy of views, mixtures of densities, thresholds in order, distances of bags."""
 
 from typing import NamedTuple
 
