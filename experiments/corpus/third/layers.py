@@ -319,7 +319,7 @@ def _layer(draw: Draw, inputs: int, outputs: int) -> dict:
 
 
 def _highway(draw: Draw) -> tuple:
-    return {"carry": _layer(draw, 5, 5), "transform": _layer(draw, 5, 5)}, draw.normal(draw.rows(5, 3), 5)
+    return {"carry": _layer(draw, 5, 5), "transform": _layer(draw, 5, 5)}, draw.normal(draw.rows(5, 7), 5)
 
 
 def _tasks(draw: Draw) -> tuple:

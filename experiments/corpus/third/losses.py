@@ -223,7 +223,7 @@ def _grades(draw: Draw) -> tuple:
 
 
 def _bags(draw: Draw) -> tuple:
-    return draw.normal(draw.rows(3, 5), 3), draw.normal(7, 3), 1 + draw.positive()
+    return draw.normal(draw.rows(3, 7), 3), draw.normal(11, 3), 1 + draw.positive()
 
 
 RULES = (

@@ -146,14 +146,14 @@ def heun_step(params, y):
 
 @jax.custom_vjp
 def heun(params, y):
-    for _ in range(3):
+    for _ in range(2):
         y, _ = heun_step(params, y)
     return y
 
 
 def heun_fwd(params, y):
     saved = []
-    for _ in range(3):
+    for _ in range(2):
         new, first = heun_step(params, y)
         saved.append((y, first))
         y = new

@@ -141,7 +141,7 @@ def flow_gradient(layers, z):
 
 
 def _tensor(draw: Draw) -> tuple:
-    n = draw.rows(15, 2)
+    n = draw.rows(15, 7)
     return {"a": draw.normal(n, 2), "b": draw.normal(3, 2), "c": draw.normal(5, 2)}, draw.normal(n, 3, 5)
 
 
