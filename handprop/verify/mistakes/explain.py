@@ -18,8 +18,8 @@ from handprop.verify.mistakes.patch import diff_of
 from handprop.verify.mistakes.repair import repairs, stopped
 from handprop.verify.mistakes.search import Change, Found
 from handprop.verify.mistakes.shrink import shrunk
-from handprop.verify.mistakes.source import Place, columns_of, rebuilt, text_of
-from handprop.verify.mistakes.statements import last_line, neighbours, renamings
+from handprop.verify.mistakes.source import Place, columns_of, place_of, rebuilt, text_of
+from handprop.verify.mistakes.statements import editable, last_line, neighbours, renamings
 from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
@@ -128,12 +128,12 @@ def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], retu
     aliases = [_at(place, "it only hands on a value", spoils) for place in renamings(subject)]
     place = last_line(subject)
     last = [] if place is None else [_at(place, "what is returned is formed here", spoils)]
-    order = (
-        [*last, *shown, *aliases]
-        if returned or not shown
-        else [*shown[:1], *aliases[:1], *shown[1:2], *last, *shown[2:]]
-    )
-    return _distinct(order)
+    if returned or not shown:
+        return _distinct([*last, *shown, *aliases])
+    frame = found[0].frame
+    first = place_of(frame.file, frame.line, editable(subject))
+    beside = [_at(p, why, spoils) for p, why in neighbours(subject, first, first.body)] if first else []
+    return _distinct([*shown[:1], *aliases[:1], *shown[1:2], *beside, *last, *shown[2:]])
 
 
 def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:

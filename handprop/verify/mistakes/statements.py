@@ -55,16 +55,51 @@ def renamings(subject: Subject) -> list[Place]:
     return [place for place in statements(editable(subject)) if is_alias(place)]
 
 
-def neighbours(subject: Subject, place: Place, edited: ast.expr) -> list[tuple[Place, str]]:
-    """Statements of the same function beside an edited one: those that make what the edited expression reads, those
-    that read what the statement makes, then those that make what else it reads."""
-    others = [p for p in statements(editable(subject))
-              if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]  # fmt: skip
+def neighbours(subject: Subject, place: Place, edited: ast.AST) -> list[tuple[Place, str]]:
+    """Statements beside one: those that make what ``edited``, a part of it, reads, those that read what it makes, then
+    those that make what else it reads. What is read of residuals is made where ``fwd`` returns them."""
+    live = editable(subject)
+    every = statements(live)
+    others = [p for p in every if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]
     made, needed = assigned(place.body), read(place.body)
     here = {node.id for node in ast.walk(edited) if isinstance(node, ast.Name)}
-    near = [(p, "it makes what is read here") for p in others if len(here) == 1 and assigned(p.body) & here]
+    saved, kept = _end_of(subject, "fwd", live), _residuals(subject)
+    near = [p for p in others if len(here) == 1 and assigned(p.body) & here]
     users = [(p, "it reads what is wrong") for p in others if read(p.body) & made]
-    return near + users + [(p, "it makes what is read here") for p in others if assigned(p.body) & needed]
+    if saved is not None and place.body is saved.body:
+        users = [(p, "it reads what is saved here") for p in every if p.scopes[0] is not place.scopes[0]
+                 and read(p.body) & here and not unpacks(p)]  # fmt: skip
+    makers = sorted((p for p in others if assigned(p.body) & needed), key=unpacks)
+
+    def made_by(p: Place) -> tuple[Place, str]:
+        if saved is not None and unpacks(p) and read(p.body) & kept:
+            return saved, "what is read here is saved there"
+        return p, "it makes what is read here"
+
+    hands_on = [(p, why) for p, why in users if _only_returns(p)]
+    return [*map(made_by, near), *(u for u in users if u not in hands_on), *map(made_by, makers), *hands_on]
+
+
+def _only_returns(place: Place) -> bool:
+    """``return a, b``, in which little can be wrong."""
+    value = place.body.value if isinstance(place.body, ast.Return) else None
+    return all(isinstance(item, ast.Name) for item in (value.elts if isinstance(value, ast.Tuple) else [value]))
+
+
+def _end_of(subject: Subject, part: str, live: list[types.FunctionType]) -> Place | None:
+    """The last statement of a rule's ``fwd`` or ``bwd``."""
+    f = getattr(subject.written, part, None)
+    f = getattr(f, "__wrapped__", f)
+    if not isinstance(f, types.FunctionType):
+        return None
+    return place_of(f.__code__.co_filename, end_of(f.__code__), live)
+
+
+def _residuals(subject: Subject) -> set[str]:
+    """The name of a backward pass's parameter that holds the residuals."""
+    bwd = getattr(subject.written, "bwd", None)
+    code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
+    return set(code.co_varnames[max(code.co_argcount - 2, 0) : code.co_argcount - 1]) if code is not None else set()
 
 
 def is_alias(place: Place) -> bool:
