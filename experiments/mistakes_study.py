@@ -117,7 +117,7 @@ def studied(part: str, every: int) -> list[Outcome]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="only every n-th mutant, nothing kept (default: 1)")
-    parser.add_argument("--part", choices=corpus.PARTS, action="append", help="only this part (default: both)")
+    parser.add_argument("--part", choices=corpus.PARTS, action="append", help="only this part (default: all)")
     options = parser.parse_args()
     for part in options.part or corpus.PARTS:
         outcomes = studied(part, options.every)
@@ -125,7 +125,8 @@ def main() -> int:
         print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in found["summary"].items()))
         if options.every == 1:
             kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-            results = {name: found if name == part else kept.get(name) for name in corpus.PARTS}
+            kept[part] = found
+            results = {name: kept[name] for name in corpus.PARTS if name in kept}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
             print(f"wrote {RESULTS}")
     return 0
