@@ -384,6 +384,7 @@ def widened(x: Any) -> Any:
 
 
 def as_written(const: Any) -> Any:
+    """A constant in float64, float32 literals read as the numbers they were written as where that is plain."""
     if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
     array = np.asarray(const)
@@ -401,6 +402,7 @@ def as_written(const: Any) -> Any:
 
 
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
+    """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
     if name == "reduce_precision":
         return values[:1]

@@ -26,15 +26,15 @@ def lines(report: "Report") -> Iterator[str]:
         yield ""
     for check in report.checks:
         yield from _check(check)
-    lines = report.fix.expression.splitlines() if report.fix else []
-    shown = max(len(lines), 1)  # one for each line that the fix changes
+    fixed = report.fix.expression.splitlines() if report.fix else []
+    shown = max(len(fixed), 1)  # one for each line that the fix changes
     for location in report.locations[:shown]:
         yield from _section("where", [str(location)])
         yield from _pointed(location)
     yield from _section("also look at", (f"{at.file}:{at.line}: {at.text.strip()}" for at in report.locations[shown:]))
     yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
     if report.fix is not None:
-        yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", lines)
+        yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", fixed)
     yield from _lost_bits(report.lost_bits)
     yield from _section("counterexample", _inputs(report.counterexample))
     yield from _section("assumes", report.assumptions)

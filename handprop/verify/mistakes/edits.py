@@ -336,7 +336,7 @@ def scaled(body: ast.AST, hand: dict[str, AtHand]) -> Iterator[Scaled]:
     """A factor on every value, and every literal."""
     for slot in slots(body):
         node = slot.node
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and not is_structural(slot):
+        if isinstance(node, ast.Constant) and is_number(node.value) and not is_structural(slot):
             lone = node.value == 1 and isinstance(slot.parent, ast.BinOp) and isinstance(slot.parent.op, ast.Sub)
             yield Scaled(1.6 if lone else 1.25, slot, lambda c: c, node.value, "literal")
         if not is_value(slot, hand):

@@ -19,7 +19,7 @@ from handprop.verify.mistakes.repair import repairs, stopped
 from handprop.verify.mistakes.search import Change, Found
 from handprop.verify.mistakes.shrink import shrunk
 from handprop.verify.mistakes.source import Place, columns_of, place_of, rebuilt, text_of
-from handprop.verify.mistakes.statements import editable, last_line, neighbours, renamings
+from handprop.verify.mistakes.statements import editable, last_line, neighbours, part_of, renamings
 from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
@@ -93,9 +93,9 @@ def _explained(subject: Subject, whole: Subject, options: Options, search: Optio
     known = tuple(v for step in record(bench, theirs)[1] for v in step.outputs if isinstance(v, Value))
     try:
         hand = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
-        found = suspects(subject, bench, hand, theirs)
-        every = tuple(run_on(b, hand) for b in benches)
-        got = every[0]
+        got, steps = record(bench, hand)
+        found = suspects(subject, bench, known, got, steps)
+        every = (got, *(run_on(b, hand) for b in benches[1:]))
     except Exception:  # a rule whose structure is wrong does not run as it is
         if not subject.faults:
             raise
@@ -196,6 +196,6 @@ def _edited(subject: Subject, change: Change, spoils: tuple[str, ...]) -> Locati
     text = text_of(place.file)[node.lineno - 1]
     columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
     function = _function_of(place)
-    fwd = getattr(getattr(subject.written, "fwd", None), "__name__", "")
-    reason = edit.cause + ("; enters through fwd" if function == fwd else "")
+    fwd = part_of(subject, "fwd")
+    reason = edit.cause + ("; enters through fwd" if fwd is not None and function == fwd.__name__ else "")
     return Location(place.file, node.lineno, columns, text, function, spoils, reason)

@@ -10,9 +10,9 @@ from handprop.verify import jaxprs
 from handprop.verify.mistakes.search import Search
 from handprop.verify.mistakes.solving import Sizes, factor
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
-from handprop.verify.mistakes.statements import assigned, end_of, returned
+from handprop.verify.mistakes.statements import assigned, end_of, parameters_of, returned
 from handprop.verify.mistakes.terms import Missing, Term
-from handprop.verify.mistakes.trees import AtHand, Edit, Slot, is_top, is_value, parsed, slots, variable
+from handprop.verify.mistakes.trees import AtHand, Edit, Slot, asked_before, is_top, is_value, parsed, slots, variable
 from handprop.verify.mistakes.watch import mark_name, mark_value, watch
 
 __all__ = ["Lacks", "PartLacks"]
@@ -34,13 +34,13 @@ class Lacks(NamedTuple):
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
         held = [slot for slot in slots(place.body) if is_value(slot, self.hand)]
         held.sort(key=lambda slot: not is_top(slot))
-        program = _marked(search, place, held)
+        program, expressions = _marked(search, place, held), _expressions(search, place)
         for bench in search.benches if program is not None else ():
             watched = watch(bench, program)
             if watched is None:
                 return
             known = search.known if bench is search.benches[0] else ()
-            missing = Missing(watched, known, _expressions(search, place), search.options.rng(7))
+            missing = Missing(watched, known, expressions, search.options.rng(7))
             for number in missing.numbers:
                 cost = SOLVING + (0 if is_top(held[number]) else 0.25)
                 yield PartLacks(self.penalty, cost, held[number], missing, number)
@@ -56,31 +56,26 @@ class PartLacks(NamedTuple):
     number: int
 
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator[Edit]:
-        cotangents = _cotangent(search)
+        cotangent = parameters_of(search.subject)[-1:]
         last = isinstance(place.body, ast.Return) or bool(assigned(place.body) & returned(place))
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
             edit = _with_term(place, self.slot, term, sizes)
             if edit is not None:
                 # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
-                early = term.kind == "factor" and not last and bool(cotangents & set(re.findall(r"\w+", term.text)))
+                early = (
+                    term.kind == "factor" and not last and not set(cotangent).isdisjoint(re.findall(r"\w+", term.text))
+                )
                 yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early)
-
-
-def _cotangent(search: Search) -> set[str]:
-    """The name of a backward pass's last parameter."""
-    bwd = getattr(search.subject.written, "bwd", None)
-    code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
-    return {code.co_varnames[code.co_argcount - 1]} if code is not None and code.co_argcount else set()
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
     """Short expressions that the statement's function holds elsewhere, then those of the other functions."""
-    trees = [place.scopes[-1]]
+    trees = [place.scopes[-1], place.scopes[0]]
     for f in search.live:
         other = place_of(f.__code__.co_filename, end_of(f.__code__), search.live)
         trees += [other.scopes[0]] if other is not None and other.scopes[0] is not place.scopes[0] else []
     found = {}
-    for node in itertools.chain.from_iterable(map(ast.walk, [place.scopes[-1], place.scopes[0], *trees[1:]])):
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
         if isinstance(node, ast.BinOp | ast.Call | ast.Subscript) and not isinstance(
             getattr(node, "ctx", None), ast.Store
         ):
@@ -97,8 +92,7 @@ def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
         for number, slot in reversed(list(enumerate(held))):
             slot.put(ast.Call(variable(MARK_VALUE), [ast.Constant(number), slot.node], []))
         first = slots(place.body)[0]
-        asked = ast.Call(variable(MARK_NAMES), [ast.Call(variable("locals"), [], [])], [])
-        first.put(ast.Subscript(ast.Tuple([asked, first.node], ast.Load()), ast.Constant(1), ast.Load()))
+        first.put(asked_before(first.node, MARK_NAMES))
         ast.fix_missing_locations(place.top)
         code = compiled(place)
         first.put(first.node)

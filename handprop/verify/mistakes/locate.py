@@ -4,13 +4,15 @@ From the wrong outputs backwards over the hand program's equations, stopping at 
 equation that is reached, whose operands are all known and whose output is not, is where the programs part.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench, wrong
-from handprop.verify.mistakes.source import columns_of, text_of
-from handprop.verify.mistakes.tape import LOOPS, Known, Step, record
+from handprop.verify.mistakes.source import quoted
+from handprop.verify.mistakes.statements import part_of
+from handprop.verify.mistakes.tape import LOOPS, Known, Step
 from handprop.verify.report import Location
 from handprop.verify.subject import Subject
 
@@ -26,13 +28,13 @@ class Suspect(NamedTuple):
     reason: str
 
 
-def suspects(subject: Subject, bench: Bench, hand: Any, reference: Any) -> list[Suspect]:
-    """Suspects, the likeliest first, one a line."""
+def suspects(subject: Subject, bench: Bench, theirs: Sequence[Value], got: tuple[Value, ...],
+             steps: list[Step]) -> list[Suspect]:  # fmt: skip
+    """Suspects, the likeliest first, one a line. ``theirs``: values of the reference; ``got`` and ``steps``: the hand
+    program's outputs and equations."""
     known = Known(bench.field)
-    want, theirs = record(bench, reference)
-    for value in (*bench.inputs, *want, *(o for step in theirs for o in step.outputs)):
+    for value in (*bench.inputs, *bench.want, *theirs):
         known.add(value)
-    got, steps = record(bench, hand)
     bad = wrong(bench, got)
     makers = _makers(steps, bench)
     reached = {i: _reached(steps, makers, known, got[i]) for i in bad}
@@ -99,9 +101,10 @@ def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> t
 def _reason(step: Step, known: Known, subject: Subject) -> str:
     operands = [known.ratio(operand) for operand in step.operands if isinstance(operand, Value)]
     output = known.ratio(step.outputs[0]) if step.outputs else None
-    fwd = getattr(getattr(subject.written, "fwd", None), "__code__", None)
+    fwd = part_of(subject, "fwd")
+    code = None if fwd is None else fwd.__code__
     frame = step.frames[0]
-    if fwd and frame.file == fwd.co_filename and any(f.function == fwd.co_qualname for f in step.frames):
+    if code and frame.file == code.co_filename and any(f.function == code.co_qualname for f in step.frames):
         return "enters through fwd"
     if all(ratio == (1, 1) for ratio in operands) and output is None:
         return "what goes in is right, what comes out the reference never has"
@@ -117,8 +120,6 @@ def _reason(step: Step, known: Known, subject: Subject) -> str:
 
 def location(suspect: Suspect, out_paths: tuple[str, ...]) -> Location:
     frame = suspect.frame
-    lines = text_of(frame.file)
-    text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
-    columns = columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
+    text, columns = quoted(frame)
     spoils = tuple(out_paths[i] for i in suspect.spoils)
     return Location(frame.file, frame.line, columns, text, frame.function, spoils, suspect.reason)

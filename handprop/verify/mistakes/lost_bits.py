@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 
 from handprop.verify import jaxprs
-from handprop.verify.mistakes.source import columns_of, rebuilt, text_of
+from handprop.verify.mistakes.source import quoted, rebuilt
 from handprop.verify.report import LostBits, Outcome, Report
 from handprop.verify.rungs.rounding import bits_lost
 from handprop.verify.subject import Subject
@@ -209,9 +209,7 @@ def lost_bits(subject: Subject, report: Report) -> LostBits | None:
         cause = _cause(Trial(program, subject.inputs, output, tuple(Mode)[1:], n), n)
     frame = list(trial.units.values())[n].frame
     assert frame is not None
-    lines = text_of(frame.file)
-    text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
-    start, end = columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
+    text, (start, end) = quoted(frame)
     return LostBits(path, frame.file, frame.line, text, frame.function, bits, lost[path], theirs[path],
                     f"{cause} in {text[start:end]}" if cause else "")  # fmt: skip
 

@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import itertools
 import math
+import types
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from handprop.verify.mistakes.locate import Suspect
 from handprop.verify.mistakes.search import Change, Found, Search, at_hand, attempt, edited
 from handprop.verify.mistakes.solving import Sizes, solved
 from handprop.verify.mistakes.source import Place, compiled, functions, place_of, rebuilt
-from handprop.verify.mistakes.statements import assigned, editable, read, returned, statements, unpacks
+from handprop.verify.mistakes.statements import assigned, editable, part_of, read, returned, statements, unpacks
 from handprop.verify.mistakes.trees import Scaled
 from handprop.verify.mistakes.weigh import Tried, backward_of
 from handprop.verify.options import Options
@@ -178,14 +179,14 @@ def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Ite
     for place in statements(search.live):
         if id(place.body) not in seen:
             found.append((ELSEWHERE, place))
-    fwd = getattr(getattr(search.subject.written, "fwd", None), "__code__", None)
+    fwd = part_of(search.subject, "fwd")
     for penalty, place in found:
         if penalty == ELSEWHERE:
-            penalty = _penalty(place, needed, fwd)
+            penalty = _penalty(place, needed, None if fwd is None else fwd.__code__)
         yield penalty, place
 
 
-def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: Any) -> float:
+def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: types.CodeType | None) -> float:
     """Of a statement that no suspect stands in."""
     made = assigned(place.body)
     feeds = any((place.scopes[0], name) in needed for name in made)

@@ -11,7 +11,7 @@ from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import Bench
 from handprop.verify.mistakes.source import Place, compiled, rebuilt
-from handprop.verify.mistakes.trees import AtHand, Edit, slots
+from handprop.verify.mistakes.trees import AtHand, Edit, asked_before, slots
 from handprop.verify.mistakes.weigh import Backward, Tried, weigh
 from handprop.verify.options import Options
 from handprop.verify.subject import Subject
@@ -77,13 +77,9 @@ def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
             if hasattr(held, "shape") and hasattr(held, "dtype"):
                 found[name] = AtHand(tuple(held.shape), jaxprs.is_float(held.dtype))
 
-    question = ast.parse(f"{PROBE}(locals())", mode="eval").body
-    body: Any = place.body
     try:
-        value = body.body if isinstance(body, ast.Lambda) else body.value
-        asked = ast.Subscript(ast.Tuple([question, value], ast.Load()), ast.Constant(1), ast.Load())
-        slot = slots(body)[0]
-        code = edited([(place, Edit(0, slot, asked, ""))], lambda: compiled(place))
+        slot = slots(place.body)[0]
+        code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
         rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
         jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
     except Exception:  # the statement holds nothing, or the rule does not run as it is

@@ -15,7 +15,7 @@ import jax
 
 from handprop.verify import jaxprs
 
-__all__ = ["Place", "columns_of", "compiled", "functions", "place_of", "rebuilt", "text_of"]
+__all__ = ["RULES", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt", "text_of"]
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
 
@@ -30,6 +30,13 @@ def columns_of(text: str, start: int, end: int | None) -> tuple[int, int]:
     line = text.encode()
     first, last = (len(line[:column].decode(errors="ignore")) for column in (start, end))
     return first, max(last, first + 1)
+
+
+def quoted(frame: jaxprs.Frame) -> tuple[str, tuple[int, int]]:
+    """A frame's line and where in it the frame stands; no text where the file has no such line."""
+    lines = text_of(frame.file)
+    text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
+    return text, columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
 
 
 class Place(NamedTuple):

@@ -2,8 +2,9 @@
 
 import ast
 import types
+from typing import Any
 
-from handprop.verify.mistakes.source import Place, functions, place_of
+from handprop.verify.mistakes.source import RULES, Place, functions, place_of
 from handprop.verify.mistakes.trees import slots
 from handprop.verify.subject import Subject
 
@@ -14,6 +15,8 @@ __all__ = [
     "is_alias",
     "last_line",
     "neighbours",
+    "parameters_of",
+    "part_of",
     "read",
     "renamings",
     "returned",
@@ -40,14 +43,24 @@ def editable(subject: Subject) -> list[types.FunctionType]:
     return [f for f in functions(subject.written) if f.__code__ not in original]
 
 
+def part_of(subject: Subject, *names: str) -> types.FunctionType | None:
+    """The first of a rule's parts (``fwd``, ``bwd``, ``jvp``) that it has, as the user wrote it."""
+    f = next((part for name in names if (part := getattr(subject.written, name, None)) is not None), None)
+    f = getattr(f, "__wrapped__", f)
+    return f if isinstance(f, types.FunctionType) else None
+
+
+def parameters_of(subject: Subject) -> tuple[str, ...]:
+    """The names of a backward pass's last two parameters, residuals and cotangent; of fewer, those."""
+    bwd = part_of(subject, "bwd")
+    return () if bwd is None else bwd.__code__.co_varnames[: bwd.__code__.co_argcount][-2:]
+
+
 def last_line(subject: Subject) -> Place | None:
     """Where the backward pass, or the function itself, forms what it returns."""
     rule = subject.written
-    f = getattr(rule, "bwd", None) or getattr(rule, "jvp", None) or rule
-    f = getattr(f, "__wrapped__", f)
-    if not isinstance(f, types.FunctionType):
-        return None
-    return place_of(f.__code__.co_filename, end_of(f.__code__), functions(rule))
+    f = part_of(subject, "bwd", "jvp") if isinstance(rule, RULES) else getattr(rule, "__wrapped__", rule)
+    return _end_of(f, functions(rule))
 
 
 def renamings(subject: Subject) -> list[Place]:
@@ -63,7 +76,7 @@ def neighbours(subject: Subject, place: Place, edited: ast.AST) -> list[tuple[Pl
     others = [p for p in every if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]
     made, needed = assigned(place.body), read(place.body)
     here = {node.id for node in ast.walk(edited) if isinstance(node, ast.Name)}
-    saved, kept = _end_of(subject, "fwd", live), _residuals(subject)
+    saved, kept = _end_of(part_of(subject, "fwd"), live), set(parameters_of(subject)[:-1])
     near = [p for p in others if len(here) == 1 and assigned(p.body) & here]
     users = [(p, "it reads what is wrong") for p in others if read(p.body) & made]
     if saved is not None and place.body is saved.body:
@@ -86,20 +99,11 @@ def _only_returns(place: Place) -> bool:
     return all(isinstance(item, ast.Name) for item in (value.elts if isinstance(value, ast.Tuple) else [value]))
 
 
-def _end_of(subject: Subject, part: str, live: list[types.FunctionType]) -> Place | None:
-    """The last statement of a rule's ``fwd`` or ``bwd``."""
-    f = getattr(subject.written, part, None)
-    f = getattr(f, "__wrapped__", f)
+def _end_of(f: Any, live: list[types.FunctionType]) -> Place | None:
+    """A function's last statement."""
     if not isinstance(f, types.FunctionType):
         return None
     return place_of(f.__code__.co_filename, end_of(f.__code__), live)
-
-
-def _residuals(subject: Subject) -> set[str]:
-    """The name of a backward pass's parameter that holds the residuals."""
-    bwd = getattr(subject.written, "bwd", None)
-    code = getattr(getattr(bwd, "__wrapped__", bwd), "__code__", None)
-    return set(code.co_varnames[max(code.co_argcount - 2, 0) : code.co_argcount - 1]) if code is not None else set()
 
 
 def is_alias(place: Place) -> bool:

@@ -58,10 +58,7 @@ class Missing:
     @property
     def numbers(self) -> list[int]:
         """The expressions that can be asked about."""
-        first = self.watched.turns[0].values
-        return [
-            n for n, v in first.items() if isinstance(v, Value) and v.infinite is None and 0 < v.x.size <= MOST_ENTRIES
-        ]
+        return list(_finite(self.watched))
 
     def of(self, number: int, top: bool) -> list[Term]:
         """What mends the outputs if the expression lacks it, the simplest first. Where they are not affine in it, and
@@ -136,6 +133,13 @@ def _cost(kind: str, times: Fraction) -> float:
     return extra + {"term": 0.1, "factor": 0, "instead": 0.5}[kind]
 
 
+def _finite(watched: Watched) -> dict[int, Value]:
+    """The expressions whose values in the first turn are few enough finite numbers."""
+    first = watched.turns[0].values
+    return {n: v for n, v in first.items()
+            if isinstance(v, Value) and v.infinite is None and 0 < v.x.size <= MOST_ENTRIES}  # fmt: skip
+
+
 def _is_wide(watched: Watched) -> bool:
     held = [x for turn in watched.turns for x in (*turn.names.values(), *turn.values.values()) if isinstance(x, Value)]
     return any(v.x.im is not None for v in (*held, *watched.outputs, *watched.bench.want))
@@ -188,9 +192,7 @@ class _Place(NamedTuple):
 
 def _places(watched: Watched, wide: bool) -> dict[int, _Place]:
     places, start, solved = {}, 0, 0
-    for number, value in watched.turns[0].values.items():
-        if not isinstance(value, Value) or value.infinite is not None or not value.x.size:
-            continue
+    for number, value in _finite(watched).items():
         size = value.x.size * len(watched.turns) * (2 if wide else 1)
         if size > MOST_ENTRIES:
             continue

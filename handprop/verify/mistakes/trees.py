@@ -14,6 +14,7 @@ __all__ = [
     "Edit",
     "Scaled",
     "Slot",
+    "asked_before",
     "binary",
     "constant",
     "is_callee",
@@ -113,6 +114,12 @@ def one_minus(node: ast.expr) -> ast.expr:
 
 def parsed(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
+
+
+def asked_before(value: ast.expr, question: str) -> ast.expr:
+    """The value, with the function of that name called on the names at hand before it."""
+    asked = ast.Call(variable(question), [ast.Call(variable("locals"), [], [])], [])
+    return ast.Subscript(ast.Tuple([asked, value], ast.Load()), ast.Constant(1), ast.Load())
 
 
 def is_top(slot: Slot) -> bool:
