@@ -104,21 +104,17 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, int], jax.typing.DTypeLike],
 
 
 class _Forward(NamedTuple):
-    """What the forward pass leaves for the backward pass."""
+    """What the forward pass leaves for the backward pass, and the products that both use."""
 
+    products: Products
     pre_activations: list[Array]  # z_1 .. z_L
     activations: list[Array]  # a_0 .. a_L
     residuals: list[Any]  # of f_1 .. f_L
 
 
-def _products(net: _Network, x: Array) -> Products:
-    """The products of the network's form for a batch of this size."""
-    return forms.products(net.form, net.sizes, x)
-
-
 def _forward(net: _Network, params: Params, x: Array) -> _Forward:
     """First layer first."""
-    products = _products(net, x)
+    products = forms.products(net.form, net.sizes, x)
     pre_activations, activations, residuals = [], [x], []
     for layer, activation in zip(params, net.activations, strict=True):
         z = products.affine(activations[-1], layer)
@@ -126,12 +122,12 @@ def _forward(net: _Network, params: Params, x: Array) -> _Forward:
         pre_activations.append(z)
         activations.append(a)
         residuals.append(residual)
-    return _Forward(pre_activations, activations, residuals)
+    return _Forward(products, pre_activations, activations, residuals)
 
 
 def _backward(net: _Network, params: Params, forward: _Forward, delta: Array) -> tuple[tuple[Array, ...], Params]:
     """Errors ``delta_1 .. delta_L`` and gradients from ``delta_L``, last layer first."""
-    a, products = forward.activations, _products(net, forward.activations[0])
+    a, products = forward.activations, forward.products
     deltas, grads = [delta], [products.d_params(a[-2], delta, params[-1])]
     for l in range(len(params) - 1, 0, -1):  # from layer l + 1 to layer l
         da = products.d_input(deltas[-1], params[l])

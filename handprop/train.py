@@ -244,12 +244,17 @@ def _update(loop: _Loop, grads: Any, state: _State) -> tuple[Any, Any]:
         return loop.optimizer.update(grads, state.opt_state, state.params)
 
 
+def _descent(loop: _Loop, data: tuple[Array, ...], size: int, state: _State) -> tuple[Array, Any, Any, Any]:
+    """Value and gradients at the state, and the parameters and optimizer's state after it."""
+    value, grads = loop.value_and_grad(state.params, *_batch(loop, state, data, size))
+    updates, opt_state = _update(loop, grads, state)
+    return value, grads, optax.apply_updates(state.params, updates), opt_state
+
+
 def _step(loop: _Loop, data: tuple[Array, ...], size: int, carry: _Carry) -> _Carry:
     """One update; a step that is not finite leaves everything as it was and clears ``finite``."""
     state = carry.state
-    value, grads = loop.value_and_grad(state.params, *_batch(loop, state, data, size))
-    updates, opt_state = _update(loop, grads, state)
-    params = optax.apply_updates(state.params, updates)
+    value, grads, params, opt_state = _descent(loop, data, size, state)
     finite = _all_finite((value, grads, params, opt_state))
     recorded = state.step % jnp.int32(loop.record_every) == 0
     new = _Carry(
@@ -300,11 +305,9 @@ def _quick_steps(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carr
     def turn(held: tuple) -> tuple:
         params, opt_state, i, first, _, bad = held
         state = carry.state._replace(params=params, opt_state=opt_state, step=begin + i)
-        value, grads = loop.value_and_grad(params, *_batch(loop, state, data, loop.batch_size))
-        updates, opt_state = _update(loop, grads, state)
+        value, grads, params, opt_state = _descent(loop, data, loop.batch_size, state)
         total = sum((jnp.sum(leaf).astype(value.dtype) for leaf in jax.tree.leaves(grads)), value)
-        return optax.apply_updates(params, updates), opt_state, i + 1, jnp.where(i == 0, value, first), value, (
-            bad + 0 * total)  # fmt: skip
+        return params, opt_state, i + 1, jnp.where(i == 0, value, first), value, bad + 0 * total
 
     state, count = carry.state, stop - begin
     start = (
