@@ -20,14 +20,7 @@ import corpus
 import mistakes_study
 
 
-@pytest.fixture(autouse=True, scope="module")
-def time_enough():
-    """A search ends when it has found an edit or has none left; a loaded machine is not what is tested."""
-    module = sys.modules["handprop.verify.mistakes.explain"]
-    before, module.SECONDS = module.SECONDS, 30
-    yield
-    module.SECONDS = before
-
+pytestmark = pytest.mark.usefixtures("time_enough")
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,6 @@ import re
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
@@ -17,14 +16,7 @@ import corpus
 import mistakes_study
 
 
-@pytest.fixture(autouse=True)
-def jax_as_it_comes(monkeypatch):
-    """The rules promote ranks and dtypes, as JAX lets them; a loaded machine has time."""
-    monkeypatch.setattr(sys.modules["handprop.verify.mistakes.explain"], "SECONDS", 30)
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
+pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
 RESULTS = json.loads(mistakes_study.RESULTS.read_text())
 QUICK, SAMPLE = 1.25, {"first": 24, "second": 16, "third": 12}
 
