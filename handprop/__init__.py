@@ -15,6 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handprop.mlp import MLP, Layer, Trace, mlp
+    from handprop.quantities import (
+        KroneckerFactors,
+        clipped_sum,
+        gauss_newton_diagonal,
+        gradient_variance,
+        gram,
+        kfac_factors,
+        noise_scale,
+        per_example_norms,
+    )
     from handprop.train import History, Progress, Status, TrainResult, train
     from handprop.verify import audit, equivalent, verify, verify_gradient
     from handprop.verify.report import (
@@ -37,6 +47,7 @@ __all__ = [
     "Fix",
     "GradientRefuted",
     "History",
+    "KroneckerFactors",
     "Layer",
     "Location",
     "LostBits",
@@ -49,8 +60,15 @@ __all__ = [
     "Verdict",
     "Worst",
     "audit",
+    "clipped_sum",
     "equivalent",
+    "gauss_newton_diagonal",
+    "gradient_variance",
+    "gram",
+    "kfac_factors",
     "mlp",
+    "noise_scale",
+    "per_example_norms",
     "train",
     "verify",
     "verify_gradient",
@@ -60,6 +78,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "mlp": ("MLP", "Layer", "Trace", "mlp"),
+    "quantities": (
+        "KroneckerFactors",
+        "clipped_sum",
+        "gauss_newton_diagonal",
+        "gradient_variance",
+        "gram",
+        "kfac_factors",
+        "noise_scale",
+        "per_example_norms",
+    ),
     "train": ("History", "Progress", "Status", "TrainResult", "train"),
     "verify": ("audit", "equivalent", "verify", "verify_gradient"),
     "verify.report": (

@@ -7,8 +7,11 @@ For each pattern ``n`` a loss compares the network's prediction with the target 
 * on the output pre-activation (the logit), ``E_n(z)``: the loss contains the output activation, and the
   two derivatives fuse into ``delta = dE/dz = a - y``. No ``a (1 - a)`` is left that could vanish.
 
-Shapes: N patterns, O outputs; prediction and target are (N, O), ``E`` is (N,). ``g`` is ``dE_total/dE_n``,
-(N,): what the reduction over patterns hands back, 1 for a sum and 1/N for a mean.
+Below the derivative stands a root ``R`` of the second one, ``H_n = d^2 E_n / d prediction^2 = sum_c R_cn R_cn^T``:
+what the Gauss-Newton matrix is made of (Dangel, Kunstner and Hennig, BackPACK, ICLR 2020).
+
+Shapes: N patterns, O outputs; prediction and target are (N, O), ``E`` is (N,), ``R`` is (O, N, O). ``g`` is
+``dE_total/dE_n``, (N,): what the reduction over patterns hands back, 1 for a sum and 1/N for a mean.
 
 Sums are accumulated in float32 when the arrays are float16 or bfloat16, as ``jnp.sum`` does.
 """
@@ -37,6 +40,10 @@ __all__ = [
     "half_squared_error",
     "mean_over_patterns",
     "mean_squared_error",
+    "root_binary_cross_entropy",
+    "root_half_squared_error",
+    "root_mean_squared_error",
+    "root_softmax_cross_entropy",
     "softmax_cross_entropy",
     "sum_over_patterns",
 ]
@@ -45,7 +52,8 @@ Array = jax.Array
 
 
 class Loss(NamedTuple):
-    """A loss per pattern and its derivative: ``E = value(prediction, y)``, ``d_value(g, prediction, y)``.
+    """A loss per pattern and its derivatives: ``E = value(prediction, y)``, ``d_value(g, prediction, y)``,
+    ``root(prediction)``.
 
     ``on`` names what the loss reads, "activation" or "logit"; ``outputs`` the output activations that fit
     a logit loss (empty: any).
@@ -53,6 +61,7 @@ class Loss(NamedTuple):
 
     value: Callable[[Array, Array], Array]
     d_value: Callable[[Array, Array, Array], Array]
+    root: Callable[[Array], Array]
     on: str = "activation"
     outputs: tuple[str, ...] = ()
 
@@ -103,6 +112,15 @@ def d_half_squared_error(g: Array, a: Array, y: Array) -> Array:
     return _d_sum_outputs(0.5 * g, e) * (2 * e)
 
 
+def root_half_squared_error(a: Array) -> Array:
+    """``R_cnk = 1`` where ``c = k``, since ``H = I``.
+
+    >>> root_half_squared_error(jnp.zeros((1, 2))).tolist()
+    [[[1.0, 0.0]], [[0.0, 1.0]]]
+    """
+    return _on_diagonal(lax.full_like(a, 1))
+
+
 def mean_squared_error(a: Array, y: Array) -> Array:
     """``E_n = 1/O sum_k (a_nk - y_nk)^2``, the mean over the O outputs.
 
@@ -120,6 +138,15 @@ def d_mean_squared_error(g: Array, a: Array, y: Array) -> Array:
     """
     e = a - y
     return _d_sum_outputs(_divide(g, a.shape[1]), e) * (2 * e)
+
+
+def root_mean_squared_error(a: Array) -> Array:
+    """``R_cnk = sqrt(2/O)`` where ``c = k``, since ``H = 2/O I``.
+
+    >>> root_mean_squared_error(jnp.zeros((1, 2))).tolist()
+    [[[1.0, 0.0]], [[0.0, 1.0]]]
+    """
+    return _on_diagonal(lax.sqrt(_divide(lax.full_like(a, 2), a.shape[1])))
 
 
 def binary_cross_entropy(z: Array, y: Array) -> Array:
@@ -143,6 +170,15 @@ def d_binary_cross_entropy(g: Array, z: Array, y: Array) -> Array:
     [[-0.5]]
     """
     return _d_sum_outputs(g, z) * (activations.sigmoid(z)[0] - y)
+
+
+def root_binary_cross_entropy(z: Array) -> Array:
+    """``R_cnk = sqrt(a_nk (1 - a_nk))`` where ``c = k``, with ``a = sigmoid(z)``: the derivative of ``a - y``.
+
+    >>> root_binary_cross_entropy(jnp.array([[0.0]])).tolist()
+    [[[0.5]]]
+    """
+    return _on_diagonal(lax.sqrt(activations.sigmoid(z)[0] * activations.sigmoid(-z)[0]))
 
 
 def softmax_cross_entropy(z: Array, y: Array) -> Array:
@@ -169,6 +205,23 @@ def d_softmax_cross_entropy(g: Array, z: Array, y: Array) -> Array:
     [[-0.5, 0.5]]
     """
     return _d_sum_outputs(g, z) * (activations.softmax(z)[0] - y)
+
+
+def root_softmax_cross_entropy(z: Array) -> Array:
+    """``R_cnk = sqrt(a_nc) ([c = k] - a_nk)`` with ``a = softmax(z)``.
+
+    ``sum_c a_c ([c = k] - a_k) ([c = j] - a_j) = a_k [k = j] - a_k a_j``, the derivative of ``a - y``.
+
+    >>> root_softmax_cross_entropy(jnp.array([[0.0, 0.0, 0.0, 0.0]]))[0].tolist()
+    [[0.375, -0.125, -0.125, -0.125]]
+    """
+    a, _ = activations.softmax(z)
+    return lax.sqrt(a).T[:, :, None] * (_on_diagonal(lax.full_like(a, 1)) - a[None])
+
+
+def _on_diagonal(r: Array) -> Array:
+    """(N, O) to (O, N, O): ``r_nk`` where ``c = k``, else 0."""
+    return jnp.eye(r.shape[1], dtype=r.dtype)[:, None, :] * r[None]
 
 
 def sum_over_patterns(E: Array) -> Array:
@@ -208,13 +261,21 @@ def d_mean_over_patterns(E: Array) -> Array:
 
 
 LOSSES: dict[str, Loss] = {
-    "half_squared_error": Loss(half_squared_error, d_half_squared_error),
-    "mean_squared_error": Loss(mean_squared_error, d_mean_squared_error),
+    "half_squared_error": Loss(half_squared_error, d_half_squared_error, root_half_squared_error),
+    "mean_squared_error": Loss(mean_squared_error, d_mean_squared_error, root_mean_squared_error),
     "binary_cross_entropy": Loss(
-        binary_cross_entropy, d_binary_cross_entropy, on="logit", outputs=("sigmoid", "identity")
+        binary_cross_entropy,
+        d_binary_cross_entropy,
+        root_binary_cross_entropy,
+        on="logit",
+        outputs=("sigmoid", "identity"),
     ),
     "softmax_cross_entropy": Loss(
-        softmax_cross_entropy, d_softmax_cross_entropy, on="logit", outputs=("softmax", "identity")
+        softmax_cross_entropy,
+        d_softmax_cross_entropy,
+        root_softmax_cross_entropy,
+        on="logit",
+        outputs=("softmax", "identity"),
     ),
 }
 """Every loss by the name that ``handprop.mlp`` takes."""

@@ -71,6 +71,7 @@ class MLP(NamedTuple):
     * ``loss(params, x, y) -> E``
     * ``value_and_grad(params, x, y) -> (E, grads)``, by hand
     * ``backprop(params, x, y) -> Trace``, by hand, with what lies between
+    * ``parts``, what the functions are made of, for modules that go on from there
     """
 
     init: Callable[..., Params]
@@ -78,9 +79,10 @@ class MLP(NamedTuple):
     loss: Callable[[Params, Array, Array], Array]
     value_and_grad: Callable[[Params, Array, Array], tuple[Array, Params]]
     backprop: Callable[[Params, Array, Array], Trace]
+    parts: "Network"
 
 
-class _Network(NamedTuple):
+class Network(NamedTuple):
     """What a network is made of, names resolved."""
 
     sizes: tuple[int, ...]
@@ -89,6 +91,10 @@ class _Network(NamedTuple):
     loss: Loss
     reduction: Reduction
     form: str
+
+    def products(self, x: Array) -> Products:
+        """The products of the form for a batch of this size."""
+        return forms.products(self.form, self.sizes, x)
 
 
 def _uniform(key: Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike) -> Array:
@@ -103,18 +109,17 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, int], jax.typing.DTypeLike],
 """Initial weights by name: uniform on (-1, 1), Glorot and Bengio's uniform, LeCun's normal."""
 
 
-class _Forward(NamedTuple):
-    """What the forward pass leaves for the backward pass, and the products that both use."""
+class Forward(NamedTuple):
+    """What the forward pass leaves for the backward pass."""
 
-    products: Products
     pre_activations: list[Array]  # z_1 .. z_L
     activations: list[Array]  # a_0 .. a_L
     residuals: list[Any]  # of f_1 .. f_L
 
 
-def _forward(net: _Network, params: Params, x: Array) -> _Forward:
+def forward_pass(net: Network, params: Params, x: Array) -> Forward:
     """First layer first."""
-    products = forms.products(net.form, net.sizes, x)
+    products = net.products(x)
     pre_activations, activations, residuals = [], [x], []
     for layer, activation in zip(params, net.activations, strict=True):
         z = products.affine(activations[-1], layer)
@@ -122,27 +127,33 @@ def _forward(net: _Network, params: Params, x: Array) -> _Forward:
         pre_activations.append(z)
         activations.append(a)
         residuals.append(residual)
-    return _Forward(products, pre_activations, activations, residuals)
+    return Forward(pre_activations, activations, residuals)
 
 
-def _backward(net: _Network, params: Params, forward: _Forward, delta: Array) -> tuple[tuple[Array, ...], Params]:
-    """Errors ``delta_1 .. delta_L`` and gradients from ``delta_L``, last layer first."""
-    a, products = forward.activations, forward.products
-    deltas, grads = [delta], [products.d_params(a[-2], delta, params[-1])]
+def deltas_from(net: Network, params: Params, forward: Forward, delta: Array) -> tuple[Array, ...]:
+    """Errors ``delta_1 .. delta_L`` from ``delta_L``, last layer first."""
+    products, deltas = net.products(forward.activations[0]), [delta]
     for l in range(len(params) - 1, 0, -1):  # from layer l + 1 to layer l
         da = products.d_input(deltas[-1], params[l])
         deltas.append(net.activations[l - 1].d_f(da, forward.residuals[l - 1]))
-        grads.append(products.d_params(a[l - 1], deltas[-1], params[l - 1]))
-    return tuple(reversed(deltas)), tuple(reversed(grads))
+    return tuple(reversed(deltas))
 
 
-def _errors(net: _Network, forward: _Forward, y: Array) -> tuple[Array, Array]:
+def grads_from(net: Network, params: Params, activations: Sequence[Array], deltas: Sequence[Array]) -> Params:
+    """``dW_l = a_{l-1}^T delta_l`` and ``db_l``, every layer; the deltas may carry weights of the patterns."""
+    products = net.products(activations[0])
+    return tuple(
+        products.d_params(a, delta, layer) for a, delta, layer in zip(activations, deltas, params, strict=True)
+    )
+
+
+def _errors(net: Network, forward: Forward, y: Array) -> tuple[Array, Array]:
     """What the loss reads, and the patterns' errors ``E_n``."""
     prediction = forward.pre_activations[-1] if net.loss.on == "logit" else forward.activations[-1]
     return prediction, net.loss.value(prediction, y)
 
 
-def _d_errors(net: _Network, forward: _Forward, prediction: Array, errors: Array, y: Array) -> Array:
+def _d_errors(net: Network, forward: Forward, prediction: Array, errors: Array, y: Array) -> Array:
     """``delta_L = dE/dz_L``: back through the reduction, the loss and the output activation."""
     d_prediction = net.loss.d_value(net.reduction.d_value(errors), prediction, y)
     if net.loss.on == "logit":
@@ -150,13 +161,13 @@ def _d_errors(net: _Network, forward: _Forward, prediction: Array, errors: Array
     return net.activations[-1].d_f(d_prediction, forward.residuals[-1])
 
 
-def _total(net: _Network, errors: Array, dtype: jax.typing.DTypeLike) -> Array:
+def _total(net: Network, errors: Array, dtype: jax.typing.DTypeLike) -> Array:
     """``E`` in the network's dtype."""
     return lax.convert_element_type(net.reduction.value(errors), dtype)
 
 
 def _init(
-    net: _Network,
+    net: Network,
     initializer: Callable[[Array, tuple[int, int], jax.typing.DTypeLike], Array],
     key: Array,
     dtype: jax.typing.DTypeLike,
@@ -168,30 +179,31 @@ def _init(
     )
 
 
-def _apply(net: _Network, params: Params, x: Array) -> Array:
+def _apply(net: Network, params: Params, x: Array) -> Array:
     x = _inputs.check_patterns(net.sizes, net.bias, params, x)
-    return _forward(net, params, x).activations[-1]
+    return forward_pass(net, params, x).activations[-1]
 
 
-def _checked(net: _Network, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
+def checked(net: Network, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
     x = _inputs.check_patterns(net.sizes, net.bias, params, x)
     y = _inputs.check_targets(net.sizes[-1], x, y, labels=net.loss is LOSSES["softmax_cross_entropy"])
     _inputs.check_reduction(x, mean=net.reduction is REDUCTIONS["mean"])
     return x, y
 
 
-def _loss(net: _Network, params: Params, x: Array, y: Array) -> Array:
-    x, y = _checked(net, params, x, y)
-    _, errors = _errors(net, _forward(net, params, x), y)
+def _loss(net: Network, params: Params, x: Array, y: Array) -> Array:
+    x, y = checked(net, params, x, y)
+    _, errors = _errors(net, forward_pass(net, params, x), y)
     return _total(net, errors, x.dtype)
 
 
-def _backprop(net: _Network, params: Params, x: Array, y: Array) -> Trace:
-    x, y = _checked(net, params, x, y)
-    forward = _forward(net, params, x)
+def trace_of(net: Network, params: Params, x: Array, y: Array) -> Trace:
+    x, y = checked(net, params, x, y)
+    forward = forward_pass(net, params, x)
     prediction, errors = _errors(net, forward, y)
     delta = _d_errors(net, forward, prediction, errors, y)
-    deltas, grads = _backward(net, params, forward, delta)
+    deltas = deltas_from(net, params, forward, delta)
+    grads = grads_from(net, params, forward.activations[:-1], deltas)
     value = _total(net, errors, x.dtype)
     return Trace(tuple(forward.activations), tuple(forward.pre_activations), deltas, grads, value)
 
@@ -253,7 +265,7 @@ def mlp(
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
     known = {**ACTIVATIONS, **forms.FORMS[form].activations}
     activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
-    net = _Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction], form)
+    net = Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction], form)
 
     def initial(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
         return _init(net, INITIALIZERS[init], key, dtype)
@@ -265,10 +277,10 @@ def mlp(
         return _loss(net, params, x, y)
 
     def value_and_grad(params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-        trace = _backprop(net, params, x, y)
+        trace = trace_of(net, params, x, y)
         return trace.value, trace.grads
 
     def backprop(params: Params, x: Array, y: Array) -> Trace:
-        return _backprop(net, params, x, y)
+        return trace_of(net, params, x, y)
 
-    return MLP(initial, apply, error, value_and_grad, backprop)
+    return MLP(initial, apply, error, value_and_grad, backprop, net)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cases import CASES, EXACT_CASES, FUSED_CASES, Case, paths_that_differ
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 import handprop
 
@@ -194,8 +195,8 @@ def test_gradient_is_the_slope(loss):
     with jax.enable_x64(True):
         case = Case((4, 5, 3), 6, "sigmoid", output, loss, "sum", True, "float64")
         params, x, y = case.draw()
-        flat, unravel = jax.flatten_util.ravel_pytree(params)
-        grads, _ = jax.flatten_util.ravel_pytree(case.net.value_and_grad(params, x, y)[1])
+        flat, unravel = ravel_pytree(params)
+        grads, _ = ravel_pytree(case.net.value_and_grad(params, x, y)[1])
         direction = jax.random.normal(jax.random.key(0), flat.shape, jnp.float64)
         h = 1e-5
         ahead, behind = (case.net.loss(unravel(flat + s * h * direction), x, y) for s in (1, -1))

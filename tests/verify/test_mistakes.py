@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import corpus
 import mistakes_study
 
-
 pytestmark = pytest.mark.usefixtures("time_enough")
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import corpus
 import mistakes_study
 
-
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
 RESULTS = json.loads(mistakes_study.RESULTS.read_text())
 QUICK, SAMPLE = 1.25, {"first": 24, "second": 16, "third": 12}
