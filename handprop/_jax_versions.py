@@ -1,9 +1,14 @@
 """Where JAX's versions differ, and only there."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend import core
 
-__all__ = ["times_one_minus_square"]
+__all__ = ["closed", "equations", "inner", "one_kernel", "times_one_minus_square"]
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
@@ -16,3 +21,34 @@ def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
         return da * lax.one_minus_square(a)  # pyright: ignore[reportAttributeAccessIssue]
     t = da * (1 - a)
     return t + t * a
+
+
+def closed(jaxpr: Any) -> Any:
+    """A ClosedJaxpr of either kind: parameters hold closed ones until jax 0.11, then plain ones."""
+    return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
+
+
+def inner(eqn: Any) -> list[Any]:
+    """Every program inside an equation."""
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(item, "eqns") or hasattr(item, "jaxpr"):
+                found.append(closed(item))
+    return found
+
+
+def equations(program: Any) -> Iterator[Any]:
+    """Every equation, those of inner programs after the one that holds them."""
+    for eqn in program.jaxpr.eqns:
+        yield eqn
+        for body in inner(eqn):
+            yield from equations(body)
+
+
+def one_kernel(result: Any) -> Any:
+    """The leaf of a jitted call's result, with the mark on that call that makes XLA:CPU compile it into one kernel.
+
+    XLA marks small loops so itself; other backends, and versions that do not know the mark, pass over it.
+    """
+    return set_xla_metadata(result, xla_cpu_small_call="true", inlineable="false")

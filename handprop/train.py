@@ -1,9 +1,12 @@
 """Gradient descent as a function: state in, state out.
 
 One step is ``(value, grads) = value_and_grad(params, *batch)`` and the optimizer's update. Steps run inside
-one compiled loop, in blocks; the host sees a block's end only. A block ends at a multiple of
-``record_every``, so what a callback does costs nothing inside it. The number of steps of a block is an
-argument of the compiled loop, not part of it: one compilation serves a whole run.
+one compiled loop, in blocks; the value is computed at a block's start only, and the host sees a call's end only. The
+number of steps of a block is an argument of the compiled loop, not part of it: one compilation serves a whole run.
+
+What is not finite stays so in parameters and optimizer's state, so these are looked at where a block ends. Where one
+of them or the value is not, the same loop is run again in parts, halving, up to the last step after which all was: the
+result has the bits of a run of so many steps.
 
 Minibatches: step k belongs to epoch ``k // S`` with ``S = ceil(N / batch_size)`` steps; the epoch's order is the
 permutation drawn from ``fold_in(key, epoch)``. So a step's batch depends on key and k alone, which is why a
@@ -12,21 +15,24 @@ run that was split in two gives the bits of the run that was not.
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+
+from handprop.fast import one_kernel
 
 __all__ = ["History", "Progress", "Status", "TrainResult", "train"]
 
 Array = jax.Array
 ValueAndGrad = Callable[..., tuple[Array, Any]]
 
-BLOCKS_PER_CALL = 64  # records taken per call of the compiled loop where no callback has to be called
+BLOCKS_PER_CALL = 64  # at most, of the compiled loop
 
 
 class Status(enum.Enum):
@@ -67,21 +73,13 @@ class TrainResult(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The loop's carry."""
+    """The loop's carry. ``finite``: whether values, parameters and the optimizer's state were, wherever looked at."""
 
     params: Any
     opt_state: Any
     step: Array  # steps done
     order: Array  # this epoch's permutation of the patterns; size 0 for full batches
     finite: Array
-
-
-class _Carry(NamedTuple):
-    """The state with the values of the block so far."""
-
-    state: _State
-    first: Array  # of the step at a multiple of record_every
-    latest: Array
 
 
 class _Loop(NamedTuple):
@@ -113,7 +111,7 @@ def train(
 
     Args:
         value_and_grad: ``value_and_grad(params, *batch) -> (value, grads)``, by hand or by ``jax.value_and_grad``.
-        params: a tree of floating arrays. It is copied, never donated.
+        params: a tree of floating arrays.
         data: arrays that share a leading axis of N patterns, ``(x, y)``.
         optimizer: any optax optimizer, schedules included.
         steps: how many steps to run, counted from ``start_step``.
@@ -123,12 +121,15 @@ def train(
         opt_state: the optimizer's state of the run that is continued; None starts afresh.
         start_step: steps already done; a run continued with the result's ``opt_state`` and ``step`` gives the
             bits of an unbroken one.
-        record_every: steps between two records of the value; the last step is recorded too.
+        record_every: steps between two records of the value, each of which costs a forward pass; the last step is
+            recorded too.
         callback: called with a ``Progress`` at every multiple of ``record_every`` and at the end; a true result
             stops the run.
 
     Returns:
-        A ``TrainResult``. Something non-finite ends the run, with the last finite state and ``detail``.
+        A ``TrainResult``. Parameters, an optimizer's state or a recorded value that is not finite ends the run, with
+        the state before that step and ``detail``. A gradient that is not, and that the optimizer keeps from both
+        (``optax.apply_if_finite``), does not.
 
     Raises:
         ValueError: data of unequal lengths, a count below its least, or minibatches without a key.
@@ -144,27 +145,22 @@ def train(
     """
     data = jax.tree.map(jnp.asarray, tuple(data))
     loop = _check(value_and_grad, optimizer, data, steps, batch_size, key, start_step, record_every)
-    state = _start(loop, params, opt_state, start_step, key)
-    end = start_step + steps
-    ends = _block_ends(start_step, end, record_every)
-    per_call = 1 if callback else BLOCKS_PER_CALL
-    first, latest = [], []
-    status = Status.FINISHED
-    for i in range(0, len(ends), per_call):
-        stops = ends[i : i + per_call]
-        padded = jnp.array(stops + stops[-1:] * (per_call - len(stops)), jnp.int32)
-        state, block_first, block_latest = _run_blocks(loop, state, padded, data, key)
-        first.append(block_first[: len(stops)])
-        latest.append(block_latest[: len(stops)])
-        if not state.finite:  # waits for the device, once a call
-            status = Status.NON_FINITE
+    state, done = _start(loop, params, opt_state, start_step, key), start_step
+    status, records = Status.FINISHED, []
+    for stops in _calls(start_step, start_step + steps, record_every, callback is not None):
+        new, values = _run(loop, state, stops, data, key)
+        if not new.finite:  # waits for the device, once a call
+            status, stops = Status.NON_FINITE, _finite_stops(loop, state, done, stops, int(new.step), data, key)
+            new, values = _run(loop, state, stops, data, key)
+        records.append(([done, *stops[:-1]][: len(stops)], np.asarray(values)[: len(stops)]))
+        state, done = new, [done, *stops][-1]
+        if status is Status.NON_FINITE:
             break
-        if callback and callback(Progress(stops[-1], block_latest[0], _copy(state.params))):
+        if callback and callback(Progress(done, values[len(stops) - 1], state.params)):
             status = Status.STOPPED
             break
-    history = _history(start_step, int(state.step), ends, record_every, first, latest)
     detail = _not_finite(loop, state, data) if status is Status.NON_FINITE else None
-    return TrainResult(state.params, state.opt_state, int(state.step), history, status, detail)
+    return TrainResult(state.params, state.opt_state, done, _history(loop, done, records), status, detail)
 
 
 def _check(
@@ -197,24 +193,46 @@ def _check(
     return _Loop(value_and_grad, optimizer, patterns, size, math.ceil(patterns / size), record_every)
 
 
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
+def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[list[int]]:
+    """The ends of the blocks of each call of the compiled loop: a block starts where a value is wanted.
 
-
-def _block_ends(start: int, end: int, record_every: int) -> list[int]:
-    """Multiples of ``record_every`` after ``start``, and the end."""
-    if start == end:
-        return []
-    first = (start // record_every + 1) * record_every
-    return [*range(first, end, record_every), end]
+    That is at multiples of ``record_every`` and at the last step; with a callback, which is called after a call, also
+    one step before each multiple.
+    """
+    multiples = range((start // record_every + 1) * record_every, end, record_every)
+    ends = {*multiples, end, end - 1, *((stop - 1 for stop in multiples) if callback else ())}
+    ends = sorted(stop for stop in ends if start < stop <= end)
+    call: list[int] = []
+    for stop in ends:
+        call.append(stop)
+        if stop == end or (stop in multiples if callback else len(call) == BLOCKS_PER_CALL):
+            yield call
+            call = []
 
 
 def _start(loop: _Loop, params: Any, opt_state: Any, start_step: int, key: Array | None) -> _State:
-    """The first state, of copies: what the caller handed over must outlive the donated carry."""
+    """The first state."""
     opt_state = loop.optimizer.init(params) if opt_state is None else opt_state
-    params, opt_state = _copy((params, opt_state))
+    params, opt_state = jax.tree.map(jnp.asarray, (params, opt_state))
     step = jnp.array(start_step, jnp.int32)
     return _State(params, opt_state, step, _order(loop, key, step), jnp.array(True))
+
+
+def _finite_stops(
+    loop: _Loop, state: _State, done: int, stops: list[int], bad: int, data: tuple[Array, ...], key: Array | None
+) -> list[int]:
+    """The ends of a call's blocks up to the last step after which all was finite, by halving; ``bad`` steps are too
+    many. The last of them holds one step, so that its value is looked at too.
+    """
+
+    def up_to(last: int) -> list[int]:
+        return sorted({stop for stop in (*stops, last - 1, last) if done < stop <= last})
+
+    last = done
+    while bad - last > 1:
+        middle = (last + bad) // 2
+        last, bad = (middle, bad) if _run(loop, state, up_to(middle), data, key)[0].finite else (last, middle)
+    return up_to(last)
 
 
 def _order(loop: _Loop, key: Array | None, step: Array) -> Array:
@@ -244,129 +262,96 @@ def _update(loop: _Loop, grads: Any, state: _State) -> tuple[Any, Any]:
         return loop.optimizer.update(grads, state.opt_state, state.params)
 
 
-def _descent(loop: _Loop, data: tuple[Array, ...], size: int, state: _State) -> tuple[Array, Any, Any, Any]:
-    """Value and gradients at the state, and the parameters and optimizer's state after it."""
-    value, grads = loop.value_and_grad(state.params, *_batch(loop, state, data, size))
+def _step(loop: _Loop, data: tuple[Array, ...], size: int, state: _State) -> _State:
+    _, grads = loop.value_and_grad(state.params, *_batch(loop, state, data, size))
     updates, opt_state = _update(loop, grads, state)
-    return value, grads, optax.apply_updates(state.params, updates), opt_state
-
-
-def _step(loop: _Loop, data: tuple[Array, ...], size: int, carry: _Carry) -> _Carry:
-    """One update; a step that is not finite leaves everything as it was and clears ``finite``."""
-    state = carry.state
-    value, grads, params, opt_state = _descent(loop, data, size, state)
-    finite = _all_finite((value, grads, params, opt_state))
-    recorded = state.step % jnp.int32(loop.record_every) == 0
-    new = _Carry(
-        _State(params, opt_state, state.step + 1, state.order, finite),
-        jnp.where(recorded, value, carry.first),
-        value,
+    return state._replace(
+        params=optax.apply_updates(state.params, updates), opt_state=opt_state, step=state.step + jnp.int32(1)
     )
-    kept = carry._replace(state=state._replace(finite=finite))
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, kept)
 
 
-def _run_epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, carry: _Carry) -> _Carry:
+def _steps(loop: _Loop, data: tuple[Array, ...], stop: Array, state: _State) -> _State:
+    """Steps on full batches. Few arrays go from turn to turn: each costs time where the network is small."""
+
+    def turn(held: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+        params, opt_state, step = held
+        return _step(loop, data, loop.batch_size, state._replace(params=params, opt_state=opt_state, step=step))[:3]
+
+    return _State(*lax.while_loop(lambda held: held[2] < stop, turn, state[:3]), *state[3:])
+
+
+def _epochs(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, state: _State) -> _State:
+    return lax.while_loop(lambda s: s.step < stop, partial(_epoch, loop, data, key, stop), state)
+
+
+def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, state: _State) -> _State:
     """From the state's step to ``stop`` or the epoch's end, whichever comes first."""
     S, short = jnp.int32(loop.steps_per_epoch), loop.patterns % loop.batch_size
-    epoch_end = (carry.state.step // S + 1) * S
+    epoch_end = (state.step // S + 1) * S
     full_end = jnp.minimum(stop, epoch_end - 1 if short else epoch_end)
-    carry = _steps_until(loop, data, full_end, carry)
+    state = one_kernel.call(partial(_steps, loop), data, full_end, state)
     if short:
-        state = carry.state
-        run = (state.step == epoch_end - 1) & (state.step < stop) & state.finite
-        carry = lax.cond(run, partial(_step, loop, data, short), lambda c: c, carry)
-    state = carry.state
+        run = (state.step == epoch_end - 1) & (state.step < stop)
+        state = lax.cond(run, partial(_step, loop, data, short), lambda s: s, state)
     order = lax.cond(state.step == epoch_end, lambda: _order(loop, key, state.step), lambda: state.order)
-    return carry._replace(state=state._replace(order=order))
+    return state._replace(order=order)
 
 
-def _steps_until(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carry) -> _Carry:
-    """Steps on full batches: without a look at what is finite, and once more with one at every step where that was
-    not all."""
+def _value(loop: _Loop, data: tuple[Array, ...], state: _State) -> Array:
+    """What ``value_and_grad`` returns for the step to come; what else it computes is dropped when compiled."""
 
-    def careful(carry: _Carry) -> _Carry:
-        step = partial(_step, loop, data, loop.batch_size)
-        return lax.while_loop(lambda c: (c.state.step < stop) & c.state.finite, step, carry)
+    def of(size: int) -> Array:
+        return loop.value_and_grad(state.params, *_batch(loop, state, data, size))[0]
 
-    def run(carry: _Carry) -> _Carry:
-        quick, sound = _quick_steps(loop, data, stop, carry)
-        return lax.cond(sound, lambda: quick, partial(careful, carry))
-
-    return lax.cond(carry.state.finite, run, lambda c: c, carry)
+    short = loop.patterns % loop.batch_size
+    if not short:
+        return of(loop.batch_size)
+    last = (state.step + 1) % jnp.int32(loop.steps_per_epoch) == 0
+    return lax.cond(last, partial(of, short), partial(of, loop.batch_size))
 
 
-def _quick_steps(loop: _Loop, data: tuple[Array, ...], stop: Array, carry: _Carry) -> tuple[_Carry, Array]:
-    """The same steps, and whether all was finite: of values and gradients ``bad`` keeps what was not, parameters and
-    the optimizer's state keep their own. Few arrays go from turn to turn: each costs time where the network is small.
-    """
-    begin = carry.state.step
+def _blocks(
+    loop: _Loop, state: _State, stops: Array, count: Array, data: tuple[Array, ...], key: Array | None
+) -> tuple[_State, Array]:
+    """``count`` blocks, to each of ``stops`` (B,) in turn, and the values where they start, (B,)."""
+    values = jnp.zeros(stops.shape, jax.eval_shape(partial(_value, loop, data), state).dtype)
 
-    def turn(held: tuple) -> tuple:
-        params, opt_state, i, first, _, bad = held
-        state = carry.state._replace(params=params, opt_state=opt_state, step=begin + i)
-        value, grads, params, opt_state = _descent(loop, data, loop.batch_size, state)
-        total = sum((jnp.sum(leaf).astype(value.dtype) for leaf in jax.tree.leaves(grads)), value)
-        return params, opt_state, i + 1, jnp.where(i == 0, value, first), value, bad + 0 * total
-
-    state, count = carry.state, stop - begin
-    start = (
-        state.params,
-        state.opt_state,
-        jnp.zeros_like(begin),
-        carry.first,
-        carry.latest,
-        jnp.zeros_like(carry.first),
-    )
-    params, opt_state, i, first, latest, bad = lax.while_loop(lambda held: held[2] < count, turn, start)
-    first = jnp.where(begin % jnp.int32(loop.record_every) == 0, first, carry.first)
-    sound = jnp.isfinite(bad) & _all_finite((params, opt_state))
-    return _Carry(state._replace(params=params, opt_state=opt_state, step=begin + i), first, latest), sound
-
-
-def _epochs_until(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, carry: _Carry) -> _Carry:
-    return lax.while_loop(
-        lambda c: (c.state.step < stop) & c.state.finite, partial(_run_epoch, loop, data, key, stop), carry
-    )
-
-
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _run_blocks(
-    loop: _Loop, state: _State, stops: Array, data: tuple[Array, ...], key: Array | None
-) -> tuple[_State, Array, Array]:
-    """Run to each of ``stops`` (B,) in turn; returns the blocks' first and latest values, (B,) each."""
-    batch = _batch(loop, state, data, loop.batch_size)
-    nothing = jnp.zeros((), jax.eval_shape(loop.value_and_grad, state.params, *batch)[0].dtype)
-
-    def block(state: _State, stop: Array) -> tuple[_State, tuple[Array, Array]]:
-        carry = _Carry(state, nothing, nothing)
+    def block(i: Array, held: tuple[_State, Array]) -> tuple[_State, Array]:
+        state, values = held
+        value = _value(loop, data, state)
+        stop = jnp.where(state.finite, lax.dynamic_index_in_dim(stops, i, keepdims=False), state.step)
         if loop.batch_size == loop.patterns:
-            carry = _steps_until(loop, data, stop, carry)
+            state = _steps(loop, data, stop, state)
         else:
-            carry = _epochs_until(loop, data, key, stop, carry)
-        return carry.state, (carry.first, carry.latest)
+            state = _epochs(loop, data, key, stop, state)
+        finite = state.finite & jnp.isfinite(value) & _all_finite((state.params, state.opt_state))
+        return state._replace(finite=finite), lax.dynamic_update_index_in_dim(values, value, i, 0)
 
-    state, (first, latest) = lax.scan(block, state, stops)
-    return state, first, latest
+    return lax.fori_loop(0, count, block, (state, values))
 
 
-def _history(
-    start: int, step: int, ends: list[int], record_every: int, first: list[Array], latest: list[Array]
-) -> History:
-    """The blocks' first values where these lie on a multiple of ``record_every``, and the last step's value.
+@partial(jax.jit, static_argnums=0)
+def _run_blocks(
+    loop: _Loop, state: _State, stops: Array, count: Array, data: tuple[Array, ...], key: Array | None
+) -> tuple[_State, Array]:
+    return one_kernel.call(partial(_blocks, loop), state, stops, count, data, key)
 
-    ``step`` steps are done; a block that was not finite counts as far as it came.
-    """
-    if step == start:
-        return History(jnp.zeros(0, jnp.int32), jnp.zeros(0))
-    starts = [start, *ends[:-1]]
-    done = [i for i, begin in enumerate(starts) if begin < step]
-    kept = [i for i in done if starts[i] % record_every == 0]
-    steps, values = [starts[i] for i in kept], jnp.concatenate(first)[jnp.array(kept, jnp.int32)]
-    if step - 1 not in steps[-1:]:
-        steps.append(step - 1)
-        values = jnp.append(values, jnp.concatenate(latest)[done[-1]])
-    return History(jnp.array(steps, jnp.int32), values)
+
+def _run(
+    loop: _Loop, state: _State, stops: list[int], data: tuple[Array, ...], key: Array | None
+) -> tuple[_State, Array]:
+    """The blocks that end at ``stops``, and the values where they start, in the first entries of an array."""
+    padded = np.zeros(BLOCKS_PER_CALL + 1, np.int32)  # one more to end anywhere
+    padded[: len(stops)] = stops
+    return _run_blocks(loop, state, padded, np.int32(len(stops)), data, key)
+
+
+def _history(loop: _Loop, done: int, records: list[tuple[list[int], np.ndarray]]) -> History:
+    """Of the steps and values where blocks started, those at a multiple of ``record_every`` and the last step's."""
+    steps = np.concatenate([np.zeros(0, np.int32), *(np.array(starts, np.int32) for starts, _ in records)])
+    values = np.concatenate([values for _, values in records]) if records else np.zeros(0, np.float32)
+    kept = (steps % loop.record_every == 0) | (steps == done - 1)
+    return History(jnp.asarray(steps[kept], jnp.int32), jnp.asarray(values[kept]))
 
 
 def _not_finite(loop: _Loop, state: _State, data: tuple[Array, ...]) -> str:

@@ -106,7 +106,7 @@ def test_callback_stops():
 
 
 def test_one_compile():
-    counted = chex.assert_max_traces(NET.value_and_grad, n=4)  # value's dtype, the full batch twice, the short one
+    counted = chex.assert_max_traces(NET.value_and_grad, n=6)  # steps, values and the values' dtype, each of two sizes
     run(
         steps=57,
         value_and_grad=counted,
@@ -158,6 +158,19 @@ def test_non_finite_stops_at_the_last_finite_state(where, detail, batch_size):
     assert paths_that_differ(result.params, run(steps=12, **kwargs).params) == []
     assert result.history.step.tolist() == [0, 5, 10, 11]
     assert np.isfinite(result.history.value).all()
+
+
+def test_a_gradient_that_the_optimizer_keeps_out_ends_nothing():
+    optimizer = optax.apply_if_finite(optax.sgd(1.0), max_consecutive_errors=1000)
+    result = run(optimizer, 30, poisoned("gradient"), (PARAMS, jnp.array(0.0)), record_every=7)
+    assert result.status is Status.FINISHED and int(result.opt_state.total_notfinite) > 0
+
+
+@pytest.mark.parametrize("record_every", [1, 3, 100])
+def test_what_is_recorded_does_not_change_the_run(record_every):
+    whole, other = run(steps=50, record_every=50), run(steps=50, record_every=record_every)
+    assert paths_that_differ(whole.params, other.params) == []
+    assert float(whole.history.value[-1]) == float(other.history.value[-1])
 
 
 def test_overflowing_update_is_not_taken():

@@ -16,6 +16,7 @@ from jax._src import source_info_util
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from handprop._jax_versions import closed, equations, inner
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT
 
@@ -90,11 +91,6 @@ def only(program: Any, wanted: Sequence[bool]) -> Any:
     return core.ClosedJaxpr(jaxpr, program.consts)
 
 
-def closed(jaxpr: Any) -> Any:
-    """A ClosedJaxpr of either kind: parameters hold closed ones until jax 0.11, then plain ones."""
-    return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
-
-
 def called(eqn: Any) -> Any:
     """The program that a call equation calls, None for any other equation.
 
@@ -123,24 +119,6 @@ def scan_counts(params: dict) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
     return consts, carry
-
-
-def inner(eqn: Any) -> list[Any]:
-    """Every program inside an equation."""
-    found = []
-    for value in eqn.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(item, "eqns") or hasattr(item, "jaxpr"):
-                found.append(closed(item))
-    return found
-
-
-def equations(program: Any) -> Iterator[Any]:
-    """Every equation, those of inner programs after the one that holds them."""
-    for eqn in program.jaxpr.eqns:
-        yield eqn
-        for body in inner(eqn):
-            yield from equations(body)
 
 
 def longest_sum(program: Any) -> int:

@@ -1,0 +1,61 @@
+"""Whole loops as one native kernel of XLA:CPU.
+
+XLA:CPU runs a computation kernel by kernel, some fifty nanoseconds apart: most of the time of a small network's step. A
+call that carries the mark ``xla_cpu_small_call`` it compiles into one kernel instead, loops and all. It marks loops
+itself whose turn touches less than a kilobyte and holds no matrix product; :func:`call` marks what is larger or holds
+more carries, momentum's or Adam's say, as long as it is made of what a kernel can hold.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from handprop import _jax_versions
+
+__all__ = ["call", "fits"]
+
+MOST_ENTRIES = 2**16  # computed by one turn: beyond, a kernel's start no longer counts and a second core does
+
+ELEMENTWISE = {
+    "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div", "eq",
+    "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p", "logistic",
+    "lt", "max", "min", "mul", "ne", "neg", "not", "one_minus_square", "or", "pow", "rem", "round", "rsqrt", "select_n",
+    "sign", "sin", "sqrt", "square", "stop_gradient", "sub", "tanh", "xor",
+}  # fmt: skip
+LAYOUT = {"broadcast_in_dim", "concatenate", "dynamic_slice", "dynamic_update_slice", "iota", "reshape", "rev", "slice",
+          "squeeze", "transpose"}  # fmt: skip
+REDUCTIONS = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_sum"}
+CALLS = {"closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan", "while"}
+KNOWN = ELEMENTWISE | LAYOUT | REDUCTIONS | CALLS
+
+
+def fits(program: Any) -> bool:
+    """Whether a program runs on a CPU, holds only what one kernel can, and is small enough to gain by it."""
+    equations = list(_jax_versions.equations(program))
+    known = all(eqn.primitive.name in KNOWN for eqn in equations)
+    return known and jax.default_backend() == "cpu" and sum(map(_entries, equations)) <= MOST_ENTRIES
+
+
+def _entries(eqn: Any) -> int:
+    """Entries of the largest array that an equation reads or writes; the equations of a loop count by themselves."""
+    if eqn.primitive.name in CALLS:
+        return 0
+    return max(math.prod(getattr(var.aval, "shape", ())) for var in (*eqn.invars, *eqn.outvars))
+
+
+def call(f: Callable, *args: Any) -> Any:
+    """``f(*args)``, as one kernel where it :func:`fits`.
+
+    >>> import jax.numpy as jnp
+    >>> halved = jax.jit(lambda x: call(lambda x: jax.lax.fori_loop(0, 10, lambda i, x: x / 2, x), x))
+    >>> float(halved(jnp.float32(1024.0)))
+    1.0
+    """
+    jitted = jax.jit(f)
+    result = jitted(*args)
+    if not fits(jitted.trace(*args).jaxpr):
+        return result
+    given = {id(leaf) for leaf in jax.tree.leaves(args)}  # what is handed through is no result of the call
+    return jax.tree.map(lambda leaf: leaf if id(leaf) in given else _jax_versions.one_kernel(leaf), result)
