@@ -91,6 +91,7 @@ class _Loop(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     record_every: int
+    one_kernel: bool = True  # where it fits
 
 
 def train(
@@ -146,6 +147,7 @@ def train(
     data = jax.tree.map(jnp.asarray, tuple(data))
     loop = _check(value_and_grad, optimizer, data, steps, batch_size, key, start_step, record_every)
     state, done = _start(loop, params, opt_state, start_step, key), start_step
+    loop = _compilable(loop, state, data, key)
     status, records = Status.FINISHED, []
     for stops in _calls(start_step, start_step + steps, record_every, callback is not None):
         new, values = _run(loop, state, stops, data, key)
@@ -191,6 +193,15 @@ def _check(
     if size < patterns and key is None:
         raise ValueError(f"batch_size={size} of {patterns} patterns needs key=jax.random.key(seed) to draw them.")
     return _Loop(value_and_grad, optimizer, patterns, size, math.ceil(patterns / size), record_every)
+
+
+def _compilable(loop: _Loop, state: _State, data: tuple[Array, ...], key: Array | None) -> _Loop:
+    """The loop, without the mark of one kernel if this XLA cannot compile it so; it compiles and runs no step."""
+    try:
+        _run(loop, state, [], data, key)
+    except jax.errors.JaxRuntimeError:
+        return loop._replace(one_kernel=False)
+    return loop
 
 
 def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[list[int]]:
@@ -280,6 +291,10 @@ def _steps(loop: _Loop, data: tuple[Array, ...], stop: Array, state: _State) -> 
     return _State(*lax.while_loop(lambda held: held[2] < stop, turn, state[:3]), *state[3:])
 
 
+def _native(loop: _Loop) -> Callable:
+    return one_kernel.call if loop.one_kernel else lambda f, *args: f(*args)
+
+
 def _epochs(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, state: _State) -> _State:
     return lax.while_loop(lambda s: s.step < stop, partial(_epoch, loop, data, key, stop), state)
 
@@ -289,7 +304,7 @@ def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array,
     S, short = jnp.int32(loop.steps_per_epoch), loop.patterns % loop.batch_size
     epoch_end = (state.step // S + 1) * S
     full_end = jnp.minimum(stop, epoch_end - 1 if short else epoch_end)
-    state = one_kernel.call(partial(_steps, loop), data, full_end, state)
+    state = _native(loop)(partial(_steps, loop), data, full_end, state)
     if short:
         run = (state.step == epoch_end - 1) & (state.step < stop)
         state = lax.cond(run, partial(_step, loop, data, short), lambda s: s, state)
@@ -334,7 +349,7 @@ def _blocks(
 def _run_blocks(
     loop: _Loop, state: _State, stops: Array, count: Array, data: tuple[Array, ...], key: Array | None
 ) -> tuple[_State, Array]:
-    return one_kernel.call(partial(_blocks, loop), state, stops, count, data, key)
+    return _native(loop)(partial(_blocks, loop), state, stops, count, data, key)
 
 
 def _run(

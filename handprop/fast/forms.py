@@ -35,9 +35,9 @@ FORMS = {
     "auto": Form(None),
 }
 
-# Most multiply-adds of one product, N I O, up to which folding was faster in a training loop: experiments/
-# small_networks.py, on two x86 cores, jax 0.10.2.
-MOST_FOLDED = {"float32": 2048, "float64": 1024}
+# Most multiply-adds of one product, N I O, up to which folding was faster in handprop.train: experiments/
+# small_networks.py, on two x86 cores, jax 0.10.2. XLA sums 4,096 entries and more in another way, which loses.
+MOST_FOLDED = {"float32": 4095, "float64": 2048}
 
 
 def folds(sizes: Sequence[int], x: jax.Array) -> bool:

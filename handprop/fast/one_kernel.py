@@ -16,7 +16,8 @@ from handprop import _jax_versions
 
 __all__ = ["call", "fits"]
 
-MOST_ENTRIES = 2**16  # computed by one turn: beyond, a kernel's start no longer counts and a second core does
+MOST_ENTRIES = 2**16  # of all equations together: beyond, a kernel's start no longer counts and a second core does
+MOST_SUMMED = 4095  # by one reduction: XLA gives larger ones to a library, which a kernel cannot call
 
 ELEMENTWISE = {
     "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div", "eq",
@@ -28,20 +29,20 @@ LAYOUT = {"broadcast_in_dim", "concatenate", "dynamic_slice", "dynamic_update_sl
           "squeeze", "transpose"}  # fmt: skip
 REDUCTIONS = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_sum"}
 CALLS = {"closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan", "while"}
-KNOWN = ELEMENTWISE | LAYOUT | REDUCTIONS | CALLS
+KNOWN = ELEMENTWISE | LAYOUT | REDUCTIONS
 
 
 def fits(program: Any) -> bool:
     """Whether a program runs on a CPU, holds only what one kernel can, and is small enough to gain by it."""
-    equations = list(_jax_versions.equations(program))
-    known = all(eqn.primitive.name in KNOWN for eqn in equations)
-    return known and jax.default_backend() == "cpu" and sum(map(_entries, equations)) <= MOST_ENTRIES
+    equations = [eqn for eqn in _jax_versions.equations(program) if eqn.primitive.name not in CALLS]
+    names = {eqn.primitive.name for eqn in equations}
+    summed = max((_entries(eqn) for eqn in equations if eqn.primitive.name in REDUCTIONS), default=0)
+    small = summed <= MOST_SUMMED and sum(map(_entries, equations)) <= MOST_ENTRIES
+    return names <= KNOWN and small and jax.default_backend() == "cpu"
 
 
 def _entries(eqn: Any) -> int:
-    """Entries of the largest array that an equation reads or writes; the equations of a loop count by themselves."""
-    if eqn.primitive.name in CALLS:
-        return 0
+    """Entries of the largest array that an equation reads or writes."""
     return max(math.prod(getattr(var.aval, "shape", ())) for var in (*eqn.invars, *eqn.outvars))
 
 
