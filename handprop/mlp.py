@@ -233,9 +233,10 @@ def mlp(
         init: "uniform" on (-1, 1), "glorot" or "lecun".
         form: how the same mathematics is computed: "exact" with the bits of ``jax.grad``; "folded", products as
             multiplications and sums, which XLA:CPU compiles with the training loop into one native kernel where the
-            network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "auto", the fastest whose
-            bound is a few ulps: "folded" where that was measured to pay, else "exact". The bounds stand in
-            :mod:`handprop.fast.forms`.
+            network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "accurate", in which
+            saturated sigmoid and tanh units keep the digits of their derivatives, and sigmoid outputs those of
+            ``a - y``; "auto", the fastest whose bound is a few ulps: "folded" where that was measured to pay, else
+            "exact". The bounds stand in :mod:`handprop.fast.forms`.
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
@@ -265,7 +266,8 @@ def mlp(
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
     known = {**ACTIVATIONS, **forms.FORMS[form].activations}
     activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
-    net = Network(sizes, bias, activations, LOSSES[loss], REDUCTIONS[reduction], form)
+    error_form = forms.FORMS[form].losses.get((output, loss), LOSSES[loss])
+    net = Network(sizes, bias, activations, error_form, REDUCTIONS[reduction], form)
 
     def initial(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
         return _init(net, INITIALIZERS[init], key, dtype)

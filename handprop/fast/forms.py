@@ -5,6 +5,7 @@
 | exact | matrix products | ``1 / (1 + exp(-z))`` | none: the same bits |
 | folded | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
+| accurate | matrix products | ``sigmoid(z) sigmoid(-z)`` for ``a (1 - a)`` | smaller, see ``accurate.py`` |
 | auto | folded where that pays, else exact | the same | folded's |
 """
 
@@ -15,23 +16,30 @@ from typing import NamedTuple
 import jax
 
 from handprop.activations import Activation
+from handprop.fast.accurate import ACCURATE_LOSSES, ACCURATE_SIGMOID, ACCURATE_TANH
 from handprop.fast.folded import FAST_SIGMOID, FOLDED
+from handprop.losses import Loss
 from handprop.products import EXACT, Products
 
 __all__ = ["FORMS", "Form", "folds", "products"]
 
 
 class Form(NamedTuple):
-    """What stands in for the exact products, and for activations by name. ``products`` None: chosen by size."""
+    """What stands in for the exact products, for activations by name and for losses by output activation and name.
+
+    ``products`` None: chosen by size.
+    """
 
     products: Products | None
     activations: Mapping[str, Activation] = {}
+    losses: Mapping[tuple[str, str], Loss] = {}
 
 
 FORMS = {
     "exact": Form(EXACT),
     "folded": Form(FOLDED),
     "fast_sigmoid": Form(FOLDED, {"sigmoid": FAST_SIGMOID}),
+    "accurate": Form(EXACT, {"sigmoid": ACCURATE_SIGMOID, "tanh": ACCURATE_TANH}, ACCURATE_LOSSES),
     "auto": Form(None),
 }
 

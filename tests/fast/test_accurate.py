@@ -1,0 +1,85 @@
+"""The accurate form keeps the digits that ``a (1 - a)`` and ``a - y`` lose, and is the exact function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import handprop
+from handprop.activations import Activation, d_sigmoid, sigmoid
+from handprop.fast.accurate import ACCURATE_LOSSES, ACCURATE_SIGMOID, ACCURATE_TANH, sigmoid_pair
+
+RNG = np.random.default_rng(0)
+Z = np.concatenate([np.linspace(-87, 87, 200_001), 3 * RNG.normal(size=100_000)]).astype(np.float32)
+
+
+def wide_sigmoid(z):
+    """In float64, without a subtraction."""
+    t = np.exp(-abs(z.astype(np.float64)))
+    return np.where(z >= 0, 1, t) / (1 + t)
+
+
+def ulps(got, want):
+    """The largest distance, in units of the last place of what is a normal float32."""
+    normal = abs(want) >= np.finfo(np.float32).tiny
+    distance = abs(np.asarray(got, np.float64) - want) / np.spacing(abs(want).astype(np.float32)).astype(np.float64)
+    return distance[normal].max()
+
+
+def factor(activation):
+    return jax.jit(lambda z: activation.d_f(jnp.float32(1), activation.f(z)[1]))(Z)
+
+
+def test_both_sigmoids_and_the_factors_keep_their_bounds():
+    a, b = jax.jit(sigmoid_pair)(Z)
+    assert ulps(a, wide_sigmoid(Z)) <= 3 and ulps(b, wide_sigmoid(-Z)) <= 3
+    want = wide_sigmoid(Z) * wide_sigmoid(-Z)
+    assert ulps(factor(ACCURATE_SIGMOID), want) <= 6
+    assert ulps(factor(ACCURATE_TANH), np.cosh(Z.astype(float)) ** -2) <= 6
+    assert ulps(factor(Activation(sigmoid, d_sigmoid)), want) > 1e6, "what the exact form loses"
+
+
+@pytest.mark.parametrize("y", [0, 1])
+@pytest.mark.parametrize(("loss", "bound"), [("half_squared_error", 8), ("binary_cross_entropy", 3)])
+def test_the_output_delta_keeps_its_bound(loss, bound, y):
+    got = jax.jit(ACCURATE_LOSSES["sigmoid", loss].d_value)(
+        jnp.ones(len(Z)), Z[:, None], jnp.full((len(Z), 1), y, jnp.float32)
+    )
+    a, b = wide_sigmoid(Z), wide_sigmoid(-Z)
+    error = -b if y else a
+    assert ulps(got[:, 0], error * (a * b if loss == "half_squared_error" else 1)) <= bound
+
+
+@pytest.mark.parametrize(
+    ("hidden", "output", "loss"),
+    [
+        ("sigmoid", "sigmoid", "half_squared_error"),
+        ("tanh", "sigmoid", "mean_squared_error"),
+        ("sigmoid", "sigmoid", "binary_cross_entropy"),
+        ("tanh", "identity", "half_squared_error"),
+    ],
+)
+def test_it_is_the_exact_function(hidden, output, loss):
+    exact, accurate = (handprop.mlp((3, 5, 2), hidden, output, loss, form=form) for form in ("exact", "accurate"))
+    args = exact.init(jax.random.key(0)), *(jnp.asarray(RNG.uniform(size=s), jnp.float32) for s in ((7, 3), (7, 2)))
+    report = handprop.equivalent(accurate.value_and_grad, exact.value_and_grad, *args)
+    assert report.verdict is handprop.Verdict.PROVED, str(report)
+
+
+def test_a_saturated_unit_that_is_wrong_still_learns():
+    exact, accurate = (handprop.mlp((1, 1), bias=False, form=form) for form in ("exact", "accurate"))
+    params = (handprop.Layer(jnp.float32([[20.0]]), None),)
+    x, y = jnp.ones((1, 1)), jnp.ones((1, 1))
+    b = wide_sigmoid(np.float32(-20))
+    assert float(jax.grad(exact.loss)(params, x, y)[0].W[0, 0]) == 0
+    np.testing.assert_allclose(accurate.value_and_grad(params, x, y)[1][0].W, [[-b * b * (1 - b)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantity", ["per_example_norms", "gauss_newton_diagonal"])
+def test_quantities_are_those_of_the_exact_form(quantity):
+    exact, accurate = (handprop.mlp((3, 4, 2), form=form) for form in ("exact", "accurate"))
+    params = exact.init(jax.random.key(0))
+    args = params, jnp.asarray(RNG.normal(size=(5, 3)), jnp.float32), jnp.asarray(RNG.uniform(size=(5, 2)), jnp.float32)
+    both = (jax.tree.leaves(getattr(handprop, quantity)(net, *args)) for net in (accurate, exact))
+    for got, want in zip(*both, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
