@@ -54,7 +54,7 @@ def _tanh(z: Array) -> tuple[Array, Array]:
 
 
 def _d_tanh(da: Array, z: Array) -> Array:
-    """``dz = da / cosh(z)^2``, equal to ``da (1 - tanh(z)^2)``, with ``1/cosh(z) = 2u / (1 + u^2)``, ``u = exp(-|z|)``."""
+    """``dz = da / cosh(z)^2``, which is ``da (1 - tanh(z)^2)``: ``1/cosh(z) = 2u / (1 + u^2)``, ``u = exp(-|z|)``."""
     u = lax.exp(-lax.abs(z))
     c = 2 * u / (1 + u * u)
     return da * (c * c)
