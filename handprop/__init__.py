@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from handprop.mlp import MLP, Layer, Trace, mlp
+    from handprop.population import Population, PopulationResult, population
     from handprop.quantities import (
         KroneckerFactors,
         clipped_sum,
@@ -52,6 +53,8 @@ __all__ = [
     "Location",
     "LostBits",
     "Outcome",
+    "Population",
+    "PopulationResult",
     "Progress",
     "Report",
     "Status",
@@ -69,6 +72,7 @@ __all__ = [
     "mlp",
     "noise_scale",
     "per_example_norms",
+    "population",
     "train",
     "verify",
     "verify_gradient",
@@ -78,6 +82,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "mlp": ("MLP", "Layer", "Trace", "mlp"),
+    "population": ("Population", "PopulationResult", "population"),
     "quantities": (
         "KroneckerFactors",
         "clipped_sum",

@@ -84,8 +84,8 @@ def _sum_outputs(terms: Array) -> Array:
 
 
 def _d_sum_outputs(g: Array, terms: Array) -> Array:
-    """(N,) back to (N, O): each term enters its pattern's sum with weight 1."""
-    return lax.convert_element_type(lax.broadcast_in_dim(g, terms.shape, (0,)), terms.dtype)
+    """(N,) back to (N, O): each term enters its pattern's sum with weight 1. A last axis of networks stays the last."""
+    return lax.convert_element_type(lax.broadcast_in_dim(g, terms.shape, (0, *range(2, terms.ndim))), terms.dtype)
 
 
 def _divide(E: Array, count: int) -> Array:

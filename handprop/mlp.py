@@ -198,7 +198,11 @@ def _loss(net: Network, params: Params, x: Array, y: Array) -> Array:
 
 
 def trace_of(net: Network, params: Params, x: Array, y: Array) -> Trace:
-    x, y = checked(net, params, x, y)
+    return trace_from(net, params, *checked(net, params, x, y))
+
+
+def trace_from(net: Network, params: Params, x: Array, y: Array) -> Trace:
+    """The derivation itself, of arguments that are what they should be."""
     forward = forward_pass(net, params, x)
     prediction, errors = _errors(net, forward, y)
     delta = _d_errors(net, forward, prediction, errors, y)

@@ -31,6 +31,7 @@ ORDER = [
     "fast",
     "mlp",
     "quantities",
+    "population",
     "train",
     "__init__",
     "data",

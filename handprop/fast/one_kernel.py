@@ -34,16 +34,28 @@ KNOWN = ELEMENTWISE | LAYOUT | REDUCTIONS
 
 def fits(program: Any) -> bool:
     """Whether a program runs on a CPU, holds only what one kernel can, and is small enough to gain by it."""
-    equations = [eqn for eqn in _jax_versions.equations(program) if eqn.primitive.name not in CALLS]
-    names = {eqn.primitive.name for eqn in equations}
-    summed = max((_entries(eqn) for eqn in equations if eqn.primitive.name in REDUCTIONS), default=0)
-    small = summed <= MOST_SUMMED and sum(map(_entries, equations)) <= MOST_ENTRIES
-    return names <= KNOWN and small and jax.default_backend() == "cpu"
+    equations = list(_jax_versions.equations(program))
+    plain = [eqn for eqn in equations if eqn.primitive.name not in CALLS]
+    summed = max((_entries(eqn) for eqn in plain if eqn.primitive.name in REDUCTIONS), default=0)
+    small = summed <= MOST_SUMMED and sum(map(_entries, plain)) <= MOST_ENTRIES
+    known = {eqn.primitive.name for eqn in plain} <= KNOWN and not any(map(_empty, equations))
+    return known and small and jax.default_backend() == "cpu"
 
 
 def _entries(eqn: Any) -> int:
     """Entries of the largest array that an equation reads or writes."""
-    return max(math.prod(getattr(var.aval, "shape", ())) for var in (*eqn.invars, *eqn.outvars))
+    return max(map(_size, (*eqn.invars, *eqn.outvars)))
+
+
+def _empty(eqn: Any) -> bool:
+    """Whether an equation works on no entries, or turns no times: XLA's compiler of kernels crashes on these."""
+    if eqn.primitive.name in CALLS:
+        return eqn.params.get("length") == 0
+    return not all(map(_size, (*eqn.invars, *eqn.outvars)))
+
+
+def _size(var: Any) -> int:
+    return math.prod(getattr(var.aval, "shape", ()))
 
 
 def call(f: Callable, *args: Any) -> Any:
