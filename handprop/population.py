@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -149,7 +149,8 @@ def _train(
     layout = _layout(net, k, x)
     chunks = jax.tree.map(partial(_split, layout), (params, rates))
     runs = [(*jax.tree.map(lambda leaf, c=c: leaf[c], chunks), x, y, counts) for c in range(layout.chunks)]
-    run = _compiled(net, optimizer, runs[0])
+    leaves, tree = jax.tree.flatten(runs[0])
+    run = _compiled(net, optimizer, tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
     with ThreadPoolExecutor(layout.chunks) as threads:  # a compiled run leaves Python's lock to the others
         parts = list(threads.map(lambda args: run(*args), runs))
     joined, values = jax.tree.map(lambda *leaves: _join(k, leaves), *parts)
@@ -201,9 +202,12 @@ def _join(k: int, leaves: tuple[Array, ...]) -> Array:
     return blocks.reshape(*blocks.shape[:-3], -1)[..., :k]
 
 
-def _compiled(net: MLP, optimizer: optax.GradientTransformation, args: tuple) -> Callable:
+@lru_cache(maxsize=64)
+def _compiled(
+    net: MLP, optimizer: optax.GradientTransformation, tree: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
+) -> Callable:
     """:func:`_run_chunk` for such arguments, in one kernel unless this XLA cannot compile it so."""
-    run = partial(_run_chunk, net, optimizer)
+    args, run = jax.tree.unflatten(tree, leaves), partial(_run_chunk, net, optimizer)
     try:
         return jax.jit(partial(one_kernel.call, run)).lower(*args).compile()
     except jax.errors.JaxRuntimeError:
@@ -224,7 +228,7 @@ def _run_block(
 
     def step(_: Array, held: tuple[Any, Any]) -> tuple[Any, Any]:
         params, state = held
-        _, grads = _value_and_grad(net, params, x, y)
+        grads: Any = _value_and_grad(net, params, x, y)[1]
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
             updates, state = optimizer.update(grads, state, params)
         return jax.tree.map(lambda p, u: p + u * rates.reshape((1,) * (p.ndim - 1) + (-1,)), params, updates), state
