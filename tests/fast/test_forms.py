@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import handprop
+from handprop import demo
 from handprop.fast.folded import FAST_SIGMOID, FOLDED
 from handprop.fast.forms import FORMS, MOST_FOLDED, products
 from handprop.products import EXACT, Layer
@@ -120,6 +121,13 @@ def test_training_with_auto_ends_where_training_with_exact_ends():
         ends.append(result.params)
     for a, b in zip(jax.tree.leaves(ends[0]), jax.tree.leaves(ends[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("form", ["folded", "fast_sigmoid", "accurate"])
+def test_the_published_digits_come_out_in_every_form(form, monkeypatch):
+    net = handprop.mlp((3, 4, 1), bias=False, reduction="sum", init="uniform", form=form)
+    monkeypatch.setattr(demo, "classic_network", lambda: net)
+    assert demo.run_classic().ok
 
 
 def test_an_unknown_form_is_named_with_those_there_are():
