@@ -36,6 +36,7 @@ __all__ = [
     "d_mean_over_patterns",
     "d_mean_squared_error",
     "d_softmax_cross_entropy",
+    "d_sum_outputs",
     "d_sum_over_patterns",
     "half_squared_error",
     "mean_over_patterns",
@@ -83,7 +84,7 @@ def _sum_outputs(terms: Array) -> Array:
     return lax.reduce_sum(lax.convert_element_type(terms, _accumulator(terms.dtype)), axes=(1,))
 
 
-def _d_sum_outputs(g: Array, terms: Array) -> Array:
+def d_sum_outputs(g: Array, terms: Array) -> Array:
     """(N,) back to (N, O): each term enters its pattern's sum with weight 1. A last axis of networks stays the last."""
     return lax.convert_element_type(lax.broadcast_in_dim(g, terms.shape, (0, *range(2, terms.ndim))), terms.dtype)
 
@@ -109,7 +110,7 @@ def d_half_squared_error(g: Array, a: Array, y: Array) -> Array:
     [[0.5, 1.0]]
     """
     e = a - y
-    return _d_sum_outputs(0.5 * g, e) * (2 * e)
+    return d_sum_outputs(0.5 * g, e) * (2 * e)
 
 
 def root_half_squared_error(a: Array) -> Array:
@@ -137,7 +138,7 @@ def d_mean_squared_error(g: Array, a: Array, y: Array) -> Array:
     [[0.5, 1.0]]
     """
     e = a - y
-    return _d_sum_outputs(_divide(g, a.shape[1]), e) * (2 * e)
+    return d_sum_outputs(_divide(g, a.shape[1]), e) * (2 * e)
 
 
 def root_mean_squared_error(a: Array) -> Array:
@@ -169,7 +170,7 @@ def d_binary_cross_entropy(g: Array, z: Array, y: Array) -> Array:
     >>> d_binary_cross_entropy(jnp.ones(1), jnp.array([[0.0]]), jnp.array([[1.0]])).tolist()
     [[-0.5]]
     """
-    return _d_sum_outputs(g, z) * (activations.sigmoid(z)[0] - y)
+    return d_sum_outputs(g, z) * (activations.sigmoid(z)[0] - y)
 
 
 def root_binary_cross_entropy(z: Array) -> Array:
@@ -204,7 +205,7 @@ def d_softmax_cross_entropy(g: Array, z: Array, y: Array) -> Array:
     >>> d_softmax_cross_entropy(jnp.ones(1), jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]])).tolist()
     [[-0.5, 0.5]]
     """
-    return _d_sum_outputs(g, z) * (activations.softmax(z)[0] - y)
+    return d_sum_outputs(g, z) * (activations.softmax(z)[0] - y)
 
 
 def root_softmax_cross_entropy(z: Array) -> Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from handprop.activations import Activation
-from handprop.losses import LOSSES, Loss
+from handprop.losses import LOSSES, Loss, d_sum_outputs
 
 __all__ = ["ACCURATE_LOSSES", "ACCURATE_SIGMOID", "ACCURATE_TANH", "sigmoid_pair"]
 
@@ -72,7 +72,7 @@ def _error(z: Array, y: Array) -> Array:
 
 def _d_binary_cross_entropy(g: Array, z: Array, y: Array) -> Array:
     """``dE/dz_nk = g_n (a_nk - y_nk)``."""
-    return g[:, None] * _error(z, y)
+    return d_sum_outputs(g, z) * _error(z, y)
 
 
 def _squared_error(name: str) -> Loss:

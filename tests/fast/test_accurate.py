@@ -66,6 +66,20 @@ def test_it_is_the_exact_function(hidden, output, loss):
     assert report.verdict is handprop.Verdict.PROVED, str(report)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("loss", ["half_squared_error", "mean_squared_error", "binary_cross_entropy"])
+def test_gradients_have_the_dtype_of_the_parameters(loss, dtype):
+    exact, accurate = (handprop.mlp((3, 4, 2), loss=loss, form=form) for form in ("exact", "accurate"))
+    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("strict"):
+        params = exact.init(jax.random.key(0), dtype)
+        x, y = (jnp.asarray(RNG.uniform(size=size), dtype) for size in ((5, 3), (5, 2)))
+        both = (jax.tree.leaves(net.value_and_grad(params, x, y)) for net in (accurate, exact))
+        for got, want in zip(*both, strict=True):
+            assert got.dtype == want.dtype == dtype
+            wide, eps = (np.asarray(leaf).astype(np.float64) for leaf in (got, want)), float(jnp.finfo(dtype).eps)
+            np.testing.assert_allclose(*wide, rtol=8 * eps, atol=eps)
+
+
 def test_a_saturated_unit_that_is_wrong_still_learns():
     exact, accurate = (handprop.mlp((1, 1), bias=False, form=form) for form in ("exact", "accurate"))
     params = (handprop.Layer(jnp.float32([[20.0]]), None),)
