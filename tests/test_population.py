@@ -1,5 +1,7 @@
 """Each member of a population is the network that would have been trained by itself."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import handprop
+from handprop.fast import one_kernel
 from handprop.population import _layout, member
 
 X = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -77,6 +80,18 @@ def test_training_is_that_of_the_members(k, optimizer, dtype):
             for got, want in zip(jax.tree.leaves(member(result.params, i)), jax.tree.leaves(own.params), strict=True):
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(result.value[-1, i], net.loss(own.params, x, y), rtol=1e-4)
+
+
+def test_training_goes_on_where_a_kernel_cannot_be_compiled(monkeypatch):
+    """A block of 128 sums 6,144 entries, which XLA gives to a library: one kernel cannot hold that."""
+    pop = handprop.population(NETS["classic"], 150)
+    params = pop.init(jax.random.key(1))
+    want = pop.train(params, (X, Y), rates=1.0, steps=5)
+    monkeypatch.setattr(one_kernel, "MOST_SUMMED", 2**20)
+    monkeypatch.setattr(importlib.import_module("handprop.population"), "MOST_MEMBERS", 128)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    got = pop.train(params, (X, Y), rates=1.0, steps=5)
+    np.testing.assert_allclose(got.value, want.value, rtol=1e-5)
 
 
 def test_a_member_that_diverges_leaves_the_others_alone_and_is_not_the_best():
