@@ -111,7 +111,7 @@ def population(net: MLP, k: int) -> Population:
     def init(key: Array, dtype: jax.typing.DTypeLike = jnp.float32, scales: Array | float = 1.0) -> Params:
         params = jax.vmap(lambda key: net.init(key, dtype), out_axes=-1)(jax.random.split(key, k))
         scales = jnp.broadcast_to(jnp.asarray(scales, dtype), (k,))
-        return jax.tree.map(lambda leaf: leaf * scales.reshape((1,) * (leaf.ndim - 1) + (k,)), params)
+        return jax.tree.map(lambda leaf: leaf * _on_last(scales, leaf), params)
 
     return Population(init, partial(_value_and_grad, net), partial(_train, net, k))
 
@@ -122,8 +122,17 @@ def _folds(net: MLP, x: Array) -> bool:
     return not softmax and forms.folds(net.parts.sizes, x)
 
 
+def _on_last(values: Array, leaf: Array) -> Array:
+    """Values of the members, (k,), with the axes of a leaf (..., k)."""
+    return values.reshape((1,) * (leaf.ndim - 1) + (-1,))
+
+
 def _value_and_grad(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-    x, y = checked(net.parts, member(params, 0), x, y)
+    return _derived(net, params, *checked(net.parts, member(params, 0), x, y))
+
+
+def _derived(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
+    """Errors (k,) and gradients, of arguments that are what they should be."""
     if not _folds(net, x):
         return jax.vmap(net.value_and_grad, in_axes=(-1, None, None), out_axes=(0, -1))(params, x, y)
     trace = trace_from(net.parts._replace(form="folded"), params, x[..., None], y[..., None])
@@ -228,14 +237,14 @@ def _run_block(
 
     def step(_: Array, held: tuple[Any, Any]) -> tuple[Any, Any]:
         params, state = held
-        grads: Any = _value_and_grad(net, params, x, y)[1]
+        grads: Any = _derived(net, params, x, y)[1]
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts with floats
             updates, state = optimizer.update(grads, state, params)
-        return jax.tree.map(lambda p, u: p + u * rates.reshape((1,) * (p.ndim - 1) + (-1,)), params, updates), state
+        return jax.tree.map(lambda p, u: p + u * _on_last(rates, p), params, updates), state
 
     def record(held: tuple[Params, Any], count: Array) -> tuple[tuple[Params, Any], Array]:
-        return lax.fori_loop(0, count, step, held), _value_and_grad(net, held[0], x, y)[0]
+        return lax.fori_loop(0, count, step, held), _derived(net, held[0], x, y)[0]
 
     (params, _), values = lax.scan(record, (params, optimizer.init(params)), counts)
-    last = _value_and_grad(net, params, x, y)[0]
+    last = _derived(net, params, x, y)[0]
     return params, jnp.concatenate([values, last[None]])
