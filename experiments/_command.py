@@ -1,9 +1,14 @@
 """What every experiment's command line has in common."""
 
 import argparse
+import json
+import platform
 from pathlib import Path
+from typing import Any
 
-__all__ = ["options", "parser", "picture_folder"]
+import jax
+
+__all__ = ["keep", "options", "parser", "picture_folder"]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -24,3 +29,11 @@ def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def picture_folder(description: str | None) -> Path:
     """The folder of ``--out``, for an experiment that has no other argument."""
     return options(parser(description)).out
+
+
+def keep(path: Path, rows: Any) -> None:
+    """Write what was measured as JSON, with the machine and the versions it was measured on."""
+    machine = {"jax": jax.__version__, "python": platform.python_version(), "device": str(jax.devices()[0]),
+               "machine": f"{platform.machine()}, {platform.system()}"}  # fmt: skip
+    path.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -1,7 +1,7 @@
 """Does a refuted gradient say where it is wrong, what the mistake is, and how it should read?
 
-Every one-line mutant of the corpus that is wrong at its usual size, its changed line known, in two parts: the first was
-there while the search was built, the second was written by somebody else and run once that was done. Counted: the
+Every one-line mutant of the corpus that is wrong at its usual size, its changed line known, in three parts: the first
+was there while the search was built, the others were written by somebody else and run once that was done. Counted: the
 right line first, and within the first three; a cause named, and whether it is of the mutant's kind; an edit proved;
 seconds from verdict to answer.
 

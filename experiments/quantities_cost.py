@@ -8,8 +8,6 @@ Answer: see ``benchmarks/quantities.json``.
 """
 
 import argparse
-import json
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from _command import keep
 
 import handprop
 
@@ -86,10 +85,7 @@ def main() -> int:
     print(f"{'':<26}{'ms':>10}{'MB':>10}")
     for name, row in rows.items():
         print(f"{name:<26}{row['ms']:>10.3f}{row['temporaries_mb']:>10.3f}")
-    machine = {"jax": jax.__version__, "python": platform.python_version(), "device": str(jax.devices()[0]),
-               "machine": f"{platform.machine()}, {platform.system()}"}  # fmt: skip
-    RESULTS.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
-    print(f"wrote {RESULTS}")
+    keep(RESULTS, rows)
     return 0
 
 

@@ -9,8 +9,6 @@ Answer: see ``benchmarks/small_networks.json``; the limit in ``handprop/fast/for
 
 import argparse
 import itertools
-import json
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _command import keep
 from jax import lax
 
 import handprop
@@ -112,10 +111,7 @@ def main() -> int:
                 f"{name:<14}{patterns:>4}  {dtype:<8}{most:>9}" + "".join(f"{t:>14.3f}" for t in times.values()),
                 flush=True,
             )
-    machine = {"jax": jax.__version__, "python": platform.python_version(), "device": str(jax.devices()[0]),
-               "machine": f"{platform.machine()}, {platform.system()}"}  # fmt: skip
-    RESULTS.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
-    print(f"wrote {RESULTS}")
+    keep(RESULTS, rows)
     return 0
 
 

@@ -1,4 +1,6 @@
-"""Programs as JAX writes them. Every difference between JAX's versions that the verifier meets stands here."""
+"""Programs as JAX writes them. Differences between JAX's versions that the verifier alone meets stand here, what others
+meet too in :mod:`handprop._jax_versions`.
+"""
 
 import contextlib
 import hashlib
