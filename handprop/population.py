@@ -30,7 +30,7 @@ __all__ = ["Population", "PopulationResult", "member", "population"]
 Array = jax.Array
 
 _SGD = optax.sgd(1.0)
-MOST_MEMBERS = 64  # of a block: beyond, a turn's arrays leave the nearest cache
+MOST_MEMBERS = 32  # of a block: 64 of 3-4-1 are more than one kernel takes, and were not faster when it did
 
 
 class PopulationResult(NamedTuple):

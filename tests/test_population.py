@@ -1,6 +1,7 @@
 """Each member of a population is the network that would have been trained by itself."""
 
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ import pytest
 
 import handprop
 from handprop.fast import one_kernel
-from handprop.population import _layout, member
+from handprop.population import _layout, _split, member
+
+module = importlib.import_module("handprop.population")  # handprop.population is the function
 
 X = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y = jnp.array([[0.0], [1], [1], [0]])
@@ -82,13 +85,24 @@ def test_training_is_that_of_the_members(k, optimizer, dtype):
             np.testing.assert_allclose(result.value[-1, i], net.loss(own.params, x, y), rtol=1e-4)
 
 
+@pytest.mark.parametrize("k", [1, 16, 65_536])
+def test_a_block_of_the_classic_network_is_one_kernel(k):
+    net, layout = NETS["classic"], _layout(NETS["classic"], k, X)
+    params = jax.tree.map(
+        partial(_split, layout), (handprop.population(net, layout.members).init(jax.random.key(0)), jnp.ones(k))
+    )
+    args = (*jax.tree.map(lambda leaf: leaf[0, :1], params), X, Y, jnp.array([5], jnp.int32))
+    assert one_kernel.fits(jax.jit(partial(module._run_chunk, net, optax.sgd(1.0))).trace(*args).jaxpr)
+
+
 def test_training_goes_on_where_a_kernel_cannot_be_compiled(monkeypatch):
     """A block of 128 sums 6,144 entries, which XLA gives to a library: one kernel cannot hold that."""
     pop = handprop.population(NETS["classic"], 150)
     params = pop.init(jax.random.key(1))
     want = pop.train(params, (X, Y), rates=1.0, steps=5)
     monkeypatch.setattr(one_kernel, "MOST_SUMMED", 2**20)
-    monkeypatch.setattr(importlib.import_module("handprop.population"), "MOST_MEMBERS", 128)
+    monkeypatch.setattr(one_kernel, "MOST_ENTRIES", 2**20)
+    monkeypatch.setattr(module, "MOST_MEMBERS", 128)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     got = pop.train(params, (X, Y), rates=1.0, steps=5)
     np.testing.assert_allclose(got.value, want.value, rtol=1e-5)
