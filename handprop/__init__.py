@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         noise_scale,
         per_example_norms,
     )
+    from handprop.streamed import streamed
     from handprop.train import History, Progress, Status, TrainResult, train
     from handprop.verify import audit, equivalent, verify, verify_gradient
     from handprop.verify.report import (
@@ -73,6 +74,7 @@ __all__ = [
     "noise_scale",
     "per_example_norms",
     "population",
+    "streamed",
     "train",
     "verify",
     "verify_gradient",
@@ -93,6 +95,7 @@ _HOMES = {
         "noise_scale",
         "per_example_norms",
     ),
+    "streamed": ("streamed",),
     "train": ("History", "Progress", "Status", "TrainResult", "train"),
     "verify": ("audit", "equivalent", "verify", "verify_gradient"),
     "verify.report": (

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["check_name", "check_patterns", "check_reduction", "check_sizes", "check_targets"]
+__all__ = ["check_labels", "check_name", "check_patterns", "check_reduction", "check_sizes", "check_targets"]
 
 
 def check_name(what: str, name: str, known: Collection[str]) -> None:
@@ -100,13 +100,19 @@ def _one_hot(classes: int, x: jax.Array, labels: jax.Array) -> jax.Array:
         raise ValueError(
             f"y has shape {labels.shape}, but x of shape {x.shape} needs integer labels of shape ({x.shape[0]},)."
         )
-    if not isinstance(labels, Tracer) and labels.size:
+    if not isinstance(labels, Tracer):
+        check_labels(classes, labels)
+    # A label out of range that could not be seen while tracing must not train silently: its row is NaN.
+    known = (labels >= 0) & (labels < classes)
+    rows = jax.nn.one_hot(labels, classes, dtype=x.dtype)
+    return jnp.where(known[:, None], rows, jnp.array(jnp.nan, x.dtype))
+
+
+def check_labels(classes: int, labels: Any) -> None:
+    """An error where concrete labels are out of range."""
+    if labels.size:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise ValueError(
                 f"y holds labels from {low} to {high}, but {classes} outputs take labels 0 to {classes - 1}."
             )
-    # A label out of range that could not be seen while tracing must not train silently: its row is NaN.
-    known = (labels >= 0) & (labels < classes)
-    rows = jax.nn.one_hot(labels, classes, dtype=x.dtype)
-    return jnp.where(known[:, None], rows, jnp.array(jnp.nan, x.dtype))

@@ -30,6 +30,7 @@ __all__ = [
     "REDUCTIONS",
     "Loss",
     "Reduction",
+    "accumulator",
     "binary_cross_entropy",
     "d_binary_cross_entropy",
     "d_half_squared_error",
@@ -74,14 +75,14 @@ class Reduction(NamedTuple):
     d_value: Callable[[Array], Array]
 
 
-def _accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
+def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
     """The dtype sums of ``dtype`` are taken in: float32 for the half precisions, else ``dtype``."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
 def _sum_outputs(terms: Array) -> Array:
     """(N, O) to (N,), in the accumulator's dtype."""
-    return lax.reduce_sum(lax.convert_element_type(terms, _accumulator(terms.dtype)), axes=(1,))
+    return lax.reduce_sum(lax.convert_element_type(terms, accumulator(terms.dtype)), axes=(1,))
 
 
 def d_sum_outputs(g: Array, terms: Array) -> Array:

@@ -32,6 +32,7 @@ ORDER = [
     "mlp",
     "quantities",
     "population",
+    "streamed",
     "train",
     "__init__",
     "data",
