@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["keep", "options", "parser", "picture_folder"]
+__all__ = ["at_least_one", "keep", "options", "parser", "picture_folder"]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -17,6 +17,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     default = Path(__file__).parent / "pictures"
     made.add_argument("--out", type=Path, default=default, help="folder for the picture")
     return made
+
+
+def at_least_one(text: str) -> int:
+    """A count on the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give a whole number, at least 1")
+    return int(text)
 
 
 def options(parser: argparse.ArgumentParser) -> argparse.Namespace:

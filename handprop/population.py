@@ -60,11 +60,13 @@ class Population(NamedTuple):
 
     * ``init(key, dtype=float32, scales=1.0) -> params``: member i's weights from ``split(key, k)[i]``, times
       ``scales`` (k,) or a number
+    * ``apply(params, x) -> prediction (N, O, k)``
     * ``value_and_grad(params, x, y) -> (E (k,), grads)``, by hand
     * ``train(params, (x, y), rates=..., steps=...) -> PopulationResult``
     """
 
     init: Callable[..., Params]
+    apply: Callable[[Params, Array], Array]
     value_and_grad: Callable[[Params, Array, Array], tuple[Array, Params]]
     train: Callable[..., PopulationResult]
 
@@ -104,6 +106,8 @@ def population(net: MLP, k: int) -> Population:
     >>> result = pop.train(pop.init(jax.random.key(0)), (x, y), rates=2.0, steps=2000)
     >>> result.step.tolist(), result.value.shape, bool(result.value[-1].min() < 0.01)
     ([0, 2000], (2, 20), True)
+    >>> pop.apply(result.params, x).shape
+    (4, 1, 20)
     """
     if k < 1:
         raise ValueError(f"k={k} is too small; a population has at least one member.")
@@ -113,7 +117,8 @@ def population(net: MLP, k: int) -> Population:
         scales = jnp.broadcast_to(jnp.asarray(scales, dtype), (k,))
         return jax.tree.map(lambda leaf: leaf * _on_last(scales, leaf), params)
 
-    return Population(init, partial(_value_and_grad, net), partial(_train, net, k))
+    apply = jax.vmap(net.apply, in_axes=(-1, None), out_axes=-1)
+    return Population(init, apply, partial(_value_and_grad, net), partial(_train, net, k))
 
 
 def _folds(net: MLP, x: Array) -> bool:

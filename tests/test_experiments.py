@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ import mazur_step
 import seed_network
 import seeded_runs
 import vanishing_gradient
+import xor_population
 
 
 def test_seed_network_has_the_published_digits():
@@ -59,14 +61,67 @@ def test_sigmoid_deltas_vanish_without_saturation():
     assert tanh.norms[-1] / tanh.norms[0] < 30
 
 
-@pytest.mark.parametrize("experiment", [seed_network, mazur_step, vanishing_gradient, digits])
+@pytest.mark.parametrize("experiment", [seed_network, mazur_step, vanishing_gradient, digits, xor_population])
 def test_prints_its_table_and_saves_its_picture(experiment, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["experiment", "--out", str(tmp_path)])
     monkeypatch.setattr(digits, "SEEDS", range(1))
     monkeypatch.setattr(vanishing_gradient, "STARTS", vanishing_gradient.STARTS[:2])
+    for name, small in {"SEEDS": 20, "STEPS": 10, "RATES": (1.0, 3.0), "SCALES": (1.0, 3.0)}.items():
+        monkeypatch.setattr(xor_population, name, small)
     assert experiment.main() == 0
     assert len(capsys.readouterr().out.splitlines()) >= 3
     assert (tmp_path / f"{experiment.__name__}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def descend(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray, rate: float, steps: int) -> np.ndarray:
+    """Outputs after full-batch descent on half the summed squared error, in NumPy; biases are a last row of weights."""
+
+    def widened(a):
+        return np.hstack([a, np.ones((len(a), weights[0].shape[0] - x.shape[1]))])
+
+    def forward():
+        hidden = 1 / (1 + np.exp(-widened(x) @ weights[0]))
+        return hidden, 1 / (1 + np.exp(-widened(hidden) @ weights[1]))
+
+    for _ in range(steps):
+        hidden, out = forward()
+        d_out = (out - y) * out * (1 - out)
+        d_hidden = d_out @ weights[1][: hidden.shape[1]].T * hidden * (1 - hidden)
+        weights = [
+            weights[0] - rate * widened(x).T @ d_hidden,
+            weights[1] - rate * widened(hidden).T @ d_out,
+        ]
+    return forward()[1]
+
+
+@pytest.mark.parametrize("name", xor_population.NETWORKS)
+def test_xor_is_learned_by_the_networks_that_learn_it_in_numpy(name):
+    (net, x), seeds, rate, scale, steps = xor_population.NETWORKS[name], 20, 3.0, 2.0, 400
+    found = xor_population.learn(net, x, rate, scale, seeds, steps)
+    x, y = np.asarray(x, np.float64), np.array([[0.0], [1.0], [1.0], [0.0]])
+    outputs = []
+    for key in jax.random.split(jax.random.key(0), seeds):
+        layers = [(scale * np.asarray(W, np.float64), b) for W, b in net.init(key)]
+        weights = [W if b is None else np.vstack([W, np.zeros(W.shape[1])]) for W, b in layers]
+        outputs.append(descend(weights, x, y, rate, steps))
+    assert found.learned.tolist() == [bool((abs(out - y) < 0.5).all()) for out in outputs]
+    np.testing.assert_allclose(found.error, [((out - y) ** 2).sum() / 2 for out in outputs], rtol=1e-3)
+    assert 0 < found.share < 1
+
+
+def test_a_network_that_is_not_finite_has_not_learned_xor():
+    net = handprop.mlp((3, 4, 1), "identity", "identity", bias=False, reduction="sum")
+    found = xor_population.learn(net, xor_population.X, rate=1e30, scale=1.0, seeds=5, steps=20)
+    assert not found.finite.any()
+    assert found.share == 0
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "2.5", "many"])
+def test_a_count_that_is_none_is_one_sentence(count, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiment", f"--seeds={count}"])
+    with pytest.raises(SystemExit, match="2"):
+        xor_population.main()
+    assert f"argument --seeds: {count!r} is no count; give a whole number, at least 1" in capsys.readouterr().err
 
 
 def test_checker_study_says_what_each_checker_found(monkeypatch, capsys, tmp_path):

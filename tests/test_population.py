@@ -47,6 +47,17 @@ def test_the_gradients_are_those_of_the_members(name):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_the_predictions_are_those_of_the_members(name):
+    net = NETS[name]
+    pop = handprop.population(net, 3)
+    params = pop.init(jax.random.key(0))
+    predictions = pop.apply(params, X)
+    assert predictions.shape == (4, net.parts.sizes[-1], 3)
+    for i in range(3):
+        np.testing.assert_allclose(predictions[..., i], net.apply(member(params, i), X), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["classic", "biases, means", "cross-entropy"])
 def test_it_is_proved_to_be_vmap_of_autodiff(name):
     net = NETS[name]
