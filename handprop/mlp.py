@@ -37,7 +37,7 @@ from jax import lax
 
 from handprop import _inputs
 from handprop.activations import ACTIVATIONS, Activation
-from handprop.fast import forms
+from handprop.fast import equal_layers, forms
 from handprop.losses import LOSSES, REDUCTIONS, Loss, Reduction
 from handprop.products import Layer, Products
 
@@ -91,6 +91,17 @@ class Network(NamedTuple):
     loss: Loss
     reduction: Reduction
     form: str
+    segments: int | None = None  # of the run, where the form has one
+
+    @property
+    def run(self) -> tuple[int, int]:
+        """First and last (excluded) of the layers that form "scan" computes in a loop."""
+        return equal_layers.longest_run(self.sizes) if self.form == "scan" else (0, 0)
+
+    def layers(self, first: int, last: int) -> "Network":
+        """Some of the layers as a network of the exact form."""
+        sizes, activations = self.sizes[first : last + 1], self.activations[first:last]
+        return self._replace(sizes=sizes, activations=activations, form="exact")
 
     def products(self, x: Array) -> Products:
         """The products of the form for a batch of this size."""
@@ -147,6 +158,43 @@ def grads_from(net: Network, params: Params, activations: Sequence[Array], delta
     )
 
 
+class Scanned(NamedTuple):
+    """What a forward pass leaves whose equal layers were computed in a loop."""
+
+    before: Forward
+    run: equal_layers.Kept
+    after: Forward
+
+
+def _scanned_forward(net: Network, params: Params, x: Array) -> Scanned:
+    """The layers before the run, the run, the layers after it: at least the output layer."""
+    first, last = net.run
+    before = forward_pass(net.layers(0, first), params[:first], x)
+    rules, run = _rules(net, x), equal_layers.stacked(params[first:last])
+    a, kept = equal_layers.forward(rules, run, before.activations[-1], net.segments)
+    return Scanned(before, kept, forward_pass(net.layers(last, len(params)), params[last:], a))
+
+
+def _scanned_backward(net: Network, params: Params, forward: Scanned, delta: Array) -> Params:
+    """The same three, last layer first."""
+    (first, last), products = net.run, net.products(delta)
+    head, tail = net.layers(0, first), net.layers(last, len(params))
+    deltas = deltas_from(tail, params[last:], forward.after, delta)
+    tail_grads = grads_from(tail, params[last:], forward.after.activations[:-1], deltas)
+    rules, run = _rules(net, delta), equal_layers.stacked(params[first:last])
+    da, grads = equal_layers.backward(rules, run, forward.run, products.d_input(deltas[0], params[last]), net.segments)
+    run_grads = equal_layers.unstacked(grads)
+    if not first:
+        return (*run_grads, *tail_grads)
+    delta = net.activations[first - 1].d_f(da, forward.before.residuals[-1])
+    deltas = deltas_from(head, params[:first], forward.before, delta)
+    return (*grads_from(head, params[:first], forward.before.activations[:-1], deltas), *run_grads, *tail_grads)
+
+
+def _rules(net: Network, x: Array) -> equal_layers.Rules:
+    return equal_layers.Rules(net.products(x), net.activations[net.run[0]])
+
+
 def _errors(net: Network, forward: Forward, y: Array) -> tuple[Array, Array]:
     """What the loss reads, and the patterns' errors ``E_n``."""
     prediction = forward.pre_activations[-1] if net.loss.on == "logit" else forward.activations[-1]
@@ -181,7 +229,17 @@ def _init(
 
 def _apply(net: Network, params: Params, x: Array) -> Array:
     x = _inputs.check_patterns(net.sizes, net.bias, params, x)
-    return forward_pass(net, params, x).activations[-1]
+    return _last_layers(net, params, x).activations[-1]
+
+
+def _last_layers(net: Network, params: Params, x: Array) -> Forward:
+    """The forward pass, of which the output layer is asked for."""
+    if net.form != "scan":
+        return forward_pass(net, params, x)
+    first, last = net.run
+    a = forward_pass(net.layers(0, first), params[:first], x).activations[-1]
+    a = equal_layers.last_activation(_rules(net, x), equal_layers.stacked(params[first:last]), a)
+    return forward_pass(net.layers(last, len(params)), params[last:], a)
 
 
 def checked(net: Network, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
@@ -193,8 +251,19 @@ def checked(net: Network, params: Params, x: Array, y: Array) -> tuple[Array, Ar
 
 def _loss(net: Network, params: Params, x: Array, y: Array) -> Array:
     x, y = checked(net, params, x, y)
-    _, errors = _errors(net, forward_pass(net, params, x), y)
+    _, errors = _errors(net, _last_layers(net, params, x), y)
     return _total(net, errors, x.dtype)
+
+
+def _value_and_grad(net: Network, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
+    if net.form != "scan":
+        trace = trace_of(net, params, x, y)
+        return trace.value, trace.grads
+    x, y = checked(net, params, x, y)
+    forward = _scanned_forward(net, params, x)
+    prediction, errors = _errors(net, forward.after, y)
+    delta = _d_errors(net, forward.after, prediction, errors, y)
+    return _total(net, errors, x.dtype), _scanned_backward(net, params, forward, delta)
 
 
 def trace_of(net: Network, params: Params, x: Array, y: Array) -> Trace:
@@ -221,6 +290,7 @@ def mlp(
     bias: bool = True,
     init: str = "glorot",
     form: str = "exact",
+    segments: int | None = None,
 ) -> MLP:
     """A multilayer perceptron whose gradient is derived by hand.
 
@@ -239,8 +309,11 @@ def mlp(
             multiplications and sums, which XLA:CPU compiles with the training loop into one native kernel where the
             network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "accurate", in which
             saturated sigmoid and tanh units keep the digits of their derivatives, and sigmoid outputs those of
-            ``a - y``; "auto", the fastest whose bound is a few ulps: "folded" where that was measured to pay, else
-            "exact". The bounds stand in :mod:`handprop.fast.forms`.
+            ``a - y``; "scan", equal hidden layers in a loop, for deep networks; "auto", the fastest whose bound is a
+            few ulps: "folded" where that was measured to pay, else "exact". The bounds stand in
+            :mod:`handprop.fast.forms`.
+        segments: for form "scan": keep the inputs of so many segments of the equal layers, and not every layer's
+            activation; the layers of a segment are computed once more on the way back.
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
@@ -268,10 +341,11 @@ def mlp(
     if LOSSES[loss].outputs and output not in LOSSES[loss].outputs:
         fitting = " or ".join(repr(name) for name in LOSSES[loss].outputs)
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
+    _check_scan(sizes, form, segments)
     known = {**ACTIVATIONS, **forms.FORMS[form].activations}
     activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
     error_form = forms.FORMS[form].losses.get((output, loss), LOSSES[loss])
-    net = Network(sizes, bias, activations, error_form, REDUCTIONS[reduction], form)
+    net = Network(sizes, bias, activations, error_form, REDUCTIONS[reduction], form, segments)
 
     def initial(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
         return _init(net, INITIALIZERS[init], key, dtype)
@@ -283,10 +357,19 @@ def mlp(
         return _loss(net, params, x, y)
 
     def value_and_grad(params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-        trace = trace_of(net, params, x, y)
-        return trace.value, trace.grads
+        return _value_and_grad(net, params, x, y)
 
     def backprop(params: Params, x: Array, y: Array) -> Trace:
         return trace_of(net, params, x, y)
 
     return MLP(initial, apply, error, value_and_grad, backprop, net)
+
+
+def _check_scan(sizes: tuple[int, ...], form: str, segments: int | None) -> None:
+    if segments is not None and form != "scan":
+        raise ValueError(f"segments={segments} is for form='scan', not for form={form!r}.")
+    if segments is not None and segments < 1:
+        raise ValueError(f"segments={segments} is too small; there is at least one.")
+    first, last = equal_layers.longest_run(sizes)
+    if form == "scan" and last - first < 2:
+        raise ValueError(f"form='scan' needs two or more equal hidden layers in a row, and sizes={sizes} have none.")

@@ -119,7 +119,7 @@ def _add(net: MLP, patterns: int, total: Any, params: Params, x: Array, y: Array
     return jax.tree.map(lambda t, leaf: t + jnp.asarray(weight, t.dtype) * leaf.astype(t.dtype), total, part)
 
 
-def _on_device(net: MLP, size: int, params: Params, x: Array, y: Array) -> Any:
+def _on_device(net: MLP, size: int, params: Params, x: Any, y: Any) -> Any:
     patterns, (x, y) = len(x), (jnp.asarray(x), jnp.asarray(y))
 
     def turn(total: Any, first: Array) -> tuple[Any, None]:

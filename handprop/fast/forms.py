@@ -5,6 +5,7 @@
 | exact | matrix products | ``1 / (1 + exp(-z))`` | none: the same bits |
 | folded | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
+| scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``equal_layers.py`` |
 | accurate | matrix products | ``sigmoid(z) sigmoid(-z)`` for ``a (1 - a)`` | smaller, see ``accurate.py`` |
 | auto | folded where that pays, else exact | the same | folded's |
 """
@@ -39,6 +40,7 @@ FORMS = {
     "exact": Form(EXACT),
     "folded": Form(FOLDED),
     "fast_sigmoid": Form(FOLDED, {"sigmoid": FAST_SIGMOID}),
+    "scan": Form(EXACT),
     "accurate": Form(EXACT, {"sigmoid": ACCURATE_SIGMOID, "tanh": ACCURATE_TANH}, ACCURATE_LOSSES),
     "auto": Form(None),
 }

@@ -1,0 +1,135 @@
+"""A run of equal layers as one loop: of each layer only its activation is kept, or of every few layers only one.
+
+Of a run of n layers of one width D and one activation, the parameters are stacked: ``W`` (n, D, D), ``b`` (n, D). The
+forward pass is then a scan over the layers and the backward pass the same scan in reverse:
+
+    a_l = f(a_{l-1} W_l + b_l)                                                    l = 1 .. n
+    delta_l = da_l * f'(z_l),  dW_l = a_{l-1}^T delta_l,  da_{l-1} = delta_l W_l^T    l = n .. 1
+
+For sigmoid, tanh, relu and identity ``f'(z_l)`` is a function of ``a_l``, which the next layer's ``dW`` needs as well:
+``a_l`` (N, D) is all that a layer keeps. Autodiff of the same scan keeps ``a_l`` and ``f'(z_l)``.
+
+With segments of m layers only each segment's input is kept; its layers are computed once more on the way back: n/m + m
+arrays of activations in place of n, and a third more work (Chen et al., Training deep nets with sublinear memory cost,
+2016).
+
+The operations are those of the products given, layer by layer: the bits are those of the exact form.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from handprop.activations import Activation
+from handprop.products import Layer, Products
+
+__all__ = ["Kept", "Rules", "backward", "forward", "last_activation", "longest_run", "stacked", "unstacked"]
+
+Array = jax.Array
+
+
+class Rules(NamedTuple):
+    """What each layer of a run does: its products, and an activation whose ``d_f`` can take ``a`` as its residual."""
+
+    products: Products
+    activation: Activation
+
+    def after(self, a: Array, layer: Layer) -> Array:
+        """``a_l`` from ``a_{l-1}``."""
+        return self.activation.f(self.products.affine(a, layer))[0]
+
+
+class Kept(NamedTuple):
+    """What the forward pass leaves for the backward pass, (N, D) each.
+
+    ``inputs`` (k, N, D) are those of the k segments, which come first; ``a_0`` is the input of the layers that follow
+    them and ``activations`` (n - k m, N, D) are their outputs.
+    """
+
+    inputs: Array
+    a_0: Array
+    activations: Array
+
+
+def longest_run(sizes: Sequence[int]) -> tuple[int, int]:
+    """First and last (excluded) of the longest run of equal hidden layers, as indices of the parameters.
+
+    >>> longest_run((784, 256, 256, 256, 256, 10))
+    (1, 4)
+    >>> longest_run((3, 4, 1))
+    (0, 0)
+    """
+    hidden, best = range(len(sizes) - 2), (0, 0)
+    for first in hidden:
+        last = next((l for l in range(first, len(sizes) - 2) if sizes[l + 1] != sizes[first]), len(sizes) - 2)
+        best = max(best, (first, last), key=lambda run: run[1] - run[0])
+    return best
+
+
+def stacked(layers: Sequence[Layer]) -> Layer:
+    """``W`` (n, D, D) and ``b`` (n, D) or None."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+
+
+def unstacked(run: Layer) -> tuple[Layer, ...]:
+    """The layers that :func:`stacked` stacked."""
+    return tuple(jax.tree.map(lambda leaf, l=l: leaf[l], run) for l in range(len(run.W)))
+
+
+def last_activation(rules: Rules, run: Layer, a: Array) -> Array:
+    """``a_n``; nothing is kept."""
+    return lax.scan(lambda a, layer: (rules.after(a, layer), None), a, run)[0]
+
+
+def forward(rules: Rules, run: Layer, a: Array, segments: int | None = None) -> tuple[Array, Kept]:
+    """``a_n`` and what the backward pass needs, with so many segments, or each layer's activation."""
+    in_segments, rest = _divided(run, segments)
+    a, inputs = lax.scan(lambda a, segment: (last_activation(rules, segment, a), a), a, in_segments)
+
+    def layer_by_layer(a: Array, layer: Layer) -> tuple[Array, Array]:
+        a = rules.after(a, layer)
+        return a, a
+
+    a_n, activations = lax.scan(layer_by_layer, a, rest)
+    return a_n, Kept(inputs, a, activations)
+
+
+def backward(rules: Rules, run: Layer, kept: Kept, da: Array, segments: int | None = None) -> tuple[Array, Layer]:
+    """``da_0`` from ``da_n``, and every layer's gradients, stacked as the run is."""
+    in_segments, rest = _divided(run, segments)
+    da, last_grads = _layers_backward(rules, rest, kept.a_0, kept.activations, da)
+
+    def segment_backward(da: Array, held: tuple[Layer, Array]) -> tuple[Array, Layer]:
+        segment, a_0 = held
+        _, again = forward(rules, segment, a_0)
+        return _layers_backward(rules, segment, a_0, again.activations, da)
+
+    da, grads = lax.scan(segment_backward, da, (in_segments, kept.inputs), reverse=True)
+    return da, jax.tree.map(lambda g, last: jnp.concatenate([g.reshape(-1, *g.shape[2:]), last]), grads, last_grads)
+
+
+def _layers_backward(rules: Rules, run: Layer, a_0: Array, activations: Array, da: Array) -> tuple[Array, Layer]:
+    """Last layer first."""
+    if not len(run.W):
+        return da, run
+
+    def layer_backward(da: Array, held: tuple[Array, Layer]) -> tuple[Array, Layer]:
+        l, layer = held
+        a = lax.select(l > 0, activations[jnp.maximum(l - 1, 0)], a_0)  # a_{l-1}
+        delta = rules.activation.d_f(da, activations[l])
+        return rules.products.d_input(delta, layer), rules.products.d_params(a, delta, layer)
+
+    return lax.scan(layer_backward, da, (jnp.arange(len(run.W)), run), reverse=True)
+
+
+def _divided(run: Layer, segments: int | None) -> tuple[Layer, Layer]:
+    """Segments (k, m, ...) of m layers each, and the layers (n - k m, ...) that are left, the last ones."""
+    n = len(run.W)
+    m = math.ceil(n / segments) if segments else n
+    k = n // m if segments else 0
+    in_segments = jax.tree.map(lambda leaf: leaf[: k * m].reshape(k, m, *leaf.shape[1:]), run)
+    return in_segments, jax.tree.map(lambda leaf: leaf[k * m :], run)
