@@ -8,9 +8,9 @@ What is not finite stays so in parameters and optimizer's state, so these are lo
 of them or the value is not, the same loop is run again in parts, halving, up to the last step after which all was: the
 result has the bits of a run of so many steps.
 
-Minibatches: step k belongs to epoch ``k // S`` with ``S = ceil(N / batch_size)`` steps; the epoch's order is the
-permutation drawn from ``fold_in(key, epoch)``. So a step's batch depends on key and k alone, which is why a
-run that was split in two gives the bits of the run that was not.
+Minibatches: step k belongs to epoch ``k // S`` with ``S = ceil(N / batch_size)`` steps; the epoch's order is drawn from
+``fold_in(key, epoch)`` (:mod:`handprop.shuffling`). So a step's batch depends on key and k alone, which is why a run
+that was split in two gives the bits of the run that was not.
 """
 
 import enum
@@ -25,6 +25,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from handprop import shuffling
 from handprop.fast import one_kernel
 
 __all__ = ["History", "Progress", "Status", "TrainResult", "train"]
@@ -250,7 +251,7 @@ def _order(loop: _Loop, key: Array | None, step: Array) -> Array:
     if key is None or loop.batch_size == loop.patterns:
         return jnp.zeros(0, jnp.int32)
     epoch = step // jnp.int32(loop.steps_per_epoch)
-    return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(loop.patterns, dtype=jnp.int32))
+    return shuffling.permutation(jax.random.fold_in(key, epoch), loop.patterns)
 
 
 def _all_finite(tree: Any) -> Array:

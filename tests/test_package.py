@@ -33,6 +33,7 @@ ORDER = [
     "quantities",
     "population",
     "streamed",
+    "shuffling",
     "train",
     "__init__",
     "data",

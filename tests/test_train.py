@@ -10,6 +10,7 @@ from cases import paths_that_differ
 
 import handprop
 from handprop import Status
+from handprop.shuffling import permutation
 
 NET = handprop.mlp((4, 6, 2), reduction="mean")
 PARAMS = NET.init(jax.random.key(0))
@@ -36,7 +37,7 @@ def batches(key, steps, batch_size, patterns=23):
     """The rows of each step, as the docstring defines them, in plain Python."""
     per_epoch = -(-patterns // batch_size)
     for k in range(steps):
-        order = jax.random.permutation(jax.random.fold_in(key, k // per_epoch), jnp.arange(patterns, dtype=jnp.int32))
+        order = permutation(jax.random.fold_in(key, k // per_epoch), patterns)
         first = k % per_epoch * batch_size
         yield np.asarray(order)[first : first + batch_size]
 
