@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bench import in_numpy
-from bench.work import Run, Work, shortened
+from bench.work import Peer, Run, Work, steps_to_check
 
 __all__ = ["Disagreement", "check", "compare", "leaf_names"]
 
@@ -24,10 +24,11 @@ def leaf_names(work: Work) -> list[str]:
     return [f"{letter}_{l + 1}" for l in range(len(work.sizes) - 1) for letter in letters]
 
 
-def check(peer: str, work: Work, run: Run) -> float:
+def check(peer: Peer, work: Work, run: Run) -> float:
     """The largest difference from NumPy in float64, of a leaf's largest entry. Raises Disagreement."""
-    work, steps = shortened(work)
-    return compare(peer, leaf_names(work), run(steps), in_numpy.judge(work, steps), TOLERANCE[work.dtype])
+    steps = steps_to_check(work)
+    wanted = in_numpy.judge(peer.does(work), steps)
+    return compare(peer.name, leaf_names(work), run(steps), wanted, TOLERANCE[work.dtype])
 
 
 def compare(peer: str, names: Sequence[str], found: Sequence[Any], wanted: Sequence[Any], tolerance: float) -> float:

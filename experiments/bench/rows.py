@@ -17,7 +17,8 @@ from bench.work import BASELINE, Entry, Peer, Work, classic, digits, uniform
 __all__ = ["FAMILIES", "ROWS", "Found", "Row", "Setting", "find_peers"]
 
 FAMILIES = {
-    "in_jax": "jax", "in_numpy": "numpy",
+    "in_jax": "jax", "in_flax": "flax", "in_equinox": "equinox", "in_torch": "torch", "in_sklearn": "scikit-learn",
+    "in_numpy": "numpy", "in_c": "C",
 }  # fmt: skip
 """A module of peers and the package that it needs."""
 
@@ -84,7 +85,7 @@ def training(make_work: Callable[[], Work], steps: int, slow: int, setting: Sett
     for peer in setting.found.peers:
         if peer.fits(work) and wanted(setting, peer.name):
             run, count = peer.make(work), slow if peer.slow else steps
-            difference = agreement.check(peer.name, work, run)
+            difference = agreement.check(peer, work, run)
             entries.append(Entry(peer.name, partial(run, count), count, {"difference": difference}))
     return entries
 

@@ -10,7 +10,7 @@ import numpy as np
 import handprop
 from handprop import data
 
-__all__ = ["BASELINE", "Entry", "Make", "Peer", "Run", "Work", "batches", "classic", "digits", "shortened", "uniform"]
+__all__ = ["BASELINE", "Entry", "Make", "Peer", "Run", "Work", "batches", "classic", "digits", "steps_to_check", "uniform"]
 
 BASELINE = "jax.grad + optax, scan"
 
@@ -63,12 +63,13 @@ Make = Callable[[Work], Run]
 
 
 class Peer(NamedTuple):
-    """``slow`` peers run fewer steps a call; ``fits`` says which work a peer can do."""
+    """``slow`` peers run fewer steps a call; ``fits`` says which work a peer can do, ``does`` what it does instead."""
 
     name: str
     make: Make
     slow: bool = False
     fits: Callable[[Work], bool] = lambda work: True
+    does: Callable[[Work], Work] = lambda work: work
 
 
 class Entry(NamedTuple):
@@ -134,6 +135,6 @@ def _orders(seed: int, epochs: int, patterns: int) -> np.ndarray:
     return np.stack([np.asarray(jax.random.permutation(jax.random.fold_in(key, e), numbers)) for e in range(epochs)])
 
 
-def shortened(work: Work) -> tuple[Work, int]:
-    """The same work and how many steps of it tell whether a peer does it: two epochs, or ten full batches."""
-    return (work, 10) if work.orders is None else (work, 2 * work.steps_per_epoch)
+def steps_to_check(work: Work) -> int:
+    """How many steps tell whether a peer does this work: two epochs, or ten full batches."""
+    return 10 if work.orders is None else 2 * work.steps_per_epoch
