@@ -31,7 +31,14 @@ def check(peer: Peer, work: Work, run: Run) -> float:
     return compare(peer.name, leaf_names(work), run(steps), wanted, TOLERANCE[work.dtype])
 
 
-def compare(peer: str, names: Sequence[str], found: Sequence[Any], wanted: Sequence[Any], tolerance: float) -> float:
+def compare(
+    peer: str,
+    names: Sequence[str],
+    found: Sequence[Any],
+    wanted: Sequence[Any],
+    tolerance: float,
+    judge: str = "NumPy in float64",
+) -> float:
     """The largest difference of all leaves, each against the largest entry of the wanted one."""
     worst = 0.0
     if len(found) != len(wanted):
@@ -43,7 +50,7 @@ def compare(peer: str, names: Sequence[str], found: Sequence[Any], wanted: Seque
         difference = float(np.abs(a - b).max() / np.abs(b).max())
         if not difference <= tolerance:
             raise Disagreement(
-                f"{peer} does other work: {name} differs by {difference:.1e} of its largest entry from NumPy in float64, "
+                f"{peer} does other work: {name} differs by {difference:.1e} of its largest entry from {judge}, "
                 f"where rounding explains {tolerance:.0e}; mend the peer or leave it out with --only."
             )
         worst = max(worst, difference)

@@ -65,5 +65,5 @@ def peers(device: str) -> tuple[Peer, ...]:
     _compiler()
     return (
         Peer("C, plain loops", descend("descend_plain"), fits=_small),
-        Peer("C, vectors of 16", descend("descend_wide"), fits=lambda w: _small(w) and (w.sizes, len(w.x)) == ((3, 4, 1), 4)),
+        Peer("C, vectors by hand", descend("descend_wide"), fits=lambda w: _small(w) and (w.sizes, len(w.x)) == ((3, 4, 1), 4)),
     )

@@ -10,7 +10,7 @@ import torch
 
 from bench.work import Make, Peer, Run, Work, batches
 
-__all__ = ["network", "peers", "tensors"]
+__all__ = ["gradient", "network", "peers", "tensors"]
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
 
@@ -102,6 +102,21 @@ def compiled(device: str) -> Make:
         return run
 
     return make
+
+
+def gradient(work: Work, device: str) -> Callable[[], list[np.ndarray]]:
+    """One gradient of the first weights, by ``backward``; the results come back to the host in NumPy's layout."""
+    net, (x, y) = network(work, device), _data(work, device)
+    with torch.no_grad():
+        for p, first in zip(net.parameters(), tensors(work, device), strict=True):
+            p.copy_(first)
+
+    def call() -> list[np.ndarray]:
+        net.zero_grad()
+        (0.5 * work.scale * ((net(x) - y) ** 2).sum()).backward()
+        return _leaves([p.grad for p in net.parameters()], device)
+
+    return call
 
 
 def peers(device: str) -> tuple[Peer, ...]:

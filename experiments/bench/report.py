@@ -9,21 +9,27 @@ __all__ = ["as_rows", "chart", "markdown", "speedup"]
 
 
 def speedup(timings: list[Timing], baseline: str) -> dict[str, float]:
-    """How many times faster than the baseline, by the least times: what the machine does when nothing disturbs it."""
+    """How many times faster than the baseline, by the least times: what the machine does when nothing disturbs it.
+
+    A ceiling is other work and has no speed-up.
+    """
     base = next((t.minimum for t in timings if t.peer == baseline), None)
-    return {} if base is None else {t.peer: base / t.minimum for t in timings}
+    return {} if base is None else {t.peer: base / t.minimum for t in timings if not t.facts.get("ceiling")}
 
 
 def as_rows(row: Any, timings: list[Timing]) -> list[dict[str, Any]]:
-    """One flat record a peer, fastest first."""
+    """One flat record a peer, fastest first; where operations are counted, the share of the best ceiling too."""
     times = speedup(timings, row.baseline)
+    rates = {t.peer: t.facts["flops"] / t.minimum / 1e3 for t in timings if "flops" in t.facts}
+    ceiling = max((rates[t.peer] for t in timings if t.facts.get("ceiling")), default=None)
     records = []
     for t in sorted(timings, key=lambda t: t.minimum):
         record = {"row": row.name, "title": row.title, "unit": row.unit, "peer": t.peer,
                   "us_min": _short(t.minimum), "us_median": _short(t.median), "rounds": t.rounds,
-                  "compile_s": round(t.compile_s, 2), "times_baseline": _short(times.get(t.peer)), **t.facts}  # fmt: skip
-        if row.flops:
-            record["gflops"] = _short(row.flops / t.minimum / 1e3)
+                  "compile_s": _short(t.compile_s, 3), "times_baseline": _short(times.get(t.peer)),
+                  "gflops": _short(rates.get(t.peer)), **t.facts}  # fmt: skip
+        if ceiling and t.peer in rates:
+            record["of_ceiling"] = _short(rates[t.peer] / ceiling, 3)
         records.append({key: value for key, value in record.items() if value is not None})
     return records
 
@@ -32,7 +38,7 @@ def _short(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
 
 
-FACTS = {"gflops": "GF/s", "temporaries_mb": "MB of temporaries", "difference": "difference"}
+FACTS = {"gflops": "GF/s", "of_ceiling": "of the ceiling", "temporaries_mb": "MB of temporaries", "difference": "difference"}
 
 
 def markdown(machine: dict[str, Any], records: list[dict[str, Any]], notes: list[str]) -> str:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bench import agreement
-from bench.work import BASELINE, Entry, Peer, Work, classic, digits, uniform
+from bench import agreement, gradients
+from bench.populations import BY_VMAP, population
+from bench.work import BASELINE, Entry, Found, Peer, Setting, Work, classic, digits, uniform
 
-__all__ = ["FAMILIES", "ROWS", "Found", "Row", "Setting", "find_peers"]
+__all__ = ["FAMILIES", "ROWS", "Row", "find_peers", "precision"]
 
 FAMILIES = {
     "in_jax": "jax", "in_flax": "flax", "in_equinox": "equinox", "in_torch": "torch", "in_sklearn": "scikit-learn",
@@ -23,23 +24,6 @@ FAMILIES = {
 """A module of peers and the package that it needs."""
 
 CPU_ONLY = {"in_numpy", "in_sklearn", "in_c"}
-
-
-class Found(NamedTuple):
-    """The peers there are, and why others are not."""
-
-    peers: tuple[Peer, ...]
-    left_out: dict[str, str]
-
-
-class Setting(NamedTuple):
-    """How a run is made. ``note`` keeps what a row has to say beside its times."""
-
-    found: Found
-    quick: bool
-    device: str
-    only: tuple[str, ...]
-    note: Callable[[str, str], None]
 
 
 class Row(NamedTuple):
@@ -52,7 +36,6 @@ class Row(NamedTuple):
     baseline: str = BASELINE
     in_a_row: int = 1
     x64: bool = False
-    flops: float | None = None  # of one unit, where GF/s are wanted too
 
 
 def find_peers(device: str) -> Found:
@@ -96,7 +79,7 @@ def full(make_work: Callable[[], Work], steps: int, slow: int) -> Callable[[Sett
 
 def minibatches(sizes: tuple[int, ...], batch: int, epochs: int) -> Callable[[Setting], list[Entry]]:
     def entries(setting: Setting) -> list[Entry]:
-        taken = max(2, epochs // 10) if setting.quick else epochs
+        taken = max(2, _shares(setting, epochs, 1)[0] // 2) if setting.quick or setting.device != "cpu" else epochs
         work = digits(sizes, batch, taken)
         return training(lambda: work, taken * work.steps_per_epoch, work.steps_per_epoch, setting)
 
@@ -104,7 +87,9 @@ def minibatches(sizes: tuple[int, ...], batch: int, epochs: int) -> Callable[[Se
 
 
 def _shares(setting: Setting, steps: int, slow: int) -> tuple[int, int]:
-    return (max(steps // 6, 10), max(slow // 6, 10)) if setting.quick else (steps, slow)
+    """Fewer where it shall be quick, and where each step is several launches."""
+    divisor = (6 if setting.quick else 1) * (1 if setting.device == "cpu" else 10)
+    return max(steps // divisor, 10), max(slow // divisor, 10)
 
 
 ROWS: Sequence[Row] = (
@@ -114,7 +99,18 @@ ROWS: Sequence[Row] = (
     Row("small16", "4-8-3, 16 patterns, float32", full(partial(uniform, (4, 8, 3), 16), 30_000, 600)),
     Row("digits30", "64-30-10, minibatches of 10 digits, float32", minibatches((64, 30, 10), 10, 40)),
     Row("digits128", "64-128-10, minibatches of 64 digits, float32", minibatches((64, 128, 10), 64, 40)),
-)
+    *(
+        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(population, k), "net-step", BY_VMAP)
+        for k in (16, 64, 256, 4096, 65536)
+    ),
+    Row("per_example", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: norms and clipped sums",
+        gradients.per_example, "call", gradients.ONE_GRADIENT, in_a_row=5),
+    Row("quantities", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: other quantities",
+        gradients.quantities, "call", gradients.ONE_GRADIENT, in_a_row=5),
+    Row("large", "1024-1024-1024-1024-1024, 1,024 patterns, float32: one gradient", gradients.large, "call",
+        gradients.ONE_GRADIENT),
+    # Here go streamed full batches (64^9, N = 65,536) and equal layers under scan: functions in gradients.py.
+)  # fmt: skip
 
 
 def precision(row: Row) -> AbstractContextManager[Any]:

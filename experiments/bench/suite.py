@@ -9,6 +9,7 @@ import jax
 from _command import keep
 
 from bench import agreement, machine, report, rows, timing
+from bench.work import Setting
 
 __all__ = ["run"]
 
@@ -22,7 +23,7 @@ def run(given: argparse.Namespace, threads: int) -> int:
     found, notes = rows.find_peers(given.device), []
     for package, why in found.left_out.items():
         _say(notes, f"{package} is left out: {why}")
-    setting = rows.Setting(found, given.quick, given.device, only, lambda name, text: _say(notes, f"{name}: {text}"))
+    setting = Setting(found, given.quick, given.device, only)
     records, start = [], time.perf_counter()
     for row in chosen:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import handprop
 from handprop import data
 
-__all__ = ["BASELINE", "Entry", "Make", "Peer", "Run", "Work", "batches", "classic", "digits", "steps_to_check", "uniform"]
+__all__ = ["BASELINE", "Entry", "Found", "Make", "Peer", "Run", "Setting", "Work", "batches", "classic", "digits", "steps_to_check", "uniform"]
 
 BASELINE = "jax.grad + optax, scan"
 
@@ -79,6 +79,22 @@ class Entry(NamedTuple):
     call: Callable[[], Any]
     count: float
     facts: dict[str, Any] = {}
+
+
+class Found(NamedTuple):
+    """The peers there are, and why others are not."""
+
+    peers: tuple[Peer, ...]
+    left_out: dict[str, str]
+
+
+class Setting(NamedTuple):
+    """How a run is made; ``only`` are the peers that are wanted, by parts of their names, all where it is empty."""
+
+    found: Found
+    quick: bool
+    device: str
+    only: tuple[str, ...]
 
 
 def batches(work: Work, steps: int) -> Iterator[np.ndarray | slice]:
