@@ -78,12 +78,15 @@ def looped(work: Work) -> Run:
     def step(model: MLP, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array, rows: Any) -> None:
         _step(work, model, optimizer, *((x, y) if rows is None else (x[rows], y[rows])))
 
+    held = _started(work)
+    start = jax.tree.map(jnp.copy, nnx.state(held))
+    cached = nnx.cached_partial(step, *held)
+
     def run(steps: int) -> Sequence[Any]:
-        model, optimizer = _started(work)
-        cached = nnx.cached_partial(step, model, optimizer)
+        nnx.update(held, start)
         for rows in batches(work, steps):
             cached(x, y, rows if work.batch else None)
-        return jax.block_until_ready(model.leaves())
+        return jax.block_until_ready(held[0].leaves())
 
     return run
 

@@ -9,20 +9,22 @@ import jax
 from _command import keep
 
 from bench import agreement, machine, report, rows, timing
-from bench.work import Setting
+from bench.work import Found, Setting
 
 __all__ = ["run"]
 
 
 def run(given: argparse.Namespace, threads: int) -> int:
-    fault = _device_fault(given.device)
+    found = rows.find_peers(given.device)
+    chosen, only = _chosen(given.only)
+    fault = _device_fault(given.device) or _only_fault(only, found)
     if fault:
         print(fault, file=sys.stderr)
         return 2
-    chosen, only = _chosen(given.only)
-    found, notes = rows.find_peers(given.device), []
-    for package, why in found.left_out.items():
-        _say(notes, f"{package} is left out: {why}")
+    if given.device == "gpu":
+        jax.config.update("jax_default_matmul_precision", "highest")  # torch's float32 products are whole too
+    notes = [f"{package} is left out: {why}" for package, why in found.left_out.items()]
+    print(*notes, sep="\n", flush=True)
     setting = Setting(found, given.quick, given.device, only)
     records, start = [], time.perf_counter()
     for row in chosen:
@@ -47,6 +49,14 @@ def _device_fault(device: str) -> str | None:
     return "No GPU is usable by jax here: run without --device gpu, or install a jax for it, `pip install 'jax[cuda13]'`."
 
 
+def _only_fault(only: tuple[str, ...], found: Found) -> str | None:
+    for name in only:
+        if not any(name.lower() in peer.name.lower() for peer in found.peers):
+            known = ", ".join(row.name for row in rows.ROWS)
+            return f"--only {name} names no row and no peer; rows are {known}; peers are named by a part of their name."
+    return None
+
+
 def _chosen(only: list[str]) -> tuple[list[rows.Row], tuple[str, ...]]:
     """The rows that names choose, all where none does, and the names that are left for peers."""
     names = {row.name for row in rows.ROWS}
@@ -63,11 +73,6 @@ def _measured(row: rows.Row, setting: rows.Setting, rounds: int) -> list[dict[st
         print(f"  {record['peer']:<40}{record['us_min']:>12.4g} us{record['us_median']:>12.4g} us"
               f"{record.get('times_baseline', float('nan')):>9.3g}x", flush=True)  # fmt: skip
     return records
-
-
-def _say(notes: list[str], text: str) -> None:
-    notes.append(text)
-    print(text, flush=True)
 
 
 def _write(given: argparse.Namespace, where: dict[str, Any], records: list[dict[str, Any]], notes: list[str]) -> None:
