@@ -1,4 +1,4 @@
-"""Whether a peer does the work of a row: the same parameters, up to rounding, as NumPy in float64 after the same steps."""
+"""Whether a peer does the work of a row: the parameters of NumPy in float64 after the same steps, up to rounding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from bench.work import Peer, Run, Work, steps_to_check
 
 __all__ = ["Disagreement", "check", "compare", "leaf_names"]
 
-# Of the largest entry of a leaf. A few hundred steps with rates of at most 1 add up rounding errors of one step each, eps
-# and a few of it; a wrong factor, order of patterns or reduction moves entries by a hundredth and more.
+# Of the largest entry of a leaf. A few hundred steps with rates of at most 1 add up rounding errors of a few eps each;
+# a wrong factor, order of patterns or reduction moves entries by a hundredth and more.
 TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import handprop
-from bench import agreement
+from bench import agreement, in_jax
 from bench.work import Entry, Setting, Work, uniform
 
 __all__ = ["ONE_GRADIENT", "large", "per_example", "quantities", "temporaries_mb"]
@@ -114,8 +114,7 @@ def large(setting: Setting, sizes: tuple[int, ...] = (1024,) * 5, patterns: int 
     """One gradient of a large network, beside products as the ceiling."""
     work = uniform(sizes, patterns, bias=True, reduction="mean")
     net = handprop.mlp(sizes)
-    params = jax.tree.map(jnp.asarray, tuple(handprop.Layer(*layer) for layer in work.layers))
-    args, flops = (params, jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(sizes, patterns)
+    args, flops = (in_jax.layers(work), jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(sizes, patterns)
     entries = [_entry(name, partial(f, net), args, flops=flops) for name, f in GRADIENTS.items()]
     torch = _large_in_torch(work, setting.device, flops)
     entries += [torch] if torch else []

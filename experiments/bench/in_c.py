@@ -61,9 +61,13 @@ def _small(work: Work) -> bool:
     return work.orders is None and not work.bias and len(work.sizes) == 3 and work.reduction == "sum"
 
 
+def _classic(work: Work) -> bool:
+    return _small(work) and (*work.sizes, len(work.x)) == (3, 4, 1, 4)
+
+
 def peers(device: str) -> tuple[Peer, ...]:
     _compiler()
     return (
         Peer("C, plain loops", descend("descend_plain"), fits=_small),
-        Peer("C, vectors by hand", descend("descend_wide"), fits=lambda w: _small(w) and (w.sizes, len(w.x)) == ((3, 4, 1), 4)),
+        Peer("C, vectors by hand", descend("descend_wide"), fits=_classic),
     )

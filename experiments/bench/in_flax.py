@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from flax import nnx  # pyright: ignore[reportMissingImports]
 from jax import lax
 
 from bench.work import Peer, Run, Work, batches
@@ -25,7 +25,7 @@ class MLP(nnx.Module):
         )
         for layer, (W, b) in zip(self.layers, work.layers, strict=True):
             layer.kernel[...] = jnp.asarray(W)
-            if b is not None:
+            if layer.bias is not None:
                 layer.bias[...] = jnp.asarray(b)
 
     def __call__(self, x: jax.Array) -> jax.Array:

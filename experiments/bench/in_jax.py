@@ -23,7 +23,7 @@ def network(work: Work, form: str = "exact") -> handprop.MLP:
 
 def layers(work: Work) -> tuple[handprop.Layer, ...]:
     """The first weights as handprop keeps them."""
-    return jax.tree.map(jnp.asarray, tuple(handprop.Layer(*layer) for layer in work.layers))
+    return tuple(handprop.Layer(jnp.asarray(W), None if b is None else jnp.asarray(b)) for W, b in work.layers)
 
 
 def _leaves(params: Any) -> Sequence[Any]:
@@ -55,7 +55,8 @@ def by_autodiff(how: str) -> Make:
     """
 
     def make(work: Work) -> Run:
-        net, start = network(work), layers(work)
+        net = network(work)
+        start: Any = layers(work)
         x, y = jnp.asarray(work.x), jnp.asarray(work.y)
         optimizer = optax.sgd(work.rate)
 

@@ -28,7 +28,7 @@ def own_work(work: Work) -> Work:
 def make(work: Work) -> Run:
     """Plain descent, no penalty, no momentum; a warm start takes the weights that it is given."""
     model = MLPClassifier(
-        work.sizes[1:-1], activation="logistic", solver="sgd", alpha=0.0, batch_size=work.batch or "auto",
+        work.sizes[1:-1], activation="logistic", solver="sgd", alpha=0.0, batch_size=work.batch or len(work.x),  # pyright: ignore[reportArgumentType]
         learning_rate_init=work.rate, momentum=0.0, nesterovs_momentum=False, tol=0.0, n_iter_no_change=10**9,
         max_iter=1, warm_start=True, random_state=work.seed,
     )  # fmt: skip

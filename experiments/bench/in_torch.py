@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from bench.work import Make, Peer, Run, Work, batches
 
 __all__ = ["gradient", "network", "peers", "tensors"]
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
 
 
 def tensors(work: Work, device: str) -> list[torch.Tensor]:
@@ -70,7 +70,7 @@ def eager(device: str) -> Make:
 
 
 def _step(rate: float, scale: float, bias: bool) -> Callable[..., list[torch.Tensor]]:
-    """A step as a function of the parameters; it closes over numbers only, since the compiler takes arrays for inputs."""
+    """A step as a function of the parameters; it closes over numbers only: arrays would be inputs."""
 
     def error(params: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         a, stride = x, 2 if bias else 1
@@ -123,4 +123,7 @@ def peers(device: str) -> tuple[Peer, ...]:
     where = "cuda" if device == "gpu" else "cpu"
     if where == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} sees no CUDA device")
-    return Peer("torch eager", eager(where), slow=True), Peer("torch compiled", compiled(where), slow=True)
+    return (
+        Peer("torch eager", eager(where), slow=True),
+        Peer("torch compiled", compiled(where), slow=True, compiles_long=True),
+    )

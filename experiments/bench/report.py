@@ -1,11 +1,12 @@
 """The results as JSON, a Markdown table a row, and a chart."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.timing import Timing
 
-__all__ = ["as_rows", "chart", "markdown", "speedup"]
+__all__ = ["as_rows", "chart", "factor", "markdown", "speedup"]
 
 
 def speedup(timings: list[Timing], baseline: str) -> dict[str, float]:
@@ -38,17 +39,29 @@ def _short(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
 
 
-FACTS = {"gflops": "GF/s", "of_ceiling": "of the ceiling", "temporaries_mb": "MB of temporaries", "difference": "difference"}
+FACTS = {
+    "gflops": "GF/s",
+    "of_ceiling": "of the ceiling",
+    "temporaries_mb": "temporaries, MB",
+    "difference": "difference",
+}
+
+
+HOW_TO_READ = (
+    "Peers take turns, in an order drawn anew in each round. Times are microseconds, of the quickest round and of the "
+    "median one; speed-ups are ratios of quickest rounds. Compilation is apart. Every peer that trains first came to the "
+    "parameters of NumPy in float64; the difference is how far from them, of a leaf's largest entry."
+)
 
 
 def markdown(machine: dict[str, Any], records: list[dict[str, Any]], notes: list[str]) -> str:
     """A heading and a table for each row of the benchmark, the machine first."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    lines = ["# Benchmarks", "", f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['threads']} threads of "
-             f"{machine['cores']} cores, {machine['device']}; {versions}.", "",
-             "Peers take turns, in an order drawn anew in each round. Times are microseconds, of the quickest round and the "
-             "median one; speed-ups are ratios of quickest rounds. Compilation is apart. Every peer first came to the "
-             "parameters of NumPy in float64; `difference` is how far from them, of a leaf's largest entry.", ""]  # fmt: skip
+    where = (
+        f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['threads']} threads of {machine['cores']} cores, "
+        f"{machine['device']}; {versions}."
+    )
+    lines = ["# Benchmarks", "", where, "", HOW_TO_READ, ""]
     for name in dict.fromkeys(record["row"] for record in records):
         lines += _table([record for record in records if record["row"] == name])
     return "\n".join([*lines, *(f"- {note}" for note in notes)]).rstrip() + "\n"
@@ -60,10 +73,15 @@ def _table(records: list[dict[str, Any]]) -> list[str]:
     lines = [f"## {records[0]['title']}", "", "| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for record in records:
         cells = [record["peer"], _number(record["us_min"]), _number(record["us_median"]),
-                 f"{_number(record['times_baseline'])}x" if "times_baseline" in record else "",
+                 factor(record),
                  f"{record['compile_s']:.2f}", *(_fact(name, record) for name in facts)]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def factor(record: Mapping[str, Any], width: int = 0) -> str:
+    """The speed-up, nothing where there is none."""
+    return f"{_number(record['times_baseline'])}x".rjust(width) if "times_baseline" in record else ""
 
 
 def _number(value: float) -> str:

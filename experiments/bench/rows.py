@@ -27,7 +27,7 @@ CPU_ONLY = {"in_numpy", "in_sklearn", "in_c"}
 
 
 class Row(NamedTuple):
-    """``entries(setting)`` are ready to be timed; ``unit`` is what ``count`` of an entry counts."""
+    """``entries(setting)`` are ready to be timed; ``unit`` is what ``units`` of an entry counts."""
 
     name: str
     title: str
@@ -54,9 +54,11 @@ def find_peers(device: str) -> Found:
     return Found(tuple(peers), left_out)
 
 
-def wanted(setting: Setting, name: str) -> bool:
-    """Whether ``--only`` names the peer, wholly or in part; the baseline is always there."""
-    return not setting.only or name == BASELINE or any(part.lower() in name.lower() for part in setting.only)
+def wanted(setting: Setting, peer: Peer) -> bool:
+    """Whether ``--only`` names the peer, wholly or in part; the baseline is always there, what takes long is then too."""
+    if setting.only:
+        return peer.name == BASELINE or any(part.lower() in peer.name.lower() for part in setting.only)
+    return not (setting.quick and peer.compiles_long)
 
 
 # Training
@@ -66,7 +68,7 @@ def training(make_work: Callable[[], Work], steps: int, slow: int, setting: Sett
     """Every peer that fits, once it has shown that it does the same work; slow ones do fewer steps a call."""
     work, entries = make_work(), []
     for peer in setting.found.peers:
-        if peer.fits(work) and wanted(setting, peer.name):
+        if peer.fits(work) and wanted(setting, peer):
             run, count = peer.make(work), slow if peer.slow else steps
             difference = agreement.check(peer, work, run)
             entries.append(Entry(peer.name, partial(run, count), count, {"difference": difference}))
@@ -79,7 +81,7 @@ def full(make_work: Callable[[], Work], steps: int, slow: int) -> Callable[[Sett
 
 def minibatches(sizes: tuple[int, ...], batch: int, epochs: int) -> Callable[[Setting], list[Entry]]:
     def entries(setting: Setting) -> list[Entry]:
-        taken = max(2, _shares(setting, epochs, 1)[0] // 2) if setting.quick or setting.device != "cpu" else epochs
+        taken = 2 if setting.quick else epochs
         work = digits(sizes, batch, taken)
         return training(lambda: work, taken * work.steps_per_epoch, work.steps_per_epoch, setting)
 

@@ -24,6 +24,9 @@ def run(given: argparse.Namespace, threads: int) -> int:
     if given.device == "gpu":
         jax.config.update("jax_default_matmul_precision", "highest")  # torch's float32 products are whole too
     notes = [f"{package} is left out: {why}" for package, why in found.left_out.items()]
+    if given.quick:
+        late = [peer.name for peer in found.peers if peer.compiles_long and not only]
+        notes += [f"{name} is left out of --quick: it compiles long; --only names it" for name in late]
     print(*notes, sep="\n", flush=True)
     setting = Setting(found, given.quick, given.device, only)
     records, start = [], time.perf_counter()
@@ -46,7 +49,7 @@ def _device_fault(device: str) -> str | None:
             return None
     except RuntimeError:
         pass
-    return "No GPU is usable by jax here: run without --device gpu, or install a jax for it, `pip install 'jax[cuda13]'`."
+    return "No GPU is usable by jax here: run without --device gpu, or install a jax for it (jax[cuda13])."
 
 
 def _only_fault(only: tuple[str, ...], found: Found) -> str | None:
@@ -65,13 +68,15 @@ def _chosen(only: list[str]) -> tuple[list[rows.Row], tuple[str, ...]]:
 
 
 def _measured(row: rows.Row, setting: rows.Setting, rounds: int) -> list[dict[str, Any]]:
-    print(f"\n{row.title}", flush=True)
+    print(f"\n{row.title}", end="", flush=True)
+    start = time.perf_counter()
     with rows.precision(row):
         timings = timing.by_turns(row.entries(setting), rounds, row.in_a_row)
+    print(f"  ({time.perf_counter() - start:.1f} s)")
     records = report.as_rows(row, timings)
     for record in records:
-        print(f"  {record['peer']:<40}{record['us_min']:>12.4g} us{record['us_median']:>12.4g} us"
-              f"{record.get('times_baseline', float('nan')):>9.3g}x", flush=True)  # fmt: skip
+        print(f"  {record['peer']:<40}{record['us_min']:>12.4g} us{record['us_median']:>12.4g} us" + report.factor(record, 9),
+              flush=True)  # fmt: skip
     return records
 
 

@@ -1,9 +1,9 @@
-"""Peers by turns: in each round every one once, in an order drawn anew, so that a slow minute of the machine hits all."""
+"""Peers by turns: in each round every one once, in an order drawn anew, so that a slow minute hits all of them."""
 
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.work import Entry
@@ -19,7 +19,7 @@ class Timing(NamedTuple):
     median: float
     rounds: int
     compile_s: float
-    facts: dict[str, Any]
+    facts: Mapping[str, Any]
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -43,8 +43,8 @@ def by_turns(entries: Sequence[Entry], rounds: int, in_a_row: int = 1, seed: int
     return [
         Timing(
             entry.peer,
-            min(times) / entry.count * 1e6,
-            statistics.median(times) / entry.count * 1e6,
+            min(times) / entry.units * 1e6,
+            statistics.median(times) / entry.units * 1e6,
             rounds,
             max(0.0, once - statistics.median(times)),
             entry.facts,

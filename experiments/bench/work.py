@@ -1,7 +1,8 @@
-"""What is done: the networks, their data, their first weights and the order of their patterns, the same for every peer."""
+"""What is done, the same for every peer: networks, data, first weights and the order of the patterns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 import handprop
 from handprop import data
 
-__all__ = ["BASELINE", "Entry", "Found", "Make", "Peer", "Run", "Setting", "Work", "batches", "classic", "digits", "steps_to_check", "uniform"]
+__all__ = ["BASELINE", "Entry", "Found", "Make", "Peer", "Run", "Setting", "Work", "batches", "classic", "digits",
+           "steps_to_check", "uniform"]  # fmt: skip
 
 BASELINE = "jax.grad + optax, scan"
 
@@ -22,7 +24,7 @@ for the device."""
 class Work(NamedTuple):
     """Plain gradient descent on the half squared error of sigmoid units, summed over outputs.
 
-    ``orders`` (epochs, N) are the patterns' numbers, in the order in which minibatches take them; None for full batches.
+    ``orders`` (epochs, N) are the patterns' numbers, in the order of the minibatches; None for full batches.
     ``delta`` is "squared error", or "cross-entropy" for a peer that knows no other loss of sigmoid outputs.
     """
 
@@ -63,22 +65,23 @@ Make = Callable[[Work], Run]
 
 
 class Peer(NamedTuple):
-    """``slow`` peers run fewer steps a call; ``fits`` says which work a peer can do, ``does`` what it does instead."""
+    """``slow`` peers run fewer steps a call, those that compile long are left out of ``--quick``; ``fits`` says which work a peer can do, ``does`` what it does instead."""
 
     name: str
     make: Make
     slow: bool = False
     fits: Callable[[Work], bool] = lambda work: True
+    compiles_long: bool = False
     does: Callable[[Work], Work] = lambda work: work
 
 
 class Entry(NamedTuple):
-    """A peer of a row, ready to be timed: ``call`` does ``count`` steps and waits; ``facts`` go into the results."""
+    """A peer of a row, ready to be timed: ``call`` does so many ``units``, steps say, and waits; ``facts`` are kept."""
 
     peer: str
     call: Callable[[], Any]
-    count: float
-    facts: dict[str, Any] = {}
+    units: float
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 class Found(NamedTuple):
@@ -128,7 +131,7 @@ def uniform(sizes: tuple[int, ...], patterns: int, **options: Any) -> Work:
 
 @lru_cache(maxsize=1)
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Digits and one-hot labels; where scikit-learn is missing, numbers in their place: no step takes longer by that."""
+    """Digits and one-hot labels; where scikit-learn is missing, numbers in their place, which take as long."""
     try:
         patterns = data.digits()
     except data.DataError:
