@@ -41,6 +41,11 @@ def _compiler() -> str | None:
     return subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
 
 
+def _load() -> float | None:
+    """Processes that ran or waited for a core in the last minute, on average."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def describe(device: str, threads: int) -> dict[str, Any]:
     model, flags = _cpu()
     versions = {package: version for package in PACKAGES if (version := _version(package))}
@@ -48,4 +53,4 @@ def describe(device: str, threads: int) -> dict[str, Any]:
     if compiler:
         versions["cc"] = compiler
     return {"device": device, "cpu": model, "flags": flags, "cores": os.cpu_count(), "threads": threads,
-            "versions": versions}  # fmt: skip
+            "load": _load(), "versions": versions}  # fmt: skip

@@ -49,8 +49,8 @@ FACTS = {
 
 HOW_TO_READ = (
     "Peers take turns, in an order drawn anew in each round. Times are microseconds, of the quickest round and of the "
-    "median one; speed-ups are ratios of quickest rounds. Compilation is apart. Every peer that trains first came to the "
-    "parameters of NumPy in float64; the difference is how far from them, of a leaf's largest entry."
+    "median one; speed-ups are ratios of quickest rounds. Compilation is apart. Every peer that trains first came to "
+    "the parameters of NumPy in float64; the difference is how far from them, of a leaf's largest entry."
 )
 
 

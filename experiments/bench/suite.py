@@ -13,6 +13,8 @@ from bench.work import Found, Setting
 
 __all__ = ["run"]
 
+BUSY = 0.5  # processes
+
 
 def run(given: argparse.Namespace, threads: int) -> int:
     found = rows.find_peers(given.device)
@@ -23,10 +25,8 @@ def run(given: argparse.Namespace, threads: int) -> int:
         return 2
     if given.device == "gpu":
         jax.config.update("jax_default_matmul_precision", "highest")  # torch's float32 products are whole too
-    notes = [f"{package} is left out: {why}" for package, why in found.left_out.items()]
-    if given.quick:
-        late = [peer.name for peer in found.peers if peer.compiles_long and not only]
-        notes += [f"{name} is left out of --quick: it compiles long; --only names it" for name in late]
+    where = machine.describe(str(jax.devices()[0].device_kind), threads)
+    notes = _notes(given, where, found, only)
     print(*notes, sep="\n", flush=True)
     setting = Setting(found, given.quick, given.device, only)
     records, start = [], time.perf_counter()
@@ -36,9 +36,22 @@ def run(given: argparse.Namespace, threads: int) -> int:
         except agreement.Disagreement as error:
             print(f"{row.name}: {error}", file=sys.stderr)
             return 1
-    _write(given, machine.describe(str(jax.devices()[0].device_kind), threads), records, notes)
+    _write(given, where, records, notes)
     print(f"{time.perf_counter() - start:.0f} s")
     return 0
+
+
+def _notes(given: argparse.Namespace, where: dict[str, Any], found: Found, only: tuple[str, ...]) -> list[str]:
+    """What a reader of the figures has to know."""
+    notes = [f"{package} is left out: {why}" for package, why in found.left_out.items()]
+    if given.quick and not only:
+        late = [peer.name for peer in found.peers if peer.compiles_long]
+        notes += [f"{name} is left out of --quick: it compiles long; --only names it" for name in late]
+    if (where["load"] or 0) > BUSY:
+        notes.append(
+            f"the machine was busy, load {where['load']}: peers of several threads suffer most, do not compare"
+        )
+    return notes
 
 
 def _device_fault(device: str) -> str | None:
@@ -75,8 +88,8 @@ def _measured(row: rows.Row, setting: rows.Setting, rounds: int) -> list[dict[st
     print(f"  ({time.perf_counter() - start:.1f} s)")
     records = report.as_rows(row, timings)
     for record in records:
-        print(f"  {record['peer']:<40}{record['us_min']:>12.4g} us{record['us_median']:>12.4g} us" + report.factor(record, 9),
-              flush=True)  # fmt: skip
+        times = f"{record['us_min']:>12.4g} us{record['us_median']:>12.4g} us"
+        print(f"  {record['peer']:<40}{times}{report.factor(record, 9)}", flush=True)
     return records
 
 

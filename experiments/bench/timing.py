@@ -11,6 +11,11 @@ from bench.work import Entry
 __all__ = ["Timing", "by_turns"]
 
 
+PAUSE = (
+    0.03  # seconds before a turn: OpenBLAS's idle threads go on turning for about that long, on a core of the next peer
+)
+
+
 class Timing(NamedTuple):
     """Microseconds a step, over so many rounds; ``compile_s``: what the first call took beyond a later one."""
 
@@ -39,6 +44,7 @@ def by_turns(entries: Sequence[Entry], rounds: int, in_a_row: int = 1, seed: int
     taken: list[list[float]] = [[] for _ in entries]
     for _ in range(rounds):
         for i in rng.sample(range(len(entries)), len(entries)):
+            time.sleep(PAUSE)
             taken[i].append(min(_seconds(entries[i].call) for _ in range(in_a_row)))
     return [
         Timing(

@@ -65,7 +65,9 @@ Make = Callable[[Work], Run]
 
 
 class Peer(NamedTuple):
-    """``slow`` peers run fewer steps a call, those that compile long are left out of ``--quick``; ``fits`` says which work a peer can do, ``does`` what it does instead."""
+    """``slow`` peers run fewer steps a call, those that compile long are left out of ``--quick``; ``fits`` says which
+    work a peer can do, ``does`` what it does instead.
+    """
 
     name: str
     make: Make
