@@ -37,8 +37,8 @@ def limit_threads(wanted: int | None) -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(usable)[:threads])  # XLA has no other switch
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    # By default torch's threads turn while they wait for each other. Where anything else wants a core, the one that they
-    # wait for then waits for them, and a step takes milliseconds; a thousand turns are some ten microseconds.
+    # By default torch's threads turn while they wait for each other. Where anything else wants a core, the thread that
+    # is waited for waits too, and a step takes milliseconds; a thousand turns are some ten microseconds.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     return threads
 

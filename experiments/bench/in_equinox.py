@@ -18,12 +18,12 @@ __all__ = ["PEERS"]
 def network(work: Work) -> eqx.nn.MLP:
     """One hidden layer, its weights ours: equinox keeps W as (O, I)."""
     inputs, hidden, outputs = work.sizes
-    model = eqx.nn.MLP(
-        inputs, outputs, hidden, depth=1, activation=jax.nn.sigmoid, final_activation=jax.nn.sigmoid,
+    shapes = eqx.filter_eval_shape(
+        eqx.nn.MLP, inputs, outputs, hidden, depth=1, activation=jax.nn.sigmoid, final_activation=jax.nn.sigmoid,
         use_bias=work.bias, use_final_bias=work.bias, dtype=jnp.dtype(work.dtype), key=jax.random.key(0),
     )  # fmt: skip
     held = [leaf for W, b in work.layers for leaf in (W.T, b) if leaf is not None]
-    return eqx.tree_at(_leaves, model, [jnp.asarray(leaf) for leaf in held])
+    return eqx.tree_at(_leaves, shapes, [jnp.asarray(leaf) for leaf in held])
 
 
 def _leaves(model: eqx.nn.MLP) -> list[Any]:

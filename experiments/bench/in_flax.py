@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -20,13 +19,12 @@ class MLP(nnx.Module):
     def __init__(self, work: Work):
         rngs, dtype = nnx.Rngs(0), jnp.dtype(work.dtype)
         self.layers = nnx.List(
-            nnx.Linear(i, o, use_bias=work.bias, dtype=dtype, param_dtype=dtype, rngs=rngs)
-            for i, o in pairwise(work.sizes)
-        )
-        for layer, (W, b) in zip(self.layers, work.layers, strict=True):
-            layer.kernel[...] = jnp.asarray(W)
-            if layer.bias is not None:
-                layer.bias[...] = jnp.asarray(b)
+            nnx.Linear(
+                *W.shape, use_bias=b is not None, dtype=dtype, param_dtype=dtype, rngs=rngs,
+                kernel_init=lambda *_, W=W: jnp.asarray(W), bias_init=lambda *_, b=b: jnp.asarray(b),
+            )
+            for W, b in work.layers
+        )  # fmt: skip
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:

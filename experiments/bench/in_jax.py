@@ -112,9 +112,9 @@ def _handed(work: Work, step: Any, steps: int, held: Any, x: jax.Array, y: jax.A
 
 
 def _small(work: Work) -> bool:
-    """Whether folding is tried at all: at 64-128-10 its arrays would be a hundred times the products'."""
+    """Whether folding is tried at all: it loses beyond a few thousand multiply-adds a product."""
     most = max(W.size for W, _ in work.layers) * (work.batch or len(work.x))
-    return most <= 2**16
+    return most <= 2**13
 
 
 PEERS = (

@@ -55,7 +55,7 @@ def find_peers(device: str) -> Found:
 
 
 def wanted(setting: Setting, peer: Peer) -> bool:
-    """Whether ``--only`` names the peer or a part of its name, as it always does the baseline's; without it, all are."""
+    """Whether ``--only`` names the peer or a part of its name; the baseline is always wanted."""
     if setting.only:
         return peer.name == BASELINE or any(part.lower() in peer.name.lower() for part in setting.only)
     return not (setting.quick and peer.compiles_long)
