@@ -38,9 +38,9 @@ def picture_folder(description: str | None) -> Path:
     return options(parser(description)).out
 
 
-def keep(path: Path, rows: Any) -> None:
-    """Write what was measured as JSON, with the machine and the versions it was measured on."""
+def keep(path: Path, rows: Any, more: dict[str, Any] | None = None) -> None:
+    """Write what was measured as JSON, with the machine and the versions it was measured on, and what ``more`` says."""
     machine = {"jax": jax.__version__, "python": platform.python_version(), "device": str(jax.devices()[0]),
                "machine": f"{platform.machine()}, {platform.system()}"}  # fmt: skip
-    path.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({**machine, **(more or {}), "rows": rows}, indent=1) + "\n")
     print(f"wrote {path}")

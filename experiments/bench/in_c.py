@@ -1,0 +1,73 @@
+"""Plain C, compiled for this machine when the peer is made: how fast a step could be with nothing in its way."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bench.work import Make, Peer, Run, Work
+
+__all__ = ["peers"]
+
+SOURCE = Path(__file__).with_name("classic.c")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC", "-lm")
+
+
+def _compiler() -> str:
+    name = os.environ.get("CC", "cc")
+    found = shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"no compiler {name} is on PATH")
+    return found
+
+
+@lru_cache(maxsize=32)
+def _library(sizes: tuple[int, ...], patterns: int, dtype: str) -> ctypes.CDLL:
+    """The source compiled for one network, loaded; the file is gone when this returns."""
+    constants = dict(zip("IHO", sizes, strict=True), N=patterns, REAL="float" if dtype == "float32" else "double")
+    defined = [f"-D{name}={value}" for name, value in constants.items()] + ["-DDOUBLE"] * (dtype == "float64")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "classic.so"
+        command = [_compiler(), *defined, str(SOURCE), "-o", str(made), *FLAGS]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{SOURCE.name} does not compile: {done.stderr.strip()}")
+        return ctypes.CDLL(str(made))
+
+
+def descend(function: str) -> Make:
+    def make(work: Work) -> Run:
+        run_c = getattr(_library(work.sizes, len(work.x), work.dtype), function)
+        real = ctypes.c_float if work.dtype == "float32" else ctypes.c_double
+        x, y = np.ascontiguousarray(work.x), np.ascontiguousarray(work.y)
+
+        def run(steps: int) -> list[np.ndarray]:
+            params = [W.copy() for W, _ in work.layers]
+            arrays = [array.ctypes.data_as(ctypes.c_void_p) for array in (x, y, *params)]
+            run_c(*arrays, real(work.rate), ctypes.c_long(steps))
+            return params
+
+        return run
+
+    return make
+
+
+def _small(work: Work) -> bool:
+    return work.orders is None and not work.bias and len(work.sizes) == 3 and work.reduction == "sum"
+
+
+def _classic(work: Work) -> bool:
+    return _small(work) and (*work.sizes, len(work.x)) == (3, 4, 1, 4)
+
+
+def peers(device: str) -> tuple[Peer, ...]:
+    _compiler()
+    return (
+        Peer("C, plain loops", descend("descend_plain"), fits=_small),
+        Peer("C, vectors by hand", descend("descend_wide"), fits=_classic),
+    )

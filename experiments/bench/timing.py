@@ -1,0 +1,59 @@
+"""Peers by turns: in each round every one once, in an order drawn anew, so that a slow minute hits all of them."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bench.work import Entry
+
+__all__ = ["Timing", "by_turns"]
+
+
+PAUSE = (
+    0.03  # seconds before a turn: OpenBLAS's idle threads go on turning for about that long, on a core of the next peer
+)
+
+
+class Timing(NamedTuple):
+    """Microseconds a step, over so many rounds; ``compile_s``: what the first call took beyond a later one."""
+
+    peer: str
+    minimum: float
+    median: float
+    rounds: int
+    compile_s: float
+    facts: Mapping[str, Any]
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def by_turns(entries: Sequence[Entry], rounds: int, in_a_row: int = 1, seed: int = 0) -> list[Timing]:
+    """Every entry's least and median time a step. Compilation is in none of them: a first call is timed apart.
+
+    ``in_a_row`` calls make a turn, and the best of them counts: a program then finds its own data in the caches, not
+    those of the one before.
+    """
+    rng = random.Random(seed)
+    first = [_seconds(entry.call) for entry in entries]
+    taken: list[list[float]] = [[] for _ in entries]
+    for _ in range(rounds):
+        for i in rng.sample(range(len(entries)), len(entries)):
+            time.sleep(PAUSE)
+            taken[i].append(min(_seconds(entries[i].call) for _ in range(in_a_row)))
+    return [
+        Timing(
+            entry.peer,
+            min(times) / entry.units * 1e6,
+            statistics.median(times) / entry.units * 1e6,
+            rounds,
+            max(0.0, once - statistics.median(times)),
+            entry.facts,
+        )
+        for entry, once, times in zip(entries, first, taken, strict=True)
+    ]
