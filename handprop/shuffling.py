@@ -8,7 +8,7 @@ order, so it is done again, on the order reached, until the chance that any two 
 """
 
 import math
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ Array = jax.Array
 MOST_PLACE_BITS = 22  # more leave too few for chance
 
 
+@partial(jax.jit, static_argnums=1)
 def permutation(key: Array, n: int) -> Array:
     """The numbers 0 .. n - 1 in random order, (n,) int32.
 
