@@ -97,6 +97,13 @@ def test_turns_are_taken_in_every_round_and_a_first_call_is_apart() -> None:
     assert all(0 < t.minimum <= t.median for t in found)
 
 
+def test_seconds_of_compilation_are_what_making_and_a_first_call_took_beyond_the_work() -> None:
+    entry = work.Entry("a", lambda: None, units=10, ready_s=3.0, ready_units=5)
+    found = timing._timing(entry, first=4.0, times=[1.0, 2.0, 2.0])  # 0.2 s a unit
+    assert found.compile_s == pytest.approx(3.0 + 4.0 - 15 * 0.2)
+    assert (found.minimum, found.median) == (pytest.approx(1e5), pytest.approx(2e5))
+
+
 def test_speedups_are_against_the_baseline_and_shares_against_the_best_ceiling() -> None:
     times, flops = {"base": 8.0, "fast": 2.0, "product": 1.0}, {"flops": 16e3}
     facts = {"product": {**flops, "ceiling": True}}

@@ -49,8 +49,11 @@ def main() -> int:
     os.environ["JAX_PLATFORMS"] = "cpu" if given.device == "cpu" else "cuda,cpu"
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
-    from bench.suite import run  # imports jax
-
+    try:
+        from bench.suite import run  # imports jax
+    except ModuleNotFoundError as error:
+        print(f"{sys.executable} has no {error.name}: set PYTHON to a Python that has jax and optax.", file=sys.stderr)
+        return 2
     return run(given, threads)
 
 

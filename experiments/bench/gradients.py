@@ -1,5 +1,6 @@
 """Rows that time one gradient, or what stands for many: no training, so no peer that only trains."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -34,9 +35,14 @@ def analysed_gflop(compiled: jax.stages.Compiled) -> float:
 
 
 def _entry(name: str, f: Callable, args: Any, **facts: Any) -> Entry:
+    start = time.perf_counter()
     compiled = jax.jit(f).lower(*args).compile()
-    facts = {"temporaries_mb": temporaries_mb(compiled), "analysed_gflop": analysed_gflop(compiled), **facts}
-    return Entry(name, lambda: jax.block_until_ready(compiled(*args)), 1, facts)
+    ready, facts = time.perf_counter() - start, _facts(compiled, facts)
+    return Entry(name, lambda: jax.block_until_ready(compiled(*args)), 1, facts, ready)
+
+
+def _facts(compiled: jax.stages.Compiled, more: dict[str, Any]) -> dict[str, Any]:
+    return {"temporaries_mb": temporaries_mb(compiled), "analysed_gflop": analysed_gflop(compiled), **more}
 
 
 def _same(entries: Sequence[Entry], first: str, *others: str) -> None:
@@ -74,11 +80,11 @@ NORMS: dict[str, Callable] = {
     "clipped sum, handprop": partial(handprop.clipped_sum, norm=1.0),
 }
 QUANTITIES: dict[str, Callable] = {
-    "Gram matrix": handprop.gram,
-    "variance": handprop.gradient_variance,
-    "noise scale": handprop.noise_scale,
-    "K-FAC factors": handprop.kfac_factors,
-    "Gauss-Newton diagonal": handprop.gauss_newton_diagonal,
+    "Gram matrix, handprop": handprop.gram,
+    "variance, handprop": handprop.gradient_variance,
+    "noise scale, handprop": handprop.noise_scale,
+    "K-FAC factors, handprop": handprop.kfac_factors,
+    "Gauss-Newton diagonal, handprop": handprop.gauss_newton_diagonal,
 }
 
 

@@ -1,5 +1,6 @@
 """Rows that train many networks of one shape at once, each with its own weights."""
 
+import time
 from typing import Any
 
 import jax
@@ -25,8 +26,10 @@ def population(k: int, setting: Setting) -> list[Entry]:
                                            for form in ("auto", "fast_sigmoid")}}  # fmt: skip
     entries = []
     for name, run in made.items():
-        difference = max(_check(name, work, k, member, run) for member in {0, k // 2, k - 1})
-        entries.append(Entry(name, lambda run=run: run(steps), k * steps, {"difference": difference}))
+        start, members = time.perf_counter(), {0, k // 2, k - 1}
+        facts = {"difference": max(_check(name, work, k, member, run) for member in members)}
+        ready = time.perf_counter() - start, steps_to_check(work) * k * len(members)
+        entries.append(Entry(name, lambda run=run: run(steps), k * steps, facts, *ready))
     return entries
 
 

@@ -116,12 +116,13 @@ def chart(path: Path, records: list[dict[str, Any]]) -> bool:
 
 def _bars(axes: Any, records: list[dict[str, Any]], plots: Any) -> None:
     times = [record["us_min"] for record in records]
-    colours = [plots.ORANGE if record["peer"].startswith("handprop") else plots.GREY for record in records]
+    colours = [plots.ORANGE if "handprop" in record["peer"] else plots.GREY for record in records]
     axes.barh([record["peer"] for record in records], times, color=colours)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(min(times) / 2, max(times) * 4)
     axes.set_title(f"{records[0]['title']}: us a {records[0]['unit']}", fontsize=10, loc="left")
+    axes.xaxis.set_minor_formatter("")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     for y, record in enumerate(records):

@@ -4,6 +4,7 @@ A new row is a function from :class:`Setting` to entries, and a line in :data:`R
 """
 
 import importlib
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -13,7 +14,7 @@ import jax
 
 from bench import agreement, gradients
 from bench.populations import BY_VMAP, population
-from bench.work import BASELINE, Entry, Found, Peer, Setting, Work, classic, digits, uniform
+from bench.work import BASELINE, Entry, Found, Peer, Setting, Work, classic, digits, steps_to_check, uniform
 
 __all__ = ["FAMILIES", "ROWS", "Row", "find_peers", "precision"]
 
@@ -69,9 +70,11 @@ def training(make_work: Callable[[], Work], steps: int, slow: int, setting: Sett
     work, entries = make_work(), []
     for peer in setting.found.peers:
         if peer.fits(work) and wanted(setting, peer):
-            run, count = peer.make(work), slow if peer.slow else steps
-            difference = agreement.check(peer, work, run)
-            entries.append(Entry(peer.name, partial(run, count), count, {"difference": difference}))
+            start, count = time.perf_counter(), slow if peer.slow else steps
+            run = peer.make(work)
+            facts = {"difference": agreement.check(peer, work, run)}
+            ready = time.perf_counter() - start, steps_to_check(work)
+            entries.append(Entry(peer.name, partial(run, count), count, facts, *ready))
     return entries
 
 

@@ -17,7 +17,7 @@ PAUSE = (
 
 
 class Timing(NamedTuple):
-    """Microseconds a step, over so many rounds; ``compile_s``: what the first call took beyond a later one."""
+    """Microseconds a step, over so many rounds; ``compile_s``: what making it and a first call took beyond the work."""
 
     peer: str
     minimum: float
@@ -46,14 +46,10 @@ def by_turns(entries: Sequence[Entry], rounds: int, in_a_row: int = 1, seed: int
         for i in rng.sample(range(len(entries)), len(entries)):
             time.sleep(PAUSE)
             taken[i].append(min(_seconds(entries[i].call) for _ in range(in_a_row)))
-    return [
-        Timing(
-            entry.peer,
-            min(times) / entry.units * 1e6,
-            statistics.median(times) / entry.units * 1e6,
-            rounds,
-            max(0.0, once - statistics.median(times)),
-            entry.facts,
-        )
-        for entry, once, times in zip(entries, first, taken, strict=True)
-    ]
+    return [_timing(*each) for each in zip(entries, first, taken, strict=True)]
+
+
+def _timing(entry: Entry, first: float, times: list[float]) -> Timing:
+    least, median = min(times) / entry.units, statistics.median(times) / entry.units
+    compiling = entry.ready_s + first - (entry.ready_units + entry.units) * median
+    return Timing(entry.peer, least * 1e6, median * 1e6, len(times), max(0.0, compiling), entry.facts)

@@ -78,12 +78,17 @@ class Peer(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A peer of a row, ready to be timed: ``call`` does so many ``units``, steps say, and waits; ``facts`` are kept."""
+    """A peer of a row, ready to be timed: ``call`` does so many ``units``, steps say, and waits; ``facts`` are kept.
+
+    ``ready_s`` seconds were spent on making and compiling it, ``ready_units`` of work included.
+    """
 
     peer: str
     call: Callable[[], Any]
     units: float
     facts: Mapping[str, Any] = MappingProxyType({})
+    ready_s: float = 0.0
+    ready_units: float = 0.0
 
 
 class Found(NamedTuple):
