@@ -198,9 +198,14 @@ def _layout(net: MLP, k: int, x: Array) -> _Layout:
         return _Layout(1, 1, k)
     sums = max(i * o for i, o in itertools.pairwise(net.parts.sizes)) * x.shape[0]
     most = max(1, min(MOST_MEMBERS, one_kernel.MOST_SUMMED // sums))
-    chunks = min(os.cpu_count() or 1, math.ceil(k / most))
+    chunks = min(_cores(), math.ceil(k / most))
     members = min(most, math.ceil(k / chunks))
     return _Layout(chunks, math.ceil(k / (chunks * members)), members)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _split(layout: _Layout, leaf: Array) -> Array:

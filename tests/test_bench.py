@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from handprop.fast import forms
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 from bench import __main__ as command
-from bench import agreement, gradients, in_numpy, populations, report, rows, suite, timing, work
+from bench import agreement, gradients, in_numpy, populations, report, rows, suite, timing, tune, work
 
 # Small twins of the rows' work; digits in batches of 10 over two epochs, each in its own order.
 WORKS = {
@@ -83,6 +85,31 @@ def test_a_large_gradient_agrees_and_counts_its_operations() -> None:
     entries = gradients.large(setting, (8, 16, 4), 6)
     assert entries[0].facts["flops"] == 2 * 6 * (2 * 8 * 16 + 3 * 16 * 4)  # x needs no gradient
     assert [entry.facts.get("ceiling") for entry in entries[-2:]] == [True, True]
+
+
+def test_slices_and_deep_networks_agree() -> None:
+    setting = work.Setting(work.Found((), {}), quick=True, device="cpu", only=())
+    entries = [*gradients.streamed(setting, (6, 4, 2), 9000), *gradients.deep(setting, 5, 6, 20)]
+    assert [entry.peer for entry in entries if entry.peer.startswith("handprop")] == [
+        "handprop exact", "handprop.streamed", "handprop exact", "handprop scan", "handprop scan, 4 segments",
+    ]  # fmt: skip
+    assert all(entry.facts["temporaries_mb"] > 0 for entry in entries)
+
+
+def test_folding_pays_up_to_the_last_product_before_it_loses() -> None:
+    times = {48: (1.0, 0.1), 512: (2.0, 1.9), 2048: (3.0, 3.1), 8192: (9.0, 5.0)}
+    as_forms = {product: {"exact": exact, "folded": folded} for product, (exact, folded) in times.items()}
+    assert tune.crossover(as_forms) == 512
+    assert tune.crossover({2048: as_forms[2048]}) == 0
+
+
+def test_the_table_of_a_tuning_run_is_one_that_auto_reads(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(tune, "CASES", (((2, 3, 1), 4),))
+    monkeypatch.setattr(sys, "argv", ["bench", "--tune", "--rounds", "1", "--out", str(tmp_path)])
+    assert suite.run(command.arguments(), threads=2) == 0
+    monkeypatch.setenv(forms.TABLE, str(tmp_path / "crossover.json"))
+    assert set(forms.crossover()["cpu"]) == {"float32", "float64"}
+    assert "HANDPROP_CROSSOVER=" in capsys.readouterr().out
 
 
 def test_turns_are_taken_in_every_round_and_a_first_call_is_apart() -> None:

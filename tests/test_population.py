@@ -114,7 +114,7 @@ def test_training_goes_on_where_a_kernel_cannot_be_compiled(monkeypatch):
     monkeypatch.setattr(one_kernel, "MOST_SUMMED", 2**20)
     monkeypatch.setattr(one_kernel, "MOST_ENTRIES", 2**20)
     monkeypatch.setattr(module, "MOST_MEMBERS", 128)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(module, "_cores", lambda: 1)
     got = pop.train(params, (X, Y), rates=1.0, steps=5)
     np.testing.assert_allclose(got.value, want.value, rtol=1e-5)
 

@@ -18,12 +18,17 @@ def arguments() -> argparse.Namespace:
     )
     default = Path(__file__).resolve().parents[1] / "benchmarks"
     parser.add_argument("--quick", action="store_true", help="fewer steps and rounds, every row, under 90 s")
+    parser.add_argument(
+        "--tune", action="store_true", help="only measure up to where form='auto' folds: crossover.json"
+    )
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--rounds", type=int, help="turns of each peer (default: 20, with --quick 3)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows and peers, by name or a part of it")
     parser.add_argument("--threads", type=int, help="of each peer (default: all cores that may be used)")
     parser.add_argument("--out", type=Path, default=default, help="folder of the results (default: %(default)s)")
     given = parser.parse_args()
+    if given.tune and given.device != "cpu":
+        parser.error("--tune is for CPUs: no form folds elsewhere; leave out --device gpu.")
     for name in ("rounds", "threads"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
             parser.error(f"--{name} {getattr(given, name)} is too small; it must be at least 1.")

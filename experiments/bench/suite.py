@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from _command import keep
 
-from bench import agreement, machine, report, rows, timing
+from bench import agreement, machine, report, rows, timing, tune
 from bench.work import Found, Setting
 
 __all__ = ["run"]
@@ -17,6 +17,9 @@ BUSY = 0.5  # processes
 
 
 def run(given: argparse.Namespace, threads: int) -> int:
+    if given.tune:
+        tune.tune(given.out / "crossover.json", given.rounds or 7)
+        return 0
     found = rows.find_peers(given.device)
     chosen, only = _chosen(given.only)
     fault = _device_fault(given.device) or _only_fault(only, found)

@@ -129,11 +129,11 @@ def classic(dtype: str = "float32") -> Work:
     return _network((3, 4, 1), patterns.x, patterns.y, dtype, rate=1.0)
 
 
-def uniform(sizes: tuple[int, ...], patterns: int, **options: Any) -> Work:
+def uniform(sizes: tuple[int, ...], patterns: int, dtype: str = "float32", **options: Any) -> Work:
     """Full batches of patterns and targets drawn evenly from [0, 1)."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(size=(patterns, sizes[0])), rng.uniform(size=(patterns, sizes[-1]))
-    return _network(sizes, x, y, "float32", **options)
+    return _network(sizes, x, y, dtype, **options)
 
 
 @lru_cache(maxsize=1)

@@ -11,18 +11,22 @@
 """
 
 import itertools
+import json
+import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from handprop.activations import Activation
 from handprop.fast.accurate import ACCURATE_LOSSES, ACCURATE_SIGMOID, ACCURATE_TANH
-from handprop.fast.folded import FAST_SIGMOID, FOLDED
+from handprop.fast.folded import FAST_SIGMOID, FOLDED, MOST_TERMS
 from handprop.losses import Loss
 from handprop.products import EXACT, Products
 
-__all__ = ["FORMS", "Form", "folds", "products"]
+__all__ = ["FORMS", "Form", "crossover", "folds", "products"]
 
 
 class Form(NamedTuple):
@@ -45,15 +49,44 @@ FORMS = {
     "auto": Form(None),
 }
 
-# Most multiply-adds of one product, N I O, up to which folding was faster in handprop.train: experiments/
-# small_networks.py, on two x86 cores, jax 0.10.2. XLA sums 4,096 entries and more in another way, which loses.
-MOST_FOLDED = {"float32": 4095, "float64": 2048}
+# Most multiply-adds of one product, N I O, up to which folding was faster in handprop.train on CPUs: with sums that are
+# written out, and with longer ones. Measured on two x86 cores, jax 0.10.2; `scripts/bench --tune` measures a machine.
+MOST_FOLDED = {"float32": 8192, "float64": 4096}
+MOST_FOLDED_LONG = {"float32": 4095, "float64": 2048}
+TABLE = "HANDPROP_CROSSOVER"
+"""The environment variable that names a table written by ``scripts/bench --tune``, to be read in place of
+:data:`MOST_FOLDED`: JSON, ``{"cpu": {"float32": 8192, "float64": 4096}}``."""
 
 
 def folds(sizes: Sequence[int], x: jax.Array) -> bool:
     """Whether "auto" folds the products of a network of these sizes for a batch x (N, I)."""
-    most = max(i * o for i, o in itertools.pairwise(sizes)) * x.shape[0]
-    return jax.default_backend() == "cpu" and most <= MOST_FOLDED.get(str(x.dtype), 0)
+    platform, dtype = jax.default_backend(), str(x.dtype)
+    limit = crossover().get(platform, {}).get(dtype, 0)
+    if max(*sizes, x.shape[0]) > MOST_TERMS:
+        limit = min(limit, MOST_FOLDED_LONG.get(dtype, 0))
+    return max(i * o for i, o in itertools.pairwise(sizes)) * x.shape[0] <= limit
+
+
+def crossover() -> Mapping[str, Mapping[str, int]]:
+    """The most multiply-adds of a folded product, by platform and dtype: the table's, or the built-in ones."""
+    path = os.environ.get(TABLE)
+    return _read(path) if path else {"cpu": MOST_FOLDED}
+
+
+@lru_cache(maxsize=8)
+def _read(path: str) -> Mapping[str, Mapping[str, int]]:
+    how = f"set {TABLE} to a file that scripts/bench --tune wrote, or to nothing"
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{TABLE}={path!r} cannot be read ({error}); {how}.") from error
+    known = isinstance(table, dict) and all(
+        isinstance(limits, dict) and all(type(limit) is int and limit >= 0 for limit in limits.values())
+        for limits in table.values()
+    )
+    if not known:
+        raise ValueError(f'{TABLE}={path!r} is not of the form {{"cpu": {{"float32": 8192}}}}; {how}.')
+    return table
 
 
 def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:

@@ -16,7 +16,7 @@ from handprop import _jax_versions
 
 __all__ = ["call", "fits"]
 
-MOST_ENTRIES = 2**16  # of all equations together: beyond, a kernel's start no longer counts and a second core does
+MOST_ENTRIES = 2**22  # of all equations together: beyond, a kernel's start no longer counts and a second core does
 MOST_SUMMED = 4095  # by one reduction: XLA gives larger ones to a library, which a kernel cannot call
 
 ELEMENTWISE = {

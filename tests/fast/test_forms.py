@@ -1,5 +1,6 @@
 """Forms: the same function as the exact one, within their bounds, and folded into one kernel where they claim to be."""
 
+import json
 import re
 
 import jax
@@ -10,8 +11,9 @@ import pytest
 
 import handprop
 from handprop import demo
+from handprop.fast import forms
 from handprop.fast.folded import FAST_SIGMOID, FOLDED
-from handprop.fast.forms import FORMS, MOST_FOLDED, products
+from handprop.fast.forms import FORMS, MOST_FOLDED, MOST_FOLDED_LONG, products
 from handprop.products import EXACT, Layer
 from handprop.train import _check, _run_blocks, _start
 
@@ -100,15 +102,43 @@ def compiled_loop(net, optimizer, dtype):
 
 def test_auto_folds_what_is_small_and_keeps_the_exact_bits_of_what_is_not():
     limit = MOST_FOLDED["float32"]
-    small, large = jnp.zeros((limit // 16, 4)), jnp.zeros((limit // 16 + 1, 4))
-    assert products("auto", (4, 4, 1), small) is FOLDED
-    assert products("auto", (4, 4, 1), large) is EXACT
-    assert products("auto", (4, 4, 1), small.astype(jnp.bfloat16)) is EXACT
+    small, large = jnp.zeros((limit // 256, 16)), jnp.zeros((limit // 256 + 1, 16))
+    assert products("auto", (16, 16, 1), small) is FOLDED
+    assert products("auto", (16, 16, 1), large) is EXACT
+    assert products("auto", (16, 16, 1), small.astype(jnp.bfloat16)) is EXACT
+    limit = MOST_FOLDED_LONG["float32"]  # more than 64 patterns
+    assert products("auto", (4, 4, 1), jnp.zeros((limit // 16, 4))) is FOLDED
+    assert products("auto", (4, 4, 1), jnp.zeros((limit // 16 + 1, 4))) is EXACT
     net, auto = handprop.mlp((30, 20, 10)), handprop.mlp((30, 20, 10), form="auto")
     params, x, y = net.init(jax.random.key(0)), normal(64, 30), normal(64, 10)
     for a, b in zip(jax.tree.leaves(net.value_and_grad(params, x, y)),
                     jax.tree.leaves(auto.value_and_grad(params, x, y)), strict=True):  # fmt: skip
         assert np.array_equal(a, b)
+
+
+def test_auto_reads_the_table_that_the_environment_names(tmp_path, monkeypatch):
+    table = tmp_path / "crossover.json"
+    table.write_text(json.dumps({"cpu": {"float32": 300, "bfloat16": 10_000}}))
+    monkeypatch.setenv(forms.TABLE, str(table))
+    fits, too_large = jnp.zeros((30, 10)), jnp.zeros((31, 10))
+    assert products("auto", (10, 1), fits) is FOLDED
+    assert products("auto", (10, 1), too_large) is EXACT
+    assert products("auto", (10, 1), fits.astype(jnp.bfloat16)) is FOLDED
+    with jax.enable_x64(True):
+        assert products("auto", (10, 1), fits.astype(jnp.float64)) is EXACT
+
+
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", '{"cpu": 3}', '{"cpu": {"float32": -1}}', '{"cpu": {"float32": "8"}}']
+)
+def test_a_table_that_cannot_be_read_is_named(text, tmp_path, monkeypatch):
+    table = tmp_path / "crossover.json"
+    if text is not None:
+        table.write_text(text)
+    monkeypatch.setenv(forms.TABLE, str(table))
+    net = handprop.mlp((3, 1), form="auto")
+    with pytest.raises(ValueError, match=r"^HANDPROP_CROSSOVER='.*crossover.json' .*; set HANDPROP_CROSS"):
+        net.apply(net.init(jax.random.key(0)), X)
 
 
 def test_training_with_auto_ends_where_training_with_exact_ends():

@@ -78,9 +78,10 @@ def test_what_is_handed_through_keeps_its_producer_unmarked():
     assert text.count("xla_cpu_small_call") == 1
 
 
-def train_sums_of_4096(steps=3):
-    net, optimizer = handprop.mlp((16, 16), form="folded"), optax.sgd(0.1)
-    params, data = net.init(jax.random.key(0)), (jnp.ones((16, 16)), jnp.ones((16, 16)))
+def train_large_sums(steps=3):
+    """Of 128 terms, which are not written out: one sum over 32,768 entries."""
+    net, optimizer = handprop.mlp((128, 16), form="folded"), optax.sgd(0.1)
+    params, data = net.init(jax.random.key(0)), (jnp.ones((16, 128)), jnp.ones((16, 16)))
     loop = training._check(net.value_and_grad, optimizer, data, steps, None, None, 0, 100)
     loop = training._compilable(loop, training._start(loop, params, None, 0, None), data, None)
     return loop.one_kernel, handprop.train(net.value_and_grad, params, data, optimizer=optimizer, steps=steps)
@@ -88,8 +89,8 @@ def train_sums_of_4096(steps=3):
 
 def test_training_goes_on_where_a_kernel_cannot_be_compiled(monkeypatch):
     """As if XLA's limit were lower than the one known here: sums above it are not for a kernel."""
-    _, want = train_sums_of_4096()
+    _, want = train_large_sums()
     monkeypatch.setattr(one_kernel, "MOST_SUMMED", 2**20)
-    native, got = train_sums_of_4096()
+    native, got = train_large_sums()
     assert not native and got.status is handprop.Status.FINISHED
     assert paths_that_differ(want.params, got.params) == []

@@ -99,6 +99,10 @@ def test_simplest_fraction():
 X = jnp.linspace(0.3, 1.7, 5)
 SAME = {
     "logistic by tanh": (jax.nn.sigmoid, lambda x: 0.5 * (1 + jnp.tanh(0.5 * x))),
+    "logistic by tanh of a sum written out": (
+        lambda x: jax.nn.sigmoid(jnp.stack([x, 2 * x]) @ x), lambda x: 0.5 * (1 + jnp.tanh(0.5 * jnp.stack(
+            [x[0] * x[0] + x[1] * x[1] + x[2] * x[2] + x[3] * x[3] + x[4] * x[4],
+             2 * x[0] * x[0] + 2 * x[1] * x[1] + 2 * x[2] * x[2] + 2 * x[3] * x[3] + 2 * x[4] * x[4]])))),
     "softplus of the negative": (lambda x: jnp.log1p(jnp.exp(x)), lambda x: x + jnp.log1p(jnp.exp(-x))),
     "exp of a sum": (lambda x: jnp.exp(x - x.mean()), lambda x: jnp.exp(x) / jnp.exp(x.mean())),
     "softmax shifted": (jax.nn.softmax, lambda x: jnp.exp(x - x[2]) / jnp.exp(x - x[2]).sum()),
@@ -124,6 +128,8 @@ NOT_SAME = {
     "absolute": (jnp.abs, lambda x: x),
     "one part in ten million": (lambda x: x * np.float32(1 + 2**-23), lambda x: x),
     "exp of twice": (lambda x: jnp.exp(2 * x), lambda x: 2 * jnp.exp(x)),
+    "logistic by tanh without the half": (jax.nn.sigmoid, lambda x: 0.5 * (1 + jnp.tanh(x))),
+    "exp of the negative of a sum": (lambda x: jnp.exp(x[0] + x), lambda x: jnp.exp(-(x[0] + x))),
     "log of a sum": (lambda x: jnp.log(x + 1), lambda x: jnp.log(x)),
     "another function": (jax.scipy.special.erf, jnp.tanh),
     "maximum for sum": (lambda x: jnp.max(x), lambda x: jnp.sum(x)),

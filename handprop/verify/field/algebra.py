@@ -328,12 +328,20 @@ class Run:
             return self.memo[key]
         result = self.exp_of_terms(terms_of(a), a.shape)
         if a.infinite is None:
-            self.memo[key] = result
+            self.memo[key] = result = self._as_of_the_opposite(a, result)
             return result
         if (a.infinite > 0).any():
             raise Unsupported("the exponential of an infinity")
         x = result.x.move(lambda part: np.where(a.infinite != 0, 0, part))
         return Value(x, result.degree)
+
+    def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
+        """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""
+        before = self.memo.get(("exp", a.shape, digest(self.field.neg(a.x))))
+        if before is None:
+            return result
+        inverse = self.inv(before)
+        return result if digest(inverse.x) == digest(result.x) else inverse
 
     def exp_of_terms(self, terms: tuple[Term, ...], shape: tuple[int, ...]) -> Value:
         product = Value(Elements(np.ones(shape, np.int64)), positive=True)
