@@ -161,13 +161,12 @@ def _train(
     ends = sorted({*range(0, steps, record_every or max(steps, 1)), steps})
     counts = jnp.diff(jnp.array(ends, jnp.int32))
     layout = _layout(net, k, x)
-    chunks = jax.tree.map(partial(_split, layout), (params, rates))
-    runs = [(*jax.tree.map(lambda leaf, c=c: leaf[c], chunks), x, y, counts) for c in range(layout.chunks)]
+    runs = [(*chunk, x, y, counts) for chunk in _chunks(layout, (params, rates))]
     leaves, tree = jax.tree.flatten(runs[0])
     run = _compiled(net, optimizer, tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
     with ThreadPoolExecutor(layout.chunks) as threads:  # a compiled run leaves Python's lock to the others
         parts = list(threads.map(lambda args: run(*args), runs))
-    joined, values = jax.tree.map(lambda *leaves: _join(k, leaves), *parts)
+    joined, values = _joined(k, parts)
     return PopulationResult(joined, jnp.array(ends, jnp.int32), values)
 
 
@@ -208,11 +207,24 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@partial(jax.jit, static_argnums=0)
+def _chunks(layout: _Layout, tree: Any) -> list[Any]:
+    """A tree of leaves (blocks, ..., members) for each chunk, of one whose leaves are (..., k)."""
+    split = jax.tree.map(partial(_split, layout), tree)
+    return [jax.tree.map(lambda leaf, c=c: leaf[c], split) for c in range(layout.chunks)]
+
+
 def _split(layout: _Layout, leaf: Array) -> Array:
     """(..., k) to (chunks, blocks, ..., members), the first members repeated to fill the last block."""
-    wanted = jnp.arange(math.prod(layout)) % leaf.shape[-1]
-    blocks = jnp.take(leaf, wanted, axis=-1).reshape(*leaf.shape[:-1], *layout)
+    missing = math.prod(layout) - leaf.shape[-1]
+    blocks = jnp.concatenate([leaf, leaf[..., :missing]], axis=-1).reshape(*leaf.shape[:-1], *layout)
     return jnp.moveaxis(blocks, (-3, -2), (0, 1))
+
+
+@partial(jax.jit, static_argnums=0)
+def _joined(k: int, parts: list[Any]) -> Any:
+    """What the chunks came to, as one tree whose leaves are (..., k)."""
+    return jax.tree.map(lambda *leaves: _join(k, leaves), *parts)
 
 
 def _join(k: int, leaves: tuple[Array, ...]) -> Array:

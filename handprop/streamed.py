@@ -33,8 +33,8 @@ __all__ = ["slice_size_for", "streamed"]
 
 Array = jax.Array
 
-# Measured on two x86 cores by experiments/bench: 64^9 is best at 2,048 patterns a slice, a sixth of the cache; networks
-# of wide layers read all their weights once a slice and lose below 1,024; small ones gain nothing above 8,192.
+# Measured on two x86 cores with 32 MiB of last cache, 128 to 8,192 patterns a slice: 64^9 is best at 2,048; networks of
+# wide layers read all their weights once a slice and lose below 1,024; small ones gain nothing above 8,192.
 PART_OF_CACHE = 4
 SLICES = (1024, 8192)
 CACHE_BYTES = 32 * 2**20  # where the machine does not say
@@ -119,6 +119,7 @@ def _add(net: MLP, patterns: int, total: Any, params: Params, x: Array, y: Array
     return jax.tree.map(lambda t, leaf: t + jnp.asarray(weight, t.dtype) * leaf.astype(t.dtype), total, part)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _on_device(net: MLP, size: int, params: Params, x: Any, y: Any) -> Any:
     patterns, (x, y) = len(x), (jnp.asarray(x), jnp.asarray(y))
 
@@ -131,7 +132,7 @@ def _on_device(net: MLP, size: int, params: Params, x: Any, y: Any) -> Any:
     return total if whole == patterns else _add(net, patterns, total, params, x[whole:], y[whole:])
 
 
-_add_in_place = partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)(_add)
+_add_in_place = jax.jit(_add, static_argnums=(0, 1), donate_argnums=2)
 
 
 def _from_host(net: MLP, size: int, params: Params, x: np.ndarray, y: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 import handprop
 from handprop.fast import one_kernel
-from handprop.population import _layout, _split, member
+from handprop.population import _layout, member
 
 module = importlib.import_module("handprop.population")  # handprop.population is the function
 
@@ -99,10 +99,8 @@ def test_training_is_that_of_the_members(k, optimizer, dtype):
 @pytest.mark.parametrize("k", [1, 16, 65_536])
 def test_a_block_of_the_classic_network_is_one_kernel(k):
     net, layout = NETS["classic"], _layout(NETS["classic"], k, X)
-    params = jax.tree.map(
-        partial(_split, layout), (handprop.population(net, layout.members).init(jax.random.key(0)), jnp.ones(k))
-    )
-    args = (*jax.tree.map(lambda leaf: leaf[0, :1], params), X, Y, jnp.array([5], jnp.int32))
+    block = handprop.population(net, layout.members).init(jax.random.key(0)), jnp.ones(layout.members)
+    args = (*jax.tree.map(lambda leaf: leaf[None], block), X, Y, jnp.array([5], jnp.int32))
     assert one_kernel.fits(jax.jit(partial(module._run_chunk, net, optax.sgd(1.0))).trace(*args).jaxpr)
 
 

@@ -77,8 +77,8 @@ SGD, MOMENTUM, ADAM = optax.sgd(1.0), optax.sgd(0.1, momentum=0.9), optax.adam(1
 @pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("form", ["folded", "fast_sigmoid", "auto"])
 def test_the_classic_training_loop_is_one_native_kernel(form, optimizer, dtype):
-    """XLA marks calls that it compiles into one kernel; from 2 kB a turn on and for Adam it would not by itself, or only
-    with ``XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=...``.
+    """XLA marks calls that it compiles into one kernel; from 2 kB a turn on and for Adam it would by itself only with
+    ``XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=...``.
     """
     if jax.default_backend() != "cpu":
         pytest.skip("XLA:CPU folds loops, other backends do not")
