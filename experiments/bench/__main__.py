@@ -17,7 +17,7 @@ def arguments() -> argparse.Namespace:
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = Path(__file__).resolve().parents[1] / "benchmarks"
-    parser.add_argument("--quick", action="store_true", help="fewer steps and rounds, every row, under 90 s")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, steps and rounds: under 90 s")
     parser.add_argument(
         "--tune", action="store_true", help="only measure up to where form='auto' folds: crossover.json"
     )

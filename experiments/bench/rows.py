@@ -28,7 +28,10 @@ CPU_ONLY = {"in_numpy", "in_sklearn", "in_c"}
 
 
 class Row(NamedTuple):
-    """``entries(setting)`` are ready to be timed; ``unit`` is what ``units`` of an entry counts."""
+    """``entries(setting)`` are ready to be timed; ``unit`` is what ``units`` of an entry counts.
+
+    ``late`` rows are left out of ``--quick``, unless ``--only`` names them: most of a row's time is compilation.
+    """
 
     name: str
     title: str
@@ -37,6 +40,7 @@ class Row(NamedTuple):
     baseline: str = BASELINE
     in_a_row: int = 1
     x64: bool = False
+    late: bool = False
 
 
 def find_peers(device: str) -> Found:
@@ -99,24 +103,27 @@ def _shares(setting: Setting, steps: int, slow: int) -> tuple[int, int]:
 
 ROWS: Sequence[Row] = (
     Row("classic", "3-4-1, 4 patterns, float32", full(classic, 60_000, 600)),
-    Row("classic64", "3-4-1, 4 patterns, float64", full(partial(classic, "float64"), 60_000, 600), x64=True),
-    Row("small8", "4-8-3, 8 patterns, float32", full(partial(uniform, (4, 8, 3), 8), 30_000, 600)),
-    Row("small16", "4-8-3, 16 patterns, float32", full(partial(uniform, (4, 8, 3), 16), 30_000, 600)),
+    Row("classic64", "3-4-1, 4 patterns, float64", full(partial(classic, "float64"), 60_000, 600), x64=True,
+        late=True),
+    Row("small8", "4-8-3, 8 patterns, float32", full(partial(uniform, (4, 8, 3), 8), 30_000, 600), late=True),
+    Row("small16", "4-8-3, 16 patterns, float32", full(partial(uniform, (4, 8, 3), 16), 30_000, 600), late=True),
     Row("digits30", "64-30-10, minibatches of 10 digits, float32", minibatches((64, 30, 10), 10, 40)),
     Row("digits128", "64-128-10, minibatches of 64 digits, float32", minibatches((64, 128, 10), 64, 40)),
     *(
-        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(population, k), "net-step", BY_VMAP)
+        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(population, k), "net-step", BY_VMAP,
+            late=k not in (16, 4096))
         for k in (16, 64, 256, 4096, 65536)
     ),
     Row("per_example", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: norms and clipped sums",
         gradients.per_example, "call", gradients.ONE_GRADIENT, in_a_row=5),
     Row("quantities", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: other quantities",
-        gradients.quantities, "call", gradients.ONE_GRADIENT, in_a_row=5),
+        gradients.quantities, "call", gradients.ONE_GRADIENT, in_a_row=5, late=True),
     Row("large", "1024-1024-1024-1024-1024, 1,024 patterns, float32: one gradient", gradients.large, "call",
         gradients.ONE_GRADIENT),
     Row("streamed", "64^9, full batch of 65,536 patterns, float32: one gradient", gradients.streamed, "call",
         gradients.ONE_GRADIENT),
-    Row("deep", "16 layers of 256, 4,096 patterns, float32: one gradient", gradients.deep, "call", gradients.BY_SCAN),
+    Row("deep", "16 layers of 256, 4,096 patterns, float32: one gradient", gradients.deep, "call", gradients.BY_SCAN,
+        late=True),
 )  # fmt: skip
 
 

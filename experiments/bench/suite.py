@@ -21,7 +21,7 @@ def run(given: argparse.Namespace, threads: int) -> int:
         tune.tune(given.out / "crossover.json", given.rounds or 7)
         return 0
     found = rows.find_peers(given.device)
-    chosen, only = _chosen(given.only)
+    chosen, only = _chosen(given.only, given.quick)
     fault = _device_fault(given.device) or _only_fault(only, found)
     if fault:
         print(fault, file=sys.stderr)
@@ -50,6 +50,8 @@ def _notes(given: argparse.Namespace, where: dict[str, Any], found: Found, only:
     if given.quick and not only:
         late = [peer.name for peer in found.peers if peer.compiles_long]
         notes += [f"{name} is left out of --quick: it compiles long; --only names it" for name in late]
+        late = ", ".join(row.name for row in rows.ROWS if row.late)
+        notes.append(f"rows left out of --quick: {late}; --only names them")
     if (where["load"] or 0) > BUSY:
         notes.append(
             f"the machine was busy, load {where['load']}: peers of several threads suffer most, do not compare"
@@ -76,10 +78,11 @@ def _only_fault(only: tuple[str, ...], found: Found) -> str | None:
     return None
 
 
-def _chosen(only: list[str]) -> tuple[list[rows.Row], tuple[str, ...]]:
+def _chosen(only: list[str], quick: bool) -> tuple[list[rows.Row], tuple[str, ...]]:
     """The rows that names choose, all where none does, and the names that are left for peers."""
     names = {row.name for row in rows.ROWS}
-    chosen = [row for row in rows.ROWS if row.name in only] or list(rows.ROWS)
+    every = [row for row in rows.ROWS if not (quick and row.late)]
+    chosen = [row for row in rows.ROWS if row.name in only] or every
     return chosen, tuple(name for name in only if name not in names)
 
 
