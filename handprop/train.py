@@ -226,8 +226,9 @@ def _start(loop: _Loop, params: Any, opt_state: Any, start_step: int, key: Array
     """The first state."""
     opt_state = loop.optimizer.init(params) if opt_state is None else opt_state
     params, opt_state = jax.tree.map(jnp.asarray, (params, opt_state))
-    step = np.int32(start_step)  # NumPy's are taken as they are, at a tenth of the time of an array of JAX's
-    return _State(params, opt_state, step, _order(loop, key, step), np.bool_(True))
+    # NumPy's numbers are taken as they are, in a tenth of the time that an array of JAX's takes to make.
+    step, finite = np.asarray(start_step, np.int32), np.asarray(True)
+    return _State(params, opt_state, step, _order(loop, key, step), finite)  # pyright: ignore[reportArgumentType]
 
 
 def _finite_stops(
@@ -247,7 +248,7 @@ def _finite_stops(
     return up_to(last)
 
 
-def _order(loop: _Loop, key: Array | None, step: Array) -> Array:
+def _order(loop: _Loop, key: Array | None, step: Any) -> Any:
     if key is None or loop.batch_size == loop.patterns:
         return np.zeros(0, np.int32)
     epoch = step // jnp.int32(loop.steps_per_epoch)

@@ -50,7 +50,7 @@ FORMS = {
 }
 
 # Most multiply-adds of one product, N I O, up to which "auto" folds on CPUs: with sums that are written out, and with
-# longer ones. `scripts/bench --tune` measured 32,768 and 16,384 on two x86 cores, jax 0.10.2; but 64-32-16 lost there on
+# longer ones. `scripts/bench --tune` measured 32,768 and 16,384 on two x86 cores, jax 0.10.2; but 64-32-16 lost on
 # 8 and on 10 patterns, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
 MOST_FOLDED = {"float32": 8192, "float64": 4096}
 MOST_FOLDED_LONG = {"float32": 4095, "float64": 2048}
