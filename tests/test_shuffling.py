@@ -11,7 +11,6 @@ import pytest
 from handprop import shuffling
 from handprop.shuffling import permutation
 
-
 uncompiled = permutation.__wrapped__  # what is compiled already does not see what a test replaces
 
 
