@@ -7,7 +7,6 @@ enough for one native kernel (:mod:`handprop.fast.one_kernel`) are trained one a
 blocks. Networks too large to fold, and softmax, go through ``jax.vmap`` of the network's own form instead.
 """
 
-import itertools
 import math
 import os
 from collections.abc import Callable
@@ -195,7 +194,7 @@ class _Layout(NamedTuple):
 def _layout(net: MLP, k: int, x: Array) -> _Layout:
     if not _folds(net, x):
         return _Layout(1, 1, k)
-    sums = max(i * o for i, o in itertools.pairwise(net.parts.sizes)) * x.shape[0]
+    sums = forms.largest_product(net.parts.sizes, x.shape[0])
     most = max(1, min(MOST_MEMBERS, one_kernel.MOST_SUMMED // sums))
     chunks = min(_cores(), math.ceil(k / most))
     members = min(most, math.ceil(k / chunks))

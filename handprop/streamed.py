@@ -120,8 +120,8 @@ def _add(net: MLP, patterns: int, total: Any, params: Params, x: Array, y: Array
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _on_device(net: MLP, size: int, params: Params, x: Any, y: Any) -> Any:
-    patterns, (x, y) = len(x), (jnp.asarray(x), jnp.asarray(y))
+def _on_device(net: MLP, size: int, params: Params, x: Array, y: Array) -> Any:
+    patterns = len(x)
 
     def turn(total: Any, first: Array) -> tuple[Any, None]:
         part = (lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (x, y))

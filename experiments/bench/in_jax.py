@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 import handprop
-from bench.work import BASELINE, Make, Peer, Run, Work, batches
+from bench.work import BASELINE, Make, Peer, Run, Work, batches, draw_orders
+from handprop.fast.forms import largest_product
 
 __all__ = ["PEERS", "layers", "network"]
 
@@ -116,15 +116,12 @@ def _own_orders(work: Work) -> Work:
     """The work in the orders that ``jax.random.permutation`` draws."""
     if work.orders is None:
         return work
-    key, numbers = jax.random.key(work.seed), jnp.arange(len(work.x), dtype=jnp.int32)
-    orders = [jax.random.permutation(jax.random.fold_in(key, epoch), numbers) for epoch in range(len(work.orders))]
-    return work._replace(orders=np.stack([np.asarray(order) for order in orders]))
+    return work._replace(orders=draw_orders(jax.random.permutation, work.seed, *work.orders.shape))
 
 
 def _small(work: Work) -> bool:
     """Whether folding is tried at all: it loses beyond a few thousand multiply-adds a product."""
-    most = max(W.size for W, _ in work.layers) * (work.batch or len(work.x))
-    return most <= 2**13
+    return largest_product(work.sizes, work.batch or len(work.x)) <= 2**13
 
 
 PEERS = (

@@ -50,8 +50,8 @@ def _notes(given: argparse.Namespace, where: dict[str, Any], found: Found, only:
     if given.quick and not only:
         late = [peer.name for peer in found.peers if peer.compiles_long]
         notes += [f"{name} is left out of --quick: it compiles long; --only names it" for name in late]
-        late = ", ".join(row.name for row in rows.ROWS if row.late)
-        notes.append(f"rows left out of --quick: {late}; --only names them")
+        late_rows = ", ".join(row.name for row in rows.ROWS if row.late)
+        notes.append(f"rows left out of --quick: {late_rows}; --only names them")
     if (where["load"] or 0) > BUSY:
         notes.append(
             f"the machine was busy, load {where['load']}: peers of several threads suffer most, do not compare"

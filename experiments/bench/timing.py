@@ -11,9 +11,8 @@ from bench.work import Entry
 __all__ = ["Timing", "by_turns"]
 
 
-PAUSE = (
-    0.03  # seconds before a turn: OpenBLAS's idle threads go on turning for about that long, on a core of the next peer
-)
+# Seconds before a turn: OpenBLAS's idle threads go on turning for about that long, on a core of the next peer.
+PAUSE = 0.03
 
 
 class Timing(NamedTuple):

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import jax
 
 from bench import in_jax, timing
 from bench.work import Entry, uniform
+from handprop.fast.forms import largest_product
 
 __all__ = ["crossover", "tune"]
 
@@ -17,11 +17,6 @@ CASES = (((4, 8, 3), 8), ((4, 8, 3), 16), ((8, 8, 8), 16), ((8, 16, 8), 16), ((1
          ((32, 32, 16), 16), ((32, 32, 16), 32), ((48, 48, 16), 32))  # fmt: skip
 DTYPES = ("float32", "float64")
 FORMS = ("exact", "folded")
-
-
-def largest_product(sizes: tuple[int, ...], patterns: int) -> int:
-    """``N I O``, multiply-adds."""
-    return patterns * max(i * o for i, o in pairwise(sizes))
 
 
 def crossover(times: Mapping[int, Mapping[str, float]]) -> int:

@@ -12,7 +12,7 @@ import handprop
 from handprop import data, shuffling
 
 __all__ = ["BASELINE", "Entry", "Found", "Make", "Peer", "Run", "Setting", "Work", "batches", "classic", "digits",
-           "steps_to_check", "uniform"]  # fmt: skip
+           "draw_orders", "steps_to_check", "uniform"]  # fmt: skip
 
 BASELINE = "jax.grad + optax, scan"
 
@@ -151,14 +151,16 @@ def digits(sizes: tuple[int, ...], batch: int, epochs: int, patterns: int = 1797
     """Minibatches of the bundled digits, every batch full, each epoch in an order of its own."""
     x, y = _digits()
     full = patterns // batch * batch
-    orders = _orders(0, epochs, full)
+    orders = draw_orders(shuffling.permutation, 0, epochs, full)
     return _network(sizes, x[:full], y[:full], "float32", bias=True, reduction="mean", batch=batch, orders=orders)
 
 
-def _orders(seed: int, epochs: int, patterns: int) -> np.ndarray:
-    """Each epoch's order as ``handprop.train`` draws it from ``key(seed)``."""
+def draw_orders(
+    permutation: Callable[[jax.Array, int], jax.Array], seed: int, epochs: int, patterns: int
+) -> np.ndarray:
+    """Each epoch's order by this permutation, its key drawn as ``handprop.train`` draws it from ``key(seed)``."""
     keys = [jax.random.fold_in(jax.random.key(seed), epoch) for epoch in range(epochs)]
-    return np.stack([np.asarray(shuffling.permutation(key, patterns)) for key in keys])
+    return np.stack([np.asarray(permutation(key, patterns)) for key in keys])
 
 
 def steps_to_check(work: Work) -> int:

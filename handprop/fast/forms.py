@@ -26,7 +26,7 @@ from handprop.fast.folded import FAST_SIGMOID, FOLDED, MOST_TERMS
 from handprop.losses import Loss
 from handprop.products import EXACT, Products
 
-__all__ = ["FORMS", "Form", "crossover", "folds", "products"]
+__all__ = ["FORMS", "Form", "crossover", "folds", "largest_product", "products"]
 
 
 class Form(NamedTuple):
@@ -65,7 +65,16 @@ def folds(sizes: Sequence[int], x: jax.Array) -> bool:
     limit = crossover().get(platform, {}).get(dtype, 0)
     if max(*sizes, x.shape[0]) > MOST_TERMS:
         limit = min(limit, MOST_FOLDED_LONG.get(dtype, 0))
-    return max(i * o for i, o in itertools.pairwise(sizes)) * x.shape[0] <= limit
+    return largest_product(sizes, x.shape[0]) <= limit
+
+
+def largest_product(sizes: Sequence[int], patterns: int) -> int:
+    """``N I O``, the multiply-adds of a network's largest product.
+
+    >>> largest_product((3, 4, 1), 4)
+    48
+    """
+    return patterns * max(i * o for i, o in itertools.pairwise(sizes))
 
 
 def crossover() -> Mapping[str, Mapping[str, int]]:
