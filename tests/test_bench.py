@@ -49,6 +49,15 @@ def test_every_peer_comes_to_the_same_parameters(module: str, name: str) -> None
             assert agreement.check(peer, problem, peer.make(problem)) <= agreement.TOLERANCE[problem.dtype]
 
 
+@pytest.mark.parametrize("name", ["classic", "classic64"])
+def test_c_leaves_the_arithmetic_of_its_process_alone(name: str) -> None:
+    peers = peers_of("in_c")
+    problem = WORKS[name]()
+    for peer in peers:
+        peer.make(problem)(10)
+    assert sys.float_info.min / 2 > 0, "the library made this thread flush subnormal numbers to zero"
+
+
 @pytest.mark.parametrize(
     "slip",
     [
