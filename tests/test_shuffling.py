@@ -1,7 +1,6 @@
 """Orders are permutations, the same for the same key, and none is favoured."""
 
 import collections
-import math
 
 import jax
 import jax.numpy as jnp
@@ -14,42 +13,69 @@ from handprop.shuffling import permutation
 uncompiled = permutation.__wrapped__  # what is compiled already does not see what a test replaces
 
 
-def by_stable_argsort(key, n: int) -> np.ndarray:
-    """The same draws, by another route: NumPy's stable sort of the random bits alone."""
-    w = max(n - 1, 1).bit_length()
-    order = np.arange(n)
-    for round_key in jax.random.split(key, max(1, math.ceil(3 * math.log2(n) / (32 - w)))):
-        random = np.asarray(jax.random.bits(round_key, (n,), jnp.uint32)) >> w
-        order = order[np.argsort(random, kind="stable")]
-    return order
+def scrambled(x: int, words: list[int]) -> int:
+    """In Python's integers."""
+    for word in words:
+        x ^= word
+        x = (x ^ x >> 16) * shuffling.FIRST % 2**32
+        x = (x ^ x >> 15) * shuffling.SECOND % 2**32
+        x ^= x >> 16
+    return x
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 65, 1797, 60_000, 300_000])
-def test_is_the_stable_sort_of_its_draws(n):
-    order = permutation(jax.random.key(n), n)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 65, 1797, 60_000])
+def test_is_the_order_of_the_scrambled_places(n):
+    key = jax.random.key(n)
+    words = jax.random.bits(key, (shuffling.ROUNDS,), jnp.uint32).tolist()
+    order = permutation(key, n)
     assert order.dtype == jnp.int32
-    assert sorted(order.tolist()) == list(range(n))
-    np.testing.assert_array_equal(order, by_stable_argsort(jax.random.key(n), n))
+    assert order.tolist() == sorted(range(n), key=lambda x: scrambled(x, words))
 
 
-def test_more_than_fit_beside_chance_are_left_to_jax(monkeypatch):
-    monkeypatch.setattr(shuffling, "MOST_PLACE_BITS", 4)
-    key = jax.random.key(0)
-    np.testing.assert_array_equal(uncompiled(key, 17), jax.random.permutation(key, jnp.arange(17, dtype=jnp.int32)))
-    assert uncompiled(key, 16).tolist() == by_stable_argsort(key, 16).tolist()
+def test_unscrambling_is_the_inverse():
+    x = jax.random.bits(jax.random.key(0), (10_000,), jnp.uint32)
+    words = jax.random.bits(jax.random.key(1), (shuffling.ROUNDS,), jnp.uint32)
+    np.testing.assert_array_equal(shuffling._unscramble(shuffling._scramble(x, words), words), x)
+
+
+def orders(n: int, count: int) -> np.ndarray:
+    keys = jax.random.split(jax.random.key(0), count)
+    return np.asarray(jax.jit(jax.vmap(lambda key: uncompiled(key, n)))(keys))
+
+
+def chi_squared(counts: np.ndarray, expected: np.ndarray | float) -> float:
+    """In standard deviations from its mean, which is the number of counts less one."""
+    freedom = counts.size - 1
+    return (((counts - expected) ** 2 / expected).sum() - freedom) / np.sqrt(2 * freedom)
+
+
+def neighbours(n: int, count: int) -> float:
+    """How far from even are the differences, bit by bit, of patterns that follow each other."""
+    drawn = orders(n, count)
+    pairs = np.arange(n)[:, None] ^ np.arange(n)
+    every = np.bincount(pairs[~np.eye(n, dtype=bool)])
+    found = np.bincount((drawn[:, 1:] ^ drawn[:, :-1]).ravel(), minlength=every.size)
+    return chi_squared(found[every > 0], every[every > 0] / (n * (n - 1)) * found.sum())
 
 
 def test_every_order_is_as_likely():
-    keys = jax.random.split(jax.random.key(0), 24_000)
-    counts = collections.Counter(map(tuple, np.asarray(jax.vmap(lambda key: permutation(key, 4))(keys)).tolist()))
+    counts = collections.Counter(map(tuple, orders(4, 24_000).tolist()))
     assert len(counts) == 24
-    chi_squared = sum((count - 1000) ** 2 / 1000 for count in counts.values())
-    assert chi_squared < 60  # of 23 degrees of freedom: once in 30,000
+    assert chi_squared(np.array(list(counts.values())), 1000.0) < 5
 
 
-@pytest.mark.parametrize("n", [256, 257, 1797, 60_000])
-def test_that_two_are_tied_every_time_is_unlikely(n, monkeypatch):
-    places, drawn = shuffling._places, []
-    monkeypatch.setattr(shuffling, "_places", lambda key, n, w: drawn.append(32 - w) or places(key, n, w))
-    uncompiled(jax.random.key(0), n)
-    assert n**2 / 2 * 0.5 ** sum(drawn) <= 1 / (2 * n)
+@pytest.mark.parametrize("n", [64, 100])
+def test_every_pattern_comes_as_often_to_every_place(n):
+    drawn = orders(n, 20_000)
+    counts = np.stack([np.bincount(places, minlength=n) for places in drawn.T])
+    assert chi_squared(counts, len(drawn) / n) < 5
+
+
+@pytest.mark.parametrize("n", [64, 100, 1797])
+def test_no_pattern_prefers_its_neighbour(n):
+    assert neighbours(n, 2_000_000 // n) < 5
+
+
+def test_one_round_of_scrambling_would_not_do(monkeypatch):
+    monkeypatch.setattr(shuffling, "ROUNDS", 1)
+    assert neighbours(64, 30_000) > 10
