@@ -7,7 +7,7 @@
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
 | scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``equal_layers.py`` |
 | accurate | matrix products | ``sigmoid(z) sigmoid(-z)`` for ``a (1 - a)`` | smaller, see ``accurate.py`` |
-| auto | folded where that pays, else exact | the same | folded's |
+| auto | folded as a whole or each by itself where that pays, else exact | the same | folded's |
 """
 
 import itertools
@@ -23,6 +23,7 @@ import jax
 from handprop.activations import Activation
 from handprop.fast.accurate import ACCURATE_LOSSES, ACCURATE_SIGMOID, ACCURATE_TANH
 from handprop.fast.folded import FAST_SIGMOID, FOLDED, MOST_TERMS
+from handprop.fast.one_by_one import one_by_one
 from handprop.losses import Loss
 from handprop.products import EXACT, Products
 
@@ -54,6 +55,8 @@ FORMS = {
 # 8 and on 10 patterns, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
 MOST_FOLDED = {"float32": 8192, "float64": 4096}
 MOST_FOLDED_LONG = {"float32": 4095, "float64": 2048}
+# Of one product, up to which "auto" folds it in a network that is too large to be folded as a whole.
+MOST_FOLDED_ALONE = {"float32": 4096}
 TABLE = "HANDPROP_CROSSOVER"
 """The environment variable that names a table written by ``scripts/bench --tune``, to be read in place of
 :data:`MOST_FOLDED`: JSON, ``{"cpu": {"float32": 8192, "float64": 4096}}``."""
@@ -61,11 +64,14 @@ TABLE = "HANDPROP_CROSSOVER"
 
 def folds(sizes: Sequence[int], x: jax.Array) -> bool:
     """Whether "auto" folds the products of a network of these sizes for a batch x (N, I)."""
-    platform, dtype = jax.default_backend(), str(x.dtype)
-    limit = crossover().get(platform, {}).get(dtype, 0)
+    limit = _most_folded(x)
     if max(*sizes, x.shape[0]) > MOST_TERMS:
-        limit = min(limit, MOST_FOLDED_LONG.get(dtype, 0))
+        limit = min(limit, MOST_FOLDED_LONG.get(str(x.dtype), 0))
     return largest_product(sizes, x.shape[0]) <= limit
+
+
+def _most_folded(x: jax.Array) -> int:
+    return crossover().get(jax.default_backend(), {}).get(str(x.dtype), 0)
 
 
 def largest_product(sizes: Sequence[int], patterns: int) -> int:
@@ -102,4 +108,9 @@ def _read(path: str) -> Mapping[str, Mapping[str, int]]:
 def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:
     """The products of a form for a batch x (N, I)."""
     own = FORMS[form].products
-    return own if own is not None else FOLDED if folds(sizes, x) else EXACT
+    return own if own is not None else FOLDED if folds(sizes, x) else _by_size(x)
+
+
+def _by_size(x: jax.Array) -> Products:
+    limit = min(_most_folded(x), MOST_FOLDED_ALONE.get(str(x.dtype), 0))
+    return one_by_one(limit) if limit else EXACT

@@ -13,7 +13,8 @@ import handprop
 from handprop import demo
 from handprop.fast import forms
 from handprop.fast.folded import FAST_SIGMOID, FOLDED
-from handprop.fast.forms import FORMS, MOST_FOLDED, MOST_FOLDED_LONG, products
+from handprop.fast.forms import FORMS, MOST_FOLDED, MOST_FOLDED_ALONE, MOST_FOLDED_LONG, products
+from handprop.fast.one_by_one import one_by_one
 from handprop.products import EXACT, Layer
 from handprop.train import _check, _run_blocks, _start
 
@@ -45,18 +46,19 @@ def test_a_form_is_the_exact_function(form, hidden, output, loss, bias):
     assert report.verdict is handprop.Verdict.PROVED, str(report)
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 5), (64, 17, 9), (1, 300, 2)])
-def test_the_folded_products_keep_their_bound(shape):
+@pytest.mark.parametrize("form", [FOLDED, one_by_one(4096)], ids=["folded", "one by one"])
+@pytest.mark.parametrize("shape", [(4, 3, 5), (64, 17, 9), (1, 300, 2), (20, 40, 30)])
+def test_products_keep_their_bound(form, shape):
     N, I, O = shape
     a, W, delta = normal(N, I), normal(I, O), normal(N, O)
     layer, eps = Layer(W, normal(O)), np.finfo(np.float32).eps
     wide = [np.asarray(v, np.float64) for v in (a, W, delta, layer.b)]
     a64, W64, d64, b64 = wide
     pairs = (
-        (FOLDED.affine(a, layer), a64 @ W64 + b64, abs(a64) @ abs(W64) + abs(b64), I + 1),
-        (FOLDED.d_params(a, delta, layer).W, a64.T @ d64, abs(a64).T @ abs(d64), N),
-        (FOLDED.d_params(a, delta, layer).b, d64.sum(0), abs(d64).sum(0), N),
-        (FOLDED.d_input(delta, layer), d64 @ W64.T, abs(d64) @ abs(W64).T, O),
+        (form.affine(a, layer), a64 @ W64 + b64, abs(a64) @ abs(W64) + abs(b64), I + 1),
+        (form.d_params(a, delta, layer).W, a64.T @ d64, abs(a64).T @ abs(d64), N),
+        (form.d_params(a, delta, layer).b, d64.sum(0), abs(d64).sum(0), N),
+        (form.d_input(delta, layer), d64 @ W64.T, abs(d64) @ abs(W64).T, O),
     )
     for got, want, size, terms in pairs:
         assert (abs(np.asarray(got, np.float64) - want) <= terms * eps * size).all()
@@ -102,20 +104,46 @@ def compiled_loop(net, optimizer, dtype):
     return _run_blocks.lower(loop, state, jnp.zeros(4, jnp.int32), jnp.int32(4), data, None).compile().as_text()
 
 
-def test_auto_folds_what_is_small_and_keeps_the_exact_bits_of_what_is_not():
+def test_auto_folds_what_is_small_and_takes_each_product_by_itself_where_it_is_not():
     limit = MOST_FOLDED["float32"]
     small, large = jnp.zeros((limit // 256, 16)), jnp.zeros((limit // 256 + 1, 16))
+    by_itself = one_by_one(MOST_FOLDED_ALONE["float32"])
     assert products("auto", (16, 16, 1), small) is FOLDED
-    assert products("auto", (16, 16, 1), large) is EXACT
+    assert products("auto", (16, 16, 1), large) is by_itself
     assert products("auto", (16, 16, 1), small.astype(jnp.bfloat16)) is EXACT
     limit = MOST_FOLDED_LONG["float32"]  # more than 64 patterns
     assert products("auto", (4, 4, 1), jnp.zeros((limit // 16, 4))) is FOLDED
-    assert products("auto", (4, 4, 1), jnp.zeros((limit // 16 + 1, 4))) is EXACT
-    net, auto = handprop.mlp((30, 20, 10)), handprop.mlp((30, 20, 10), form="auto")
-    params, x, y = net.init(jax.random.key(0)), normal(64, 30), normal(64, 10)
-    for a, b in zip(jax.tree.leaves(net.value_and_grad(params, x, y)),
-                    jax.tree.leaves(auto.value_and_grad(params, x, y)), strict=True):  # fmt: skip
-        assert np.array_equal(a, b)
+    assert products("auto", (4, 4, 1), jnp.zeros((limit // 16 + 1, 4))) is by_itself
+    with jax.enable_x64(True):
+        assert products("auto", (64, 64, 1), jnp.zeros((64, 64), jnp.float64)) is EXACT
+
+
+def test_auto_is_the_exact_function_where_each_product_is_taken_by_itself():
+    exact, auto = handprop.mlp((24, 20, 10)), handprop.mlp((24, 20, 10), form="auto")
+    params, x, y = exact.init(jax.random.key(0)), normal(20, 24), abs(normal(20, 10)) % 1
+    assert products("auto", (24, 20, 10), x) is one_by_one(MOST_FOLDED_ALONE["float32"])
+    report = handprop.equivalent(auto.value_and_grad, exact.value_and_grad, params, x, y)
+    assert report.verdict is handprop.Verdict.PROVED, str(report)
+
+
+def text_of(products, a, delta, layer):
+    return (
+        jax.jit(lambda *args: (products.affine(a, args[2]), products.d_params(*args))).lower(a, delta, layer).as_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "products_left", "laid_out"),
+    [((10, 30, 10), 0, False), ((10, 64, 30), 2, True), ((4, 100, 5), 1, False), ((100, 8, 4), 1, True),
+     ((128, 128, 128), 2, False)],
+)  # fmt: skip
+def test_each_product_is_written_the_way_its_size_asks_for(shape, products_left, laid_out):
+    """(4, 100, 5) sums 100 terms forward and 4 backward, (100, 8, 4) the other way round: only 64 are written out."""
+    N, I, O = shape
+    a, delta, layer = normal(N, I), normal(N, O), Layer(normal(I, O), normal(O))
+    text = text_of(one_by_one(4096), a, delta, layer)
+    assert text.count("stablehlo.dot_general") == products_left
+    assert ("optimization_barrier" in text) is laid_out
 
 
 def test_auto_reads_the_table_that_the_environment_names(tmp_path, monkeypatch):
@@ -124,7 +152,7 @@ def test_auto_reads_the_table_that_the_environment_names(tmp_path, monkeypatch):
     monkeypatch.setenv(forms.TABLE, str(table))
     fits, too_large = jnp.zeros((30, 10)), jnp.zeros((31, 10))
     assert products("auto", (10, 1), fits) is FOLDED
-    assert products("auto", (10, 1), too_large) is EXACT
+    assert products("auto", (10, 1), too_large) is one_by_one(300)
     assert products("auto", (10, 1), fits.astype(jnp.bfloat16)) is FOLDED
     with jax.enable_x64(True):
         assert products("auto", (10, 1), fits.astype(jnp.float64)) is EXACT

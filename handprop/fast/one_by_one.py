@@ -1,0 +1,54 @@
+"""Each product the way that is fastest by itself, for networks that are too large to be folded as a whole.
+
+Between the kernels of a step XLA:CPU calls a library for each matrix product, which takes about a microsecond however
+small the product is. Two of the three products of a layer gain by doing without, in float32 and up to a few thousand
+multiply-adds: ``a W + b`` and ``a^T delta``, folded (:mod:`handprop.fast.folded`). ``delta W^T`` reads the columns of
+W, whose entries lie apart, and gains nothing.
+
+Larger ones gain where ``a^T`` (I, N) is laid out before it is multiplied with delta (N, O): the library then finds both
+row by row, and sums in another order than for a product that it has to transpose on the way. Beyond a million
+multiply-adds the call no longer counts: there, the operations are the exact ones.
+
+Bound: that of the folded form, ``2 k eps`` times the sum of an entry's k terms' sizes.
+"""
+
+from functools import lru_cache
+
+import jax
+from jax import lax
+
+from handprop.fast.folded import FOLDED, MOST_TERMS
+from handprop.products import EXACT, Layer, Products
+
+__all__ = ["MOST_LAID_OUT", "one_by_one"]
+
+Array = jax.Array
+
+MOST_LAID_OUT = 2**20  # multiply-adds of a product a^T delta
+
+
+@lru_cache(maxsize=8)
+def one_by_one(most_folded: int) -> Products:
+    """Products of which those of at most so many multiply-adds, N I O, are folded."""
+
+    def folds(terms: int, multiply_adds: int) -> bool:
+        return terms <= MOST_TERMS and multiply_adds <= most_folded
+
+    def affine(a: Array, layer: Layer) -> Array:
+        N, I = a.shape
+        return (FOLDED if folds(I, N * layer.W.size) else EXACT).affine(a, layer)
+
+    def d_params(a: Array, delta: Array, layer: Layer) -> Layer:
+        N, multiply_adds = len(a), len(a) * layer.W.size
+        if folds(N, multiply_adds):
+            return FOLDED.d_params(a, delta, layer)
+        return _laid_out(a, delta, layer) if multiply_adds <= MOST_LAID_OUT else EXACT.d_params(a, delta, layer)
+
+    return Products(affine, d_params, EXACT.d_input)
+
+
+def _laid_out(a: Array, delta: Array, layer: Layer) -> Layer:
+    """``dW = a^T delta`` and ``db = sum_n delta``: (I, O) and (O,)."""
+    a_T = lax.optimization_barrier(lax.transpose(a, (1, 0)))  # XLA would put the transposition into the product
+    dW = lax.dot_general(a_T, delta, (((1,), (0,)), ((), ())))
+    return Layer(dW, None if layer.b is None else lax.reduce_sum(delta, axes=(0,)))
