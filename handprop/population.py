@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -39,7 +40,7 @@ class PopulationResult(NamedTuple):
     """
 
     params: Params
-    step: Array
+    step: np.ndarray
     value: Array
 
     def best(self) -> tuple[int, Params]:
@@ -132,7 +133,12 @@ def _on_last(values: Array, leaf: Array) -> Array:
 
 
 def _value_and_grad(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-    return _derived(net, params, *checked(net.parts, member(params, 0), x, y))
+    return _derived(net, params, *checked(net.parts, _shapes_of_one(params), x, y))
+
+
+def _shapes_of_one(params: Params) -> Params:
+    """What :func:`member` returns, shapes and dtypes only."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), params)
 
 
 def _derived(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
@@ -155,10 +161,10 @@ def _train(
     record_every: int | None = None,
 ) -> PopulationResult:
     x, y = (jnp.asarray(array) for array in data)
-    x, y = checked(net.parts, member(params, 0), x, y)
+    x, y = checked(net.parts, _shapes_of_one(params), x, y)
     rates = _checked_members(k, params, rates, steps, record_every)
-    ends = sorted({*range(0, steps, record_every or max(steps, 1)), steps})
-    counts = jnp.diff(jnp.array(ends, jnp.int32))
+    ends = np.array(sorted({*range(0, steps, record_every or max(steps, 1)), steps}), np.int32)
+    counts = np.diff(ends)
     layout = _layout(net, k, x)
     runs = [(*chunk, x, y, counts) for chunk in _chunks(layout, (params, rates))]
     leaves, tree = jax.tree.flatten(runs[0])
@@ -166,7 +172,7 @@ def _train(
     with ThreadPoolExecutor(layout.chunks) as threads:  # a compiled run leaves Python's lock to the others
         parts = list(threads.map(lambda args: run(*args), runs))
     joined, values = _joined(k, parts)
-    return PopulationResult(joined, jnp.array(ends, jnp.int32), values)
+    return PopulationResult(joined, ends, values)
 
 
 def _checked_members(k: int, params: Params, rates: Array | float, steps: int, record_every: int | None) -> Array:

@@ -47,11 +47,11 @@ class Status(enum.Enum):
 class History(NamedTuple):
     """``value[i]`` is what ``value_and_grad`` returned at step ``step[i]``, before that step's update; both (R,).
 
-    Steps are the multiples of ``record_every`` and the last step that was run.
+    Steps are the multiples of ``record_every`` and the last step that was run. Both are on the host.
     """
 
-    step: Array
-    value: Array
+    step: np.ndarray
+    value: np.ndarray
 
 
 class Progress(NamedTuple):
@@ -145,13 +145,12 @@ def train(
     >>> result.step, result.status.value, result.history.step.shape
     (1000, 'All steps were run.', (11,))
     """
-    data = jax.tree.map(jnp.asarray, tuple(data))
+    data = _arrays(tuple(data))
     loop = _check(value_and_grad, optimizer, data, steps, batch_size, key, start_step, record_every)
     state, done = _start(loop, params, opt_state, start_step, key), start_step
-    loop = _compilable(loop, state, data, key)
     status, records = Status.FINISHED, []
     for stops in _calls(start_step, start_step + steps, record_every, callback is not None):
-        new, values = _run(loop, state, stops, data, key)
+        loop, new, values = _run_compilable(loop, state, stops, data, key)
         if not new.finite:  # waits for the device, once a call
             status, stops = Status.NON_FINITE, _finite_stops(loop, state, done, stops, int(new.step), data, key)
             new, values = _run(loop, state, stops, data, key)
@@ -196,15 +195,6 @@ def _check(
     return _Loop(value_and_grad, optimizer, patterns, size, math.ceil(patterns / size), record_every)
 
 
-def _compilable(loop: _Loop, state: _State, data: tuple[Array, ...], key: Array | None) -> _Loop:
-    """The loop, without the mark of one kernel if this XLA cannot compile it so; it compiles and runs no step."""
-    try:
-        _run(loop, state, [], data, key)
-    except jax.errors.JaxRuntimeError:
-        return loop._replace(one_kernel=False)
-    return loop
-
-
 def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[list[int]]:
     """The ends of the blocks of each call of the compiled loop: a block starts where a value is wanted.
 
@@ -225,10 +215,15 @@ def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[
 def _start(loop: _Loop, params: Any, opt_state: Any, start_step: int, key: Array | None) -> _State:
     """The first state."""
     opt_state = loop.optimizer.init(params) if opt_state is None else opt_state
-    params, opt_state = jax.tree.map(jnp.asarray, (params, opt_state))
+    params, opt_state = _arrays((params, opt_state))
     # NumPy's numbers are taken as they are, in a tenth of the time that an array of JAX's takes to make.
     step, finite = np.asarray(start_step, np.int32), np.asarray(True)
     return _State(params, opt_state, step, _order(loop, key, step), finite)  # pyright: ignore[reportArgumentType]
+
+
+def _arrays(tree: Any) -> Any:
+    """Every leaf as JAX's array; those that are one are handed through, which asarray takes its time for."""
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, Array) else jnp.asarray(leaf), tree)
 
 
 def _finite_stops(
@@ -364,12 +359,25 @@ def _run(
     return _run_blocks(loop, state, padded, np.int32(len(stops)), data, key)
 
 
+def _run_compilable(
+    loop: _Loop, state: _State, stops: list[int], data: tuple[Array, ...], key: Array | None
+) -> tuple[_Loop, _State, Array]:
+    """What :func:`_run` returns, and the loop: without the mark of one kernel if this XLA cannot compile it so."""
+    try:
+        return loop, *_run(loop, state, stops, data, key)
+    except jax.errors.JaxRuntimeError:
+        if not loop.one_kernel:
+            raise
+        loop = loop._replace(one_kernel=False)
+        return loop, *_run(loop, state, stops, data, key)
+
+
 def _history(loop: _Loop, done: int, records: list[tuple[list[int], np.ndarray]]) -> History:
     """Of the steps and values where blocks started, those at a multiple of ``record_every`` and the last step's."""
     steps = np.concatenate([np.zeros(0, np.int32), *(np.array(starts, np.int32) for starts, _ in records)])
     values = np.concatenate([values for _, values in records]) if records else np.zeros(0, np.float32)
     kept = (steps % loop.record_every == 0) | (steps == done - 1)
-    return History(*jax.device_put((steps[kept], values[kept])))
+    return History(steps[kept], values[kept])
 
 
 def _not_finite(loop: _Loop, state: _State, data: tuple[Array, ...]) -> str:

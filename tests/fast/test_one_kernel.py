@@ -83,7 +83,7 @@ def train_large_sums(steps=3):
     net, optimizer = handprop.mlp((128, 16), form="folded"), optax.sgd(0.1)
     params, data = net.init(jax.random.key(0)), (jnp.ones((16, 128)), jnp.ones((16, 16)))
     loop = training._check(net.value_and_grad, optimizer, data, steps, None, None, 0, 100)
-    loop = training._compilable(loop, training._start(loop, params, None, 0, None), data, None)
+    loop, *_ = training._run_compilable(loop, training._start(loop, params, None, 0, None), [], data, None)
     return loop.one_kernel, handprop.train(net.value_and_grad, params, data, optimizer=optimizer, steps=steps)
 
 
