@@ -21,7 +21,7 @@ BY_VMAP = "vmap(jax.grad) + optax, scan"
 def population(k: int, setting: Setting) -> list[Entry]:
     """k networks 3-4-1 on the classic patterns; an entry counts net-steps."""
     work = classic()
-    steps = max(20, (200_000 if setting.quick else 1_200_000) // k)
+    steps = max(200, (200_000 if setting.quick else 1_200_000) // k)
     made = {BY_VMAP: _by_vmap(work, k), **{f"handprop.population {form}": _by_hand(work, k, form)
                                            for form in ("auto", "fast_sigmoid")}}  # fmt: skip
     entries = []

@@ -103,15 +103,30 @@ def chart(path: Path, records: list[dict[str, Any]]) -> bool:
 
     names = list(dict.fromkeys(record["row"] for record in records))
     parts = [[record for record in records if record["row"] == name] for name in names]
+    columns = _columns(parts)
     try:
-        drawing = plots.figure(9.0, sum(0.9 + 0.2 * len(part) for part in parts))
+        drawing = plots.figure(9.0 * len(columns), max(sum(map(_inches, column)) for column in columns))
     except ImportError:
         return False
-    axes = drawing.subplots(len(parts), 1, squeeze=False, height_ratios=[len(part) + 2 for part in parts])[:, 0]
-    for place, part in zip(axes, parts, strict=True):
-        _bars(place, part, plots)
+    for place, column in zip(drawing.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+        axes = place.subplots(len(column), 1, squeeze=False, height_ratios=list(map(_inches, column)))[:, 0]
+        for each, part in zip(axes, column, strict=True):
+            _bars(each, part, plots)
     plots.save(drawing, path)
     return True
+
+
+def _columns(parts: list[list[dict[str, Any]]]) -> list[list[list[dict[str, Any]]]]:
+    """The rows in their order, in one column or in two of about the same height."""
+    if len(parts) < 4:
+        return [parts]
+    heights = [_inches(part) for part in parts]
+    first = min(range(1, len(parts)), key=lambda n: max(sum(heights[:n]), sum(heights[n:])))
+    return [parts[:first], parts[first:]]
+
+
+def _inches(part: list[dict[str, Any]]) -> float:
+    return 0.9 + 0.2 * len(part)
 
 
 def _bars(axes: Any, records: list[dict[str, Any]], plots: Any) -> None:
