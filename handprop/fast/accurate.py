@@ -13,11 +13,11 @@
 ``t^2`` is an exponential of its own, with one error where a product has two; and a power of D is not rounded before it
 divides (:func:`_over_power`). What is left is the error of ``exp``, on CPUs 1 ulp, and some 1 or 2 more.
 
-Bounds, tested in float32 on CPUs over all pre-activations for which the result is a normal number, saturated units
-included, on the same pre-activations: ``a``, ``b``, the errors ``a - y`` for a target of 0 or 1, the factors of sigmoid
-and tanh and the delta of a squared error are within 3 ulp of float64's. For a target between, the error is as near as
-its two terms allow. Sums over units and patterns have their usual bound. A softmax output keeps its own error. Half
-precisions are computed in float32 and rounded once.
+Bounds, tested in float32 on CPUs over pre-activations for which the result is a normal number, saturated units
+included, against float64 on the same pre-activations: ``a``, ``b``, the errors ``a - y`` for a target of 0 or 1 and the
+factors of sigmoid and tanh are within 3 ulp, the delta of a squared error for such a target within 4. For a target
+between, the error is as near as its two terms allow. Sums over units and patterns have their usual bound. A softmax
+output keeps its own error. Half precisions are computed in float32 and rounded once.
 """
 
 import jax
@@ -53,11 +53,11 @@ def _exponential(z: Array, times: int = 1) -> Array:
 def _over_power(n: Array, t: Array, k: int) -> Array:
     """``n / (1 + t)^k``, 0 <= t <= 1, k = 2 or 3: ``n / (p + e) = q - q e / (p + e)`` with ``q = n / p``.
 
-    ``1 + t = h + l``, exactly, h of 8 bits, so that ``p = h^k`` is exact too. ``e = (1 + t)^k - p`` is below ``p / 80``: its
-    own rounding does not count. A rounding of ``1 + t`` would, k-fold, and one of its power.
+    ``1 + t = h + l``, exactly, h of 8 bits, so that ``p = h^k`` is exact too; the rounding of ``e = (1 + t)^k - p``, at
+    most ``p / 80``, does not count. One of ``1 + t`` would, k-fold, and one of its power.
 
-    ``reduce_precision`` makes h, since XLA may rewrite ``(1 + t) - 1`` to t (jax 0.10 does), but does not see through it. t
-    must be no product: a kernel that computes h anew might fuse it with the 1 and round it to another h.
+    ``reduce_precision`` makes h, since XLA may rewrite ``(1 + t) - 1`` to t (jax 0.10 does), but does not see through
+    it. t must be no product: a kernel that computes h anew might fuse it with the 1 and round it to another h.
     """
     h = lax.reduce_precision(1 + t, jnp.finfo(t.dtype).nexp, 7)
     l = t - (h - 1)
@@ -85,9 +85,10 @@ def _tanh(z: Array) -> tuple[Array, Array]:
 
 
 def _d_tanh(da: Array, z: Array) -> Array:
-    """``dz = da / cosh(z)^2``, which is ``da (1 - tanh(z)^2)``; ``4 t^2`` may be a normal number where ``t^2`` is none."""
+    """``dz = da / cosh(z)^2``, which is ``da (1 - tanh(z)^2)``."""
     t, tt = _exponential(z), _exponential(z, 2)
-    return _times(da, _over_power(jnp.where(t < 2.0**-60, (2 * t) * (2 * t), 4 * tt), tt, 2))
+    lowest = tt < 16 * float(jnp.finfo(t.dtype).tiny)  # t^2 may be no normal number where 4 t^2 still is
+    return _times(da, _over_power(jnp.where(lowest, (2 * t) * (2 * t), 4 * tt), tt, 2))
 
 
 ACCURATE_SIGMOID = Activation(_sigmoid, _d_sigmoid)
