@@ -24,8 +24,8 @@ MOST_SUMMED = 4095  # by one reduction: XLA gives larger ones to a library, whic
 ELEMENTWISE = {
     "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div", "eq",
     "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p", "logistic",
-    "lt", "max", "min", "mul", "ne", "neg", "not", "one_minus_square", "or", "pow", "reduce_precision", "rem", "round",
-    "rsqrt", "select_n", "sign", "sin", "sqrt", "square", "stop_gradient", "sub", "tanh", "xor",
+    "lt", "max", "min", "mul", "ne", "neg", "not", "one_minus_square", "or", "pow", "rem", "round", "rsqrt", "select_n",
+    "sign", "sin", "sqrt", "square", "stop_gradient", "sub", "tanh", "xor",
 }  # fmt: skip
 LAYOUT = {"broadcast_in_dim", "concatenate", "dynamic_slice", "dynamic_update_slice", "iota", "reshape", "rev", "slice",
           "squeeze", "transpose"}  # fmt: skip

@@ -26,7 +26,7 @@ def ulps(got, want):
     return distance[normal].max()
 
 
-# Compilers fuse and rewrite in different ways; the split of 1 + t has to outlive each.
+# What is compiled is rewritten, and fused, in a different way in each: the bounds hold in all.
 WAYS = {
     "eager": lambda f: f,
     "jit": jax.jit,
