@@ -6,7 +6,7 @@
 | folded | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
 | scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``equal_layers.py`` |
-| accurate | matrix products | ``sigmoid(z) sigmoid(-z)`` for ``a (1 - a)`` | smaller, see ``accurate.py`` |
+| accurate | matrix products | ``t / (1 + t)^2`` for ``a (1 - a)``, ``t = exp(-|z|)`` | smaller, see ``accurate.py`` |
 | auto | folded as a whole or each by itself where that pays, else exact | the same | folded's |
 """
 
