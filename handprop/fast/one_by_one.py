@@ -24,7 +24,7 @@ __all__ = ["MOST_LAID_OUT", "one_by_one"]
 
 Array = jax.Array
 
-MOST_LAID_OUT = 2**20  # multiply-adds of a product a^T delta
+MOST_LAID_OUT = 2**17  # multiply-adds of a product a^T delta
 
 
 @lru_cache(maxsize=8)
