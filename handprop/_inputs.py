@@ -50,7 +50,7 @@ def _layout(sizes: tuple[int, ...], params: Any, run: tuple[int, int]) -> tuple[
     if last > first and count == len(stack):
         return stack, f"sizes {sizes} with params[{first}:{last}] stacked"
     for l, layer in enumerate(params if count and last == first else ()):
-        if np.ndim(getattr(layer, "W", None)) == 3:
+        if getattr(getattr(layer, "W", None), "ndim", 0) == 3:
             raise ValueError(
                 f"params[{l}].W of shape {layer.W.shape} is a stack of layers, which only apply, loss and "
                 f"value_and_grad of form='scan' take; give handprop.unstack_equal_layers(params)."

@@ -164,26 +164,6 @@ def grads_from(net: Network, params: Params, activations: Sequence[Array], delta
     )
 
 
-class Parted(NamedTuple):
-    """Parameters or gradients of a network with a run: the layers before it, the run as a stack, those after it."""
-
-    before: Params
-    run: Layer
-    after: Params
-
-
-def _parted(net: Network, params: Params) -> Parted:
-    """Of parameters in either layout."""
-    first, last = net.run
-    if _is_stacked(net, params):
-        return Parted(params[:first], params[first], params[first + 1 :])
-    return Parted(params[:first], equal_layers.stacked(params[first:last]), params[last:])
-
-
-def _is_stacked(net: Network, params: Params) -> bool:
-    return len(params) < len(net.sizes) - 1
-
-
 class Scanned(NamedTuple):
     """What a forward pass leaves whose equal layers were computed in a loop."""
 
@@ -192,7 +172,7 @@ class Scanned(NamedTuple):
     after: Forward
 
 
-def _scanned_forward(net: Network, params: Parted, x: Array) -> Scanned:
+def _scanned_forward(net: Network, params: equal_layers.Parted, x: Array) -> Scanned:
     """The layers before the run, the run, the layers after it: at least the output layer."""
     head, tail = net.ends
     before = forward_pass(head, params.before, x)
@@ -200,7 +180,7 @@ def _scanned_forward(net: Network, params: Parted, x: Array) -> Scanned:
     return Scanned(before, kept, forward_pass(tail, params.after, a))
 
 
-def _scanned_backward(net: Network, params: Parted, forward: Scanned, delta: Array) -> Parted:
+def _scanned_backward(net: Network, params: equal_layers.Parted, forward: Scanned, delta: Array) -> equal_layers.Parted:
     """The same three, last layer first."""
     head, tail = net.ends
     deltas = deltas_from(tail, params.after, forward.after, delta)
@@ -208,11 +188,11 @@ def _scanned_backward(net: Network, params: Parted, forward: Scanned, delta: Arr
     da = net.products(delta).d_input(deltas[0], params.after[0])
     da, run_grads = equal_layers.backward(_rules(net, delta), params.run, forward.run, da, net.segments)
     if not params.before:
-        return Parted((), run_grads, tail_grads)
+        return equal_layers.Parted((), run_grads, tail_grads)
     delta = head.activations[-1].d_f(da, forward.before.residuals[-1])
     deltas = deltas_from(head, params.before, forward.before, delta)
     head_grads = grads_from(head, params.before, forward.before.activations[:-1], deltas)
-    return Parted(head_grads, run_grads, tail_grads)
+    return equal_layers.Parted(head_grads, run_grads, tail_grads)
 
 
 def _rules(net: Network, x: Array) -> equal_layers.Rules:
@@ -260,7 +240,7 @@ def _last_layers(net: Network, params: Params, x: Array) -> Forward:
     """The forward pass, of which the output layer is asked for."""
     if net.form != "scan":
         return forward_pass(net, params, x)
-    (head, tail), parted = net.ends, _parted(net, params)
+    (head, tail), parted = net.ends, equal_layers.parted(params, net.run)
     a = forward_pass(head, parted.before, x).activations[-1]
     return forward_pass(tail, parted.after, equal_layers.last_activation(_rules(net, x), parted.run, a))
 
@@ -284,13 +264,12 @@ def _value_and_grad(net: Network, params: Params, x: Array, y: Array) -> tuple[A
         trace = trace_of(net, params, x, y)
         return trace.value, trace.grads
     x, y = checked(net, params, x, y, net.run)
-    parted = _parted(net, params)
+    parted = equal_layers.parted(params, net.run)
     forward = _scanned_forward(net, parted, x)
     prediction, errors = _errors(net, forward.after, y)
     delta = _d_errors(net, forward.after, prediction, errors, y)
-    before, run, after = _scanned_backward(net, parted, forward, delta)
-    run_grads = (run,) if _is_stacked(net, params) else equal_layers.unstacked(run)
-    return _total(net, errors, x.dtype), (*before, *run_grads, *after)
+    grads = _scanned_backward(net, parted, forward, delta)
+    return _total(net, errors, x.dtype), equal_layers.joined(grads, params)
 
 
 def trace_of(net: Network, params: Params, x: Array, y: Array) -> Trace:

@@ -1,7 +1,8 @@
 """A run of equal layers as one loop: of each layer only its activation is kept, or of every few layers only one.
 
 Of a run of n layers of one width D and one activation, the parameters are stacked: ``W`` (n, D, D), ``b`` (n, D); who
-keeps them so (:func:`stack_equal_layers`) spares each step two copies of them. The forward pass is then a scan over the layers and the backward pass the same scan in reverse:
+keeps them so (:func:`stack_equal_layers`) spares each step a copy of them and one of their gradients. The forward pass
+is then a scan over the layers and the backward pass the same scan in reverse:
 
     a_l = f(a_{l-1} W_l + b_l)                                                    l = 1 .. n
     delta_l = da_l * f'(z_l),  dW_l = a_{l-1}^T delta_l,  da_{l-1} = delta_l W_l^T    l = n .. 1
@@ -29,11 +30,14 @@ from handprop.products import Layer, Products
 
 __all__ = [
     "Kept",
+    "Parted",
     "Rules",
     "backward",
     "forward",
+    "joined",
     "last_activation",
     "longest_run",
+    "parted",
     "stack_equal_layers",
     "stacked",
     "unstack_equal_layers",
@@ -121,7 +125,11 @@ def unstack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
     >>> [layer.W.tolist() for layer in unstack_equal_layers((run, Layer(jnp.ones((2, 1)), None)))]
     [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]], [[1.0], [1.0]]]
     """
-    return tuple(each for layer in params for each in (unstacked(layer) if layer.W.ndim == 3 else (layer,)))
+    return tuple(each for layer in params for each in (unstacked(layer) if _is_stack(layer) else (layer,)))
+
+
+def _is_stack(layer: Layer) -> bool:
+    return layer.W.ndim == 3
 
 
 def _kind(layer: Layer) -> str:
@@ -138,6 +146,28 @@ def stacked(layers: Sequence[Layer]) -> Layer:
 def unstacked(run: Layer) -> tuple[Layer, ...]:
     """The layers that :func:`stacked` stacked."""
     return tuple(jax.tree.map(lambda leaf, l=l: leaf[l], run) for l in range(len(run.W)))
+
+
+class Parted(NamedTuple):
+    """Parameters or gradients: the layers before the run, the run as a stack, the layers after it."""
+
+    before: tuple[Layer, ...]
+    run: Layer
+    after: tuple[Layer, ...]
+
+
+def parted(params: Sequence[Layer], run: tuple[int, int]) -> Parted:
+    """Of parameters in either layout, and the first and last (excluded) of the run's layers."""
+    (first, last), layers = run, tuple(params)
+    if _is_stack(layers[first]):
+        return Parted(layers[:first], layers[first], layers[first + 1 :])
+    return Parted(layers[:first], stacked(layers[first:last]), layers[last:])
+
+
+def joined(grads: Parted, params: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Gradients in the layout of the parameters."""
+    as_stack = _is_stack(params[len(grads.before)])
+    return (*grads.before, *((grads.run,) if as_stack else unstacked(grads.run)), *grads.after)
 
 
 def last_activation(rules: Rules, run: Layer, a: Array) -> Array:
