@@ -183,8 +183,8 @@ def deep(_: Setting, width: int = 256, layers: int = 16, patterns: int = 4096) -
 def _deep_loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """The loss of a stack of layers and an output layer, in plain JAX."""
     run, output = params
-    a, _ = lax.scan(lambda a, layer: (jax.nn.sigmoid(a @ layer.W + layer.b), None), x, run)
-    a = jax.nn.sigmoid(a @ output.W + output.b)
+    a, _ = lax.scan(lambda a, layer: (jax.nn.sigmoid(a @ layer.W + layer.b[None]), None), x, run)
+    a = jax.nn.sigmoid(a @ output.W + output.b[None])
     return jnp.mean(jnp.sum((a - y) ** 2 / 2, axis=1))
 
 

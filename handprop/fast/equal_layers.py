@@ -89,8 +89,8 @@ def stack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
     """Parameters whose longest run of n equal hidden layers is one ``Layer``: ``W`` (n, D, D), ``b`` (n, D) or None.
 
     ``apply``, ``loss`` and ``value_and_grad`` of form "scan" take them so and return gradients so, with the same bits:
-    nothing is stacked or unstacked in a step. A run of an optimizer that works entry by entry (sgd, momentum, adam) has
-    the same bits too. Everything else of handprop takes the layers one by one.
+    nothing is stacked or unstacked in a step. What an optimizer makes of the gradients may differ by rounding, since
+    XLA fuses its arithmetic by shape. Everything else but ``train`` and ``streamed`` takes the layers one by one.
 
     Raises ValueError for parameters without two equal hidden layers in a row, and for layers that cannot be stacked.
 
