@@ -14,6 +14,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from handprop.fast.equal_layers import stack_equal_layers, unstack_equal_layers
     from handprop.mlp import MLP, Layer, Trace, mlp
     from handprop.population import Population, PopulationResult, population
     from handprop.quantities import (
@@ -74,8 +75,10 @@ __all__ = [
     "noise_scale",
     "per_example_norms",
     "population",
+    "stack_equal_layers",
     "streamed",
     "train",
+    "unstack_equal_layers",
     "verify",
     "verify_gradient",
 ]
@@ -83,6 +86,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "fast.equal_layers": ("stack_equal_layers", "unstack_equal_layers"),
     "mlp": ("MLP", "Layer", "Trace", "mlp"),
     "population": ("Population", "PopulationResult", "population"),
     "quantities": (

@@ -1,6 +1,7 @@
 """What goes into a network, checked when it is traced: one sentence with the path, both sides and the remedy."""
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -37,29 +38,49 @@ def _check_array(path: str, array: Any, shape: tuple[int, ...], dtype: Any, want
         )
 
 
-def _check_params(sizes: tuple[int, ...], bias: bool, params: Any) -> Any:
+def _layout(sizes: tuple[int, ...], params: Any, run: tuple[int, int]) -> tuple[list[tuple[int, ...]], str]:
+    """The shape of each entry's ``W``, the run's layers being one entry where they come as a stack, and of what it is;
+    or an error.
+    """
+    (first, last), layers = run, list(pairwise(sizes))
+    stack: list[tuple[int, ...]] = [*layers[:first], (last - first, *layers[first]), *layers[last:]]
+    count = len(params) if isinstance(params, tuple | list) else None
+    if count == len(layers):
+        return [*layers], f"sizes {sizes}"
+    if last > first and count == len(stack):
+        return stack, f"sizes {sizes} with params[{first}:{last}] stacked"
+    for l, layer in enumerate(params if count and last == first else ()):
+        if getattr(getattr(layer, "W", None), "ndim", 0) == 3:
+            raise ValueError(
+                f"params[{l}].W of shape {layer.W.shape} is a stack of layers, which only apply, loss and "
+                f"value_and_grad of form='scan' take; give handprop.unstack_equal_layers(params)."
+            )
+    found = type(params).__name__ if count is None else f"{count} layers"
+    also = f", or of {len(stack)} with params[{first}:{last}] stacked" if last > first else ""
+    raise ValueError(f"params is {found}, but sizes {sizes} need a tuple of {len(layers)} Layer(W, b){also}.")
+
+
+def _check_params(sizes: tuple[int, ...], bias: bool, params: Any, run: tuple[int, int]) -> Any:
     """The parameters' dtype."""
-    if not isinstance(params, tuple | list) or len(params) != len(sizes) - 1:
-        found = f"{len(params)} layers" if isinstance(params, tuple | list) else type(params).__name__
-        raise ValueError(f"params is {found}, but sizes {sizes} need a tuple of {len(sizes) - 1} Layer(W, b).")
+    shapes, want = _layout(sizes, params, run)
     dtype: Any = getattr(getattr(params[0], "W", None), "dtype", None)
-    for l, layer in enumerate(params):
+    for l, (layer, shape) in enumerate(zip(params, shapes, strict=True)):
         if not (hasattr(layer, "W") and hasattr(layer, "b")):
             raise TypeError(f"params[{l}] is {type(layer).__name__}; expected handprop.Layer(W, b).")
-        _check_array(f"params[{l}].W", layer.W, sizes[l : l + 2], dtype, f"sizes {sizes}")
+        _check_array(f"params[{l}].W", layer.W, shape, dtype, want)
         if bias != (layer.b is not None):
             have, need = ("None", "an array") if bias else ("an array", "None")
             raise ValueError(f"params[{l}].b is {have}, but a network with bias={bias} needs {need}.")
         if layer.b is not None:
-            _check_array(f"params[{l}].b", layer.b, sizes[l + 1 : l + 2], dtype, f"sizes {sizes}")
+            _check_array(f"params[{l}].b", layer.b, (*shape[:-2], shape[-1]), dtype, want)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"params[0].W has dtype {dtype}; a network needs a floating dtype, such as float32.")
     return dtype
 
 
-def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any) -> jax.Array:
-    """``x`` (N, I) as an array of the parameters' dtype, or an error."""
-    dtype = _check_params(sizes, bias, params)
+def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any, run: tuple[int, int] = (0, 0)) -> jax.Array:
+    """``x`` (N, I) as an array of the parameters' dtype, or an error; the layers of ``run`` may come as a stack."""
+    dtype = _check_params(sizes, bias, params, run)
     x = jnp.asarray(x)
     if x.ndim != 2 or x.shape[1] != sizes[0]:
         hint = " (one pattern is x[None])" if x.ndim == 1 else ""

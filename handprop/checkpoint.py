@@ -70,7 +70,8 @@ def _check_chain(path: Path, params: Sequence[Layer]) -> None:
         _fail(path, "has no layers; save at least one")
     for l, (W, b) in enumerate(params):
         if W.ndim != 2 or 0 in W.shape:
-            _fail(path, f"params[{l}].W has shape {W.shape}; save weights of shape (I, O), both at least 1")
+            stack = ", a stack through handprop.unstack_equal_layers" if W.ndim == 3 else ""
+            _fail(path, f"params[{l}].W has shape {W.shape}; save weights of shape (I, O), both at least 1{stack}")
         if l and W.shape[0] != params[l - 1].W.shape[1]:
             before = params[l - 1].W.shape
             _fail(

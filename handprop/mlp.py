@@ -98,7 +98,13 @@ class Network(NamedTuple):
         """First and last (excluded) of the layers that form "scan" computes in a loop."""
         return equal_layers.longest_run(self.sizes) if self.form == "scan" else (0, 0)
 
-    def layers(self, first: int, last: int) -> "Network":
+    @property
+    def ends(self) -> tuple["Network", "Network"]:
+        """The layers before and after the run."""
+        first, last = self.run
+        return self._layers(0, first), self._layers(last, len(self.sizes) - 1)
+
+    def _layers(self, first: int, last: int) -> "Network":
         """Some of the layers as a network of the exact form."""
         sizes, activations = self.sizes[first : last + 1], self.activations[first:last]
         return self._replace(sizes=sizes, activations=activations, form="exact")
@@ -166,29 +172,27 @@ class Scanned(NamedTuple):
     after: Forward
 
 
-def _scanned_forward(net: Network, params: Params, x: Array) -> Scanned:
+def _scanned_forward(net: Network, params: equal_layers.Parted, x: Array) -> Scanned:
     """The layers before the run, the run, the layers after it: at least the output layer."""
-    first, last = net.run
-    before = forward_pass(net.layers(0, first), params[:first], x)
-    rules, run = _rules(net, x), equal_layers.stacked(params[first:last])
-    a, kept = equal_layers.forward(rules, run, before.activations[-1], net.segments)
-    return Scanned(before, kept, forward_pass(net.layers(last, len(params)), params[last:], a))
+    head, tail = net.ends
+    before = forward_pass(head, params.before, x)
+    a, kept = equal_layers.forward(_rules(net, x), params.run, before.activations[-1], net.segments)
+    return Scanned(before, kept, forward_pass(tail, params.after, a))
 
 
-def _scanned_backward(net: Network, params: Params, forward: Scanned, delta: Array) -> Params:
+def _scanned_backward(net: Network, params: equal_layers.Parted, forward: Scanned, delta: Array) -> equal_layers.Parted:
     """The same three, last layer first."""
-    (first, last), products = net.run, net.products(delta)
-    head, tail = net.layers(0, first), net.layers(last, len(params))
-    deltas = deltas_from(tail, params[last:], forward.after, delta)
-    tail_grads = grads_from(tail, params[last:], forward.after.activations[:-1], deltas)
-    rules, run = _rules(net, delta), equal_layers.stacked(params[first:last])
-    da, grads = equal_layers.backward(rules, run, forward.run, products.d_input(deltas[0], params[last]), net.segments)
-    run_grads = equal_layers.unstacked(grads)
-    if not first:
-        return (*run_grads, *tail_grads)
-    delta = net.activations[first - 1].d_f(da, forward.before.residuals[-1])
-    deltas = deltas_from(head, params[:first], forward.before, delta)
-    return (*grads_from(head, params[:first], forward.before.activations[:-1], deltas), *run_grads, *tail_grads)
+    head, tail = net.ends
+    deltas = deltas_from(tail, params.after, forward.after, delta)
+    tail_grads = grads_from(tail, params.after, forward.after.activations[:-1], deltas)
+    da = net.products(delta).d_input(deltas[0], params.after[0])
+    da, run_grads = equal_layers.backward(_rules(net, delta), params.run, forward.run, da, net.segments)
+    if not params.before:
+        return equal_layers.Parted((), run_grads, tail_grads)
+    delta = head.activations[-1].d_f(da, forward.before.residuals[-1])
+    deltas = deltas_from(head, params.before, forward.before, delta)
+    head_grads = grads_from(head, params.before, forward.before.activations[:-1], deltas)
+    return equal_layers.Parted(head_grads, run_grads, tail_grads)
 
 
 def _rules(net: Network, x: Array) -> equal_layers.Rules:
@@ -228,7 +232,7 @@ def _init(
 
 
 def _apply(net: Network, params: Params, x: Array) -> Array:
-    x = _inputs.check_patterns(net.sizes, net.bias, params, x)
+    x = _inputs.check_patterns(net.sizes, net.bias, params, x, net.run)
     return _last_layers(net, params, x).activations[-1]
 
 
@@ -236,21 +240,21 @@ def _last_layers(net: Network, params: Params, x: Array) -> Forward:
     """The forward pass, of which the output layer is asked for."""
     if net.form != "scan":
         return forward_pass(net, params, x)
-    first, last = net.run
-    a = forward_pass(net.layers(0, first), params[:first], x).activations[-1]
-    a = equal_layers.last_activation(_rules(net, x), equal_layers.stacked(params[first:last]), a)
-    return forward_pass(net.layers(last, len(params)), params[last:], a)
+    (head, tail), parted = net.ends, equal_layers.parted(params, net.run)
+    a = forward_pass(head, parted.before, x).activations[-1]
+    return forward_pass(tail, parted.after, equal_layers.last_activation(_rules(net, x), parted.run, a))
 
 
-def checked(net: Network, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
-    x = _inputs.check_patterns(net.sizes, net.bias, params, x)
+def checked(net: Network, params: Params, x: Array, y: Array, run: tuple[int, int] = (0, 0)) -> tuple[Array, Array]:
+    """``x`` and ``y``, or an error; the layers of ``run`` may come as a stack."""
+    x = _inputs.check_patterns(net.sizes, net.bias, params, x, run)
     y = _inputs.check_targets(net.sizes[-1], x, y, labels=net.loss is LOSSES["softmax_cross_entropy"])
     _inputs.check_reduction(x, mean=net.reduction is REDUCTIONS["mean"])
     return x, y
 
 
 def _loss(net: Network, params: Params, x: Array, y: Array) -> Array:
-    x, y = checked(net, params, x, y)
+    x, y = checked(net, params, x, y, net.run)
     _, errors = _errors(net, _last_layers(net, params, x), y)
     return _total(net, errors, x.dtype)
 
@@ -259,11 +263,13 @@ def _value_and_grad(net: Network, params: Params, x: Array, y: Array) -> tuple[A
     if net.form != "scan":
         trace = trace_of(net, params, x, y)
         return trace.value, trace.grads
-    x, y = checked(net, params, x, y)
-    forward = _scanned_forward(net, params, x)
+    x, y = checked(net, params, x, y, net.run)
+    parted = equal_layers.parted(params, net.run)
+    forward = _scanned_forward(net, parted, x)
     prediction, errors = _errors(net, forward.after, y)
     delta = _d_errors(net, forward.after, prediction, errors, y)
-    return _total(net, errors, x.dtype), _scanned_backward(net, params, forward, delta)
+    grads = _scanned_backward(net, parted, forward, delta)
+    return _total(net, errors, x.dtype), equal_layers.joined(grads, params)
 
 
 def trace_of(net: Network, params: Params, x: Array, y: Array) -> Trace:
@@ -309,9 +315,10 @@ def mlp(
             multiplications and sums, which XLA:CPU compiles with the training loop into one native kernel where the
             network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "accurate", in which
             saturated sigmoid and tanh units keep the digits of their derivatives, and sigmoid outputs those of
-            ``a - y``; "scan", equal hidden layers in a loop, for deep networks; "auto", the fastest whose bound is a
-            few ulps: "folded" where that was measured to pay, else "exact". The bounds stand in
-            :mod:`handprop.fast.forms`.
+            ``a - y``; "scan", equal hidden layers in a loop, for deep networks, whose parameters may be kept as
+            :func:`handprop.stack_equal_layers` returns them: ``value_and_grad`` returns gradients in the layout that it
+            is given; "auto", the fastest whose bound is a few ulps: "folded" where that was measured to pay, for the whole
+            network or for single products, else "exact". The bounds stand in :mod:`handprop.fast.forms`.
         segments: for form "scan": keep the inputs of so many segments of the equal layers, and not every layer's
             activation; the layers of a segment are computed once more on the way back.
 

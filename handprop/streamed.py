@@ -109,7 +109,8 @@ def _check(net: MLP, params: Params, x: Any, y: Any) -> None:
 
 def _nothing(params: Params) -> tuple[Array, Params]:
     """An error and gradients of 0, in the dtype that slices are added up in."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, accumulator(leaf.dtype)), (params[0].W[0, 0], params))
+    value = jax.ShapeDtypeStruct((), params[0].W.dtype)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, accumulator(leaf.dtype)), (value, params))
 
 
 def _add(net: MLP, patterns: int, total: Any, params: Params, x: Array, y: Array) -> Any:

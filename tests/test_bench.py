@@ -100,7 +100,8 @@ def test_slices_and_deep_networks_agree() -> None:
     setting = work.Setting(work.Found((), {}), quick=True, device="cpu", only=())
     entries = [*gradients.streamed(setting, (6, 4, 2), 9000), *gradients.deep(setting, 5, 6, 20)]
     assert [entry.peer for entry in entries if entry.peer.startswith("handprop")] == [
-        "handprop exact", "handprop.streamed", "handprop exact", "handprop scan", "handprop scan, 4 segments",
+        "handprop exact", "handprop.streamed",
+        "handprop scan", "handprop scan, 4 segments", "handprop exact", "handprop scan, layers apart",
     ]  # fmt: skip
     assert all(entry.facts["temporaries_mb"] > 0 for entry in entries)
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 import handprop
 from bench import agreement, in_jax
@@ -156,28 +157,40 @@ def streamed(_: Setting, sizes: tuple[int, ...] = (64,) * 10, patterns: int = 65
     net = handprop.mlp(sizes)
     programs = {ONE_GRADIENT: jax.value_and_grad(net.loss), "handprop exact": net.value_and_grad,
                 "handprop.streamed": handprop.streamed(net)}  # fmt: skip
-    return _whole_gradients(programs, work, ONE_GRADIENT)
+    return _whole_gradients(programs, work, ONE_GRADIENT, in_jax.layers(work))
 
 
 def deep(_: Setting, width: int = 256, layers: int = 16, patterns: int = 4096) -> list[Entry]:
-    """Equal layers, unrolled and under scan; ``segments`` are computed once more on the way back."""
+    """Equal layers, under scan with their weights kept as a stack, and one by one; ``segments`` are computed once more
+    on the way back.
+    """
     sizes = (width,) * (layers + 1)
     work = uniform(sizes, patterns, bias=True, reduction="mean")
     exact, scan, segments = (
         handprop.mlp(sizes, form=form, segments=k) for form, k in (("exact", None), ("scan", None), ("scan", 4))
     )
-    programs = {BY_SCAN: jax.value_and_grad(scan.loss), ONE_GRADIENT: jax.value_and_grad(exact.loss),
-                "handprop exact": exact.value_and_grad, "handprop scan": scan.value_and_grad,
-                "handprop scan, 4 segments": segments.value_and_grad}  # fmt: skip
-    return _whole_gradients(programs, work, BY_SCAN)
+    params = in_jax.layers(work)
+    of_a_stack = {BY_SCAN: jax.value_and_grad(_deep_loss), "handprop scan": scan.value_and_grad,
+                  "handprop scan, 4 segments": segments.value_and_grad}  # fmt: skip
+    one_by_one = {ONE_GRADIENT: jax.value_and_grad(exact.loss), "handprop exact": exact.value_and_grad,
+                  "handprop scan, layers apart": scan.value_and_grad}  # fmt: skip
+    return [
+        *_whole_gradients(of_a_stack, work, BY_SCAN, handprop.stack_equal_layers(params)),
+        *_whole_gradients(one_by_one, work, ONE_GRADIENT, params),
+    ]
 
 
-def _whole_gradients(programs: dict[str, Callable], work: Work, first: str) -> list[Entry]:
+def _deep_loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The loss of a stack of layers and an output layer, in plain JAX."""
+    run, output = params
+    a, _ = lax.scan(lambda a, layer: (jax.nn.sigmoid(a @ layer.W + layer.b[None]), None), x, run)
+    a = jax.nn.sigmoid(a @ output.W + output.b[None])
+    return jnp.mean(jnp.sum((a - y) ** 2 / 2, axis=1))
+
+
+def _whole_gradients(programs: dict[str, Callable], work: Work, first: str, params: Any) -> list[Entry]:
     """Programs that return value and gradients of all the work's patterns; all agree with the first."""
-    args, flops = (
-        (in_jax.layers(work), jnp.asarray(work.x), jnp.asarray(work.y)),
-        gradient_flops(work.sizes, len(work.x)),
-    )
+    args, flops = (params, jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(work.sizes, len(work.x))
     entries = [_entry(name, f, args, flops=flops) for name, f in programs.items()]
-    _same(entries, first, *(entry.peer for entry in entries[1:]))
+    _same(entries, first, *(entry.peer for entry in entries if entry.peer != first))
     return entries

@@ -1,7 +1,8 @@
 """A run of equal layers as one loop: of each layer only its activation is kept, or of every few layers only one.
 
-Of a run of n layers of one width D and one activation, the parameters are stacked: ``W`` (n, D, D), ``b`` (n, D). The
-forward pass is then a scan over the layers and the backward pass the same scan in reverse:
+Of a run of n layers of one width D and one activation, the parameters are stacked: ``W`` (n, D, D), ``b`` (n, D); who
+keeps them so (:func:`stack_equal_layers`) spares each step a copy of them and one of their gradients. The forward pass
+is then a scan over the layers and the backward pass the same scan in reverse:
 
     a_l = f(a_{l-1} W_l + b_l)                                                    l = 1 .. n
     delta_l = da_l * f'(z_l),  dW_l = a_{l-1}^T delta_l,  da_{l-1} = delta_l W_l^T    l = n .. 1
@@ -27,7 +28,21 @@ from jax import lax
 from handprop.activations import Activation
 from handprop.products import Layer, Products
 
-__all__ = ["Kept", "Rules", "backward", "forward", "last_activation", "longest_run", "stacked", "unstacked"]
+__all__ = [
+    "Kept",
+    "Parted",
+    "Rules",
+    "backward",
+    "forward",
+    "joined",
+    "last_activation",
+    "longest_run",
+    "parted",
+    "stack_equal_layers",
+    "stacked",
+    "unstack_equal_layers",
+    "unstacked",
+]
 
 Array = jax.Array
 
@@ -70,6 +85,59 @@ def longest_run(sizes: Sequence[int]) -> tuple[int, int]:
     return best
 
 
+def stack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Parameters whose longest run of n equal hidden layers is one ``Layer``: ``W`` (n, D, D), ``b`` (n, D) or None.
+
+    ``apply``, ``loss`` and ``value_and_grad`` of form "scan" take them so and return gradients so, with the same bits:
+    nothing is stacked or unstacked in a step. What an optimizer makes of the gradients may differ by rounding, since
+    XLA fuses its arithmetic by shape. Everything else but ``train`` and ``streamed`` takes the layers one by one.
+
+    Raises ValueError for parameters without two equal hidden layers in a row, and for layers that cannot be stacked.
+
+    >>> import handprop
+    >>> net = handprop.mlp((5, 7, 7, 7, 7, 3), form="scan")
+    >>> params = stack_equal_layers(net.init(jax.random.key(0)))
+    >>> _, grads = net.value_and_grad(params, jnp.ones((4, 5)), jnp.zeros((4, 3)))
+    >>> [layer.W.shape for layer in grads]
+    [(5, 7), (3, 7, 7), (7, 3)]
+    """
+    shapes = [layer.W.shape for layer in params]
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"params have weights of shapes {shapes}, but to be stacked each needs (I, O).")
+    first, last = longest_run([shape[0] for shape in shapes] + [shape[1] for shape in shapes[-1:]])
+    if last - first < 2:
+        raise ValueError(f"params have weights of shapes {shapes}, and no two equal hidden layers in a row.")
+    wanted = _kind(params[first])
+    for l in range(first, last):
+        if _kind(params[l]) != wanted:
+            raise ValueError(
+                f"params[{l}] has {_kind(params[l])}, but to be stacked on params[{first}] needs {wanted}."
+            )
+    return (*params[:first], stacked(params[first:last]), *params[last:])
+
+
+def unstack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers one by one, of parameters or gradients whose equal layers are stacked, or are not.
+
+    The inverse of :func:`stack_equal_layers`.
+
+    >>> run = Layer(jnp.arange(8.0).reshape(2, 2, 2), None)
+    >>> [layer.W.tolist() for layer in unstack_equal_layers((run, Layer(jnp.ones((2, 1)), None)))]
+    [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]], [[1.0], [1.0]]]
+    """
+    return tuple(each for layer in params for each in (unstacked(layer) if _is_stack(layer) else (layer,)))
+
+
+def _is_stack(layer: Layer) -> bool:
+    return layer.W.ndim == 3
+
+
+def _kind(layer: Layer) -> str:
+    """``W float32[7, 7], b float32[7]``."""
+    W, b = ("None" if leaf is None else f"{leaf.dtype}{[*leaf.shape]}" for leaf in layer)
+    return f"W {W}, b {b}"
+
+
 def stacked(layers: Sequence[Layer]) -> Layer:
     """``W`` (n, D, D) and ``b`` (n, D) or None."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
@@ -78,6 +146,28 @@ def stacked(layers: Sequence[Layer]) -> Layer:
 def unstacked(run: Layer) -> tuple[Layer, ...]:
     """The layers that :func:`stacked` stacked."""
     return tuple(jax.tree.map(lambda leaf, l=l: leaf[l], run) for l in range(len(run.W)))
+
+
+class Parted(NamedTuple):
+    """Parameters or gradients: the layers before the run, the run as a stack, the layers after it."""
+
+    before: tuple[Layer, ...]
+    run: Layer
+    after: tuple[Layer, ...]
+
+
+def parted(params: Sequence[Layer], run: tuple[int, int]) -> Parted:
+    """Of parameters in either layout, and the first and last (excluded) of the run's layers."""
+    (first, last), layers = run, tuple(params)
+    if _is_stack(layers[first]):
+        return Parted(layers[:first], layers[first], layers[first + 1 :])
+    return Parted(layers[:first], stacked(layers[first:last]), layers[last:])
+
+
+def joined(grads: Parted, params: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Gradients in the layout of the parameters."""
+    as_stack = _is_stack(params[len(grads.before)])
+    return (*grads.before, *((grads.run,) if as_stack else unstacked(grads.run)), *grads.after)
 
 
 def last_activation(rules: Rules, run: Layer, a: Array) -> Array:

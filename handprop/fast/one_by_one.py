@@ -6,8 +6,8 @@ multiply-adds: ``a W + b`` and ``a^T delta``, folded (:mod:`handprop.fast.folded
 W, whose entries lie apart, and gains nothing.
 
 Larger ones gain where ``a^T`` (I, N) is laid out before it is multiplied with delta (N, O): the library then finds both
-row by row, and sums in another order than for a product that it has to transpose on the way. Beyond a million
-multiply-adds the call no longer counts: there, the operations are the exact ones.
+row by row, and sums in another order than for a product that it has to transpose on the way. From some hundred thousand
+multiply-adds on that gains nothing either: there, the operations are the exact ones.
 
 Bound: that of the folded form, ``2 k eps`` times the sum of an entry's k terms' sizes.
 """
