@@ -317,8 +317,8 @@ def mlp(
             saturated sigmoid and tanh units keep the digits of their derivatives, and sigmoid outputs those of
             ``a - y``; "scan", equal hidden layers in a loop, for deep networks, whose parameters may be kept as
             :func:`handprop.stack_equal_layers` returns them: ``value_and_grad`` returns gradients in the layout that it
-            is given; "auto", the fastest whose bound is a few ulps: "folded" where that was measured to pay, for the whole
-            network or for single products, else "exact". The bounds stand in :mod:`handprop.fast.forms`.
+            is given; "auto", the fastest whose bound is a few ulps: "folded" where that was measured to pay, for the
+            whole network or for single products, else "exact". The bounds stand in :mod:`handprop.fast.forms`.
         segments: for form "scan": keep the inputs of so many segments of the equal layers, and not every layer's
             activation; the layers of a segment are computed once more on the way back.
 
