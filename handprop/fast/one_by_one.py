@@ -5,9 +5,10 @@ small the product is. Two of the three products of a layer gain by doing without
 multiply-adds: ``a W + b`` and ``a^T delta``, folded (:mod:`handprop.fast.folded`). ``delta W^T`` reads the columns of
 W, whose entries lie apart, and gains nothing.
 
-Larger ones gain where ``a^T`` (I, N) is laid out before it is multiplied with delta (N, O): the library then finds both
-row by row, and sums in another order than for a product that it has to transpose on the way. From some hundred thousand
-multiply-adds on that gains nothing either: there, the operations are the exact ones.
+Larger ones, ``dW^T = delta^T a`` (O, I), gain where ``delta^T`` (O, N) is laid out before it is multiplied with a
+(N, I): the library then finds both row by row. XLA would put the transposition before and the one after into the
+product. Beyond a few hundred thousand multiply-adds that is no gain, or a loss: there, the operations are the exact
+ones.
 
 Bound: that of the folded form, ``2 k eps`` times the sum of an entry's k terms' sizes.
 """
@@ -24,7 +25,7 @@ __all__ = ["MOST_LAID_OUT", "one_by_one"]
 
 Array = jax.Array
 
-MOST_LAID_OUT = 2**17  # multiply-adds of a product a^T delta
+MOST_LAID_OUT = 2**18  # multiply-adds of a product delta^T a
 
 
 @lru_cache(maxsize=8)
@@ -49,6 +50,7 @@ def one_by_one(most_folded: int) -> Products:
 
 def _laid_out(a: Array, delta: Array, layer: Layer) -> Layer:
     """``dW = a^T delta`` and ``db = sum_n delta``: (I, O) and (O,)."""
-    a_T = lax.optimization_barrier(lax.transpose(a, (1, 0)))  # XLA would put the transposition into the product
-    dW = lax.dot_general(a_T, delta, (((1,), (0,)), ((), ())))
+    delta_T = lax.optimization_barrier(lax.transpose(delta, (1, 0)))
+    dW_T = lax.optimization_barrier(lax.dot_general(delta_T, a, (((1,), (0,)), ((), ()))))
+    dW = lax.transpose(dW_T, (1, 0))
     return Layer(dW, None if layer.b is None else lax.reduce_sum(delta, axes=(0,)))
