@@ -301,12 +301,11 @@ def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array,
     S, short = jnp.int32(loop.steps_per_epoch), loop.patterns % loop.batch_size
     epoch_end = (state.step // S + 1) * S
     full_end = jnp.minimum(stop, epoch_end - 1 if short else epoch_end)
-    # Told from ``stop``, not from the steps that were run: so the next order is drawn while they run.
-    order = lax.cond(stop >= epoch_end, lambda: _order(loop, key, epoch_end), lambda: state.order)
     state = _native(loop)(partial(_steps, loop), data, full_end, state)
     if short:
         run = (state.step == epoch_end - 1) & (state.step < stop)
         state = lax.cond(run, partial(_step, loop, data, short), lambda s: s, state)
+    order = lax.cond(state.step == epoch_end, lambda: _order(loop, key, state.step), lambda: state.order)
     return state._replace(order=order)
 
 
