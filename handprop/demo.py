@@ -94,8 +94,7 @@ def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
             params, opt_state = result.params, result.opt_state
             errors[result.step] = float(error(params))
             history.append(result.history)
-        steps_, values = (np.concatenate(part) for part in zip(*history, strict=True))
-    return Classic(errors, handprop.History(np.array(steps_), np.array(values)))
+    return Classic(errors, handprop.History(*(np.concatenate(part) for part in zip(*history, strict=True))))
 
 
 _sgd = optax.sgd(1.0)  # one object, so that every part of the run uses one compiled loop

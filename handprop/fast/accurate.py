@@ -40,7 +40,11 @@ def sigmoid_pair(z: Array) -> tuple[Array, Array]:
     >>> float(a), float(b)
     (1.0, 2.06...e-09)
     """
-    t = _exponential(z)
+    return _pair(z, _exponential(z))
+
+
+def _pair(z: Array, t: Array) -> tuple[Array, Array]:
+    """The same, of ``t = exp(-|z|)``."""
     r = 1 / (1 + t)
     a, b = jnp.where(z >= 0, r, t * r), jnp.where(z >= 0, t * r, r)
     return lax.convert_element_type(a, z.dtype), lax.convert_element_type(b, z.dtype)
@@ -67,7 +71,8 @@ def _times(da: Array, factor: Array) -> Array:
 
 
 def _sigmoid(z: Array) -> tuple[Array, Array]:
-    return sigmoid_pair(z)[0], _exponential(z)
+    t = _exponential(z)
+    return _pair(z, t)[0], t
 
 
 def _d_sigmoid(da: Array, t: Array) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import paths_that_differ
 
 import handprop
 from handprop import demo
@@ -124,6 +125,15 @@ def test_auto_is_the_exact_function_where_each_product_is_taken_by_itself():
     assert products("auto", (24, 20, 10), x) is one_by_one(MOST_FOLDED_ALONE["float32"])
     report = handprop.equivalent(auto.value_and_grad, exact.value_and_grad, params, x, y)
     assert report.verdict is handprop.Verdict.PROVED, str(report)
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(130, "float32"), (30, "float64"), (30, "bfloat16")])
+def test_auto_keeps_the_exact_bits_where_nothing_is_to_be_gained(width, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        exact, auto = handprop.mlp((width,) * 3), handprop.mlp((width,) * 3, form="auto")
+        params = exact.init(jax.random.key(0), dtype)
+        batch = [normal(width, width).astype(dtype) for _ in range(2)]
+        assert not paths_that_differ(exact.value_and_grad(params, *batch), auto.value_and_grad(params, *batch))
 
 
 def text_of(products, a, delta, layer):
