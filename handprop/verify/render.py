@@ -18,7 +18,8 @@ SHOWN_ENTRIES, SHOWN_LEAVES, SHOWN_INPUTS = 4, 12, 8
 
 def lines(report: "Report") -> Iterator[str]:
     """The verdict and its sentence, a row a check, and what the verdict rests on."""
-    yield from _wrapped(f"{report.verdict.name:<14}", report.subject)
+    provided = f", provided {'; '.join(report.conditions)}" if report.conditions and report.ok else ""
+    yield from _wrapped(f"{report.verdict.name:<14}", report.subject + provided)
     yield from _wrapped("  ", f"{report.verdict.value}.")
     if report.reason:
         yield from _wrapped("  ", report.reason)
@@ -37,7 +38,9 @@ def lines(report: "Report") -> Iterator[str]:
         yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", fixed)
     yield from _lost_bits(report.lost_bits)
     yield from _section("counterexample", _inputs(report.counterexample))
+    yield from _section("findings", report.findings)
     yield from _section("assumes", report.assumptions)
+    yield from _section("internal", report.internal)
     yield from _section("would have seen", _power(report.power))
     if report.checks:
         yield from _section("seconds", [f"{report.seconds:.2f}"])

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 FORMAT = "handprop.report.v1"
+SEQUENCES = ("checks", "assumptions", "locations", "conditions", "findings", "internal")
 
 
 class Verdict(enum.Enum):
@@ -197,7 +198,8 @@ class Report(_Value):
     caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
     refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
     ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes,
-    seeds, primes, hashes, versions).
+    seeds, primes, hashes, versions). ``conditions`` are those under which the verdict holds, beside its name in the
+    first line; ``findings`` what else the user should know; ``internal`` what went wrong inside the verifier itself.
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
@@ -225,10 +227,13 @@ class Report(_Value):
     diagnosis: str | None = None
     fix: Fix | None = None
     lost_bits: LostBits | None = None
+    conditions: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         mappings = {name: encoding.Values(getattr(self, name)) for name in ("power", "certificate")}
-        sequences = {name: tuple(getattr(self, name)) for name in ("checks", "assumptions", "locations")}
+        sequences = {name: tuple(getattr(self, name)) for name in SEQUENCES}
         _set(self, **sequences, **mappings)
 
     @property
@@ -323,6 +328,7 @@ def _read_report(packed: Any) -> Report:
         _is(f["diagnosis"], str, type(None)),
         None if f["fix"] is None else _read_fix(f["fix"]),
         None if f["lost_bits"] is None else _read_lost_bits(f["lost_bits"]),
+        *(tuple(_is(text, str) for text in _is(f[name], tuple)) for name in ("conditions", "findings", "internal")),
     )
 
 

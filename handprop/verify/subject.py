@@ -37,7 +37,8 @@ class Subject(NamedTuple):
     belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
-    primal. ``original`` is the user's function that the reference is made of.
+    primal. ``original`` is the user's function that the reference is made of. ``conditions`` say what of the given
+    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given".
     """
 
     name: str
@@ -60,6 +61,7 @@ class Subject(NamedTuple):
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
+    conditions: tuple[str, ...] = ()
 
 
 class Arguments(NamedTuple):
