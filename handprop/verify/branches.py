@@ -14,11 +14,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 from handprop.verify.field.elementwise import ELEMENTWISE
+from handprop.verify.field.kinds import least_kind
+from handprop.verify.field.values import Kind
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
 __all__ = ["decision_bits", "like_entries"]
@@ -35,12 +38,16 @@ KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_eleme
 
 class Fact(NamedTuple):
     """``name``: equal for values computed alike. ``known``: no input is in it. ``bits``: of decisions in one term.
-    ``support``: all decisions an entry depends on, with their bits."""
+    ``support``: all decisions an entry depends on, with their bits. ``kind`` as the field has it; ``most``: of integers,
+    the largest size. ``opposite``: the name of what this is the negative of."""
 
     name: int
     known: bool = False
     bits: float = 0.0
     support: "dict[Label, float]" = {}  # noqa: RUF012 (never changed)
+    kind: Kind = Kind.RATIONAL
+    most: float = math.inf
+    opposite: int | None = None
 
     @property
     def weight(self) -> float:
@@ -57,10 +64,14 @@ UNBOUNDED = Fact(0, bits=math.inf)
 Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
-def decision_bits(program: Any, interval_bits: float) -> list[float]:
-    """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides."""
-    walk = _Walk(interval_bits)
-    inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval)) for i, v in enumerate(program.jaxpr.invars)]
+def decision_bits(program: Any, interval_bits: float, decided: bool = False) -> list[float]:
+    """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides.
+
+    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive.
+    """
+    walk = _Walk(interval_bits, decided)
+    inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
+              for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
     return [fact.bits for fact in walk.program(program, inputs)]
 
 
@@ -85,23 +96,25 @@ def _is_entrywise(program: Any) -> bool:
     return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 
 
-LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "convert_element_type", "stop_gradient", "real",
-          "reduce_precision", "optimization_barrier", "device_put"}  # fmt: skip
+LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "stop_gradient", "real", "reduce_precision",
+          "optimization_barrier", "device_put"}  # fmt: skip
 PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
 MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
           "scatter", "dynamic_update_slice")  # fmt: skip
-UNCOUNTED = {"cummax", "cummin", "while", "cond", "custom_linear_solve"}
-SAME_DECISION = {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p"}
+INDEXED = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2, "scatter": 1}  # the first index among the operands
+UNCOUNTED = {"while", "cond", "select_and_scatter_add", "select_and_gather_add"}
+SAME_VALUE = {"stop_gradient", "copy", "copy_p"}
+DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}
 
 
 class _Walk:
     """One pass over a program. ``bits``: of one comparison."""
 
-    def __init__(self, bits: float):
-        self.bits = bits
+    def __init__(self, bits: float, decided: bool = False):
+        self.bits, self.decided = bits, decided
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -110,13 +123,15 @@ class _Walk:
 
     def program(self, program: Any, inputs: list[Fact]) -> list[Fact]:
         jaxpr = program.jaxpr
-        env = {var: Fact(self.named("const", id(c)), known=True)
+        env = {var: Fact(self.named("const", id(c)), known=True, most=_largest_of(c))
                for var, c in zip(jaxpr.constvars, program.consts, strict=True)}  # fmt: skip
         env.update(zip(jaxpr.invars, inputs, strict=True))
 
         def fact_of(atom: Any) -> Fact:
             literal = isinstance(atom, core.Literal)
-            return Fact(self.named("literal", str(atom.val)), known=True) if literal else env[atom]
+            if not literal:
+                return env[atom]
+            return Fact(self.named("literal", str(atom.val)), known=True, most=_largest_of(atom.val))
 
         for eqn in jaxpr.eqns:
             facts = self.step(eqn, [fact_of(atom) for atom in eqn.invars])
@@ -131,19 +146,48 @@ class _Walk:
             branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
             return [self.joined(("cond", i), cases, len(v.aval.shape))
                     for i, (v, *cases) in enumerate(zip(eqn.outvars, *branches, strict=True))]  # fmt: skip
+        if name == "custom_linear_solve":
+            return self.linear_solve(eqn, facts)
         inside = kernel_program(eqn) if name == "pallas_call" else called(eqn)
-        if inside is not None and name not in ("while", "cond"):
+        if inside is not None:
             return self.program(inside, facts)
         where = self.named(name, _text(eqn.params), *(f.name for f in facts))
-        names = [facts[0].name if name in SAME_DECISION else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
-        if all(f.known for f in facts):
-            return [Fact(n, known=name in KEPT or not _is_float(v.aval))
+        names = [facts[0].name if name in SAME_VALUE else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
+        kind = max((least_kind(name), *(f.kind for f in facts)))
+        shared = {"kind": kind, "most": _most(eqn, facts), "opposite": facts[0].name if name == "neg" else None}
+        if all(f.known for f in facts) and name != "lu":
+            return [Fact(n, known=name in KEPT or not _is_float(v.aval), kind=kind, most=shared["most"])
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
-        rule = self.rules.get(name)
-        lost = any(f.bits == math.inf for f in facts)
-        out = UNBOUNDED if lost else rule(eqn, facts, shapes) if rule else self.unknown(name, facts)
-        return [out._replace(name=n, known=False).capped() for n in names]
+        if any(f.bits == math.inf for f in facts):
+            outs = [UNBOUNDED] * len(names)
+        elif name == "lu":
+            outs = self.pivoted(eqn, facts)
+        else:
+            outs = [self.rules.get(name, self.unknown)(eqn, facts, shapes)] * len(names)
+        leaves_type = [not _is_float(v.aval) and shared["most"] > _most_of(v.aval) for v in eqn.outvars]
+        outs = [out.nonlinear() if leaves else out for out, leaves in zip(outs, leaves_type, strict=True)]
+        return [out._replace(name=n, known=False, **shared).capped() for n, out in zip(names, outs, strict=True)]
+
+    def linear_solve(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
+        lengths = eqn.params["const_lengths"]
+        start = lengths.matvec + lengths.vecmat
+        total = start + lengths.solve + lengths.transpose_solve
+        return self.program(closed(eqn.params["jaxprs"].solve), [*facts[start : start + lengths.solve], *facts[total:]])
+
+    def pivoted(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
+        """A permutation of the rows of each matrix, beside all that it rests on."""
+        rows, columns = eqn.invars[0].aval.shape[-2:]
+        kept = min(rows, columns)
+        bits = (math.lgamma(rows + 1) - math.lgamma(rows - kept + 1)) / math.log(2)
+        outs = []
+        for v in eqn.outvars:
+            batch, rank = len(eqn.invars[0].aval.shape) - 2, len(v.aval.shape)
+            mixed = self.mixing(eqn, facts, [eqn.invars[0].aval.shape], rank)
+            along = tuple(i if i < batch else None for i in range(rank))
+            support = {**mixed.support, (("lu", facts[0].name), along): bits}
+            outs.append(mixed._replace(support=support, bits=math.fsum(support.values())))
+        return outs
 
     def _rules(self) -> "dict[str, Rule]":
         def elementwise(bits: Callable[[list[Fact]], float]) -> Rule:
@@ -157,8 +201,14 @@ class _Walk:
             **dict.fromkeys(COMPARISONS, self.compared),
             **dict.fromkeys(EXTREMA, self.largest),
             **dict.fromkeys(SUMS, self.summed),
-            "select_n": elementwise(lambda facts: facts[0].bits + max(f.bits for f in facts[1:])),
-            "div": elementwise(lambda facts: facts[0].bits + facts[1].nonlinear().bits),
+            **(dict.fromkeys(DOMAINS, self.compared) if self.decided else {}),
+            "eq": self.equated,
+            "ne": self.equated,
+            "select_n": self.selected,
+            "convert_element_type": self.converted,
+            "div": self.divided,
+            "cummax": self.running,
+            "cummin": self.running,
             "dot_general": self.dot,
             "broadcast_in_dim": self.broadcast,
             "transpose": self.transpose,
@@ -186,9 +236,58 @@ class _Walk:
         out = self.nonlinear(eqn, facts, shapes)
         if all(not _is_float(v.aval) for v in eqn.invars):
             return out
-        unknown = frozenset(f.name for f in facts if not f.known)
-        support = {**out.support, _own(unknown, eqn): self.bits}
+        support = dict(out.support)
+        name = eqn.primitive.name
+        if name == "clamp":
+            pairs = (((facts[1], facts[0]), "low"), ((facts[1], facts[2]), "high"), ((facts[0], facts[2]), "ends"))
+        else:
+            pairs = ((tuple(facts[:2]), ""),)
+        for pair, which in pairs:
+            support[_own((self.difference(pair), which), eqn)] = self.bits
         return out._replace(support=support, bits=math.fsum(support.values()))
+
+    def difference(self, facts: Sequence[Fact]) -> Any:
+        """What is unknown in the difference of two operands, the same for its negative."""
+        signed = []
+        for fact, sign in zip(facts, (1, -1), strict=False):
+            if not fact.known:
+                signed.append((fact.name, sign) if fact.opposite is None else (fact.opposite, -sign))
+        signed.sort()
+        return tuple((name, sign * signed[0][1]) for name, sign in signed)
+
+    def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """No decision of its own where both are rational functions of the inputs: then they are equal nowhere."""
+        rational = all(f.kind is Kind.RATIONAL for f in facts) or not _is_float(eqn.invars[0].aval)
+        if rational:
+            return self.nonlinear(eqn, facts, shapes)
+        out = self.nonlinear(eqn, facts, shapes)
+        support = {**out.support, _own(("equal", self.difference(facts)), eqn): self.bits}
+        return out._replace(support=support, bits=math.fsum(support.values()))
+
+    def selected(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        which = facts[0] if eqn.invars[0].aval.dtype == np.bool_ else facts[0].nonlinear()
+        return _elementwise(eqn, facts, shapes, which.bits + max(f.bits for f in facts[1:]))
+
+    def converted(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """Linear but for casts of numbers to integers or booleans, which round or compare."""
+        old, new = eqn.invars[0].aval, eqn.outvars[0].aval
+        exact = _is_float(new) or old.dtype == np.bool_ or (not _is_float(old) and facts[0].most <= _most_of(new))
+        if exact:
+            return _elementwise(eqn, facts, shapes, facts[0].bits)
+        return self.compared(eqn, facts, shapes) if _is_float(old) else self.nonlinear(eqn, facts, shapes)
+
+    def divided(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        if not _is_float(eqn.outvars[0].aval):
+            return self.nonlinear(eqn, facts, shapes)
+        return _elementwise(eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits)
+
+    def running(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """A running maximum: each entry is compared with the largest before it."""
+        if facts[0].bits:
+            return UNBOUNDED
+        bits = (shapes[0][eqn.params["axis"]] - 1) * self.bits
+        label = _own(("running", eqn.primitive.name, facts[0].name, _text(eqn.params)), eqn)
+        return facts[0]._replace(support={label: bits}, bits=bits)
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         count = math.prod(shapes[0][axis] for axis in eqn.params["axes"])
@@ -218,6 +317,8 @@ class _Walk:
         return facts[0]._replace(support={label: bits}, bits=bits)
 
     def summed(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        if eqn.primitive.name.startswith("scatter"):
+            return self.scattered(eqn, facts, shapes)
         bits = max(f.bits for f in facts)
         if eqn.primitive.name != "reduce_sum":
             return _spread_out(eqn, facts)._replace(bits=bits)
@@ -229,6 +330,12 @@ class _Walk:
             label = ((base, "over", along, over) if over else base, kept)
             support[label] = support.get(label, 0.0) + weight * math.prod(shape[i] for i in over)
         return facts[0]._replace(bits=bits, support=support)
+
+    def scattered(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        """Each term of the sum is an update at the place that its own index decides."""
+        operand, index, updates = facts
+        bits = max(operand.bits, updates.bits + (index.weight if index.bits else 0.0))
+        return self.mixing(eqn, facts, shapes)._replace(bits=bits)
 
     def dot(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         contract, batch = eqn.params["dimension_numbers"]
@@ -266,17 +373,46 @@ class _Walk:
         return _relabelled(facts[0], without_ones)
 
     def moved(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """Every entry of the result is one of an operand."""
-        return self.joined((eqn.primitive.name, _text(eqn.params)), facts, len(eqn.outvars[0].aval.shape))
+        """Every entry of the result is one of an operand, at places that an index may decide."""
+        name, rank = eqn.primitive.name, len(eqn.outvars[0].aval.shape)
+        indices = facts[INDEXED.get(name, len(facts)) :]
+        if name == "scatter":
+            indices = facts[1:2]
+        operands = [f for f in facts if not any(f is index for index in indices)]
+        out = self.joined((name, _text(eqn.params)), operands, rank)
+        if not any(f.bits for f in indices):
+            return out
+        places = self.mixing(eqn, indices, [v.aval.shape for v, f in zip(eqn.invars, facts, strict=True)
+                                            if any(f is index for index in indices)], rank)  # fmt: skip
+        return out._replace(support={**out.support, **places.support}, bits=out.bits + places.weight)
 
     def joined(self, name: Any, facts: Sequence[Fact], rank: int = 0) -> Fact:
         """Each entry is an entry of one of these: no more decisions than the most of them."""
-        weight, bits = max(f.weight for f in facts), max(f.bits for f in facts)
+        shared: dict[Label, float] = {}
+        weight, bits = 0.0, max((f.bits for f in facts), default=0.0)
+        for fact in facts:
+            whole = {label: w for label, w in fact.support.items() if not any(x is not None for x in label[1])}
+            shared |= {(base, (None,) * rank): w for (base, _), w in whole.items()}
+            weight = max(weight, fact.weight - math.fsum(whole.values()))
         label = (self.named(name, *(f.name for f in facts)), tuple(range(rank)))
-        return Fact(label[0], bits=bits, support={label: weight} if weight else {})
+        support = {**shared, **({label: weight} if weight > 0 else {})}
+        return Fact(label[0], bits=bits, support=support)
 
-    def unknown(self, name: str, facts: list[Fact]) -> Fact:
-        return UNBOUNDED if name in UNCOUNTED or any(f.bits for f in facts) else Fact(0)
+    def mixing(self, eqn: Any, facts: Sequence[Fact], shapes: Sequence[tuple], rank: int | None = None) -> Fact:
+        """Each entry of the result may depend on every entry of the operands, in any way."""
+        rank = len(eqn.outvars[0].aval.shape) if rank is None else rank
+        support: dict[Label, float] = {}
+        for fact, shape in zip(facts, shapes, strict=True):
+            for (base, along), weight in fact.support.items():
+                over = tuple(i for i, x in enumerate(along) if x is not None)
+                label = ((base, "all", along, over) if over else base, (None,) * rank)
+                support[label] = weight * math.prod(shape[i] for i in over)
+        return Fact(0, bits=math.fsum(support.values()) if any(f.bits for f in facts) else 0.0, support=support)
+
+    def unknown(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
+        if eqn.primitive.name in UNCOUNTED:
+            return UNBOUNDED
+        return self.mixing(eqn, facts, shapes)
 
     def scan(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
         n_consts, n_carry = scan_counts(eqn.params)
@@ -297,6 +433,42 @@ class _Walk:
         if length > MOST_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]
         return done
+
+
+def _most_of(aval: Any) -> float:
+    """The largest size of an integer of this type; infinite for floats and keys."""
+    dtype = aval.dtype
+    if dtype == np.bool_:
+        return 1.0
+    return float(np.iinfo(dtype).max) if jnp.issubdtype(dtype, jnp.integer) else math.inf
+
+
+def _largest_of(const: Any) -> float:
+    array = np.asarray(const) if not jnp.issubdtype(getattr(const, "dtype", np.int32), jax.dtypes.extended) else None
+    if array is None or not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)):
+        return math.inf
+    return float(np.abs(array.astype(np.float64)).max(initial=0.0))
+
+
+def _most(eqn: Any, facts: list[Fact]) -> float:
+    """A bound of an integer result's size, before it wraps around."""
+    name, sizes = eqn.primitive.name, [f.most for f in facts]
+    out = eqn.outvars[0].aval
+    if not jnp.issubdtype(out.dtype, jnp.integer):
+        return _most_of(out)
+    unsigned = jnp.issubdtype(out.dtype, jnp.unsignedinteger)
+    if name == "iota":
+        return float(out.shape[eqn.params["dimension"]])
+    if name in ("add", "sub", "neg") and not (unsigned and name != "add"):
+        return sum(sizes)
+    if name == "mul":
+        return math.prod(sizes)
+    if name in ("reduce_sum", "cumsum", "dot_general"):
+        count = math.prod(eqn.invars[0].aval.shape)
+        return math.prod(sizes) * max(count, 1) if all(sizes) else 0.0
+    if name in ("select_n", "convert_element_type", "broadcast_in_dim", "reshape", "transpose", "squeeze", *MOVERS):
+        return max(sizes[1:] if name == "select_n" else sizes)
+    return math.inf if name in (*LINEAR, *PRODUCTS, *SUMS) and len(sizes) else _most_of(out)
 
 
 def _text(params: dict) -> str:

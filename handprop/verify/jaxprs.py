@@ -25,6 +25,8 @@ from handprop.verify.field.layout import LAYOUT
 __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
 VERIFIER = os.path.dirname(__file__) + os.sep
+CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
+         "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -96,8 +98,10 @@ def only(program: Any, wanted: Sequence[bool]) -> Any:
 def called(eqn: Any) -> Any:
     """The program that a call equation calls, None for any other equation.
 
-    A program inside an equation that is called has the equation's own inputs; a reduction's has not.
+    Only of primitives that call their program and do nothing else: under ``shard_map`` it means another thing.
     """
+    if eqn.primitive.name not in CALLS:
+        return None
     for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
         if key in eqn.params and not callable(eqn.params[key]):
             program = closed(eqn.params[key])

@@ -9,14 +9,27 @@ import hashlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 
 from handprop.verify.field import literals
 from handprop.verify.field.arithmetic import Elements, Field
 from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
-from handprop.verify.field.values import MOST_TERMS, Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.values import (
+    INFINITY,
+    MOST_TERMS,
+    NAN,
+    OPAQUE,
+    Kind,
+    Term,
+    Value,
+    is_nonnegative,
+    is_positive,
+    moved,
+    terms_of,
+)
 
-__all__ = ["NeedsBranches", "Run", "Unsupported"]
+__all__ = ["NeedsBranches", "NotUnderstood", "Run", "Unsupported"]
 
 # Powers of pi and of log 2 are powers of random squares.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
@@ -29,6 +42,10 @@ class Unsupported(Exception):
 
 class NeedsBranches(Unsupported):
     """Truth values have to be decided for this program: polynomials in them are not enough."""
+
+
+class NotUnderstood(Unsupported):
+    """Not even as a function of its operands that is not known: nothing that rests on it is proved."""
 
 
 def mix(*words: np.ndarray | int) -> np.ndarray:
@@ -50,6 +67,10 @@ class Run:
     are compared with, decides comparisons; None: a truth value is a random field element. ``sample`` is the shape that
     arrays have here instead of their own, where all entries are one function of entries of their own.
     ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
+    ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
+    is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
+    by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
+    the identity.
     """
 
     field: Field
@@ -73,6 +94,16 @@ class Run:
     root_argument: Bound = VARIABLE
     characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
     observer: Callable[..., list] | None = None
+    decided: bool = False
+    least_bits: int = 0
+    casts: set[str] = dataclasses.field(default_factory=set)
+    masks: set[str] = dataclasses.field(default_factory=set)
+    conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
+    equation: object = None
+
+    def assume(self, what: str) -> None:
+        """Notes that the proof only holds where the function at work is defined."""
+        self.conditions.setdefault(id(self.equation), (self.equation, what))
 
     @property
     def branching(self) -> bool:
@@ -138,27 +169,25 @@ class Run:
         x = Elements(np.full(shape, residue, np.int64))
         return Value(x, Bound.of(ratio), np.full(shape, float(ratio)))
 
-    def embed(self, array: np.ndarray) -> Value:
+    def embed(self, array: np.ndarray, read: bool = True) -> Value:
         """Known numbers: integers and booleans as they are, floats as this run reads them."""
         if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
             known = array.astype(np.float64)
-            return Value(self.field.of(array), _size_of(known), known)
+            most = float(np.abs(known).max(initial=0.0))
+            return Value(self.field.of(array), _size_of(known), known, most=most)
         known = array.astype(np.float64)
-        masked = np.isfinite(known) & (known <= literals.MASKED)
-        if self.rational and masked.any():
-            self.readings |= {f"{array.dtype} {number:.9g} as -infinity" for number in np.unique(known[masked])}
-            known = np.where(masked, -np.inf, known)
-        finite = np.isfinite(known)
-        numbers = np.where(finite, known, 0.0)
-        x, degree = self._dyadic(numbers), _size_of(numbers)
-        if self.rational:
-            x, degree = self._as_read(x, degree, known, str(array.dtype))
-        if finite.all():
-            return Value(x, degree, known)
-        nan = np.isnan(known)
-        x = Elements(np.where(nan, self.constant("nan"), x.re), x.im)
-        infinite = np.where(np.isinf(known), np.sign(known), 0).astype(np.int8)
-        return Value(x, degree.worst(VARIABLE), known, infinite=infinite if infinite.any() else None)
+        masks = np.isfinite(known) & (known <= literals.MASKED) & (self.rational and read)
+        self.masks |= {f"{number:.9g} stands for minus infinity" for number in np.unique(known[masks])}
+        known = np.where(masks, -np.inf, known)
+        finite_entries = np.isfinite(known)
+        numbers = np.where(finite_entries, known, 0.0)
+        x, degree, error = self._dyadic(numbers), _size_of(numbers), 0.0
+        if self.rational and read:
+            x, degree, error = self._as_read(x, degree, numbers, str(array.dtype))
+        if finite_entries.all():
+            return Value(x, degree, known, error=error)
+        special = np.where(np.isnan(known), NAN, np.where(finite_entries, 0, np.sign(known))).astype(np.int8)
+        return Value(x, degree, known, special=special, error=error, mask=bool(masks.any()))
 
     def _dyadic(self, known: np.ndarray) -> Elements:
         fraction, exponent = np.frexp(known)
@@ -168,10 +197,10 @@ class Run:
         two = powers[np.searchsorted(exponents, exponent - 53)]
         return self.field.mul(Elements(np.asarray(mantissa)), Elements(np.asarray(two)))
 
-    def _as_read(self, x: Elements, degree: Bound, known: np.ndarray, dtype: str) -> tuple[Elements, Bound]:
-        distinct = np.unique(known[np.isfinite(known)])
+    def _as_read(self, x: Elements, degree: Bound, known: np.ndarray, dtype: str) -> tuple[Elements, Bound, float]:
+        distinct, error = np.unique(known), 0.0
         if distinct.size > literals.MOST_READ:
-            return x, degree
+            return x, degree, error
         for number in distinct:
             reading = literals.read(float(number), dtype)
             if reading is None:
@@ -182,7 +211,8 @@ class Run:
             x = Elements(np.where(here, value.re, x.re), im)
             drawn = CONSTANT if reading.half_pis or reading.log2s else Bound()
             degree = degree.worst(Bound.of(reading.ratio) * Bound.of(reading.root) * drawn)
-        return x, degree
+            error = max(error, abs(float(number)) * float(ml_dtypes.finfo(dtype).eps))
+        return x, degree, error
 
     def _reading(self, reading: literals.Reading) -> Elements:
         f = self.field
@@ -213,27 +243,31 @@ class Run:
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known + sign * b.known)
-        positive = sign > 0 and is_positive(a) and is_positive(b)
-        infinite = _infinite_sum(a, b, sign, shape)
-        return Value(x, a.degree + b.degree, known, terms, infinite=infinite, positive=positive)
+        nonnegative = sign > 0 and is_nonnegative(a) and is_nonnegative(b)
+        positive = nonnegative and (is_positive(a) or is_positive(b))
+        return Value(x, a.degree + b.degree, known, terms, kind=max(a.kind, b.kind), positive=positive,
+                     nonnegative=nonnegative, error=a.error + b.error, most=a.most + b.most)  # fmt: skip
 
     def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
         """The terms of the sum without those that are zero throughout; () where they would be too many."""
-        terms = [(c, v) for c, v in a if v.x.re.any() or v.x.im is not None or v.infinite is not None]
-        terms += [(sign * c, v) for c, v in b if v.x.re.any() or v.x.im is not None or v.infinite is not None]
+        terms = [(c, v) for c, v in a if v.x.re.any() or v.x.im is not None]
+        terms += [(sign * c, v) for c, v in b if v.x.re.any() or v.x.im is not None]
         return tuple(terms) if 1 <= len(terms) <= MOST_TERMS else ()
 
     def neg(self, a: Value) -> Value:
         terms = tuple((-c, v) for c, v in terms_of(a))
         known = None if a.known is None else -a.known
-        infinite = None if a.infinite is None else -a.infinite
-        return Value(self.field.neg(a.x), a.degree, known, terms, infinite=infinite)
+        return Value(self.field.neg(a.x), a.degree, known, terms, kind=a.kind, error=a.error, most=a.most)
 
     def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
-        finite(a, "a sum")
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
+        special = None if a.special is None else _special_sum(a.special, axes)
         known = None if a.known is None else np.asarray(a.known.sum(axes))
-        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, positive=a.positive and count > 0)
+        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, special=special, kind=a.kind,
+                      positive=a.positive and count > 0, nonnegative=a.nonnegative, error=a.error * count,
+                      most=a.most * count)  # fmt: skip
+        if special is not None:
+            return total._replace(x=total.x.move(lambda part: np.where(special == 0, part, 0)))
         if not a.log or a.rest is None or count == 0:
             return total
         return self._factored(a, axes, total)
@@ -247,21 +281,31 @@ class Run:
         common = tuple((c, _take(v, first)) for c, v in outside)
         factor = self.exp_of_terms(common, total.shape)
         rest = self.field.mul(total.x, self.field.inv(factor.x))
-        return total._replace(log=common, rest=Value(rest, total.degree, positive=a.positive))
+        return total._replace(log=common, rest=Value(rest, total.degree, positive=a.positive, kind=total.kind))
 
     # Products
 
     def mul(self, a: Value, b: Value) -> Value:
         x = self.field.mul(a.x, b.x)
-        known = None
+        known, error = None, 0.0
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known * b.known)
-        product = Value(x, a.degree * b.degree, known, infinite=_infinite_product(a, b, x.shape))
-        product = product._replace(positive=is_positive(a) and is_positive(b))
+            error = a.error * _largest(b) + b.error * _largest(a)
+        nonnegative = is_nonnegative(a) and is_nonnegative(b)
+        product = Value(x, a.degree * b.degree, known, kind=max(a.kind, b.kind), nonnegative=nonnegative,
+                        positive=is_positive(a) and is_positive(b), error=error, most=a.most * b.most)  # fmt: skip
         if known is not None:
             return product
+        if not nonnegative and a.shape == b.shape and a.x.im is None and b.x.im is None and (a.x.re == b.x.re).all():
+            product = product._replace(nonnegative=True, positive=self.is_nonzero(a))
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
+
+    def is_nonzero(self, a: Value) -> bool:
+        """Whether no entry is zero over the reals, except on a set of measure zero."""
+        if is_positive(a):
+            return True
+        return a.kind is Kind.RATIONAL and a.known is None and not self.field.is_zero(a.x).any()
 
     def _distributed(self, a: Value, b: Value, shape: tuple[int, ...]) -> tuple[Term, ...]:
         if (b.terms and not a.terms) or (not a.terms and _small_number(a) is not None):
@@ -286,34 +330,53 @@ class Run:
         left, right = (v.rest or v._replace(log=(), rest=None) if v.log else v for v in (a, b))
         rest = self.field.mul(left.x, right.x if sign > 0 else self.field.inv(right.x))
         degree = left.degree * (right.degree if sign > 0 else right.degree.inverse(right.x.size, digest(right.x)))
-        return {"log": log, "rest": Value(rest, degree)}
+        return {"log": log, "rest": Value(rest, degree, kind=max(left.kind, right.kind))}
 
     def inv(self, a: Value) -> Value:
-        x = self.field.inv(a.x, self.constant("1/0"))
-        known = None
-        if a.known is not None:
-            with np.errstate(all="ignore"):
-                known = np.asarray(1.0 / a.known)
-        if a.infinite is not None:
-            x = Elements(np.where(a.infinite != 0, 0, x.re), x.im)
-        return Value(x, a.degree.inverse(a.x.size, digest(a.x)), known, positive=a.positive)
+        return self.div(self.number(1, a.shape), a)
 
     def div(self, a: Value, b: Value) -> Value:
-        inverse = self.inv(b)
-        quotient = self.mul(a, inverse)
-        return (
-            quotient._replace(**self._log_of_product(a, b, -1, quotient.shape)) if quotient.known is None else quotient
-        )
+        """``a / b``; where b is zero: NaN, if a is zero too, else an infinity whose sign is not known."""
+        if b.kind is Kind.LOOSE and not is_positive(b):
+            raise NeedsBranches("a quotient by what may be zero")
+        zero = self.field.is_zero(b.x)
+        inverse, known, error = self.field.inv(b.x, 1), None, 0.0
+        if b.known is not None and a.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(a.known / b.known)
+            error = _error_of_quotient(a, b, known)
+        with np.errstate(all="ignore"):
+            numbers = None if b.known is None else np.asarray(1.0 / b.known)
+        below = Value(inverse, b.degree.inverse(b.x.size, digest(b.x)), numbers, kind=b.kind, positive=b.positive)
+        quotient = self.mul(a, below)._replace(
+            known=known, error=error, most=np.inf, positive=is_positive(a) and is_positive(b),
+            nonnegative=is_nonnegative(a) and is_nonnegative(b),
+        )  # fmt: skip
+        if known is None:
+            quotient = quotient._replace(**self._log_of_product(a, b, -1, quotient.shape))
+        return self._divided_by_zero(a, quotient, zero) if zero.any() else quotient
+
+    def _divided_by_zero(self, a: Value, quotient: Value, zero: np.ndarray) -> Value:
+        zero, both = np.broadcast_arrays(zero, zero & self.field.is_zero(a.x))
+        zero, both = (np.broadcast_to(where, quotient.shape) for where in (zero, both))
+        special = np.where(both, NAN, np.where(zero, OPAQUE, 0)).astype(np.int8)
+        label = self.oracle("1/0", quotient.x).re
+        x = Elements(np.where(both, 0, np.where(zero, label, quotient.x.re)), quotient.x.im)
+        known = None if quotient.known is None else np.where(zero, np.nan, quotient.known)
+        return Value(x, quotient.degree.worst(VARIABLE), known, special=special, kind=quotient.kind)
 
     def power(self, a: Value, exponent: int) -> Value:
-        finite(a, "a power")
+        if exponent < 0:
+            return self.inv(self.power(a, -exponent))
         known = None
         if a.known is not None:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known ** float(exponent))
-        x = self.field.power(a.x, exponent, self.constant("1/0"))
-        degree = (a.degree if exponent >= 0 else a.degree.inverse(a.x.size, digest(a.x))).power(abs(exponent))
-        powered = Value(x, degree, known, positive=a.positive or exponent % 2 == 0)
+        error = abs(exponent) * a.error * max(_largest(a), 1.0) ** max(exponent - 1, 0) if a.error else 0.0
+        even = exponent % 2 == 0
+        powered = Value(self.field.power(a.x, exponent), a.degree.power(exponent), known, kind=a.kind, error=error,
+                        positive=exponent == 0 or is_positive(a) or (even and self.is_nonzero(a)),
+                        nonnegative=even or is_nonnegative(a))  # fmt: skip
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
@@ -324,16 +387,10 @@ class Run:
     def exp(self, a: Value) -> Value:
         """``e^(sum of terms) = product of e^term``, ``e^0 = 1``, ``e^-x = 1 / e^x``, ``e^log(x) = x``."""
         key = ("exp", a.shape, digest(a.x))
-        if a.infinite is None and key in self.memo:
-            return self.memo[key]
-        result = self.exp_of_terms(terms_of(a), a.shape)
-        if a.infinite is None:
-            self.memo[key] = result = self._as_of_the_opposite(a, result)
-            return result
-        if (a.infinite > 0).any():
-            raise Unsupported("the exponential of an infinity")
-        x = result.x.move(lambda part: np.where(a.infinite != 0, 0, part))
-        return Value(x, result.degree)
+        if key not in self.memo:
+            result = self.exp_of_terms(terms_of(a), a.shape)
+            self.memo[key] = self._as_of_the_opposite(a, result)
+        return self.memo[key]._replace(kind=max(a.kind, Kind.ANALYTIC), positive=True)
 
     def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
         """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""
@@ -344,7 +401,8 @@ class Run:
         return result if digest(inverse.x) == digest(result.x) else inverse
 
     def exp_of_terms(self, terms: tuple[Term, ...], shape: tuple[int, ...]) -> Value:
-        product = Value(Elements(np.ones(shape, np.int64)), positive=True)
+        kind = max((atom.kind for _, atom in terms), default=Kind.RATIONAL)
+        product = Value(Elements(np.ones(shape, np.int64)), positive=True, kind=max(kind, Kind.ANALYTIC))
         logs: list[Term] = []
         for c, atom in terms:
             if atom.log_of is not None and c.denominator == 1:
@@ -352,13 +410,13 @@ class Run:
             else:
                 power = self._exp_of_atom(c, atom)
                 logs.append((c, atom._replace(log=(), rest=None)))
-            product = Value(self.field.mul(product.x, power.x), product.degree * power.degree, positive=True)
+            product = product._replace(x=self.field.mul(product.x, power.x), degree=product.degree * power.degree)
         if not logs:
             return product
         if len(logs) == len(terms):
             return product._replace(log=tuple(logs), rest=self.number(1, shape))
         rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
-        return product._replace(log=tuple(logs), rest=Value(rest, product.degree))
+        return product._replace(log=tuple(logs), rest=Value(rest, product.degree, kind=product.kind))
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
         """``e(x / d)^(4 n)`` for ``c = n / d``: fourth powers, so that halves and quarters are powers of the same."""
@@ -374,7 +432,7 @@ class Run:
         if turned.any():
             inverse = self.field.inv(value)
             value = Elements(np.where(turned, inverse.re, value.re))
-        return Value(value, self._facing(exponent, canonical, flipped))
+        return Value(value, self._facing(exponent, canonical, flipped), kind=Kind.ANALYTIC)
 
     def _facing(self, exponent: int, canonical: Elements, flipped: np.ndarray) -> Bound:
         """Of ``e(x)^exponent``: what was asked first, of x or of -x, counts as drawn, the other as its inverse."""
@@ -418,9 +476,42 @@ def digest(x: Elements) -> bytes:
     return h.digest()
 
 
+def word(v: Value) -> int:
+    """What tells one value from another as an operand: its elements, what is not finite of them, and its shape."""
+    h = hashlib.blake2b(digest(v.x) + str(v.shape).encode(), digest_size=8)
+    h.update(b"" if v.special is None or not v.special.any() else v.special.tobytes())
+    return int.from_bytes(h.digest(), "little")
+
+
 def finite(a: Value, where: str) -> None:
-    if a.infinite is not None and a.infinite.any():
-        raise Unsupported(f"an infinity in {where}")
+    if a.special is not None and a.special.any():
+        raise Unsupported(f"what is not finite in {where}")
+
+
+def _largest(a: Value) -> float:
+    """The largest size of known numbers."""
+    if a.known is None:
+        return np.inf
+    numbers = np.abs(a.known[np.isfinite(a.known)])
+    return float(numbers.max(initial=0.0))
+
+
+def _error_of_quotient(a: Value, b: Value, quotient: np.ndarray) -> float:
+    if not a.error and not b.error:
+        return 0.0
+    least = float(np.abs(b.known).min(initial=np.inf))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if least <= 2 * b.error:
+        return np.inf
+    return 2 * (a.error + b.error * float(np.abs(quotient).max(initial=0.0))) / least
+
+
+def _special_sum(special: np.ndarray, axes: tuple[int, ...]) -> np.ndarray | None:
+    """Of the sum of entries: NaN where one is NaN or both infinities meet, else the infinity there is."""
+    if (special == OPAQUE).any():
+        raise Unsupported("a sum of what is not finite")
+    above, below, nan = ((special == code).any(axes) for code in (INFINITY, -INFINITY, NAN))
+    total = np.where(nan | (above & below), NAN, np.where(above, INFINITY, np.where(below, -INFINITY, 0)))
+    return total.astype(np.int8) if total.any() else None
 
 
 def spread(terms: tuple[Term, ...], shape: tuple[int, ...]) -> tuple[Term, ...]:
@@ -452,28 +543,3 @@ def _small_number(b: Value) -> Fraction | None:
     if not np.isfinite(first) or abs(first) > 16 or (first * 16) % 1 or not (b.known == first).all():
         return None
     return Fraction(float(first))
-
-
-def _signs(v: Value, shape: tuple[int, ...]) -> np.ndarray:
-    return np.zeros(shape, np.int8) if v.infinite is None else np.broadcast_to(v.infinite, shape)
-
-
-def _infinite_sum(a: Value, b: Value, sign: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    if a.infinite is None and b.infinite is None:
-        return None
-    left, right = _signs(a, shape), sign * _signs(b, shape)
-    if (left * right < 0).any():
-        raise Unsupported("infinity minus infinity")
-    return np.sign(left + right).astype(np.int8)
-
-
-def _infinite_product(a: Value, b: Value, shape: tuple[int, ...]) -> np.ndarray | None:
-    if a.infinite is None and b.infinite is None:
-        return None
-    for v, other in ((a, b), (b, a)):
-        if v.infinite is not None and v.infinite.any() and other.known is None:
-            raise Unsupported("the product of an infinity and an unknown")
-    left, right = (np.sign(v.known) if v.known is not None else 0 for v in (a, b))
-    there = (_signs(a, shape) != 0) | (_signs(b, shape) != 0)
-    signs = np.where(there, left * right, 0)
-    return np.asarray(signs, np.int8)

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, finite
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
 from handprop.verify.field.layout import joined, move, ranks
 from handprop.verify.field.truth import Thing, as_value, greater, maximum, minimum
-from handprop.verify.field.values import Value, moved
+from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, is_positive, moved
 
 __all__ = ["CONTRACTION"]
 
@@ -27,14 +27,16 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
     key = ("dot", str(params["dimension_numbers"]), a.shape, b.shape, digest(a.x), digest(b.x))
     if key in run.memo:
-        return [run.memo[key]]
+        return [run.memo[key]._replace(kind=max(a.kind, b.kind))]
     left, free_a = _as_matrices(a.x, batch_a, contract_a, last=True)
     right, free_b = _as_matrices(b.x, batch_b, contract_b, last=False)
     terms = left.shape[-1]
     product = run.field.bilinear(left, right, np.matmul, terms)
     batch = tuple(a.shape[axis] for axis in batch_a)
     shape = (*batch, *free_a, *free_b)
-    run.memo[key] = Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms))
+    square = contract_a == contract_b and batch_a == batch_b and not free_a and not free_b and digest(a.x) == digest(b.x)
+    run.memo[key] = Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms),
+                          kind=max(a.kind, b.kind), nonnegative=square, positive=square and run.is_nonzero(a))  # fmt: skip
     return [run.memo[key]]
 
 
@@ -62,7 +64,8 @@ def _convolution(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
         with jax.enable_x64(True):
             return np.asarray(eqn.primitive.bind(jnp.asarray(left), jnp.asarray(right), **params))
 
-    return [Value(run.field.bilinear(a.x, b.x, product, terms), (a.degree * b.degree).summed(terms))]
+    convolved = run.field.bilinear(a.x, b.x, product, terms)
+    return [Value(convolved, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind))]
 
 
 def _reduce_sum(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -74,9 +77,11 @@ def _reduce_sum(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[T
 
 def _reduce_prod(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     value = as_value(run, inputs[0])
+    finite(value, "a product")
     for axis in sorted(params["axes"], reverse=True):
         count = value.shape[axis]
-        value = Value(run.field.prod(value.x, axis), value.degree.power(count))
+        value = Value(run.field.prod(value.x, axis), value.degree.power(count), kind=value.kind,
+                      positive=is_positive(value), nonnegative=is_nonnegative(value))  # fmt: skip
     return [value]
 
 
@@ -97,18 +102,23 @@ def _flattened(thing: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _largest(run: Run, value: Value) -> np.ndarray:
-    """Which entry of the last axis is the largest, in the branching reading."""
+    """Which entry of the last axis is the largest, in the branching reading; NaN first."""
     if value.known is not None:
+        if value.error:
+            raise Unsupported("the largest of known numbers that rounding may decide")
         return np.argmax(value.known, -1)
+    if value.special is not None and (value.special == OPAQUE).any():
+        raise NotUnderstood("the largest of what is not finite")
     if not run.branching:
         raise NeedsBranches("the largest of unknown numbers")
-    run.coins += value.x.size
-    if value.shape[-1] == 2:
+    if value.shape[-1] == 2 and value.special is None:
         first, second = (moved(value, lambda part, i=i: part[..., i]) for i in (0, 1))
         return np.asarray(greater(run, second, first)).astype(np.int64)
-    rank = ranks(run, value._replace(infinite=None), -1)
-    if value.infinite is not None:
-        rank = np.where(value.infinite != 0, value.infinite.astype(np.int64) << 60, rank)
+    run.coins += value.x.size
+    rank = ranks(run, value._replace(special=None), -1, value.finite)
+    if value.special is not None:
+        extreme = np.where(value.special == NAN, 2, value.special).astype(np.int64)
+        rank = np.where(value.special != 0, extreme << 60, rank)
     return run.decide(np.argmax(rank, -1))
 
 
@@ -134,19 +144,39 @@ def _extremum(run: Run, value: Value, largest: bool) -> Value:
 
 
 def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
-    """Polynomial reading: an unknown symmetric function of the entries' distances from their mean, added to it."""
-    count = value.shape[-1]
-    if value.infinite is not None:
-        value = moved(value, lambda part: part)._replace(
-            x=value.x.move(lambda part: np.where(value.infinite == 0, part, 0)), infinite=None
-        )
-    mean = run.field.scale(run.field.sum(value.x, (len(value.shape) - 1,)), run.field.ratio(1, count))
+    """Polynomial reading: an unknown symmetric function of the finite entries' distances from their mean, added to it.
+
+    Infinities: those on the side that is asked for are the result, the others do not count.
+    """
+    counted, axis = value.finite, len(value.shape) - 1
+    special = _special_extremum(value, largest)
+    counts = counted.sum(-1)
+    reciprocal = run.field.inv(run.field.of(counts), 0)
+    mean = run.field.mul(run.field.sum(value.x, (axis,)), reciprocal)
     centred = run.field.sub(value.x, mean.move(lambda part: part[..., None]))
     run.asked(value)
     entries = run.oracle("entry", centred if largest else run.field.neg(centred))
-    beyond = run.oracle("extremum", run.field.sum(entries, (len(value.shape) - 1,)))
+    entries = entries.move(lambda part: np.where(counted, part, 0))
+    beyond = run.oracle("extremum", run.field.sum(entries, (axis,)), run.field.of(counts))
+    beyond = beyond.move(lambda part: np.where(counts > 1, part, 0))
     x = run.field.add(mean, beyond) if largest else run.field.sub(mean, beyond)
-    return Value(x, value.degree.summed(count) * Bound.of(Fraction(1, count)) + VARIABLE)
+    if special is not None:
+        x = x.move(lambda part: np.where(special == 0, part, 0))
+    degree = value.degree.summed(value.shape[-1]) * Bound.of(Fraction(1, max(value.shape[-1], 1))) + VARIABLE
+    return Value(x, degree, special=special, kind=max(value.kind, Kind.ANALYTIC), positive=value.positive,
+                 nonnegative=is_nonnegative(value))  # fmt: skip
+
+
+def _special_extremum(value: Value, largest: bool) -> np.ndarray | None:
+    if value.special is None:
+        return None
+    if (value.special == OPAQUE).any():
+        raise NeedsBranches("the largest of what is not finite")
+    side = INFINITY if largest else -INFINITY
+    nan, found = ((value.special == code).any(-1) for code in (NAN, side))
+    none = (value.special == -side).all(-1)
+    special = np.where(nan, NAN, np.where(found, side, np.where(none, -side, 0))).astype(np.int8)
+    return special if special.any() else None
 
 
 def _arg_extremum(largest: bool) -> Rule:
@@ -191,7 +221,10 @@ def _cumsum(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
         return [f(thing)]
     finite(thing, "a running sum")
     known = None if thing.known is None else f(thing.known)
-    return [Value(run.field.linear(thing.x, f), thing.degree.summed(max(thing.shape[axis], 1)), known)]
+    count = max(thing.shape[axis], 1)
+    return [Value(run.field.linear(thing.x, f), thing.degree.summed(count), known, kind=thing.kind,
+                  nonnegative=is_nonnegative(thing), positive=is_positive(thing), error=thing.error * count,
+                  most=thing.most * count)]  # fmt: skip
 
 
 def _log_add_exp(run: Run, a: Value, b: Value) -> Value:
@@ -208,7 +241,8 @@ def _linear_window(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> lis
         with jax.enable_x64(True):
             return np.asarray(eqn.primitive.bind(jnp.asarray(part), **params))
 
-    return [Value(run.field.linear(value.x, f), value.degree.summed(terms))]
+    return [Value(run.field.linear(value.x, f), value.degree.summed(terms), kind=value.kind,
+                  nonnegative=is_nonnegative(value))]  # fmt: skip
 
 
 def _windows(shape, params) -> np.ndarray:
@@ -246,6 +280,8 @@ def _window_extremum(largest: bool) -> Rule:
 def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     """Exact forward substitution over the last two axes."""
     a, b = (as_value(run, thing) for thing in inputs)
+    finite(a, "a system of equations")
+    finite(b, "a system of equations")
     matrix = moved(a, lambda part: np.swapaxes(part, -1, -2)) if params["transpose_a"] else a
     lower = params["lower"] != bool(params["transpose_a"])
     if not params["left_side"]:
@@ -254,7 +290,7 @@ def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> 
     n = matrix.shape[-1]
     x = _substituted(run, matrix.x, b.x, range(n) if lower else range(n - 1, -1, -1), params["unit_diagonal"])
     degree = b.degree.summed(n) * a.degree.grown(n, a.x.size, digest(a.x))
-    out = Value(x, degree)
+    out = Value(x, degree, kind=max(a.kind, b.kind))
     return [out if params["left_side"] else moved(out, lambda part: np.swapaxes(part, -1, -2))]
 
 
@@ -266,35 +302,71 @@ def _substituted(run: Run, matrix: Elements, b: Elements, order, unit: bool) -> 
             entry = matrix.move(lambda part, i=i, j=j: part[..., i, j, None])
             row = f.sub(row, f.mul(entry, rows[j]))
         if not unit:
-            row = f.mul(row, f.inv(matrix.move(lambda part, i=i: part[..., i, i, None]), run.constant("1/0")))
+            row = f.mul(row, _inverse_pivot(run, matrix.move(lambda part, i=i: part[..., i, i, None])))
         rows[i] = row
         done.append(i)
     return f.concatenate([rows[i].move(lambda part: part[..., None, :]) for i in range(len(done))], -2)
 
 
+def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
+    if run.field.is_zero(pivot).any():
+        raise NotUnderstood("a pivot that is zero")
+    return run.field.inv(pivot)
+
+
 def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Elimination without exchanges: one order that pivoting may choose; what is solved does not depend on it."""
+    """``P A = L U``. Which row each pivot is in is a decision: every permutation P is equally likely."""
     a = as_value(run, inputs[0])
+    finite(a, "a factorization")
+    if not run.branching:
+        raise NeedsBranches("the pivots of lu")
     f, n, m = run.field, a.shape[-2], a.shape[-1]
-    run.assumptions.add("lu: read without exchange of rows")
-    rows = [a.x.move(lambda part, i=i: part[..., i, :]) for i in range(n)]
+    pivots, permutation = _random_pivots(run, a)
+    rows = [a.x.move(lambda part, i=i: np.take_along_axis(part, permutation[..., i, None, None], -2)[..., 0, :])
+            for i in range(n)]  # fmt: skip
     for k in range(min(n, m)):
-        pivot = f.inv(rows[k].move(lambda part, k=k: part[..., k, None]), run.constant("1/0"))
+        if k == n - 1:
+            break
+        pivot = _inverse_pivot(run, rows[k].move(lambda part, k=k: part[..., k, None]))
         for i in range(k + 1, n):
             ratio = f.mul(rows[i].move(lambda part, k=k: part[..., k, None]), pivot)
             rest = f.sub(rows[i].move(lambda part, k=k: part[..., k + 1 :]),
                          f.mul(ratio, rows[k].move(lambda part, k=k: part[..., k + 1 :])))  # fmt: skip
             rows[i] = f.concatenate([rows[i].move(lambda part, k=k: part[..., :k]), ratio, rest], -1)
     packed = f.concatenate([row.move(lambda part: part[..., None, :]) for row in rows], -2)
-    batch = a.shape[:-2]
-    pivots = np.broadcast_to(np.arange(min(n, m), dtype=np.int32), (*batch, min(n, m)))
-    permutation = np.broadcast_to(np.arange(n, dtype=np.int32), (*batch, n))
-    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x))), pivots, permutation]
+    degree = a.degree.grown(n + 1, a.x.size, digest(a.x))
+    return [Value(packed, degree, kind=a.kind), pivots.astype(np.int32), permutation.astype(np.int32)]
+
+
+def _random_pivots(run: Run, a: Value) -> tuple[np.ndarray, np.ndarray]:
+    """For each matrix the row that is exchanged with row k, and the permutation that these make."""
+    n, batch = a.shape[-2], a.shape[:-2]
+    count = min(a.shape[-2:])
+    rows = a.x.move(lambda part: part.reshape(*batch, -1))
+    total = run.field.sum(run.oracle("matrix", rows, Elements(np.broadcast_to(np.arange(rows.shape[-1]), rows.shape))), (-1,))
+    run.asked(a)
+    pivots = []
+    for k in range(count):
+        drawn = run.oracle(f"pivot {k} of {a.shape[-2:]}", total).re
+        pivots.append(k + drawn % (n - k))
+        run.coins += drawn.size
+    pivots = run.decide(np.stack(pivots, -1) if pivots else np.zeros((*batch, 0), np.int64))
+    permutation = np.broadcast_to(np.arange(n), (*batch, n)).copy()
+    for k in range(count):
+        j = pivots[..., k, None]
+        here, there = permutation[..., k, None].copy(), np.take_along_axis(permutation, j, -1)
+        np.put_along_axis(permutation, j, here, -1)
+        permutation[..., k, None] = there
+    return pivots, permutation
 
 
 def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     """Exact while every pivot has its root in GF(p) or GF(p)(i) and the rest follows."""
     a = as_value(run, inputs[0])
+    finite(a, "a factorization")
+    run.assume("the matrix given to cholesky is positive definite")
+    if run.decided:
+        raise NotUnderstood("cholesky, which is not defined everywhere")
     f, n = run.field, a.shape[-1]
     zero = Elements(np.zeros(a.shape[:-2], np.int64))
     low = [[zero] * n for _ in range(n)]
@@ -305,12 +377,12 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
                 rest = f.sub(rest, f.mul(low[i][k], low[j][k]))
             if i == j:
                 re = Elements(rest.re) if rest.im is not None and not rest.im.any() else rest
-                low[j][j] = sqrt(run, Value(re, a.degree)).x
+                low[j][j] = sqrt(run, Value(re, a.degree, nonnegative=True)).x
             else:
-                low[i][j] = f.mul(rest, f.inv(low[j][j], run.constant("1/0")))
+                low[i][j] = f.mul(rest, _inverse_pivot(run, low[j][j]))
     rows = [f.concatenate([entry.move(lambda part: part[..., None]) for entry in row], -1) for row in low]
     packed = f.concatenate([row.move(lambda part: part[..., None, :]) for row in rows], -2)
-    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)))]
+    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)), kind=max(a.kind, Kind.ANALYTIC))]
 
 
 CONTRACTION: dict[str, Rule] = {

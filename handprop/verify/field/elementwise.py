@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
@@ -80,6 +81,19 @@ def _ne(run: Run, a: Value, b: Value) -> Thing:
     return logical_not(run, equal(run, a, b))
 
 
+def _of_truths(f: Rule, otherwise: Rule) -> Rule:
+    """``f`` where booleans are compared, whose truth values are polynomials too."""
+
+    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+        return (f if eqn.invars[0].aval.dtype == np.bool_ else otherwise)(run, inputs, params, eqn)
+
+    return rule
+
+
+def _same_truth(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    return [logical_not(run, _xor(run, *(as_value(run, thing) for thing in inputs)))]
+
+
 def _clamp(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     low, x, high = (as_value(run, thing) for thing in inputs)
     shape = x.shape
@@ -104,42 +118,80 @@ def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
 
 def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Casts between floats are the identity over the reals; a cast to an integer needs a known number."""
+    """Casts between floats are the identity over the reals, but for a literal that is made wider: it is the number it
+    was rounded to. A cast to an integer needs a known number."""
     (thing,) = inputs
-    dtype = np.dtype(params["new_dtype"]) if not jnp.issubdtype(params["new_dtype"], jax.dtypes.extended) else None
-    if dtype is None:
+    if jnp.issubdtype(params["new_dtype"], jax.dtypes.extended):
         raise Unsupported(f"a cast to {params['new_dtype']}")
+    dtype, own = np.dtype(params["new_dtype"]), eqn.invars[0].aval.dtype
     to_float = jnp.issubdtype(dtype, np.floating)
     if isinstance(thing, np.ndarray):
         return [run.embed(thing)] if to_float else [thing.astype(dtype)]
+    if to_float and jnp.issubdtype(own, np.floating):
+        return [_refloated(run, thing, own, dtype)]
     if to_float:
         return [thing]
     if thing.known is not None:
-        with np.errstate(all="ignore"):
-            return [thing.known.astype(dtype)]
-    if eqn.invars[0].aval.dtype == np.bool_:
-        return [thing]
+        return [_to_integers(thing, dtype, eqn)]
+    if own == np.bool_:
+        return [thing._replace(most=1)]
     if dtype == np.bool_:
         return [_ne(run, thing, run.number(0, thing.shape))]
+    if jnp.issubdtype(own, np.integer) and thing.most <= np.iinfo(dtype).max:
+        return [thing]
     raise NeedsBranches(f"a cast of unknown numbers to {dtype}")
 
 
+def _refloated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:
+    bits, had = (ml_dtypes.finfo(d).nmant for d in (dtype, own))
+    if bits > had and thing.known is not None and thing.error:
+        rounded = thing.known.astype(own).astype(np.float64)
+        if np.isfinite(thing.error) and (rounded == thing.known).all():
+            return run.embed(rounded, read=False)
+    if bits < min(had, run.least_bits):
+        run.casts.add(str(dtype))
+    return thing
+
+
+def _reduce_precision(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    if params["mantissa_bits"] < run.least_bits:
+        run.casts.add(f"{params['mantissa_bits']} bits")
+    return [as_value(run, inputs[0])]
+
+
+def _to_integers(thing: Value, dtype: np.dtype, eqn: Any) -> np.ndarray:
+    """As XLA casts: towards zero, to the nearest integer there is, NaN to 0."""
+    assert thing.known is not None
+    with jax.enable_x64(True):
+        ends = [np.asarray(jax.lax.convert_element_type(jnp.asarray(thing.known + e), dtype))
+                for e in (thing.error, -thing.error)]  # fmt: skip
+    if (ends[0] != ends[1]).any():
+        raise Unsupported("a cast of known numbers that rounding may decide")
+    return ends[0]
+
+
 def _rem(run: Run, a: Value, b: Value) -> Thing:
-    if a.known is not None and b.known is not None:
-        return run.embed(np.fmod(a.known, b.known))
+    if a.known is not None and b.known is not None and not a.error and not b.error:
+        with np.errstate(all="ignore"):
+            return run.embed(np.asarray(np.fmod(a.known, b.known)))
     return uninterpreted(run, "rem", a, b)
 
 
 def _is_finite(run: Run, a: Value) -> Thing:
-    return np.ones(a.shape, bool) if a.infinite is None else a.infinite == 0
+    return np.ones(a.shape, bool)
 
 
-def _rounding(name: str, f: Callable) -> Rule:
-    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-        a = as_value(run, inputs[0])
-        return [run.embed(f(a.known)) if a.known is not None else uninterpreted(run, name, a)]
-
-    return rule
+def _rounding(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    """floor, ceil, round: of known numbers, which are rounded as the primitive rounds."""
+    a = as_value(run, inputs[0])
+    method = params.get("rounding_method", "")
+    if a.known is None:
+        return [uninterpreted(run, f"{eqn.primitive.name} {method}".strip(), a)]
+    with jax.enable_x64(True):
+        ends = [np.asarray(eqn.primitive.bind(jnp.asarray(a.known + e), **params)) for e in (a.error, -a.error)]
+    if (ends[0] != ends[1]).any():
+        raise Unsupported(f"{eqn.primitive.name} of known numbers that rounding may decide")
+    return [run.embed(ends[0])]
 
 
 ELEMENTWISE: dict[str, Rule] = {
@@ -157,8 +209,8 @@ ELEMENTWISE: dict[str, Rule] = {
     "lt": _binary(lambda run, a, b: greater(run, b, a)),
     "ge": _binary(lambda run, a, b: logical_not(run, greater(run, b, a))),
     "le": _binary(lambda run, a, b: logical_not(run, greater(run, a, b))),
-    "eq": _binary(equal),
-    "ne": _binary(_ne),
+    "eq": _of_truths(_same_truth, _binary(equal)),
+    "ne": _of_truths(_logical(_xor, np.bitwise_xor), _binary(_ne)),
     "abs": _unary(absolute),
     "sign": _unary(sign),
     "is_finite": _unary(_is_finite),
@@ -168,9 +220,10 @@ ELEMENTWISE: dict[str, Rule] = {
     "not": _not,
     "select_n": _select_n,
     "clamp": _clamp,
+    "reduce_precision": _reduce_precision,
     "integer_pow": _integer_pow,
     "convert_element_type": _convert,
-    "floor": _rounding("floor", np.floor),
-    "ceil": _rounding("ceil", np.ceil),
-    "round": _rounding("round", np.round),
+    "floor": _rounding,
+    "ceil": _rounding,
+    "round": _rounding,
 }

@@ -12,18 +12,42 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verify.field.algebra import Run, digest, finite
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
 from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.decisions import placed
 from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
-from handprop.verify.field.values import Value, terms_of
+from handprop.verify.field.values import INFINITY, NAN, Kind, Value, is_nonnegative, is_positive, moved, terms_of
 
-__all__ = ["ODD", "UNARY", "cbrt", "log", "pow_value", "sqrt", "uninterpreted"]
+__all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
 
 Unary = Callable[[Run, Value], Value]
+MOST_EXPONENTS, MOST_POWER = 8, 1 << 20
+# Of functions that are not interpreted those that are defined for some arguments only.
+PARTIAL = {"acos", "acosh", "asin", "atanh", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma",
+           "regularized_incomplete_beta", "zeta"}  # fmt: skip
 
 
 def plain(v: Value) -> Value:
     return v._replace(terms=(), log=(), rest=None, log_of=None)
+
+
+def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
+    """Where ``a``, the argument of a function that takes positive numbers only, is negative: None for nowhere.
+
+    Unless a is known to be zero or positive it is assumed to be, or, where the run decides such things, decided.
+    """
+    if is_nonnegative(a):
+        return None
+    if a.known is not None:
+        if (np.abs(a.known) <= a.error).any():
+            raise Unsupported(f"{what} of a known number too close to zero")
+        return a.known < 0
+    if not run.decided or not run.branching:
+        if a.kind is Kind.LOOSE:
+            raise NeedsBranches(f"{what} of what may be negative")
+        run.assume(what)
+        return None
+    return ~placed(run, a, run.number(0, a.shape)) & ~run.field.is_zero(a.x)
 
 
 def one_plus(run: Run, a: Value, sign: int = 1) -> Value:
@@ -36,7 +60,18 @@ def exp(run: Run, a: Value) -> Value:
 
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
-    finite(a, "a logarithm")
+    if a.kind is Kind.LOOSE and not is_positive(a):
+        raise NeedsBranches("a logarithm of what may be zero")
+    negative = defined(run, a, "the argument of log is positive")
+    result = _log_of(run, a)._replace(kind=max(a.kind, Kind.ANALYTIC))
+    zero = run.field.is_zero(a.x)
+    if negative is None and not zero.any():
+        return result
+    special = np.where(zero, -INFINITY, 0 if negative is None else np.where(negative, NAN, 0)).astype(np.int8)
+    return result._replace(special=special, x=result.x.move(lambda part: np.where(special == 0, part, 0)))
+
+
+def _log_of(run: Run, a: Value) -> Value:
     if a.log and a.rest is not None:
         return run.add(_sum_of(run, a.log, a.shape), _log_of_rest(run, a.rest))
     exponentials = _exponentials(a)
@@ -49,12 +84,12 @@ def _sum_of(run: Run, terms, shape) -> Value:
     for c, atom in terms:
         x = run.field.add(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
         degree = degree + atom.degree * Bound.of(c)
-    return Value(x, degree, terms=tuple(terms))
+    return Value(x, degree, terms=tuple(terms), kind=max((v.kind for _, v in terms), default=Kind.ANALYTIC))
 
 
 def _log_of_rest(run: Run, a: Value) -> Value:
     """The oracle, odd under ``x -> 1/x``; 0 at 1."""
-    inverse = run.field.inv(a.x, run.constant("1/0"))
+    inverse = run.field.inv(a.x)
     flipped = a.x.re > inverse.re
     low = Elements(np.where(flipped, inverse.re, a.x.re), None if a.x.im is None else
                    np.where(flipped, inverse.imaginary(), a.x.im))  # fmt: skip
@@ -63,7 +98,7 @@ def _log_of_rest(run: Run, a: Value) -> Value:
     value = np.where((low.re == 1) & (low.imaginary() == 0), 0, value)
     value = np.where((low.re == 2) & (low.imaginary() == 0), run.log_of_2(), value)
     value = np.where(flipped, (run.field.p - value) % run.field.p, value)
-    return Value(Elements(value), VARIABLE, log_of=plain(a))
+    return Value(Elements(value), VARIABLE, log_of=plain(a), kind=max(a.kind, Kind.ANALYTIC))
 
 
 def _exponentials(a: Value) -> list[Value]:
@@ -78,7 +113,7 @@ def _exponentials(a: Value) -> list[Value]:
 
 def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
     """``log sum = log t_j - log(t_j / sum)`` with the j that the shares themselves choose."""
-    inverse = run.field.inv(a.x, run.constant("1/0"))
+    inverse = run.field.inv(a.x)
     shares = [run.field.mul(v.x, inverse) for v in terms]
     ranks = np.stack([run.oracle("pivot", share).re for share in shares])
     pivot = np.argmin(ranks, 0)
@@ -90,12 +125,34 @@ def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
         candidate = run.field.sub(log_of_term.x, log_of_share.x)
         x = choose(pivot == j, candidate, x)
         degree = degree + log_of_term.degree + log_of_share.degree
-    return Value(x, degree, log_of=plain(a))
+    return Value(x, degree, log_of=plain(a), kind=max(a.kind, Kind.ANALYTIC))
 
 
 def choose(where: np.ndarray, a: Elements, b: Elements) -> Elements:
     re = np.where(where, a.re, b.re)
     return Elements(re, None if a.im is None and b.im is None else np.where(where, a.imaginary(), b.imaginary()))
+
+
+def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
+    """a there and b elsewhere, as plain values."""
+    known = None if a.known is None or b.known is None else np.where(where, a.known, b.known)
+    special = None
+    if a.special is not None or b.special is not None:
+        special = np.where(where, *(np.zeros(where.shape, np.int8) if v.special is None else v.special for v in (a, b)))
+    return Value(
+        choose(where, a.x, b.x), a.degree.worst(b.degree), known, special=special, kind=max(a.kind, b.kind),
+        positive=is_positive(a) and is_positive(b), nonnegative=is_nonnegative(a) and is_nonnegative(b),
+        error=max(a.error, b.error), most=max(a.most, b.most),
+    )  # fmt: skip
+
+
+def with_special(result: Value, source: Value) -> Value:
+    """The result with what is not finite of its source."""
+    if source.special is None:
+        return result
+    own = np.zeros(result.shape, np.int8) if result.special is None else result.special
+    special = np.where(source.special != 0, source.special, own)
+    return result._replace(special=special, x=result.x.move(lambda part: np.where(source.special != 0, 0, part)))
 
 
 def logistic(run: Run, a: Value) -> Value:
@@ -119,23 +176,34 @@ def cosh(run: Run, a: Value) -> Value:
 
 def _log_of_2(run: Run, shape) -> Value:
     return Value(
-        Elements(np.full(shape, run.log_of_2(), np.int64)), VARIABLE.power(2), known=np.full(shape, np.log(2.0))
-    )
+        Elements(np.full(shape, run.log_of_2(), np.int64)), VARIABLE.power(2), known=np.full(shape, np.log(2.0)),
+        error=2.0**-50,
+    )  # fmt: skip
 
 
 def sqrt(run: Run, a: Value) -> Value:
     """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
-    finite(a, "a root")
+    negative = defined(run, a, "the argument of sqrt is not negative")
+    root = _root_of(run, a)
+    facts = {"kind": max(a.kind, Kind.ANALYTIC), "positive": is_positive(a), "nonnegative": True}
+    if negative is None or not negative.any():
+        return root._replace(**facts)
+    special = np.where(negative, NAN, 0).astype(np.int8)
+    return root._replace(**facts, special=special, x=root.x.move(lambda part: np.where(negative, 0, part)))
+
+
+def _root_of(run: Run, a: Value) -> Value:
     if a.log and a.rest is not None and a.rest.known is not None and (a.rest.known == 1).all():
         return run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
-    known = None
+    known, error = None, 0.0
     if a.known is not None:
         with np.errstate(all="ignore"):
             known = np.asarray(np.sqrt(a.known))
+        error = np.inf if a.error else 0.0
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
     run.rooted(Elements(a.x.re), known=a.known is not None, degree=a.degree)
-    return Value(run.field.sqrt(a.x.re), a.degree, known, positive=True)
+    return Value(run.field.sqrt(a.x.re), a.degree, known, error=error)
 
 
 def cbrt(run: Run, a: Value) -> Value:
@@ -143,7 +211,8 @@ def cbrt(run: Run, a: Value) -> Value:
     if a.x.im is not None:
         return uninterpreted(run, "cbrt", a)
     run.rooted(a.x, known=a.known is not None, square=False)
-    return Value(run.field.power(a.x, (2 * run.field.p - 1) // 3), a.degree)
+    root = run.field.power(a.x, (2 * run.field.p - 1) // 3)
+    return Value(root, a.degree, kind=max(a.kind, Kind.ANALYTIC), nonnegative=is_nonnegative(a), positive=is_positive(a))
 
 
 def _turn(run: Run, a: Value) -> Elements:
@@ -169,30 +238,68 @@ def _turn_degree(a: Value) -> Bound:
 
 
 def sin(run: Run, a: Value) -> Value:
-    finite(a, "a sine")
-    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a))
+    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=max(a.kind, Kind.ANALYTIC))
 
 
 def cos(run: Run, a: Value) -> Value:
-    finite(a, "a cosine")
-    return Value(Elements(_turn(run, a).re), _turn_degree(a))
+    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=max(a.kind, Kind.ANALYTIC))
 
 
 def pow_value(run: Run, a: Value, b: Value) -> Value:
-    """``a^b``: exact for multiples of 1/2 and 1/3 that are known, else ``e^(b log a)``."""
-    exponent = _exponent(b)
-    if exponent is not None and exponent.denominator in (1, 2, 3) and abs(exponent) <= 64:
-        root = {1: lambda run, v: v, 2: sqrt, 3: cbrt}[exponent.denominator](run, a)
-        return run.power(root, exponent.numerator)
-    return run.exp(run.mul(b, log(run, a)))
+    """``a^b``: exact for multiples of 1/2 and 1/3 that are known, else ``e^(b log a)``, for positive a."""
+    exponents = None if b.known is None else np.unique(b.known)
+    if exponents is None or exponents.size > MOST_EXPONENTS or not exponents.size:
+        return _general_power(run, a, b)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    a, b = (moved(v, lambda part: np.broadcast_to(part, shape)) for v in (a, b))
+    result = None
+    for exponent in exponents:
+        here = b.known == exponent
+        powered = _known_power(run, a, b, here)
+        result = powered if result is None else chosen(here, powered, result)
+    assert result is not None
+    return result
 
 
-def _exponent(b: Value) -> Fraction | None:
-    if b.known is None or b.known.size == 0 or not (b.known == b.known.flat[0]).all():
+def _general_power(run: Run, a: Value, b: Value) -> Value:
+    if not is_positive(a):
+        defined(run, a, "the base of a power is positive")
+        if run.decided or run.field.is_zero(a.x).any():
+            raise NotUnderstood("a power of what may be negative or zero")
+    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(a.kind, b.kind, Kind.ANALYTIC))
+
+
+def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
+    """``a^b`` where ``b`` is the one known number that it is ``here``."""
+    exponent = _exponent(run, b, here)
+    if exponent is None:
+        return _general_power(run, a, b)
+    if exponent.denominator == 1:
+        return run.power(a, exponent.numerator)
+    if exponent.denominator == 2:
+        return with_special(run.power(root := sqrt(run, a), exponent.numerator), root)
+    if not is_nonnegative(a):
+        defined(run, a, "the base of a power is not negative")
+        if run.decided:
+            raise NotUnderstood("a power of what may be negative")
+    return run.power(cbrt(run, a), exponent.numerator)
+
+
+def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
+    """The simple fraction that the exponent is exactly, as this run reads it."""
+    residues, numbers = b.x.re[here], b.known[here]  # pyright: ignore[reportOptionalSubscript]
+    if b.x.im is not None and b.x.im[here].any():
         return None
-    return Fraction(float(b.known.flat[0])).limit_denominator(1 << 20)
+    for denominator in (1, 2, 3):
+        numerator = round(float(numbers[0]) * denominator)
+        if abs(numerator) <= (MOST_POWER if denominator == 1 else 64) and (residues == run.field.ratio(numerator, denominator)).all():
+            return Fraction(numerator, denominator)
+    return None
 
 
+SMOOTH = {"acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "digamma", "erf",
+          "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad",
+          "regularized_incomplete_beta", "sqrt", "zeta"}  # fmt: skip
 ODD = {"erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e", "round", "tan"}
 
 
@@ -200,15 +307,21 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
     """A random function of its arguments, entry by entry; odd where the function is."""
     for a in arguments:
         finite(a, name)
+    if name.split(" ")[0] in PARTIAL:
+        run.assume(f"the argument of {name} lies where it is defined")
+        if run.decided:
+            raise NotUnderstood(f"{name}, which is not defined everywhere")
     run.asked(*arguments)
     run.uninterpreted.add(name)
+    kind = Kind.ANALYTIC if name.split(" ")[0] in SMOOTH else Kind.LOOSE
+    kind = max(kind, *(a.kind for a in arguments))
     xs = [a.x for a in arguments]
-    if name not in ODD:
-        return Value(run.oracle(name, *xs), VARIABLE)
+    if name.split(" ")[0] not in ODD:
+        return Value(run.oracle(name, *xs), VARIABLE, kind=kind)
     flipped, canonical = run.canonical(xs[0])
     value = run.oracle(name, canonical).re
     value = np.where(run.field.is_zero(canonical), 0, value)
-    return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), VARIABLE)
+    return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), VARIABLE, kind=kind)
 
 
 def _expm1(run: Run, a: Value) -> Value:
@@ -223,7 +336,7 @@ UNARY: dict[str, Unary] = {
     "exp": exp,
     "exp2": lambda run, a: run.exp(run.mul(a, _log_of_2(run, a.shape))),
     "log": log,
-    "log2": lambda run, a: run.div(log(run, a), _log_of_2(run, a.shape)),
+    "log2": lambda run, a: with_special(run.div(natural := log(run, a), _log_of_2(run, a.shape)), natural),
     "log1p": lambda run, a: log(run, one_plus(run, a)),
     "expm1": _expm1,
     "logistic": logistic,
@@ -231,7 +344,7 @@ UNARY: dict[str, Unary] = {
     "sinh": sinh,
     "cosh": cosh,
     "sqrt": sqrt,
-    "rsqrt": lambda run, a: run.inv(sqrt(run, a)),
+    "rsqrt": lambda run, a: with_special(run.inv(root := sqrt(run, a)), root),
     "cbrt": cbrt,
     "sin": sin,
     "cos": cos,
@@ -243,7 +356,6 @@ UNARY: dict[str, Unary] = {
     "stop_gradient": lambda run, a: a,
     "copy": lambda run, a: a,
     "copy_p": lambda run, a: a,
-    "reduce_precision": lambda run, a: a,
     "optimization_barrier": lambda run, a: a,
     "real": lambda run, a: a,
 }

@@ -9,18 +9,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax.extend import core
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, digest, mix
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, word
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.contraction import CONTRACTION
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.elementwise import ELEMENTWISE, Rule
 from handprop.verify.field.functions import uninterpreted
-from handprop.verify.field.layout import LAYOUT, joined, move
+from handprop.verify.field.kinds import least_kind
+from handprop.verify.field.labels import label_of
+from handprop.verify.field.layout import LAYOUT, bind, joined, move
+from handprop.verify.field.specials import are_special, patched, without_specials
 from handprop.verify.field.truth import Thing, as_value, select
-from handprop.verify.field.values import Value
+from handprop.verify.field.values import Kind, Value
 from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts, stands_for_exp_neg_sq
 
 __all__ = ["evaluate"]
@@ -84,68 +88,136 @@ def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
 
 def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     name = eqn.primitive.name
+    if name in ("debug_callback", "debug_print"):
+        return []
     if name in CONTROL:
         return CONTROL[name](run, inputs, eqn.params, eqn)
-    if all(not isinstance(thing, Value) for thing in inputs) and name not in ("iota",):
-        return _as_it_is(run, eqn, inputs)
     rule = RULES.get(name)
     inner = called(eqn) if rule is None else None
     if inner is not None:
         return evaluate(run, inner, inputs)
+    if eqn.effects or any("Ref" in type(v.aval).__name__ for v in (*eqn.invars, *eqn.outvars)):
+        raise NotUnderstood(f"{name}, which reads or changes a state")
+    run.equation = eqn
+    if all(not isinstance(thing, Value) for thing in inputs) and name != "iota":
+        return _as_it_is(run, eqn, inputs)
+    _check_integers(eqn, inputs)
+    if name not in MASK_KEPT and any(isinstance(thing, Value) and thing.mask for thing in inputs):
+        raise NotUnderstood(f"a number that stands for minus infinity in {name}")
     try:
         if rule is not None:
-            return rule(run, inputs, eqn.params, eqn)
-    except NeedsBranches:
+            return [_with_facts(eqn, inputs, out, i) for i, out in enumerate(_by_rule(run, rule, eqn, inputs))]
+    except (NeedsBranches, NotUnderstood):
         raise
     except Unsupported as reason:
         run.uninterpreted.add(f"{name} ({reason})")
     return _uninterpreted(run, eqn, inputs)
 
 
+def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]:
+    """The primitive's rule; where an operand is not finite everywhere, on what is finite, and beside it the rest."""
+    name = eqn.primitive.name
+    if name not in ELEMENTWISE or name in SPECIAL_AS_ANY or not are_special(inputs):
+        return rule(run, inputs, eqn.params, eqn)
+    if name == "convert_element_type" and not _is_float(eqn.params["new_dtype"]):
+        raise NotUnderstood("a cast to integers of what is not finite")
+    operands = [as_value(run, thing) for thing in inputs]
+    plain = [without_specials(v) for v in operands]
+    (result,) = rule(run, [p if isinstance(t, Value) else t for p, t in zip(plain, inputs, strict=True)], eqn.params, eqn)
+
+    def reference(*arrays: np.ndarray) -> np.ndarray:
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        return bind(eqn.primitive, *(np.broadcast_to(a, shape) for a in arrays), **eqn.params)
+
+    return [patched(run, f"{name} {label_of(eqn.params)}", reference, operands, result)]
+
+
+def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
+    """Integers that are not known only take part where they cannot leave their type."""
+    name = eqn.primitive.name
+    for thing, var in zip(inputs, eqn.invars, strict=True):
+        if not isinstance(thing, Value) or not jnp.issubdtype(var.aval.dtype, jnp.integer):
+            continue
+        if name not in SAFE_FOR_INTEGERS and name not in LAYOUT:
+            raise NeedsBranches(f"{name} of unknown integers")
+
+
+def _with_facts(eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
+    """The result with what follows from the primitive and its operands alone."""
+    if not isinstance(out, Value):
+        return np.asarray(out)
+    name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
+    values = [thing for thing in inputs if isinstance(thing, Value)]
+    kind = max((least_kind(name), out.kind, *(v.kind for v in values)))
+    if jnp.issubdtype(dtype, jnp.integer) and out.most > np.iinfo(dtype).max:
+        raise NeedsBranches(f"{name} of unknown integers, which may leave their type")
+    error = out.error
+    if out.known is not None and _is_float(dtype):
+        if name not in ERROR_KEPT and any(v.error for v in values):
+            error = np.inf
+        with np.errstate(all="ignore"):
+            rounded = out.known.astype(dtype).astype(np.float64)
+        if not np.array_equal(rounded, out.known, equal_nan=True):
+            finite_numbers = np.abs(out.known[np.isfinite(out.known)])
+            error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
+    mask = out.special is not None and any(v.mask for v in values)
+    return out._replace(kind=Kind(kind), error=error, mask=mask)
+
+
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
     """Everything concrete: the primitive's own values."""
-    if (inner := called(eqn)) is not None:
-        return evaluate(run, inner, inputs)
     with jax.enable_x64(True):
-        out = eqn.primitive.bind(*inputs, **eqn.params)
+        out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
     return [_constant(run, o) for o in (out if eqn.primitive.multiple_results else [out])]
 
 
 def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
-    """A random function of all operands, their places and the parameters, for every entry of every output."""
+    """A random function of all operands, their places, shapes and dtypes, and the parameters, for every entry of every
+    output."""
     name = eqn.primitive.name
     outs = [var.aval for var in eqn.outvars]
     if any(not _is_float(aval.dtype) for aval in outs):
         raise NeedsBranches(f"{name}, which is not understood, returns {outs[0].dtype}")
+    if any(not isinstance(t, Value | np.ndarray) for t in inputs):
+        raise NotUnderstood(f"{name} of keys")
     values = [as_value(run, thing) for thing in inputs]
     run.asked(*values)
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
-    shape = run.shape_of(outs[0].shape)
-    if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE:
-        return [uninterpreted(run, name, *values)]
-    word = int.from_bytes(b"".join(digest(v.x) for v in values)[-8:], "little")
-    for v in values:
-        word = int(mix(word, int.from_bytes(digest(v.x)[:8], "little")))
-    label = f"{name} {_text(eqn.params)}"
-    return [_drawn(run, f"{label} {i}", word, run.shape_of(aval.shape)) for i, aval in enumerate(outs)]
+    shape, params = run.shape_of(outs[0].shape), label_of(eqn.params)
+    if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE and not are_special(values):
+        return [_with_facts(eqn, inputs, uninterpreted(run, f"{name} {params}".strip(), *values), 0)]
+    types = [f"{v.aval.dtype}{v.aval.shape}" for v in (*eqn.invars, *eqn.outvars)]
+    label = f"{name} {params} {types} {[word(v) for v in values]}"
+    if name in PARTIAL_PRIMITIVES:
+        run.assume(f"{name} is defined there")
+        if run.decided:
+            raise NotUnderstood(f"{name}, which is not defined everywhere")
+    return [_drawn(run, f"{label} {i}", run.shape_of(aval.shape)) for i, aval in enumerate(outs)]
 
 
-def _drawn(run: Run, label: str, word: int, shape: tuple[int, ...]) -> Value:
+def _drawn(run: Run, label: str, shape: tuple[int, ...]) -> Value:
     places = Elements(np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape))
-    return Value(run.oracle(f"{label} {word}", places), VARIABLE)
-
-
-def _text(params: dict) -> str:
-    """Parameters as text, without what differs between two traces of the same program."""
-    return " ".join(f"{k}={v}" for k, v in sorted(params.items()) if not callable(v) and " at 0x" not in str(v))
+    return Value(run.oracle(label, places), VARIABLE, kind=Kind.LOOSE)
 
 
 ENTRYWISE = {
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "digamma", "erf", "erf_inv",
-    "igamma", "igamma_grad_a", "igammac", "lgamma", "nextafter", "polygamma", "random_gamma_grad",
-    "regularized_incomplete_beta", "rem", "zeta",
+    "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad", "regularized_incomplete_beta",
+    "rem", "zeta",
 }  # fmt: skip
+PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
+# Their rules take what is not finite as any other entry.
+SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}
+SAFE_FOR_INTEGERS = {"convert_element_type", "reduce_sum", "add", "mul", "select_n", "eq", "ne", "gt", "lt", "ge", "le",
+                     "copy", "copy_p", "stop_gradient", "optimization_barrier", "custom_jvp_call", "custom_vjp_call"}  # fmt: skip
+# What a number that stands for minus infinity may meet: sums, a largest entry, the exponential that makes it 0.
+MASK_KEPT = {*(LAYOUT.keys() - {"sort", "top_k", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}), *SPECIAL_AS_ANY,
+             "add", "sub", "reduce_max", "exp", "eq", "ne", "convert_element_type"}  # fmt: skip
+# Their rules keep account of how far off known numbers are.
+ERROR_KEPT = {*LAYOUT, "add", "add_any", "sub", "mul", "div", "neg", "max", "min", "select_n", "reduce_sum", "integer_pow",
+              "square", "convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier", "real",
+              "reduce_precision", "log2", "exp2"}  # fmt: skip
 
 
 def _scan(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported, finite
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.truth import Thing, as_value, greater
-from handprop.verify.field.values import Value, moved
+from handprop.verify.field.values import Value, is_nonnegative, is_positive, moved
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -79,14 +79,16 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
         return np.concatenate(parts, axis)  # pyright: ignore[reportArgumentType, reportCallIssue]
     values = [as_value(run, part) for part in parts]
     x = run.field.concatenate([v.x for v in values], axis)
-    infinite = known = None
-    if any(v.infinite is not None for v in values):
-        infinite = np.concatenate(
-            [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in values], axis
-        )
+    special = known = None
+    if any(v.special is not None for v in values):
+        special = np.concatenate([np.zeros(v.shape, np.int8) if v.special is None else v.special for v in values], axis)
     if all(v.known is not None for v in values):
         known = np.concatenate([v.known for v in values], axis)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return Value(x, _worst(values), known, infinite=infinite)
+    return Value(
+        x, _worst(values), known, special=special, kind=max(v.kind for v in values),
+        positive=all(map(is_positive, values)), nonnegative=all(map(is_nonnegative, values)),
+        error=max(v.error for v in values), most=max(v.most for v in values),
+    )  # fmt: skip
 
 
 def _worst(values: list[Value]) -> Bound:
@@ -106,15 +108,16 @@ def _unstack(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     return [move(inputs[0], lambda part, i=i: part.take(i, params["axis"])) for i in range(len(eqn.outvars))]
 
 
-def move_by_positions(run: Run, operands: list[Thing], positions: np.ndarray) -> Thing:
-    """Entries of the flattened operands, one after the other; where a position is negative, NaN."""
+def move_by_positions(run: Run, operands: list[Thing], positions: np.ndarray, outside: Any = np.nan) -> Thing:
+    """Entries of the flattened operands, one after the other; where a position is negative, ``outside``."""
     flat = [move(thing, lambda part: part.reshape(-1)) for thing in operands]
     pool = flat[0] if len(flat) == 1 else joined(run, flat, 0)
-    outside = positions < 0
-    if not outside.any():
+    missing = positions < 0
+    if not missing.any():
         return move(pool, lambda part: part[positions])
-    nan = run.embed(np.array([np.nan]))
-    return move(joined(run, [as_value(run, pool), nan], 0), lambda part: part[np.where(outside, -1, positions)])
+    fill = np.array([outside], pool.dtype if isinstance(pool, np.ndarray) else np.float64)
+    filler = fill if isinstance(pool, np.ndarray) else run.embed(fill)
+    return move(joined(run, [pool, filler], 0), lambda part: part[np.where(missing, -1, positions)])
 
 
 def _by_positions(movable: int) -> Rule:
@@ -138,7 +141,19 @@ def _gather(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
     operand, indices = inputs[0], concrete(inputs[1])
     positions = np.arange(int(np.prod(operand.shape))).reshape(operand.shape)
     moved_positions = bind(eqn.primitive, positions, indices, **{**params, "fill_value": -1})
-    return [move_by_positions(run, [operand], moved_positions)]
+    fill = params.get("fill_value")
+    if fill is None:
+        fill = _fill_of(eqn.invars[0].aval.dtype)
+    return [move_by_positions(run, [operand], moved_positions, fill)]
+
+
+def _fill_of(dtype: Any) -> Any:
+    """What a gather returns outside of its operand where nothing is said."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return np.nan
+    if jnp.issubdtype(dtype, jnp.unsignedinteger):
+        return np.iinfo(dtype).max
+    return True if dtype == np.bool_ else np.iinfo(dtype).min
 
 
 def _pad(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -154,6 +169,8 @@ def _dynamic_update_slice(run: Run, inputs: list[Thing], params: dict, eqn: Any)
 
 def _scatter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     operand, indices, updates = inputs[0], concrete(inputs[1]), inputs[2]
+    if params.get("update_jaxpr") is not None and not _replaces(params["update_jaxpr"]):
+        raise NotUnderstood("a scatter with a function of its own")
     size, more = (int(np.prod(thing.shape)) for thing in (operand, updates))
     positions = bind(
         eqn.primitive,
@@ -163,6 +180,12 @@ def _scatter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
         **{**params, "update_jaxpr": None, "update_consts": ()},
     )
     return [move_by_positions(run, [operand, updates], positions)]
+
+
+def _replaces(update: Any) -> bool:
+    """Whether a scatter's update is the new value."""
+    jaxpr = getattr(update, "jaxpr", update)
+    return not jaxpr.eqns and list(jaxpr.outvars) == [jaxpr.invars[1]]
 
 
 def _scatter_add(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -180,7 +203,8 @@ def _scatter_add(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
                 )
             )  # fmt: skip
 
-    added = Value(run.field.linear(updates.x, scattered), updates.degree.summed(max(updates.x.size, 1)))
+    added = Value(run.field.linear(updates.x, scattered), updates.degree.summed(max(updates.x.size, 1)),
+                  kind=updates.kind, nonnegative=is_nonnegative(updates))  # fmt: skip
     return [run.add(operand, added)._replace(terms=())]
 
 
@@ -247,8 +271,11 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
     Over the branching reading only. Two numbers are ordered as their difference is signed.
     """
     numbers = keys if isinstance(keys, np.ndarray) else keys.known
-    if numbers is not None or isinstance(keys, np.ndarray):
+    if numbers is not None:
+        if isinstance(keys, Value) and keys.error:
+            raise Unsupported("an order of known numbers that rounding may decide")
         return np.argsort(np.asarray(numbers), axis, kind="stable")
+    assert isinstance(keys, Value)
     finite(keys, "a sort")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")
@@ -260,11 +287,12 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
     return run.decide(np.argsort(ranks(run, keys, axis), axis, kind="stable"))
 
 
-def ranks(run: Run, keys: Value, axis: int) -> np.ndarray:
-    """Random numbers that stand for the keys' order; negated keys get negated numbers."""
-    count = run.field.of(keys.shape[axis])
+def ranks(run: Run, keys: Value, axis: int, counted: np.ndarray | None = None) -> np.ndarray:
+    """Random numbers that stand for the keys' order; negated keys get negated numbers. ``counted``: those that are
+    finite."""
+    counts = np.full(keys.shape, keys.shape[axis]) if counted is None else counted.sum(axis, keepdims=True)
     mean = run.field.sum(keys.x, (axis,)).move(lambda part: np.expand_dims(part, axis))
-    centred = run.field.sub(run.field.mul(keys.x, count), mean)
+    centred = run.field.sub(run.field.mul(keys.x, run.field.of(np.broadcast_to(counts, keys.shape))), mean)
     run.asked(keys)
     flipped, canonical = run.canonical(centred)
     rank = run.oracle("rank", canonical).re
@@ -273,7 +301,9 @@ def ranks(run: Run, keys: Value, axis: int) -> np.ndarray:
 
 def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     axis = params.get("axis", -1) % len(inputs[0].shape)
-    order = np.flip(sorting_order(run, inputs[0], axis), axis)
+    if isinstance(inputs[0], np.ndarray):
+        raise Unsupported("an order of integers")
+    order = sorting_order(run, run.neg(inputs[0]), axis)
     order = np.take(order, np.arange(params["k"]), axis)
     return [move(inputs[0], lambda part: np.take_along_axis(part, order, axis)), order.astype(np.int32)]
 

@@ -19,15 +19,18 @@ MOST_READ = 64  # of an array's distinct numbers; an array that has more is data
 # A number as low as this stands for minus infinity: what masks write into scores.
 MASKED = -1e9
 PI, LOG2 = np.pi, float(np.log(2.0))
+# Both to 50 digits: an interval of half an ulp of a float64 is far wider.
+EXACT_PI = Fraction("3.1415926535897932384626433832795028841971693993751")
+EXACT_LOG2 = Fraction("0.69314718055994530941723212145817656807550013436026")
 # (power of sqrt(pi), power of log 2, their square as a number)
 SQUARED_CONSTANTS = (
-    (0, 0, 1.0),
-    (2, 0, PI**2),
-    (1, 0, PI),
-    (-1, 0, 1 / PI),
-    (-2, 0, PI**-2),
-    (0, 1, LOG2**2),
-    (0, -1, LOG2**-2),
+    (0, 0, Fraction(1)),
+    (2, 0, EXACT_PI**2),
+    (1, 0, EXACT_PI),
+    (-1, 0, 1 / EXACT_PI),
+    (-2, 0, EXACT_PI**-2),
+    (0, 1, EXACT_LOG2**2),
+    (0, -1, EXACT_LOG2**-2),
 )
 
 
@@ -97,10 +100,7 @@ def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> Reading
 
 def _irrational(low: Fraction, high: Fraction, bits: int) -> Reading | None:
     for half_pis, log2s, squared in SQUARED_CONSTANTS:
-        # The constant's own rounding, 2^-52 of it, is nothing beside a float32's interval; float64's is widened by it.
-        slack = Fraction(1, 2**51)
-        scale = Fraction(squared)
-        square = simplest_between(low * low / scale * (1 - slack), high * high / scale * (1 + slack))
+        square = simplest_between(low * low / squared, high * high / squared)
         if _length(square) > bits - SPARE_BITS:
             continue
         root = _root(square)

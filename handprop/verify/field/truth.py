@@ -4,20 +4,23 @@ A truth value of known numbers is known. Two readings of all others:
 
 - polynomial: a random field element, a function of the operands' difference. A program is then a polynomial in its
   truth values, and two that agree as polynomials agree for every pattern of truths. It does not know that ``t t = t``.
-- branching: every unknown u, -u with it, stands at a random place among the numbers that unknowns are compared with,
-  each interval between two of them equally likely. ``handprop.verify.branches`` bounds how many such decisions an
-  entry rests on, and so how often programs that differ are seen to.
+- branching: a random decision, see :mod:`decisions`.
+
+Two values are only read as never equal where their difference is a rational function of the inputs that is not zero,
+or one is positive and the other is not: whatever came through a decision, a rounding or a function with relations of
+its own may be equal to a number on a set that matters, and whether it is, is a truth value as any other.
 """
 
 from typing import TypeAlias
 
 import numpy as np
 
-from handprop.verify.field.algebra import NeedsBranches, Run
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.decisions import coin, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
-from handprop.verify.field.functions import choose
-from handprop.verify.field.values import Term, Value, is_positive, moved, terms_of
+from handprop.verify.field.functions import chosen
+from handprop.verify.field.values import Kind, Term, Value, is_nonnegative, is_positive, moved, terms_of
 
 __all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
 
@@ -29,90 +32,57 @@ def as_value(run: Run, thing: Thing) -> Value:
 
 
 def greater(run: Run, a: Value, b: Value) -> Thing:
-    """``a > b``: an array of booleans, or a value in [0, 1] read polynomially."""
+    """``a > b`` of finite numbers: an array of booleans, or a value in [0, 1] read polynomially."""
     if a.known is not None and b.known is not None:
-        return np.asarray(a.known > b.known)
+        return known_greater(a, b)
     shape = np.broadcast_shapes(a.shape, b.shape)
-    if is_positive(a) and b.known is not None and (b.known <= 0).all():
+    if is_positive(a) and b.known is not None and (b.known <= -b.error).all():
         return np.ones(shape, bool)
-    if is_positive(b) and a.known is not None and (a.known <= 0).all():
+    if is_nonnegative(b) and a.known is not None and (a.known <= -a.error).all():
         return np.zeros(shape, bool)
-    difference = _difference(run, a, b)
-    signs = difference.infinite
-    if signs is not None and signs.all():
-        return signs > 0
+    if run.branching:
+        return placed(run, a, b)
+    difference = run.add(a, b, -1)
     run.coins += difference.x.size
     run.asked(difference)
-    if run.branching:
-        truth = _placed(run, a, b)
-        return truth if signs is None else np.where(signs != 0, signs > 0, truth)
     flipped, canonical = run.canonical(difference.x)
     chance = run.oracle("positive", canonical).re
     truth = np.where(flipped, (1 - chance) % run.field.p, chance)
-    truth = np.where(run.field.is_zero(difference.x), 0, truth)
-    truth = truth if signs is None else np.where(signs != 0, (signs > 0).astype(np.int64), truth)
-    return Value(Elements(truth), VARIABLE)
+    return _truth(np.where(run.field.is_zero(difference.x), 0, truth))
 
 
-def _difference(run: Run, a: Value, b: Value) -> Value:
-    difference = run.add(a._replace(infinite=None), b._replace(infinite=None), -1)
-    if a.infinite is None and b.infinite is None:
-        return difference
-    zero = np.zeros(difference.shape, np.int8)
-    left, right = (zero if v.infinite is None else v.infinite for v in (a, b))
-    return difference._replace(infinite=np.sign(left - right).astype(np.int8))
-
-
-def _placed(run: Run, a: Value, b: Value) -> np.ndarray:
-    """``a > b`` by the place of what is unknown in ``a - b`` among the thresholds."""
-    assert run.thresholds is not None
-    (x, left), (y, right) = _unknown_part(run, a), _unknown_part(run, b)
-    unknown = run.field.sub(x, y)
-    beyond = np.broadcast_to(np.asarray(right - left, np.float64), unknown.shape)
-    run.compared.update(np.unique(beyond).tolist())
-    count = len(run.thresholds)
-    flipped, canonical = run.canonical(unknown)
-    place = run.oracle("place", canonical).re % (count + 1)
-    place = np.where(flipped, count - place, place)
-    above = place > np.searchsorted(run.thresholds, beyond)
-    return run.decide(np.where(run.field.is_zero(unknown), beyond < 0, above))
-
-
-def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
-    """``v = unknown + number``."""
-    if v.known is not None:
-        finite_part = np.where(np.isfinite(v.known), v.known, 0.0)
-        return Elements(np.zeros(v.shape, np.int64)), finite_part
-    x, number = v.x, 0.0
-    for c, atom in v.terms:
-        if atom.known is not None and atom.infinite is None:
-            x = run.field.sub(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
-            number = number + float(c) * atom.known
-    return x, number
+def _truth(residues: np.ndarray) -> Value:
+    return Value(Elements(residues), VARIABLE, kind=Kind.LOOSE, nonnegative=True, most=1)
 
 
 def equal(run: Run, a: Value, b: Value) -> Thing:
-    """``a == b``. Never, between a number of the program's text and what depends on the inputs."""
+    """``a == b`` of finite numbers."""
     if a.known is not None and b.known is not None:
+        if a.error or b.error:
+            known_greater(a, b)
         return np.asarray(a.known == b.known)
-    difference = _difference(run, a, b)
+    difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if difference.infinite is not None:
-        same = np.asarray(same & (difference.infinite == 0))
-    if run.branching or a.known is not None or b.known is not None or same.all():
-        if not same.all():
-            run.assumptions.add("== of what depends on the inputs is read as true where both sides are one function")
+    if same.all() or difference.kind is Kind.RATIONAL or _is_apart(a, b) or _is_apart(b, a):
         return same
+    if run.branching:
+        run.asked(difference)
+        return same | coin(run, "equal", difference.x, same)
     run.asked(difference)
     run.coins += difference.x.size
     _, canonical = run.canonical(difference.x)
-    return Value(Elements(np.where(same, 1, run.oracle("equal", canonical).re)), VARIABLE)
+    return _truth(np.where(same, 1, run.oracle("equal", canonical).re))
+
+
+def _is_apart(a: Value, b: Value) -> bool:
+    """Whether a is positive and b is a number that is not."""
+    return is_positive(a) and b.known is not None and bool((b.known <= -b.error).all())
 
 
 def logical_not(run: Run, truth: Thing) -> Thing:
     if isinstance(truth, np.ndarray):
         return np.asarray(~truth)
-    return run.add(run.number(1, truth.shape), truth, -1)
+    return run.add(run.number(1, truth.shape), truth, -1)._replace(nonnegative=True, most=1)
 
 
 def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
@@ -120,59 +90,68 @@ def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
     if isinstance(which, Value):
         if len(cases) != 2:
             raise NeedsBranches("a choice among more than two")
-        no, yes = (as_value(run, case) for case in cases)
-        return run.add(no, run.mul(which, run.add(yes, no, -1)))
-    index = which.astype(np.int64)
+        return _mixed(run, which, *(as_value(run, case) for case in cases))
+    index = np.clip(which.astype(np.int64), 0, len(cases) - 1)
     if index.size and (index == index.flat[0]).all():
-        return cases[int(index.flat[0])]
+        shape = np.broadcast_shapes(index.shape, *(case.shape for case in cases))
+        return _broadcast(cases[int(index.flat[0])], shape)
     if all(isinstance(case, np.ndarray) for case in cases):
         return np.choose(np.broadcast_to(index, cases[0].shape), cases)  # pyright: ignore[reportArgumentType, reportCallIssue]
     values = [as_value(run, case) for case in cases]
     shape = np.broadcast_shapes(index.shape, *(v.shape for v in values))
-    values = [moved(v, lambda part: np.broadcast_to(part, shape)) for v in values]
+    values = [as_value(run, _broadcast(v, shape)) for v in values]
     index = np.broadcast_to(index, shape)
     result = values[0]
     for i, value in enumerate(values[1:], 1):
-        result = _chosen(run, index == i, value, result)
+        result = _chosen(index == i, value, result)
     return result
 
 
-def _chosen(run: Run, where: np.ndarray, a: Value, b: Value) -> Value:
-    known = None
-    if a.known is not None and b.known is not None:
-        known = np.where(where, a.known, b.known)
-    infinite = None
-    if a.infinite is not None or b.infinite is not None:
-        zero = np.zeros(where.shape, np.int8)
-        infinite = np.where(where, *(zero if v.infinite is None else v.infinite for v in (a, b)))
-    terms: tuple[Term, ...] = ()
+def _broadcast(thing: Thing, shape: tuple[int, ...]) -> Thing:
+    if thing.shape == shape:
+        return thing
+    if isinstance(thing, np.ndarray):
+        return np.broadcast_to(thing, shape)
+    return moved(thing, lambda part: np.broadcast_to(part, shape))
+
+
+def _mixed(run: Run, which: Value, no: Value, yes: Value) -> Value:
+    """``no + which (yes - no)``; an infinity only where both are the same."""
+    specials = [np.zeros(v.shape, np.int8) if v.special is None else v.special for v in (no, yes)]
+    if (specials[0] != specials[1]).any() or any((s > 1).any() for s in specials):
+        raise NeedsBranches("a choice of what is not finite")
+    special = specials[0] if specials[0].any() else None
+    no, yes = (v._replace(special=None) for v in (no, yes))
+    mixed = run.add(no, run.mul(which, run.add(yes, no, -1)))
+    return mixed._replace(
+        special=special, kind=Kind.LOOSE, positive=is_positive(no) and is_positive(yes),
+        nonnegative=is_nonnegative(no) and is_nonnegative(yes), most=max(no.most, yes.most),
+    )  # fmt: skip
+
+
+def _chosen(where: np.ndarray, a: Value, b: Value) -> Value:
+    result = chosen(where, a, b)
     split = any(v.terms or v.known is not None for v in (a, b))
-    if known is None and split and len(a.terms) + len(b.terms) <= 5:
-        terms = _masked(where, a) + _masked(~where, b)
-    return Value(choose(where, a.x, b.x), a.degree.worst(b.degree), known, terms, infinite=infinite)
+    if result.known is not None or not split or len(a.terms) + len(b.terms) > 5:
+        return result
+    return result._replace(terms=_masked(where, a) + _masked(~where, b))
 
 
 def _masked(where: np.ndarray, v: Value) -> tuple[Term, ...]:
-    return tuple(
-        (
-            c,
-            Value(
-                atom.x.move(lambda part: np.where(where, part, 0)),
-                atom.degree,
-                None if atom.known is None else np.where(where, atom.known, 0.0),
-                infinite=_nowhere(atom, where),
-            ),
-        )
-        for c, atom in terms_of(v)
-    )
+    def masked(atom: Value) -> Value:
+        known = None if atom.known is None else np.where(where & np.isfinite(atom.known), atom.known, 0.0)
+        return Value(atom.x.move(lambda part: np.where(where, part, 0)), atom.degree, known, kind=atom.kind)
 
-
-def _nowhere(atom: Value, where: np.ndarray) -> np.ndarray | None:
-    return None if atom.infinite is None else np.where(where, atom.infinite, 0).astype(np.int8)
+    return tuple((c, masked(atom)) for c, atom in terms_of(v))
 
 
 def maximum(run: Run, a: Value, b: Value) -> Thing:
-    return select(run, greater(run, a, b), [b, a])
+    largest = select(run, greater(run, a, b), [b, a])
+    if isinstance(largest, Value):
+        positive = is_positive(a) or is_positive(b) or largest.positive
+        nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative
+        return largest._replace(positive=positive, nonnegative=nonnegative)
+    return largest
 
 
 def minimum(run: Run, a: Value, b: Value) -> Thing:
@@ -181,10 +160,15 @@ def minimum(run: Run, a: Value, b: Value) -> Thing:
 
 def sign(run: Run, a: Value) -> Thing:
     if a.known is not None:
+        if a.error and (np.abs(a.known) <= a.error).any():
+            raise Unsupported("the sign of a known number that rounding may decide")
         return run.embed(np.sign(a.known))
     zero, one = run.number(0, a.shape), run.number(1, a.shape)
-    return select(run, greater(run, a, zero), [run.neg(one), one])
+    signed = select(run, greater(run, a, zero), [run.neg(one), one])
+    nothing = np.asarray(run.field.is_zero(a.x))
+    return select(run, nothing, [signed, zero]) if nothing.any() else signed
 
 
 def absolute(run: Run, a: Value) -> Thing:
-    return select(run, greater(run, a, run.number(0, a.shape)), [run.neg(a), a])
+    size = select(run, greater(run, a, run.number(0, a.shape)), [run.neg(a), a])
+    return size._replace(nonnegative=True) if isinstance(size, Value) else size

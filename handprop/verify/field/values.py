@@ -3,8 +3,11 @@
 A :class:`Value` keeps beside its elements the three relations through which right programs are written differently:
 how it is a sum (so that exp of it is a product), how it is a multiple of an exponential (so that log of it is a sum),
 and what it is the logarithm of. Whatever only moves entries acts on all of them.
+
+It also keeps facts about the real number it stands for. Each is a claim that its rule proves, or it is not made.
 """
 
+import enum
 from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
@@ -14,18 +17,37 @@ import numpy as np
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.degrees import Bound
 
-__all__ = ["Term", "Value", "is_positive", "moved", "terms_of"]
+__all__ = ["INFINITY", "NAN", "OPAQUE", "Kind", "Term", "Value", "is_nonnegative", "is_positive", "moved", "terms_of"]
 
 MOST_TERMS = 6
+# What ``special`` holds beside 0, a finite number, and -1, minus infinity.
+INFINITY, NAN, OPAQUE = 1, 2, 3
+
+
+class Kind(enum.IntEnum):
+    """How a value depends on the inputs while no decision changes.
+
+    ``RATIONAL``: a rational function of them, so that it is equal to a number almost nowhere or everywhere.
+    ``ANALYTIC``: through functions that may satisfy relations which the field does not know.
+    ``LOOSE``: through what may be constant on a set that matters: a truth value read as a polynomial, a rounding,
+    a function that is not understood.
+    """
+
+    RATIONAL = 0
+    ANALYTIC = 1
+    LOOSE = 2
 
 
 class Value(NamedTuple):
     """An array over the field.
 
-    ``known``: the real numbers it stands for where they do not depend on the inputs. ``terms``: value = sum of
-    coefficient times atom, () for an atom. ``log`` and ``rest``: value = exp(sum of log's terms) rest.
-    ``log_of``: value = log(log_of). ``infinite``: +1 or -1 where the entry is an infinity, whose element means nothing.
-    ``positive``: positive over the reals almost everywhere, by how it is made.
+    ``known``: the real numbers it stands for where they do not depend on the inputs, each off by ``error`` at most.
+    ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
+    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``special``: for each entry whether it is a finite
+    number (0), an infinity (+1, -1), NaN (2), or not finite and no more is known (3: its element is a label); None
+    where all are finite. The element of an infinity and of NaN is 0. ``kind``: see :class:`Kind`. ``positive``,
+    ``nonnegative``: over the reals, almost everywhere. ``most``: of integers, the largest size. ``mask``: whether its
+    infinities are numbers that stand for minus infinity, as the program's author is taken to have meant them.
     """
 
     x: Elements
@@ -35,12 +57,22 @@ class Value(NamedTuple):
     log: "tuple[Term, ...]" = ()
     rest: "Value | None" = None
     log_of: "Value | None" = None
-    infinite: np.ndarray | None = None
+    special: np.ndarray | None = None
+    kind: Kind = Kind.RATIONAL
     positive: bool = False
+    nonnegative: bool = False
+    error: float = 0.0
+    most: float = np.inf
+    mask: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.x.shape
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Which entries are finite numbers."""
+        return np.ones(self.shape, bool) if self.special is None else self.special == 0
 
 
 Term: TypeAlias = tuple[Fraction, Value]
@@ -52,7 +84,7 @@ def terms_of(value: Value) -> tuple[Term, ...]:
 
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
-    """The value with its entries moved, copied or dropped by ``move``, its relations with it."""
+    """The value with its entries moved, copied or dropped by ``move``, its relations and facts with it."""
 
     def each(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         return tuple((c, moved(atom, move)) for c, atom in terms)
@@ -60,19 +92,24 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
     def maybe(v: Value | None) -> Value | None:
         return None if v is None else moved(v, move)
 
-    return Value(
-        value.x.move(move),
-        value.degree,
-        None if value.known is None else move(value.known),
-        each(value.terms),
-        each(value.log),
-        maybe(value.rest),
-        maybe(value.log_of),
-        None if value.infinite is None else move(value.infinite),
-        value.positive,
+    return value._replace(
+        x=value.x.move(move),
+        known=None if value.known is None else move(value.known),
+        terms=each(value.terms),
+        log=each(value.log),
+        rest=maybe(value.rest),
+        log_of=maybe(value.log_of),
+        special=None if value.special is None else move(value.special),
     )
 
 
 def is_positive(value: Value) -> bool:
-    """Whether every entry is positive over the reals, except on a set of measure zero."""
-    return value.positive or (value.known is not None and bool((value.known > 0).all()))
+    """Whether every finite entry is positive over the reals, except on a set of measure zero."""
+    return value.positive or (value.known is not None and bool((value.known > value.error).all()))
+
+
+def is_nonnegative(value: Value) -> bool:
+    """Whether every finite entry is zero or positive over the reals."""
+    if value.nonnegative or value.positive:
+        return True
+    return value.known is not None and bool((value.known >= value.error).all())

@@ -16,7 +16,7 @@ SMALL = 4096
 def by_outputs(subject: Subject, bench: Bench, got: tuple[Value, ...]) -> str | None:
     """One sentence, or None where no cause explains every wrong output."""
     bad = wrong(bench, got)
-    if not bad or any(v.infinite is not None for i in bad for v in (got[i], bench.want[i])):
+    if not bad or any(v.special is not None for i in bad for v in (got[i], bench.want[i])):
         return None
     for cause in (_nothing, _factor, _swapped, _transposed):
         if said := cause(subject, bench, got, bad):

@@ -71,7 +71,7 @@ def _number_between(bench: Bench, before: tuple[Value, ...], after: tuple[Value,
     f, p = bench.field, bench.field.p
     c = None
     for a, b, want in zip(before, after, bench.want, strict=True):
-        if a.infinite is not None or want.infinite is not None:
+        if a.special is not None or want.special is not None:
             return None
         lacking, slope = f.sub(want.x, a.x), f.sub(b.x, a.x)
         if f.is_zero(slope).all():

@@ -114,7 +114,7 @@ class Missing:
         seen = {flattened([v.x], self.wide).tobytes() for v in here if isinstance(v, Value) and v.x.size == size}
         found = {}
         for v in self.known:
-            if v.x.size == size and v.infinite is None:
+            if v.x.size == size and v.special is None:
                 flat = flattened([v.x], self.wide)
                 if (key := flat.tobytes()) not in seen:
                     found[key] = flat
@@ -137,7 +137,7 @@ def _finite(watched: Watched) -> dict[int, Value]:
     """The expressions whose values in the first turn are few enough finite numbers."""
     first = watched.turns[0].values
     return {n: v for n, v in first.items()
-            if isinstance(v, Value) and v.infinite is None and 0 < v.x.size <= MOST_ENTRIES}  # fmt: skip
+            if isinstance(v, Value) and v.special is None and 0 < v.x.size <= MOST_ENTRIES}  # fmt: skip
 
 
 def _is_wide(watched: Watched) -> bool:
@@ -148,7 +148,7 @@ def _is_wide(watched: Watched) -> bool:
 def _tails(watched: Watched, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
     """For every expression that the outputs are affine in."""
     f, want = watched.bench.field, watched.bench.want
-    if any(v.infinite is not None for v in (*watched.outputs, *want)):
+    if any(v.special is not None for v in (*watched.outputs, *want)):
         return {}
     places = _places(watched, wide)
     if not places:

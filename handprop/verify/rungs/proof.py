@@ -17,15 +17,19 @@ many, those that depend on different variables are told apart (``handprop.verify
 """
 
 import math
+import operator
 import time
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from handprop.verify import branches, jaxprs
+from handprop.verify.conditions import as_given, described, holds
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.degrees import VARIABLE, Bound
@@ -39,7 +43,17 @@ from handprop.verify.subject import Subject
 
 __all__ = ["drawn", "proof", "same", "with_negatives"]
 
-READINGS = ((False, False), (True, False), (False, True), (True, True))
+class Reading(NamedTuple):
+    """``rational``: literals as the simplest numbers that round to them. ``branching``: comparisons are decided.
+    ``decided``: where log, sqrt and their like are defined is decided too, and not assumed."""
+
+    rational: bool = False
+    branching: bool = False
+    decided: bool = False
+
+
+ASSUMING = (Reading(), Reading(rational=True), Reading(branching=True), Reading(rational=True, branching=True))
+DECIDING = (Reading(branching=True, decided=True), Reading(rational=True, branching=True, decided=True))
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
@@ -73,6 +87,7 @@ class Pair(NamedTuple):
     hand: Any
     inputs: tuple[Any, ...]
     thresholds: tuple[float, ...] | None
+    reading: Reading
     lanes: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
@@ -86,39 +101,44 @@ def proof(subject: Subject, options: Options) -> Check:
     rng, share = options.rng(3), options.seconds_left / 2
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
-    for rational, branching in READINGS:
-        if rational and not readable:
+    outside = False  # whether the given input lies where something assumed does not hold
+    for reading in (*ASSUMING, *DECIDING):
+        if (reading.rational and not readable) or reading.decided != outside:
             continue
         if time.monotonic() - start > share:
             reasons["the seconds left"] = None
             break
-        trials: list[Trial] = []
         try:
-            trials = _trials(subject, reference, hand, rng, rational, branching, options)
+            trials = _trials(subject, reference, hand, rng, reading, options)
         except Unsupported as reason:
             reasons[str(reason)] = None
             continue
         if trials[-1].differs is None:
-            return _agreed(trials, branching, options, time.monotonic() - start)
+            assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
+            if not reading.decided and assumed and not holds((reference, hand), subject.inputs, assumed):
+                outside = True
+                reasons[f"{next(iter(assumed.values()))[1]}, which the given input does not fulfil"] = None
+                continue
+            return _agreed(subject, trials, reading, assumed, options, time.monotonic() - start)
         lacks = ", ".join(sorted(trials[-1].run.uninterpreted)) or "no relation that the field knows makes them equal"
         reasons[f"{subject.out_paths[trials[-1].differs]}: {lacks}"] = None
     shows = f"not equal in this theory: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
 
 
-def _trials(subject: Subject, reference: Any, hand: Any, rng, rational: bool, branching: bool, options: Options):
+def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, options: Options) -> list[Trial]:
     """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
     that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
     entries = branches.like_entries((reference, hand), subject.inputs)
-    thresholds, sample = (0.0,) if branching else None, None
+    thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
-    pair = Pair(reference, hand, subject.inputs, thresholds, 1, entries, sample)
+    pair = Pair(reference, hand, subject.inputs, thresholds, reading, 1, entries, sample)
     for _ in range(RESTARTS):
         start, trials = time.monotonic(), list[Trial]()
         bits = _decision_bits(pair, reference, hand)
         while not _enough(trials, options.bits):
-            trials.append(_trial(pair, rng, rational, bits))
+            trials.append(_trial(pair, rng, bits))
             last = trials[-1]
             if pair.thresholds is not None and not last.run.compared <= set(pair.thresholds):
                 pair = pair._replace(thresholds=with_negatives(pair.thresholds, last.run.compared))
@@ -164,8 +184,8 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     try:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, lanes, pair.entries)
-        _evaluated(wide, np.random.default_rng(0), False)
+        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, lanes, pair.entries)
+        _evaluated(wide, np.random.default_rng(0))
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
     return wide
@@ -206,8 +226,8 @@ def _independent(trials: list[Trial]) -> bool:
     return are_independent(column for column, known in columns if column or not known)
 
 
-def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: float) -> Trial:
-    first = _evaluated(pair, rng, rational)
+def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
+    first = _evaluated(pair, rng)
     run = first.run
     norms, told = _norms(pair, first, rng) if first.differs is None else (math.inf, 0)
     chance, accident = (sum(_vanishing(run, d, norms)) for d in (first.degree, run.argument + run.argument))
@@ -217,14 +237,16 @@ def _trial(pair: Pair, rng: np.random.Generator, rational: bool, decision_bits: 
         return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
     if not (run.coins and run.branching):
         return Trial(first.differs, run, chance, accident, run.partition())
+    if not decision_bits:
+        raise Unsupported("decisions that are not counted")
     points = pair.lanes * pair.entries
     differs = first.differs
     for _ in range(RESTARTS if differs is None else 0):
-        again = _evaluated(pair, rng, rational, run.decisions)
+        again = _evaluated(pair, rng, run.decisions)
         differs = again.differs
         if again.run.partition() == run.partition():
             break
-        run, _, differs, _ = _evaluated(pair, rng, rational)
+        run, _, differs, _ = _evaluated(pair, rng)
     else:  # a difference, or accidents again and again: nothing is bounded
         return Trial(differs, run, 1.0, 0.0, None, points)
     unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
@@ -241,17 +263,31 @@ class Evaluation(NamedTuple):
     degree: Bound
 
 
-def _evaluated(pair: Pair, rng: np.random.Generator, rational: bool,
-               decisions: list[np.ndarray] | None = None) -> Evaluation:  # fmt: skip
+def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] | None = None) -> Evaluation:
     """Both programs in one interpretation; ``decisions`` repeats those of another."""
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), rational, pair.thresholds,
-              sample=pair.sample, replayed=None if decisions is None else iter(decisions))  # fmt: skip
+    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), pair.reading.rational, pair.thresholds,
+              sample=pair.sample, replayed=None if decisions is None else iter(decisions),
+              decided=pair.reading.decided, least_bits=_least_bits(pair))  # fmt: skip
     inputs = tuple(drawn(run.field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
-    pairs = [(as_value(run, a), as_value(run, b)) for a, b in zip(want, got, strict=True) if _comparable(a, b)]
-    differs = next((i for i, (a, b) in enumerate(pairs) if not same(run.field, a, b)), None)
-    return Evaluation(run, inputs, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in pairs), Bound()))
+    differs = next((i for i, (a, b) in enumerate(zip(want, got, strict=True)) if not _same(run, a, b)), None)
+    values = [(a, b) for a, b in zip(want, got, strict=True) if isinstance(a, Value) and isinstance(b, Value)]
+    return Evaluation(run, inputs, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in values), Bound()))
+
+
+def _least_bits(pair: Pair) -> int:
+    """Bits of the narrowest float that is given or returned: rounding to fewer is the program's own doing."""
+    avals = [*(v.aval for v in pair.reference.jaxpr.invars), *pair.reference.out_avals]
+    return min((ml_dtypes.finfo(a.dtype).nmant for a in avals if jaxprs.is_float(a.dtype)), default=0)
+
+
+def _same(run: Run, a: Thing, b: Thing) -> bool:
+    if isinstance(a, Value) or isinstance(b, Value):
+        return same(run.field, as_value(run, a), as_value(run, b))
+    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
+        a, b = (jax.random.key_data(key) for key in (a, b))
+    return np.array_equal(np.asarray(a), np.asarray(b))
 
 
 def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Thing:
@@ -261,17 +297,12 @@ def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]
     return Value(field.draw(rng, shape), VARIABLE)
 
 
-def _comparable(a: Thing, b: Thing) -> bool:
-    return isinstance(a, Value | np.ndarray) and isinstance(b, Value | np.ndarray)
-
-
 def same(field: Field, a: Value, b: Value) -> bool:
     """Whether two arrays are equal, infinities with them."""
     if a.shape != b.shape:
         return False
-    infinities = [np.zeros(v.shape, np.int8) if v.infinite is None else v.infinite for v in (a, b)]
-    equal = field.is_zero(field.sub(a.x, b.x)) | (infinities[0] != 0)
-    return bool(equal.all()) and bool((infinities[0] == infinities[1]).all())
+    specials = [np.zeros(v.shape, np.int8) if v.special is None else v.special for v in (a, b)]
+    return bool(field.is_zero(field.sub(a.x, b.x)).all()) and bool((specials[0] == specials[1]).all())
 
 
 def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
@@ -293,7 +324,7 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = Run(run.field, run.seed, run.rational, sample=run.sample)
+        again = Run(run.field, run.seed, run.rational, sample=run.sample, least_bits=run.least_bits)
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
@@ -307,11 +338,21 @@ def _decision_bits(pair: Pair, *programs: Any) -> float:
     if pair.thresholds is None:
         return 0.0
     interval = math.log2(len(pair.thresholds) + 1)
-    return max((bits for program in programs for bits in branches.decision_bits(program, interval)), default=0.0)
+    counted = (branches.decision_bits(program, interval, pair.reading.decided) for program in programs)
+    return max((bits for program in counted for bits in program), default=0.0)
 
 
-def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: float) -> Check:
-    total = _log2_false(trials)
+def _conditions(subject: Subject, trials: list[Trial], reading: Reading, assumed: Mapping) -> tuple[str, ...]:
+    """What the proof only holds under."""
+    found = {described(equation, what): None for equation, what in assumed.values()} if not reading.decided else {}
+    casts = {f"casts to {name} change nothing": None for t in trials for name in sorted(t.run.casts)}
+    masks = {mask: None for t in trials for mask in sorted(t.run.masks)}
+    return (*found, *masks, *casts, *as_given(subject))
+
+
+def _agreed(subject: Subject, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
+            seconds: float) -> Check:  # fmt: skip
+    total, branching = _log2_false(trials), reading.branching
     last = trials[-1].run
     evidence = {
         "bits": round(-total, 1),
@@ -323,6 +364,7 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
         "patterns": trials[-1].lanes * len(trials) if branching and last.coins else 0,
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
+        "conditions": _conditions(subject, trials, reading, assumed),
     }
     if _enough(trials, options.bits):
         shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
@@ -333,4 +375,5 @@ def _agreed(trials: list[Trial], branching: bool, options: Options, seconds: flo
     elif last.characters:
         why = f"{last.roots} roots" if _independent(trials) or trials[-1].chance >= 1 else "roots that may be related"
     shows = f"equal in {len(trials)} runs, but {why} leave the chance of a false proof above 2^-{options.bits}"
+    evidence["conditions"] = ()
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)

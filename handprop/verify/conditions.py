@@ -1,0 +1,104 @@
+"""What a proof assumes, held against the given input.
+
+Where log, sqrt and their like are not known to have an argument they take, the proof assumes so. That is stated in the
+report's first line, if it is so at the user's own input; if it is not, another proof is tried in which it is decided.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.field.algebra import Run, Unsupported
+from handprop.verify.field.arithmetic import Field
+from handprop.verify.field.interpreter import evaluate
+from handprop.verify.subject import Subject
+
+__all__ = ["as_given", "described", "holds"]
+
+SMALL = 8
+SOME_PRIME = 2**31 - 1
+IN_DOMAIN = {
+    "log": lambda x: x > 0,
+    "log1p": lambda x: x > -1,
+    "log2": lambda x: x > 0,
+    "sqrt": lambda x: x >= 0,
+    "rsqrt": lambda x: x > 0,
+    "pow": lambda x, y: x > 0,
+}
+
+
+class _Outside(Exception):
+    """An assumption that does not hold."""
+
+
+class _InFloats(Run):
+    """Everything concrete, in the program's own arithmetic."""
+
+    def embed(self, array: np.ndarray, read: bool = True) -> Any:
+        return array
+
+
+def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, tuple[Any, str]]) -> bool:
+    """Whether every function that was assumed to be defined is, where both programs run on the given input."""
+
+    def observed(eqn: Any, operands: list[Any], step: Any) -> list[Any]:
+        outputs = step(eqn, operands)
+        name = eqn.primitive.name
+        if (id(eqn) in assumed or (name in IN_DOMAIN and name != "pow")) and not _in_domain(name, operands, outputs):
+            raise _Outside
+        return outputs
+
+    run = _InFloats(Field(SOME_PRIME), 0, observer=observed)
+    given = [x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x) for x in inputs]
+    try:
+        with np.errstate(all="ignore"):
+            for program in programs:
+                evaluate(run, program, list(given))
+    except (_Outside, Unsupported):
+        return False
+    return True
+
+
+def _in_domain(name: str, operands: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    if name in IN_DOMAIN:
+        return bool(np.all(IN_DOMAIN[name](*(np.asarray(x) for x in operands))))
+    if not all(np.isfinite(np.asarray(x, np.float64)).all() for x in operands):
+        return True
+    return all(np.isfinite(np.asarray(x, np.float64)).all() for x in outputs)
+
+
+def described(equation: Any, what: str) -> str:
+    """The assumption with the line of the user's code that it is made for."""
+    frames = jaxprs.frames(equation)
+    if not frames:
+        return what
+    return f"{what} ({frames[0].file.rsplit('/', 1)[-1]}:{frames[0].line})"
+
+
+def as_given(subject: Subject) -> tuple[str, ...]:
+    """The arguments that are judged at their given values alone: integers, booleans, keys."""
+    used = _used(subject)
+    return tuple(f"{path} {_value(x)}, as given" for path, x, needed in zip(subject.in_paths, subject.inputs, used, strict=True)
+                 if needed and not jaxprs.is_float(x.dtype))  # fmt: skip
+
+
+def _used(subject: Subject) -> list[bool]:
+    used = [False] * len(subject.inputs)
+    for f in (subject.hand, subject.reference):
+        program = jaxprs.trace(f, subject.inputs)
+        met = {id(v) for eqn in program.jaxpr.eqns for v in eqn.invars} | {id(v) for v in program.jaxpr.outvars}
+        used = [u or id(v) in met for u, v in zip(used, program.jaxpr.invars, strict=True)]
+    return used
+
+
+def _value(x: Any) -> str:
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        return "is the key it is"
+    array = np.asarray(x)
+    if array.size > SMALL:
+        return "holds the numbers it does"
+    return f"is {array.tolist()}" if array.ndim == 0 else f"holds {array.ravel().tolist()}"
