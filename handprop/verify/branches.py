@@ -440,7 +440,7 @@ def _most_of(aval: Any) -> float:
     dtype = aval.dtype
     if dtype == np.bool_:
         return 1.0
-    return float(np.iinfo(dtype).max) if jnp.issubdtype(dtype, jnp.integer) else math.inf
+    return float(jnp.iinfo(dtype).max) if jnp.issubdtype(dtype, jnp.integer) else math.inf
 
 
 def _largest_of(const: Any) -> float:

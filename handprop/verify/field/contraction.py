@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
-from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.arithmetic import Elements, Field
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
@@ -315,49 +315,71 @@ def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
 
 
 def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """``P A = L U``. Which row each pivot is in is a decision: every permutation P is equally likely."""
+    """``P A = L U``. Which row each pivot is in is a decision: all rows whose entry is not zero are equally likely."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
     if not run.branching:
         raise NeedsBranches("the pivots of lu")
-    f, n, m = run.field, a.shape[-2], a.shape[-1]
-    pivots, permutation = _random_pivots(run, a)
-    rows = [a.x.move(lambda part, i=i: np.take_along_axis(part, permutation[..., i, None, None], -2)[..., 0, :])
-            for i in range(n)]  # fmt: skip
-    for k in range(min(n, m)):
-        if k == n - 1:
-            break
-        pivot = _inverse_pivot(run, rows[k].move(lambda part, k=k: part[..., k, None]))
-        for i in range(k + 1, n):
-            ratio = f.mul(rows[i].move(lambda part, k=k: part[..., k, None]), pivot)
-            rest = f.sub(rows[i].move(lambda part, k=k: part[..., k + 1 :]),
-                         f.mul(ratio, rows[k].move(lambda part, k=k: part[..., k + 1 :])))  # fmt: skip
-            rows[i] = f.concatenate([rows[i].move(lambda part, k=k: part[..., :k]), ratio, rest], -1)
-    packed = f.concatenate([row.move(lambda part: part[..., None, :]) for row in rows], -2)
-    degree = a.degree.grown(n + 1, a.x.size, digest(a.x))
-    return [Value(packed, degree, kind=a.kind), pivots.astype(np.int32), permutation.astype(np.int32)]
-
-
-def _random_pivots(run: Run, a: Value) -> tuple[np.ndarray, np.ndarray]:
-    """For each matrix the row that is exchanged with row k, and the permutation that these make."""
-    n, batch = a.shape[-2], a.shape[:-2]
-    count = min(a.shape[-2:])
-    rows = a.x.move(lambda part: part.reshape(*batch, -1))
-    total = run.field.sum(run.oracle("matrix", rows, Elements(np.broadcast_to(np.arange(rows.shape[-1]), rows.shape))), (-1,))
+    f, (n, m), batch = run.field, a.shape[-2:], a.shape[:-2]
     run.asked(a)
-    pivots = []
-    for k in range(count):
-        drawn = run.oracle(f"pivot {k} of {a.shape[-2:]}", total).re
-        pivots.append(k + drawn % (n - k))
-        run.coins += drawn.size
-    pivots = run.decide(np.stack(pivots, -1) if pivots else np.zeros((*batch, 0), np.int64))
-    permutation = np.broadcast_to(np.arange(n), (*batch, n)).copy()
-    for k in range(count):
-        j = pivots[..., k, None]
-        here, there = permutation[..., k, None].copy(), np.take_along_axis(permutation, j, -1)
-        np.put_along_axis(permutation, j, here, -1)
-        permutation[..., k, None] = there
-    return pivots, permutation
+    seed = _word_of_each(run, a)
+    x, permutation, pivots = a.x, np.broadcast_to(np.arange(n), (*batch, n)).copy(), []
+    for k in range(min(n, m)):
+        pivots.append(_drawn_pivot(run, x, k, seed))
+        order = _exchanged(n, k, pivots[-1])
+        x = x.move(lambda part, order=order: np.take_along_axis(part, order[..., None], -2))
+        permutation = np.take_along_axis(permutation, order, -1)
+        x = _eliminated(f, x, k)
+    degree = a.degree.grown(n + 1, a.x.size, digest(a.x))
+    swaps = np.stack(pivots, -1) if pivots else np.zeros((*batch, 0))
+    return [Value(x, degree, kind=a.kind), swaps.astype(np.int32), permutation.astype(np.int32)]
+
+
+def _word_of_each(run: Run, a: Value) -> Elements:
+    """For each matrix of a batch a random number that only the same matrix has."""
+    rows = a.x.move(lambda part: part.reshape(*a.shape[:-2], -1))
+    places = Elements(np.broadcast_to(np.arange(rows.shape[-1]), rows.shape))
+    return run.field.sum(run.oracle("matrix", rows, places), (-1,))
+
+
+def _drawn_pivot(run: Run, x: Elements, k: int, seed: Elements) -> np.ndarray:
+    """The row that comes to place k, of those from k on whose entry in column k is not zero."""
+    column = x.move(lambda part: part[..., k:, k])
+    places = Elements(np.broadcast_to(np.arange(column.shape[-1]), column.shape))
+    rank = run.oracle(f"pivot {k}", Elements(np.broadcast_to(seed.re[..., None], column.shape)), places).re
+    zero = run.field.is_zero(column)
+    if zero.all(-1).any():
+        raise NotUnderstood("a matrix that is singular")
+    run.coins += int(zero[..., 0].size)
+    return run.decide(k + np.argmax(np.where(zero, -1, rank), -1))
+
+
+def _exchanged(n: int, k: int, pivot: np.ndarray) -> np.ndarray:
+    """The order of n rows in which row k and the pivot's have changed places."""
+    order = np.broadcast_to(np.arange(n), (*pivot.shape, n)).copy()
+    np.put_along_axis(order, pivot[..., None], k, -1)
+    order[..., k] = pivot
+    return order
+
+
+def _eliminated(f: Field, x: Elements, k: int) -> Elements:
+    """With multiples of row k taken from the rows below it, the factors kept in column k."""
+    pivot = x.move(lambda part: part[..., k : k + 1, k : k + 1])
+    below = x.move(lambda part: part[..., k + 1 :, k : k + 1])
+    if not below.size:
+        return x
+    factor = f.mul(below, f.inv(pivot))
+    right = x.move(lambda part: part[..., k : k + 1, k + 1 :])
+    rest = f.sub(x.move(lambda part: part[..., k + 1 :, k + 1 :]), f.mul(factor, right))
+    left = x.move(lambda part: part[..., k + 1 :, :k])
+    lower = f.concatenate([left, factor, rest], -1)
+    return f.concatenate([x.move(lambda part: part[..., : k + 1, :]), lower], -2)
+
+
+def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
+    if run.field.is_zero(pivot).any():
+        raise NotUnderstood("a pivot that is zero")
+    return run.field.inv(pivot)
 
 
 def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

@@ -137,7 +137,7 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
         return [thing._replace(most=1)]
     if dtype == np.bool_:
         return [_ne(run, thing, run.number(0, thing.shape))]
-    if jnp.issubdtype(own, np.integer) and thing.most <= np.iinfo(dtype).max:
+    if jnp.issubdtype(own, np.integer) and thing.most <= jnp.iinfo(dtype).max:
         return [thing]
     raise NeedsBranches(f"a cast of unknown numbers to {dtype}")
 

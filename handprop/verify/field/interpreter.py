@@ -65,7 +65,7 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
         operands = [value_of(atom) for atom in eqn.invars]
         around = run.observer
         outputs = around(eqn, operands, partial(_step, run)) if around else _step(run, eqn, operands)
-        outputs = [np.asarray(thing) if isinstance(thing, np.generic) else thing for thing in outputs]
+        outputs = [np.asarray(thing) if isinstance(thing, np.generic | bool) else thing for thing in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
         for var in last.get(i, ()):
             env.pop(var, None)
@@ -149,7 +149,7 @@ def _with_facts(eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
     name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
     values = [thing for thing in inputs if isinstance(thing, Value)]
     kind = max((least_kind(name), out.kind, *(v.kind for v in values)))
-    if jnp.issubdtype(dtype, jnp.integer) and out.most > np.iinfo(dtype).max:
+    if jnp.issubdtype(dtype, jnp.integer) and out.most > jnp.iinfo(dtype).max:
         raise NeedsBranches(f"{name} of unknown integers, which may leave their type")
     error = out.error
     if out.known is not None and _is_float(dtype):

@@ -23,7 +23,12 @@ __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
 
 def move(thing: Thing, f) -> Thing:
-    return f(thing) if isinstance(thing, np.ndarray) else moved(thing, f)
+    if isinstance(thing, Value):
+        return moved(thing, f)
+    if isinstance(thing, np.ndarray):
+        return f(thing)
+    places = f(np.arange(thing.size).reshape(thing.shape))  # keys: they are moved as their places are
+    return thing.reshape(-1)[places]
 
 
 def concrete(thing: Thing) -> np.ndarray:
@@ -77,6 +82,8 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
     """Concatenation."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts, axis)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if not all(isinstance(part, Value | np.ndarray) for part in parts):
+        return jnp.concatenate(parts, axis)  # pyright: ignore[reportArgumentType, reportReturnType]
     values = [as_value(run, part) for part in parts]
     x = run.field.concatenate([v.x for v in values], axis)
     special = known = None
@@ -152,8 +159,8 @@ def _fill_of(dtype: Any) -> Any:
     if jnp.issubdtype(dtype, jnp.inexact):
         return np.nan
     if jnp.issubdtype(dtype, jnp.unsignedinteger):
-        return np.iinfo(dtype).max
-    return True if dtype == np.bool_ else np.iinfo(dtype).min
+        return jnp.iinfo(dtype).max
+    return True if dtype == np.bool_ else jnp.iinfo(dtype).min
 
 
 def _pad(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

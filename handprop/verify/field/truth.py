@@ -11,11 +11,11 @@ or one is positive and the other is not: whatever came through a decision, a rou
 its own may be equal to a number on a set that matters, and whether it is, is a truth value as any other.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.decisions import coin, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
@@ -87,6 +87,8 @@ def logical_not(run: Run, truth: Thing) -> Thing:
 
 def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
     """``cases[which]``, entry by entry."""
+    if not all(isinstance(case, Value | np.ndarray) for case in cases):
+        return _chosen_key(which, cases)
     if isinstance(which, Value):
         if len(cases) != 2:
             raise NeedsBranches("a choice among more than two")
@@ -105,6 +107,14 @@ def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
     for i, value in enumerate(values[1:], 1):
         result = _chosen(index == i, value, result)
     return result
+
+
+def _chosen_key(which: Thing, cases: list) -> Any:
+    if isinstance(which, Value):
+        raise NeedsBranches("a choice of keys")
+    if which.size and (which == which.flat[0]).all():
+        return cases[int(which.flat[0])]
+    raise NotUnderstood("keys chosen one by one")
 
 
 def _broadcast(thing: Thing, shape: tuple[int, ...]) -> Thing:
