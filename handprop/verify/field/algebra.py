@@ -70,7 +70,7 @@ class Run:
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
     by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
-    the identity.
+    the identity. ``deadline`` is the ``time.monotonic()`` at which it gives up.
     """
 
     field: Field
@@ -100,6 +100,7 @@ class Run:
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
     equation: object = None
+    deadline: float = float("inf")
 
     def assume(self, what: str) -> None:
         """Notes that the proof only holds where the function at work is defined."""

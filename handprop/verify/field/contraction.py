@@ -376,34 +376,28 @@ def _eliminated(f: Field, x: Elements, k: int) -> Elements:
     return f.concatenate([x.move(lambda part: part[..., : k + 1, :]), lower], -2)
 
 
-def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
-    if run.field.is_zero(pivot).any():
-        raise NotUnderstood("a pivot that is zero")
-    return run.field.inv(pivot)
-
-
 def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Exact while every pivot has its root in GF(p) or GF(p)(i) and the rest follows."""
+    """Of the lower triangle, column after column: exact while every pivot has its root in GF(p) or GF(p)(i)."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
     run.assume("the matrix given to cholesky is positive definite")
     if run.decided:
         raise NotUnderstood("cholesky, which is not defined everywhere")
     f, n = run.field, a.shape[-1]
-    zero = Elements(np.zeros(a.shape[:-2], np.int64))
-    low = [[zero] * n for _ in range(n)]
+    lower = np.tril(np.ones((n, n), bool))
+    rest = a.x.move(lambda part: np.where(lower, part, np.swapaxes(part, -1, -2)))
+    columns = []
     for j in range(n):
-        for i in range(j, n):
-            rest = a.x.move(lambda part, i=i, j=j: part[..., i, j])
-            for k in range(j):
-                rest = f.sub(rest, f.mul(low[i][k], low[j][k]))
-            if i == j:
-                re = Elements(rest.re) if rest.im is not None and not rest.im.any() else rest
-                low[j][j] = sqrt(run, Value(re, a.degree, nonnegative=True)).x
-            else:
-                low[i][j] = f.mul(rest, _inverse_pivot(run, low[j][j]))
-    rows = [f.concatenate([entry.move(lambda part: part[..., None]) for entry in row], -1) for row in low]
-    packed = f.concatenate([row.move(lambda part: part[..., None, :]) for row in rows], -2)
+        pivot = rest.move(lambda part: part[..., 0, 0])
+        real = Elements(pivot.re) if pivot.im is not None and not pivot.im.any() else pivot
+        root = sqrt(run, Value(real, a.degree, nonnegative=True)).x
+        scale = _inverse_pivot(run, root).move(lambda part: part[..., None])
+        below = f.mul(rest.move(lambda part: part[..., 1:, 0]), scale)
+        zeros = Elements(np.zeros((*a.shape[:-2], j), np.int64))
+        columns.append(f.concatenate([zeros, root.move(lambda part: part[..., None]), below], -1))
+        left, right = below.move(lambda part: part[..., :, None]), below.move(lambda part: part[..., None, :])
+        rest = f.sub(rest.move(lambda part: part[..., 1:, 1:]), f.mul(left, right))
+    packed = f.concatenate([column.move(lambda part: part[..., None]) for column in columns], -1)
     return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)), kind=max(a.kind, Kind.ANALYTIC))]
 
 

@@ -4,6 +4,7 @@ Integers, booleans and keys stay concrete NumPy or JAX arrays, floats are :class
 run as it is where all its operands are concrete, else it is an uninterpreted function of them.
 """
 
+import time
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,8 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
         )
 
     for i, eqn in enumerate(jaxpr.eqns):
+        if time.monotonic() > run.deadline:
+            raise NotUnderstood("the seconds left")
         operands = [value_of(atom) for atom in eqn.invars]
         around = run.observer
         outputs = around(eqn, operands, partial(_step, run)) if around else _step(run, eqn, operands)

@@ -88,6 +88,7 @@ class Pair(NamedTuple):
     inputs: tuple[Any, ...]
     thresholds: tuple[float, ...] | None
     reading: Reading
+    deadline: float
     lanes: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
@@ -133,7 +134,7 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
-    pair = Pair(reference, hand, subject.inputs, thresholds, reading, 1, entries, sample)
+    pair = Pair(reference, hand, subject.inputs, thresholds, reading, options.deadline, 1, entries, sample)
     for _ in range(RESTARTS):
         start, trials = time.monotonic(), list[Trial]()
         bits = _decision_bits(pair, reference, hand)
@@ -184,7 +185,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     try:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, lanes, pair.entries)
+        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.deadline, lanes, pair.entries)
         _evaluated(wide, np.random.default_rng(0))
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
@@ -267,7 +268,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
     """Both programs in one interpretation; ``decisions`` repeats those of another."""
     run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), pair.reading.rational, pair.thresholds,
               sample=pair.sample, replayed=None if decisions is None else iter(decisions),
-              decided=pair.reading.decided, least_bits=_least_bits(pair))  # fmt: skip
+              decided=pair.reading.decided, least_bits=_least_bits(pair), deadline=pair.deadline)  # fmt: skip
     inputs = tuple(drawn(run.field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
@@ -324,7 +325,8 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = Run(run.field, run.seed, run.rational, sample=run.sample, least_bits=run.least_bits)
+        again = Run(run.field, run.seed, run.rational, sample=run.sample, least_bits=run.least_bits,
+                    deadline=run.deadline)  # fmt: skip
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
