@@ -283,38 +283,33 @@ class _Walk:
 
     def running(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """A running maximum: each entry is compared with the largest before it."""
-        if facts[0].bits:
-            return UNBOUNDED
-        bits = (shapes[0][eqn.params["axis"]] - 1) * self.bits
+        axis = eqn.params["axis"]
+        bits = (shapes[0][axis] - 1) * self.bits
         label = _own(("running", eqn.primitive.name, facts[0].name, _text(eqn.params)), eqn)
-        return facts[0]._replace(support={label: bits}, bits=bits)
+        return _decided(facts[0], _over(facts[0], shapes[0], (axis,), keep=True), label, bits)
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        count = math.prod(shapes[0][axis] for axis in eqn.params["axes"])
-        if facts[0].bits:
-            return UNBOUNDED
+        axes = tuple(eqn.params["axes"])
+        count = math.prod(shapes[0][axis] for axis in axes)
         low = eqn.primitive.name in ("reduce_min", "argmin")
-        label = _own(("largest", facts[0].name, tuple(eqn.params["axes"]), low), eqn)
-        bits = math.log2(count) if count > 2 else self.bits
-        return facts[0]._replace(support={label: bits}, bits=bits)
+        label = _own(("largest", facts[0].name, axes, low), eqn)
+        return _decided(facts[0], _over(facts[0], shapes[0], axes), label, math.log2(count) if count > 2 else self.bits)
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        axis = eqn.params.get("dimension", -1)
+        axis = eqn.params.get("dimension", -1) % len(shapes[0])
         count = shapes[0][axis]
-        if any(f.bits for f in facts):
-            return UNBOUNDED
         chosen = eqn.params.get("k", count)
         bits = (math.lgamma(count + 1) - math.lgamma(count - chosen + 1)) / math.log(2)
-        rank = len(eqn.outvars[0].aval.shape)
-        along = tuple(None if i == axis % rank else i for i in range(rank))
-        return facts[0]._replace(support={(("order", facts[0].name), along): bits}, bits=bits)
+        along = tuple(None if i == axis else i for i in range(len(shapes[0])))
+        support: dict[Label, float] = {}
+        for fact in facts:
+            support |= _over(fact, shapes[0], (axis,), keep=True)
+        return _decided(facts[0], support, (("order", facts[0].name, axis), along), bits)
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        if facts[0].bits:
-            return UNBOUNDED
         bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits
         label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
-        return facts[0]._replace(support={label: bits}, bits=bits)
+        return _decided(facts[0], self.mixing(eqn, facts[:1], shapes[:1]).support, label, bits)
 
     def summed(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         if eqn.primitive.name.startswith("scatter"):
@@ -322,14 +317,7 @@ class _Walk:
         bits = max(f.bits for f in facts)
         if eqn.primitive.name != "reduce_sum":
             return _spread_out(eqn, facts)._replace(bits=bits)
-        axes, shape = set(eqn.params["axes"]), shapes[0]
-        support: dict[Label, float] = {}
-        for (base, along), weight in facts[0].support.items():
-            over = tuple(i for i in axes if along[i] is not None)
-            kept = tuple(x for i, x in enumerate(along) if i not in axes)
-            label = ((base, "over", along, over) if over else base, kept)
-            support[label] = support.get(label, 0.0) + weight * math.prod(shape[i] for i in over)
-        return facts[0]._replace(bits=bits, support=support)
+        return facts[0]._replace(bits=bits, support=_over(facts[0], shapes[0], tuple(eqn.params["axes"])))
 
     def scattered(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """Each term of the sum is an update at the place that its own index decides."""
@@ -433,6 +421,23 @@ class _Walk:
         if length > MOST_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]
         return done
+
+
+def _decided(fact: Fact, support: "dict[Label, float]", label: Label, bits: float) -> Fact:
+    """A decision more, beside all that the operand rests on."""
+    support = {**support, label: bits}
+    return fact._replace(support=support, bits=math.fsum(support.values()))
+
+
+def _over(fact: Fact, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool = False) -> "dict[Label, float]":
+    """The decisions of all entries along the axes together; ``keep``: the axes remain, each entry resting on all."""
+    support: dict[Label, float] = {}
+    for (base, along), weight in fact.support.items():
+        over = tuple(i for i in axes if along[i] is not None)
+        kept = tuple(None if i in axes else x for i, x in enumerate(along) if keep or i not in axes)
+        label = ((base, "over", along, over) if over else base, kept)
+        support[label] = support.get(label, 0.0) + weight * math.prod(shape[i] for i in over)
+    return support
 
 
 def _most_of(aval: Any) -> float:

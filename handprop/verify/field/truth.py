@@ -67,7 +67,7 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return same
     if run.branching:
         run.asked(difference)
-        return same | coin(run, "equal", difference.x, same)
+        return np.asarray(same | coin(run, "equal", difference.x, same))
     run.asked(difference)
     run.coins += difference.x.size
     _, canonical = run.canonical(difference.x)
