@@ -104,7 +104,12 @@ SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
 MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
           "scatter", "dynamic_update_slice")  # fmt: skip
-INDEXED = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2, "scatter": 1}  # the first index among the operands
+INDEXED = {
+    "gather": 1,
+    "dynamic_slice": 1,
+    "dynamic_update_slice": 2,
+    "scatter": 1,
+}  # the first index among the operands
 UNCOUNTED = {"while", "cond", "select_and_scatter_add", "select_and_gather_add"}
 SAME_VALUE = {"stop_gradient", "copy", "copy_p"}
 DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}

@@ -39,9 +39,6 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
     evidence: dict[str, Any] = {}
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
-    said = {key: tuple(dict.fromkeys(text for check in checks for text in check.evidence.get(key, ())))
-            for key in ("conditions", "findings", "internal")}  # fmt: skip
-    said["conditions"] = tuple(dict.fromkeys((*subject.conditions, *said["conditions"])))
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
     report = Report(
         subject=subject.name,
@@ -53,9 +50,16 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         if verdict is Verdict.REFUTED else None,
         power=evidence.get("power", {}),
         certificate=_certificate(subject, options, entry, checks),
-        **said,
+        conditions=tuple(dict.fromkeys((*subject.conditions, *_said(checks, "conditions")))),
+        findings=_said(checks, "findings"),
+        internal=_said(checks, "internal"),
     )  # fmt: skip
     return explain(subject, options, report)
+
+
+def _said(checks: list[Check], name: str) -> tuple[str, ...]:
+    """What the checks' evidence says under this name, each sentence once."""
+    return tuple(dict.fromkeys(text for check in checks for text in check.evidence.get(name, ())))
 
 
 def _verdict(checks: list[Check]) -> tuple[Verdict, str]:

@@ -212,7 +212,9 @@ def cbrt(run: Run, a: Value) -> Value:
         return uninterpreted(run, "cbrt", a)
     run.rooted(a.x, known=a.known is not None, square=False)
     root = run.field.power(a.x, (2 * run.field.p - 1) // 3)
-    return Value(root, a.degree, kind=max(a.kind, Kind.ANALYTIC), nonnegative=is_nonnegative(a), positive=is_positive(a))
+    return Value(
+        root, a.degree, kind=max(a.kind, Kind.ANALYTIC), nonnegative=is_nonnegative(a), positive=is_positive(a)
+    )
 
 
 def _turn(run: Run, a: Value) -> Elements:
@@ -292,7 +294,10 @@ def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
         return None
     for denominator in (1, 2, 3):
         numerator = round(float(numbers[0]) * denominator)
-        if abs(numerator) <= (MOST_POWER if denominator == 1 else 64) and (residues == run.field.ratio(numerator, denominator)).all():
+        if (
+            abs(numerator) <= (MOST_POWER if denominator == 1 else 64)
+            and (residues == run.field.ratio(numerator, denominator)).all()
+        ):
             return Fraction(numerator, denominator)
     return None
 

@@ -126,7 +126,9 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
         raise NotUnderstood("a cast to integers of what is not finite")
     operands = [as_value(run, thing) for thing in inputs]
     plain = [without_specials(v) for v in operands]
-    (result,) = rule(run, [p if isinstance(t, Value) else t for p, t in zip(plain, inputs, strict=True)], eqn.params, eqn)
+    (result,) = rule(
+        run, [p if isinstance(t, Value) else t for p, t in zip(plain, inputs, strict=True)], eqn.params, eqn
+    )
     result = result if isinstance(result, Value) else np.asarray(result)
 
     def reference(*arrays: np.ndarray) -> np.ndarray:

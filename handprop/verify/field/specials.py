@@ -138,7 +138,7 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
 
 
 def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
-    """How the result is a sum, and a multiple of an exponential: its new entries are terms, and factors, of their own."""
+    """How the result is a sum, and a multiple of an exponential: its new entries are terms and factors of their own."""
 
     def elsewhere(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         gone = ((c, moved(v, lambda part: np.where(where, np.zeros((), part.dtype), part))) for c, v in terms)

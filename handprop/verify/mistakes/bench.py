@@ -49,12 +49,12 @@ class CachedField(Field):
 class CachedRun(Run):
     """A run that reads each constant once."""
 
-    def embed(self, array: np.ndarray) -> Value:
+    def embed(self, array: np.ndarray, read: bool = True) -> Value:
         if array.size > MOST_KEPT:
-            return super().embed(array)
-        key = ("embed", array.dtype, array.shape, array.tobytes())
+            return super().embed(array, read)
+        key = ("embed", array.dtype, array.shape, array.tobytes(), read)
         if key not in self.memo:
-            self.memo[key] = super().embed(array)
+            self.memo[key] = super().embed(array, read)
         return self.memo[key]
 
 

@@ -43,6 +43,7 @@ from handprop.verify.subject import Subject
 
 __all__ = ["drawn", "proof", "same", "with_negatives"]
 
+
 class Reading(NamedTuple):
     """``rational``: literals as the simplest numbers that round to them. ``branching``: comparisons are decided.
     ``decided``: where log, sqrt and their like are defined is decided too, and not assumed."""
@@ -286,9 +287,8 @@ def _least_bits(pair: Pair) -> int:
 def _same(run: Run, a: Thing, b: Thing) -> bool:
     if isinstance(a, Value) or isinstance(b, Value):
         return same(run.field, as_value(run, a), as_value(run, b))
-    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
-        a, b = (jax.random.key_data(key) for key in (a, b))
-    return np.array_equal(np.asarray(a), np.asarray(b))
+    left, right = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.extended) else x for x in (a, b))
+    return np.array_equal(np.asarray(left), np.asarray(right))
 
 
 def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Thing:
