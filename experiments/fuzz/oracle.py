@@ -41,10 +41,11 @@ class Point(NamedTuple):
 
 
 def points(shapes: Sequence[tuple[int, ...]], rng: np.random.Generator, count: int, ties: int) -> Iterator[Point]:
-    """Points of several scales, both signs, and then those with zeros and ties."""
+    """Points of several scales, the second of positive numbers alone, and then those with zeros and ties."""
     for i in range(count):
         scale = (1.0, 2.5, 0.4, 8.0)[i % 4]
-        yield Point(Kind.GENERIC, tuple(np.float32(scale * rng.normal(size=shape)) for shape in shapes))
+        inputs = (np.float32(scale * rng.normal(size=shape)) for shape in shapes)
+        yield Point(Kind.GENERIC, tuple(np.abs(x) if i % 4 == 1 else x for x in inputs))
     for _ in range(ties):
         yield Point(Kind.TIES, tuple(np.float32(rng.integers(-1, 3, size=shape)) for shape in shapes))
 

@@ -1,4 +1,4 @@
-"""Random pairs of programs, equal or with one mistake: no verdict is wrong. ``experiments/fuzz_verdicts.py`` asks more."""
+"""Random pairs of programs, equal or with one mistake: no verdict is wrong. ``fuzz_verdicts.py`` asks for more."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from fuzz.oracle import Kind, Relation
 from fuzz.pairs import draw_pair
 from fuzz.verdicts import asked, judged
 
-import handprop
+from handprop.verify import Check, Outcome, Verdict
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 SEED, PAIRS = 0, 60
@@ -85,7 +85,7 @@ class Said:
     """What ``judged`` reads of a report."""
 
     def __init__(self, verdict, checks=(), conditions=()):
-        self.verdict, self.checks, self.conditions = handprop.Verdict[verdict], checks, conditions
+        self.verdict, self.checks, self.conditions = Verdict[verdict], checks, conditions
 
 
 def test_what_counts_as_a_fault():
@@ -94,7 +94,7 @@ def test_what_counts_as_a_fault():
     for conditions in ((), ("x > 0",)):
         assert judged(spoiled, Said("PROVED", conditions=conditions))[0] == "false proof"
     assert judged(equal, Said("PROVED")) == ("", "", "equal")
-    failed = [[handprop.verify.Check(name, handprop.verify.Outcome.FAILS, "")] for name in ("rounding", "hard inputs")]
+    failed = [[Check(name, Outcome.FAILS, "")] for name in ("rounding", "hard inputs")]
     assert [judged(equal, Said("REFUTED", checks))[0] for checks in failed] == ["false refutation", ""]
     assert judged(spoiled, Said("REFUTED", failed[0])) == ("", "", "")
     assert judged(equal, Said("INCONCLUSIVE", failed[0]))[0] == "contradiction"
