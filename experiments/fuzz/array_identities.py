@@ -60,6 +60,43 @@ def over_the_transpose(t: Node, rng: np.random.Generator) -> Node | None:
     return over(t.op, node("transpose", t.args[0]), 1 - t.attrs[0])
 
 
+@of("variance")
+def variance_written_out(t: Node, rng: np.random.Generator) -> Node | None:
+    inner, (axis, keep) = t.args[0], t.attrs
+    if rng.random() < 0.5:
+        return sub(over("mean", node("square", inner), axis, keep), node("square", over("mean", inner, axis, keep)))
+    return over("mean", node("square", sub(inner, over("mean", inner, axis, True))), axis, keep)
+
+
+@of("sum", "max", "min", "prod", "logsumexp", "mean", "softmax", "log_softmax", "cumsum", "flip")
+def row_by_row(t: Node, rng: np.random.Generator) -> Node | None:
+    """The same of each row by itself, under ``vmap``."""
+    rows = t.args[0]
+    if len(rows.shape) != 2 or t.attrs[0] != 1 or t.attrs[1:] == (True,):
+        return None
+    row = Node("var", (), ("row",), rows.shape[1:])
+    return node("vmap", rows, node(t.op, row, attrs=(0, *t.attrs[1:])), attrs=("row",))
+
+
+@of("sort")
+def sorted_otherwise(t: Node, rng: np.random.Generator) -> Node | None:
+    inner, axis = t.args[0], t.attrs[0]
+    if inner.shape[axis] == 2 and axis == 0 and rng.random() < 0.7:
+        return node("stack", over("min", inner, 0), over("max", inner, 0), attrs=(0,))
+    return neg(node("flip", node("sort", neg(inner), attrs=t.attrs), attrs=t.attrs))
+
+
+@of("onehot_argmax", "onehot_argmin")
+def other_end(t: Node, rng: np.random.Generator) -> Node:
+    return node("onehot_argmin" if t.op == "onehot_argmax" else "onehot_argmax", neg(t.args[0]), attrs=t.attrs)
+
+
+@of("pick")
+def picked_by_sum(t: Node, rng: np.random.Generator) -> Node | None:
+    rows, truths = t.args
+    return node("matmul", node("onehot_count", truths, attrs=rows.shape[:1]), rows)
+
+
 @of("max", "min")
 def turned_over(t: Node, rng: np.random.Generator) -> Node:
     return neg(node("min" if t.op == "max" else "max", neg(t.args[0]), attrs=t.attrs))

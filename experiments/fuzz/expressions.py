@@ -12,10 +12,12 @@ __all__ = ["Drawing", "nonnegative", "positive"]
 SHAPES = ((), (2,), (3,), (2, 3), (2, 3))
 PLAIN = (0.5, 2.0, 3.0, 1.5, 0.25, 4.0, -1.0, -2.0, 1.0)
 UNARY = ("neg", "exp", "tanh", "sigmoid", "softplus", "relu", "abs", "square", "silu", "sin", "cos", "sign", "cube",
-         "expm1", "relu", "square", "tanh", "sigmoid", "exp")  # fmt: skip
+         "expm1", "erf", "relu", "square", "tanh", "sigmoid", "exp")  # fmt: skip
 BINARY = ("add", "add", "sub", "mul", "mul", "maximum", "minimum", "logaddexp", "div")
-REDUCTIONS = ("sum", "sum", "mean", "max", "min", "logsumexp", "prod")
+REDUCTIONS = ("sum", "sum", "mean", "max", "min", "logsumexp", "prod", "variance")
 ALWAYS = ("exp", "sigmoid", "softplus", "softmax", "rsqrt")
+NEVER_BELOW = ("square", "abs", "relu", "float", "count", "variance", "lower", "onehot", "onehot_count",
+               "onehot_argmax", "onehot_argmin")  # fmt: skip
 KEEP_SIGN = ("sum", "mean", "max", "min", "prod", "transpose", "reshape", "broadcast", "row", "slice", "gather", "flip",
              "maximum", "minimum", "mul", "div", "concatenate", "stack", "cube", "sqrt", "add", "cumsum",
              "stop")  # fmt: skip
@@ -31,14 +33,14 @@ def positive(tree: Node) -> bool:
         return all(nonnegative(arg) for arg in tree.args) and any(positive(arg) for arg in tree.args)
     if tree.op == "where":
         return all(positive(arg) for arg in tree.args[1:])
-    if tree.op == "log1p":
+    if tree.op in ("log1p", "power"):
         return positive(tree.args[0])
     return tree.op in KEEP_SIGN and all(positive(arg) for arg in tree.args)
 
 
 def nonnegative(tree: Node) -> bool:
     """Whether it is never below 0, as far as its form says."""
-    if tree.op in ("square", "abs", "relu", "float", "count", "onehot", "lower") or positive(tree):
+    if tree.op in NEVER_BELOW or positive(tree):
         return True
     if tree.op == "const":
         return float(tree.attrs[1]) >= 0
@@ -131,6 +133,8 @@ class Drawing:
         op, left, right = self.pick(BINARY), self.draw(shape, depth), self.smaller(shape, depth - 1)
         if op == "div" and self.chance(0.8):
             right = self.made_positive(right)
+        if op == "mul" and self.chance(0.08):
+            return node("power", self.made_positive(left), right)
         return node(op, right, left) if self.chance(0.3) and op != "div" else node(op, left, right)
 
     def made_positive(self, tree: Node) -> Node:
@@ -187,7 +191,12 @@ class Drawing:
         """What works along an axis and keeps the shape."""
         axis = int(self.rng.integers(len(shape)))
         inner = self.draw(shape, depth)
-        op = self.pick(("softmax", "softmax", "log_softmax", "cumsum", "flip", "centred", "shifted"))
+        op = self.pick(("softmax", "softmax", "log_softmax", "cumsum", "flip", "centred", "shifted", "best"))
+        if self.chance(0.04):
+            return node("sort", inner, attrs=(axis,))
+        if op == "best":
+            best = node(self.pick(("onehot_argmax", "onehot_argmin")), self.draw((shape[-1],), 1), attrs=(shape[-1],))
+            return node("mul", best, inner)
         if op == "centred":
             return node("sub", inner, node("mean", inner, attrs=(axis, True)))
         if op == "shifted":
@@ -197,7 +206,9 @@ class Drawing:
     def moved(self, shape: tuple[int, ...], depth: int) -> Node:
         """What is gathered, scattered, joined or turned."""
         n, rest = shape[0], shape[1:]
-        op = self.pick(("gather", "scatter", "join", "turn", "slice", "stack"))
+        op = self.pick(("gather", "scatter", "join", "turn", "slice", "stack", "pick"))
+        if op == "pick":
+            return node("pick", self.draw((3, *shape), depth), self.truth((self.pick((2, 3)),), 0))
         if op == "gather":
             source = (self.pick((2, 3)), *rest)
             return node("gather", self.draw(source, depth), attrs=(self.indices(source[0], n),))

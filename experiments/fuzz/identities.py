@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fuzz.expressions import nonnegative, positive
-from fuzz.nodes import Node, const, node
+from fuzz.nodes import Node, const, has_input, node
 
 __all__ = ["ONE", "RULES", "Rule", "add", "disguised", "div", "exp", "mul", "neg", "of", "over", "sub"]
 
@@ -124,6 +124,9 @@ def disguised(t: Node, rng: np.random.Generator) -> Node:
         lambda: node("maximum", t, t),
         lambda: sub(node("relu", t), node("relu", neg(t))),
         lambda: mul(node("sign", t), node("abs", t)),
+        lambda: add(t, mul(node("relu", t), node("relu", neg(t)))),
+        lambda: node("maximum", t, node("minimum", t, ONE)),
+        lambda: mul(add(node("square", node("sin", t)), node("square", node("cos", t))), t),
     ]
     return ways[int(rng.integers(len(ways)))]()
 
@@ -173,6 +176,14 @@ identity("sin", lambda a: mul(TWO, mul(node("sin", mul(HALF, a)), node("cos", mu
 identity("cos", lambda a: node("cos", neg(a)))
 identity("cos", lambda a: sub(ONE, mul(TWO, node("square", node("sin", mul(HALF, a))))))
 
+identity("erf", lambda a: neg(node("erf", neg(a))))
+identity("erf", lambda a: sub(ONE, node("erfc", a)))
+identity("power", lambda a, b: exp(mul(b, node("log", a))))
+identity("power", lambda a, b: div(ONE, node("power", a, neg(b))))
+identity("power", lambda a, b: mul(node("power", a, mul(HALF, b)), node("power", a, mul(HALF, b))))
+identity("sqrt", lambda a: node("power", a, HALF) if positive(a) else None)
+identity("square", lambda a: node("power", a, TWO))
+
 # Kinks and decisions
 
 identity("relu", lambda a: node("maximum", a, ZERO))
@@ -201,6 +212,12 @@ identity("clip", lambda a, low, high: where(node("lt", a, low), low, where(node(
 identity("where", lambda c, a, b: where(node("not", c), b, a))
 identity("where", lambda c, a, b: add(b, where(c, sub(a, b), ZERO)))
 identity("where", lambda c, a, b: add(mul(node("float", c), a), mul(sub(ONE, node("float", c)), b)))
+identity("where", lambda c, a, b: where(c, where(c, a, neg(a)), b))
+identity("where", lambda c, a, b: where(c, a, where(node("not", c), b, add(b, ONE))))
+identity("where", lambda c, a, b: where(c.args[0], where(c.args[1], a, b), b) if c.op == "and" else None)
+identity("where", lambda c, a, b: where(c.args[0], a, where(c.args[1], a, b)) if c.op == "or" else None)
+identity("where", lambda c, a, b: node("cond", c, a, b)
+         if c.shape == () and a.shape == b.shape and has_input(a) and has_input(b) else None)  # fmt: skip
 identity("gt", lambda a, b: node("lt", b, a))
 identity("gt", lambda a, b: node("not", node("le", a, b)))
 identity("gt", lambda a, b: node("gt", sub(a, b), ZERO))

@@ -22,6 +22,7 @@ TEMPLATES = {
     "div": "({0} / {1})",
     "maximum": "jnp.maximum({0}, {1})",
     "minimum": "jnp.minimum({0}, {1})",
+    "power": "jnp.power({0}, {1})",
     "logaddexp": "jnp.logaddexp({0}, {1})",
     "neg": "(-{0})",
     "exp": "jnp.exp({0})",
@@ -31,6 +32,8 @@ TEMPLATES = {
     "sqrt": "jnp.sqrt({0})",
     "rsqrt": "lax.rsqrt({0})",
     "tanh": "jnp.tanh({0})",
+    "erf": "jax.scipy.special.erf({0})",
+    "erfc": "jax.scipy.special.erfc({0})",
     "sin": "jnp.sin({0})",
     "cos": "jnp.cos({0})",
     "sigmoid": "jax.nn.sigmoid({0})",
@@ -40,11 +43,13 @@ TEMPLATES = {
     "abs": "jnp.abs({0})",
     "sign": "jnp.sign({0})",
     "floor": "jnp.floor({0})",
+    "truncated": "({0}).astype(jnp.int32).astype(jnp.float32)",
     "square": "jnp.square({0})",
     "cube": "({0} ** 3)",
     "stop": "lax.stop_gradient({0})",
     "clip": "jnp.clip({0}, {1}, {2})",
     "where": "jnp.where({0}, {1}, {2})",
+    "cond": "lax.cond({0}, lambda: {1}, lambda: {2})",
     "gt": "({0} > {1})",
     "lt": "({0} < {1})",
     "ge": "({0} >= {1})",
@@ -56,15 +61,21 @@ TEMPLATES = {
     "or": "({0} | {1})",
     "float": "({0}).astype(jnp.float32)",
     "count": "jnp.sum({0}, axis={a}).astype(jnp.float32)",
+    "pick": "jnp.take({0}, jnp.sum({1}, axis=0), axis=0, mode='clip')",
+    "onehot_count": "jax.nn.one_hot(jnp.minimum(jnp.sum({0}, axis=0), {a} - 1), {a})",
+    "onehot_argmax": "jax.nn.one_hot(jnp.argmax({0}, axis=0), {a})",
+    "onehot_argmin": "jax.nn.one_hot(jnp.argmin({0}, axis=0), {a})",
     "sum": "jnp.sum({0}, axis={a}, keepdims={b})",
     "mean": "jnp.mean({0}, axis={a}, keepdims={b})",
     "max": "jnp.max({0}, axis={a}, keepdims={b})",
     "min": "jnp.min({0}, axis={a}, keepdims={b})",
     "prod": "jnp.prod({0}, axis={a}, keepdims={b})",
+    "variance": "jnp.var({0}, axis={a}, keepdims={b})",
     "logsumexp": "jax.nn.logsumexp({0}, axis={a}, keepdims={b})",
     "softmax": "jax.nn.softmax({0}, axis={a})",
     "log_softmax": "jax.nn.log_softmax({0}, axis={a})",
     "cumsum": "jnp.cumsum({0}, axis={a})",
+    "sort": "jnp.sort({0}, axis={a})",
     "flip": "jnp.flip({0}, axis={a})",
     "matmul": "({0} @ {1})",
     "einsum": "jnp.einsum({a!r}, {0}, {1})",
@@ -79,12 +90,13 @@ TEMPLATES = {
     "onehot": "jax.nn.one_hot(jnp.array({a}), {b})",
     "lower": "jnp.tril(jnp.ones(({a}, {a})))",
     "scatter": "jnp.zeros({b}).at[jnp.array({a})].add({0})",
+    "vmap": "jax.vmap(lambda {a}: {1})({0})",
     "fori": "lax.fori_loop(0, {a}, lambda i, {b}: {1}, {0})",
     "scan_last": "lax.scan(lambda {a}, {b}: ({2}, 0.0), {0}, {1})[0]",
     "scan_all": "lax.scan(lambda {a}, {b}: ({2}, {2}), {0}, {1})[1]",
 }
 TRUTHS = ("gt", "lt", "ge", "le", "eq", "ne", "not", "and", "or")
-BINDERS = {"fori": 1, "scan_last": 2, "scan_all": 2}  # which argument is the body of a loop
+BINDERS = {"vmap": 1, "fori": 1, "scan_last": 2, "scan_all": 2}  # which argument is the body of a loop or a function
 LEAVES = ("var", "const")
 FRACTIONS = (Fraction(1, 3), Fraction(1, 10), Fraction(3, 10), Fraction(1, 6), Fraction(7, 10))
 FOLDED = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg}
@@ -130,8 +142,12 @@ def _joined(args: tuple[Node, ...], attrs: tuple) -> Shape:
 
 SHAPES: dict[str, Callable[[tuple[Node, ...], tuple], Shape]] = {
     **{name: lambda args, attrs: reduced(args[0].shape, attrs[0], attrs[1])
-       for name in ("sum", "mean", "max", "min", "prod", "logsumexp")},
+       for name in ("sum", "mean", "max", "min", "prod", "variance", "logsumexp")},
     "count": lambda args, attrs: reduced(args[0].shape, attrs[0], False),
+    "cond": lambda args, attrs: args[1].shape,
+    "pick": lambda args, attrs: args[0].shape[1:],
+    **{name: lambda args, attrs: (attrs[0],) for name in ("onehot_count", "onehot_argmax", "onehot_argmin")},
+    "vmap": lambda args, attrs: (args[0].shape[0], *args[1].shape),
     "matmul": _contracted,
     "einsum": _einsum_shape,
     "transpose": lambda args, attrs: args[0].shape[::-1],

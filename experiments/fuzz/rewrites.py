@@ -1,7 +1,5 @@
 """Identities applied to random places of an expression."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 import fuzz.array_identities  # noqa: F401  (fills the table)
@@ -10,27 +8,32 @@ from fuzz.nodes import Node, has_input, places, put
 
 __all__ = ["rewritten"]
 
+DISGUISES = 0.12  # share of the rewrites that fit any array of floats
 
-def candidates(tree: Node) -> Iterator[tuple[tuple[int, ...], Node, Rule]]:
-    """Every rule for every place that depends on an input."""
+
+def candidate(tree: Node, rng: np.random.Generator) -> tuple[tuple[int, ...], Node, Rule] | None:
+    """A rule for some place that depends on an input; every operation that occurs is as likely."""
+    if rng.random() < DISGUISES:
+        found = [(path, t) for path, t in places(tree) if not t.is_truth and has_input(t)]
+        return (*found[int(rng.integers(len(found)))], disguised) if found else None
+    by_op: dict[str, list[tuple[tuple[int, ...], Node]]] = {}
     for path, t in places(tree):
         if t.op in RULES and has_input(t):
-            yield from ((path, t, rule) for rule in RULES[t.op])
+            by_op.setdefault(t.op, []).append((path, t))
+    if not by_op:
+        return None
+    op = sorted(by_op)[int(rng.integers(len(by_op)))]
+    return (*by_op[op][int(rng.integers(len(by_op[op])))], RULES[op][int(rng.integers(len(RULES[op])))])
 
 
 def rewritten(tree: Node, rng: np.random.Generator, count: int) -> Node:
-    """The tree after ``count`` rewrites at random places."""
+    """The tree after ``count`` rewrites at random places, or fewer where nothing fits."""
     done = 0
     for _ in range(20 * count):
-        if done == count:
+        found = candidate(tree, rng)
+        if done == count or found is None:
             break
-        if rng.random() < 0.12:
-            found = [(path, t, disguised) for path, t in places(tree) if not t.is_truth and has_input(t)]
-        else:
-            found = list(candidates(tree))
-        if not found:
-            continue
-        path, t, rule = found[int(rng.integers(len(found)))]
+        path, t, rule = found
         new = rule(t, rng)
         if new is not None and new.shape == t.shape and new != t:
             tree, done = put(tree, path, new), done + 1

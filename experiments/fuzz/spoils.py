@@ -16,10 +16,11 @@ SWAPS = {
     "softplus": ("relu",), "relu": ("abs", "softplus"), "sum": ("mean", "max"), "mean": ("sum",), "max": ("min", "sum"),
     "min": ("max",), "prod": ("sum",), "logsumexp": ("max", "sum"), "softmax": ("log_softmax",), "sqrt": ("rsqrt",),
     "log1p": ("log",), "square": ("cube",), "cube": ("square",), "div": ("mul",), "mul": ("add",),
-    "log": ("log1p",),
+    "log": ("log1p",), "variance": ("mean",), "onehot_argmax": ("onehot_argmin",), "onehot_argmin": ("onehot_argmax",),
+    "floor": ("truncated",), "erf": ("erfc", "tanh"), "power": ("mul",), "sort": ("flip",),
 }  # fmt: skip
 DROPPED = ("relu", "abs", "sign", "floor", "tanh", "neg", "softplus", "silu", "softmax", "cumsum", "flip", "transpose",
-           "clip", "square")  # fmt: skip
+           "clip", "square", "sort")  # fmt: skip
 
 
 def other_operation(t: Node, rng: np.random.Generator) -> Node | None:
@@ -142,7 +143,7 @@ def wrong_law(t: Node, rng: np.random.Generator) -> Node | None:
     if t.op == "log" and t.args[0].op == "square":
         return node("mul", const(2.0), node("log", t.args[0].args[0]))
     ways = ("sqrt", "square"), ("square", "sqrt"), ("exp", "log")
-    outer, inner = ways[int(rng.integers(len(ways)))]
+    outer, inner = ways[int(rng.choice(3, p=(0.6, 0.2, 0.2)))]
     return node(outer, node(inner, t))
 
 
@@ -161,7 +162,9 @@ def spoiled(tree: Node, rng: np.random.Generator, of_gradient: bool) -> Iterator
     nodes = list(places(tree))
     while True:
         spoil = kinds[int(rng.integers(len(kinds)))]
-        path, t = nodes[int(rng.integers(len(nodes)))]
-        new = spoil(t, rng)
-        if new is not None and new.shape == t.shape and new != t:
-            yield spoil.__name__, put(tree, path, new)
+        for place in rng.permutation(len(nodes)):
+            path, t = nodes[place]
+            new = spoil(t, rng)
+            if new is not None and new.shape == t.shape and new != t:
+                yield spoil.__name__, put(tree, path, new)
+                break
