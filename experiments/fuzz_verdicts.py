@@ -44,7 +44,7 @@ def findings(seed: int, start: int, pairs: int, checks: str, budget: float, jobs
 def told(finding: Finding, seed: int) -> str:
     """A fault or a note as text."""
     what = f"{finding.fault or finding.note}: {FAULTS.get(finding.fault, finding.verdict)}"
-    return f"--- seed {seed}, index {finding.index}: {what}. {finding.reason}\n{finding.text}\n"
+    return f"--- seed {seed}, index {finding.number}: {what}. {finding.reason}\n{finding.text}\n"
 
 
 def summary(found: Sequence[Finding], elapsed: float) -> str:

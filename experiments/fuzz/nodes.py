@@ -269,6 +269,6 @@ def _count(tree: Node, counts: Counter) -> None:
 
 def function_of(text: str) -> Callable[..., Any]:
     """The function that a text defines."""
-    space = {"jax": jax, "jnp": jnp, "lax": lax}
+    space: dict[str, Any] = {"jax": jax, "jnp": jnp, "lax": lax}
     exec(compile(text, "<fuzz>", "exec"), space)
     return space["program"]

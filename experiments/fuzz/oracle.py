@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import mpmath
 import numpy as np
+from mpmath.libmp import NoConvergence
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 import mpmath_oracle
 
 __all__ = ["Kind", "Relation", "points", "related", "relation"]
 
+# To judge with, and to see whether a difference stays; more of both where rounding may have decided something.
 DIGITS, MORE_DIGITS = (50, 300), (300, 900)
 AGREE, SAME = 1e-40, 1e-20
 
@@ -44,10 +46,10 @@ def points(shapes: Sequence[tuple[int, ...]], rng: np.random.Generator, count: i
     """Points of several scales, the second of positive numbers alone, and then those with zeros and ties."""
     for i in range(count):
         scale = (1.0, 2.5, 0.4, 8.0)[i % 4]
-        inputs = (np.float32(scale * rng.normal(size=shape)) for shape in shapes)
+        inputs = (np.asarray(scale * rng.normal(size=shape), np.float32) for shape in shapes)
         yield Point(Kind.GENERIC, tuple(np.abs(x) if i % 4 == 1 else x for x in inputs))
     for _ in range(ties):
-        yield Point(Kind.TIES, tuple(np.float32(rng.integers(-1, 3, size=shape)) for shape in shapes))
+        yield Point(Kind.TIES, tuple(np.asarray(rng.integers(-1, 3, size=shape), np.float32) for shape in shapes))
 
 
 class Evaluated(NamedTuple):
@@ -71,20 +73,22 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
 
 def relation(left: Any, right: Any, point: Point, readings: Mapping[float, Any]) -> Relation:
     """At one point; what more digits change is not known, and what rests on a comparison of NaN is not defined."""
-    found: list[Relation] = []
+
+    def of_both(digits: int) -> list[Evaluated]:
+        return [evaluated(program, point, digits, readings) for program in (left, right)]
+
     try:
-        for digits, more in zip(DIGITS, MORE_DIGITS, strict=True):
-            a, b = (evaluated(program, point, digits, readings) for program in (left, right))
-            before = list(zip(a.entries, b.entries, strict=True))
-            found = [entries(*pair) for pair in before]
-            if a.doubtful or b.doubtful:
-                continue
-            if Relation.DIFFERENT in found or Relation.DOMAIN in found:
-                c, d = (evaluated(program, point, more, readings).entries for program in (left, right))
-                found = [one if entries(*new) is one and all(map(stays, old, new)) else Relation.UNKNOWN
-                         for one, old, new in zip(found, before, zip(c, d, strict=True), strict=True)]  # fmt: skip
-            break
-    except (OverflowError, mpmath.libmp.NoConvergence):
+        a, b = of_both(DIGITS[0])
+        few, more = DIGITS if not (a.doubtful or b.doubtful) else MORE_DIGITS
+        if few != DIGITS[0]:
+            a, b = of_both(few)
+        before = list(zip(a.entries, b.entries, strict=True))
+        found = [entries(*pair) for pair in before]
+        if worst(found) in (Relation.DIFFERENT, Relation.DOMAIN):
+            after = zip(*(each.entries for each in of_both(more)), strict=True)
+            found = [one if entries(*new) is one and all(map(stays, old, new)) else Relation.UNKNOWN
+                     for one, old, new in zip(found, before, after, strict=True)]  # fmt: skip
+    except (OverflowError, NoConvergence):
         return Relation.UNKNOWN
     if worst(found) is Relation.DIFFERENT and (a.undefined or b.undefined):
         return Relation.UNKNOWN if a.undefined and b.undefined else Relation.DOMAIN

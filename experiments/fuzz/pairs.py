@@ -29,7 +29,7 @@ class Pair(NamedTuple):
     """
 
     seed: int
-    index: int
+    number: int
     left: str
     right: str
     shapes: tuple[tuple[int, ...], ...]
@@ -47,14 +47,14 @@ class Pair(NamedTuple):
 
     def arguments(self) -> tuple[np.ndarray, ...]:
         """Inputs that the verifier may start from."""
-        rng = np.random.default_rng([self.seed, self.index, 3])
-        return tuple(np.float32(rng.normal(size=shape)) for shape in self.shapes)
+        rng = np.random.default_rng([self.seed, self.number, 3])
+        return tuple(np.asarray(rng.normal(size=shape), np.float32) for shape in self.shapes)
 
     def __str__(self) -> str:
         what = self.mistake or "equal"
         kind = "gradients of " if self.of_gradient else ""
         shapes = ", ".join(str(shape) for shape in self.shapes)
-        return f"seed {self.seed}, index {self.index}: {kind}{what}, inputs {shapes}\n{self.left}\n{self.right}"
+        return f"seed {self.seed}, index {self.number}: {kind}{what}, inputs {shapes}\n{self.left}\n{self.right}"
 
     def relate(self, rng: np.random.Generator, generic: int, ties: int) -> dict[Kind, Relation]:
         """How the two stand at so many points; at a tie every subgradient is right, so gradients have none."""
@@ -75,8 +75,8 @@ def draw_pair(seed: int, index: int) -> Pair:
     partner = rewritten(tree, rng, int(rng.integers(1, 5)))
 
     def pair(left: Node, mistake: str) -> Pair:
-        texts = (text_of((side,), names) for side in (left, tree))
-        return Pair(seed, index, *texts, shapes, readings_of(left, tree), of_gradient, mistake, None)
+        texts = text_of((left,), names), text_of((tree,), names)
+        return Pair(seed, index, texts[0], texts[1], shapes, readings_of(left, tree), of_gradient, mistake, None)
 
     if index % 2 == 0:
         made = pair(partner, "")

@@ -30,7 +30,7 @@ FAULTS = {
 class Finding(NamedTuple):
     """What one pair came to: ``kind`` is "equal", "spoiled" or "thrown away"; the last fields are often empty."""
 
-    index: int
+    number: int
     kind: str
     verdict: str
     seconds: float
@@ -86,7 +86,7 @@ def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
 
 def judged_proof(pair: Pair, conditional: bool) -> tuple[str, str, str]:
     """A proof, which may hold only where both programs are defined."""
-    rng = np.random.default_rng([pair.seed, pair.index, 1])
+    rng = np.random.default_rng([pair.seed, pair.number, 1])
     found = pair.relate(rng, GENERIC, TIES)
     generic = {found[Kind.GENERIC], *((pair.relations or {}).get(kind) for kind in [Kind.GENERIC])}
     tied = {found[Kind.TIES], *((pair.relations or {}).get(kind) for kind in [Kind.TIES])}
