@@ -165,6 +165,8 @@ CASES = {
     "cond": (lambda x: (lax.cond(x[0] > 0, jnp.sin, jnp.cos, x), lax.switch(7, [jnp.sin, jnp.exp], x)), V),
     "calls": (lambda x: (jax.checkpoint(jnp.sin)(x), jax.jit(jnp.cos)(x), jax.grad(lambda y: jax.nn.silu(y).sum())(x)),
               V),
+    "cond pulled back": (lambda x: jax.grad(lambda y: lax.cond(y[0] > 0, lambda: jnp.sin(y) @ y,
+                                                               lambda: jnp.exp(y) @ jnp.cos(y)))(x), V),
     "platform": (lambda x: lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos), V),
     "random": (lambda x: x + jax.random.normal(jax.random.key(1), x.shape, x.dtype), V),
     "associative_scan": (lambda x: lax.associative_scan(jnp.multiply, x), V),

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from mpmath import mpf
 
 from mpmath_oracle.elementwise import converted
+from mpmath_oracle.values import is_float
 
 __all__ = ["RULES", "padded", "starts_of"]
 
@@ -22,6 +24,12 @@ def iota(step: Any, *sizes: Any) -> np.ndarray:
     shape, axis = step.params["shape"], step.params["dimension"]
     line = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return converted(np.broadcast_to(line, shape), step.params["dtype"])
+
+
+def empty(step: Any) -> np.ndarray:
+    """What a branch that is not taken leaves for the backward pass: NaN, as nothing may read it."""
+    shape, dtype = step.out[0].shape, step.out[0].dtype
+    return np.full(shape, mpf("nan"), object) if is_float(dtype) else np.zeros(shape, dtype)
 
 
 def sliced(step: Any, x: np.ndarray) -> np.ndarray:
@@ -94,6 +102,8 @@ def tile(step: Any, x: np.ndarray) -> np.ndarray:
 RULES: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": broadcast_in_dim,
     "iota": iota,
+    "empty": empty,
+    "empty2": empty,
     "slice": sliced,
     "dynamic_slice": dynamic_slice,
     "dynamic_update_slice": dynamic_update_slice,
