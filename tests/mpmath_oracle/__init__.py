@@ -27,8 +27,9 @@ def evaluate(program: Any, inputs: Sequence[Any], digits: int = 50, readings: Ma
     without a rule.
 
     >>> import jax
-    >>> print(evaluate(jax.make_jaxpr(jax.numpy.exp)(1.0), [1.0])[0])
-    2.7182818284590452353602874713526624977572470937
+    >>> (e,) = evaluate(jax.make_jaxpr(jax.numpy.exp)(1.0), [1.0])
+    >>> mpmath.nstr(e[()], 48)
+    '2.71828182845904523536028747135266249775724709370'
     """
     with mpmath.workdps(digits + 5), np.errstate(all="ignore"):
         outputs = Walk(readings or {}, doubts)(program, inputs)
