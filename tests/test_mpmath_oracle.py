@@ -81,6 +81,8 @@ CASES = {
                                     special.digamma, jax.nn.sigmoid, jax.nn.softplus, jax.nn.relu, jax.nn.gelu)},
     **{f.__name__: (f, P) for f in (special.erfinv, special.logit, special.entr)},
     "rsqrt": (lax.rsqrt, P),
+    "logarithms of bases": (lambda x: (jnp.log2(x), jnp.log10(x)), P),
+    "slopes of erf": (lambda x: (tangent(special.erf, x), tangent(special.erfc, x), tangent(special.erfinv, x)), P),
     "arccosh": (jnp.arccosh, 1.0 + P),
     "round away": (lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), 0.5 * np.arange(-3, 4)),
     "round to even": (lambda x: lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN), 0.5 * np.arange(-3, 4)),
@@ -235,6 +237,13 @@ def test_known_values_have_45_digits(f, x, digits):
 def test_values_at_poles_and_outside_of_the_domain(f, x, want):
     (got,) = mpmath_oracle.evaluate(jax.make_jaxpr(f)(x), [x])
     np.testing.assert_array_equal(as_numbers(got), want)
+
+
+def test_the_slope_of_erf_is_exact_in_every_version():
+    program = jax.make_jaxpr(jax.grad(special.erf))(jnp.float32(0.5))
+    (got,) = mpmath_oracle.evaluate(program, [0.5], readings={float(np.float32(2 / np.sqrt(np.pi))): 1.0})
+    with mpmath.workdps(50):
+        assert abs(got[()] / mpmath.exp(-0.25) - 1) < mpmath.mpf(10) ** -45
 
 
 def test_nothing_is_rounded_to_a_dtype():

@@ -123,6 +123,15 @@ def decided_by_relu(t: Node, rng: np.random.Generator) -> Node | None:
     return node("add", t, node("float", node("eq", node("maximum", t, const(0.5)), const(0.5))))
 
 
+def clipped_first(t: Node, rng: np.random.Generator) -> Node | None:
+    """A decision on what was clipped before, which is often exactly the bound."""
+    if t.op not in ("gt", "lt", "ge", "le", "sign", "floor", "onehot_argmax") or not has_input(t.args[0]):
+        return None
+    first = t.args[0]
+    ways = node("relu", first), node("clip", first, const(-0.5), const(0.5)), node("minimum", first, const(0.0))
+    return node(t.op, ways[int(rng.integers(len(ways)))], *t.args[1:], attrs=t.attrs)
+
+
 def wrong_law(t: Node, rng: np.random.Generator) -> Node | None:
     """What looks like an identity and holds for positive numbers only, or not at all."""
     if t.op == "abs":
@@ -153,7 +162,8 @@ def stopped(t: Node, rng: np.random.Generator) -> Node | None:
 
 
 ALWAYS = (other_operation, other_operation, other_operation, dropped, one_term, number_changed, number_changed, scaled,
-          other_axis, other_axis, swapped, inverted, index_moved, index_moved, decided_by_relu, wrong_law)  # fmt: skip
+          other_axis, other_axis, swapped, inverted, index_moved, index_moved, decided_by_relu, clipped_first,
+          wrong_law)  # fmt: skip
 
 
 def spoiled(tree: Node, rng: np.random.Generator, of_gradient: bool) -> Iterator[tuple[str, Node]]:

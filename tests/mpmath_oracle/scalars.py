@@ -86,6 +86,11 @@ def power(x: mpf, y: Any) -> mpf:
     return x**y
 
 
+def polynomial(x: mpf, *coefficients: mpf) -> mpf:
+    """The constant term first."""
+    return sum((c * power(x, mpf(k)) for k, c in enumerate(coefficients)), mpf(0))
+
+
 def integer_power(x: mpf, y: int) -> mpf:
     return power(x, mpf(y))
 
@@ -186,6 +191,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp2": bounded(lambda x: power(mpf(2), x)),
     "expm1": bounded(lambda x: mpmath.expm1(x) if mpmath.isfinite(x) else mpmath.exp(x) - 1),
     "log": at({0: -INFINITY}, inside(0, INFINITY, mpmath.log)),
+    "log2": at({0: -INFINITY}, inside(0, INFINITY, lambda x: mpmath.log(x) / mp.ln2)),
+    "polynomial": polynomial,
     "log1p": at({-1: -INFINITY, INFINITY: INFINITY}, inside(-1, INFINITY, mpmath.log1p)),
     "sqrt": inside(0, INFINITY, mpmath.sqrt),
     "rsqrt": at({0: INFINITY}, inside(0, INFINITY, lambda x: 1 / mpmath.sqrt(x))),
