@@ -242,18 +242,17 @@ class Drawing:
     def loop(self, shape: tuple[int, ...], depth: int) -> Node:
         """A loop of two or three turns."""
         self.loops += 1
-        carry = Node("var", (), (f"c{self.loops}",), shape)
+        names = f"c{self.loops}", f"r{self.loops}"
+        carry, row = (Node("var", (), (name,), shape) for name in names)
         start = self.leaf(shape)
         if self.chance(0.5) or len(shape) > 1:
             body = self.body(carry, self.draw(shape, min(depth, 1)))
-            return node("fori", start, body, attrs=(int(self.rng.integers(2, 4)), f"c{self.loops}"))
+            return node("fori", start, body, attrs=(int(self.rng.integers(2, 4)), names[0]))
         xs = self.draw((self.pick((2, 3)), *shape), min(depth, 1))
-        row = Node("var", (), (f"r{self.loops}",), shape)
-        attrs = (f"c{self.loops}", f"r{self.loops}")
         if shape and shape == (xs.shape[0],) and self.chance(0.4):
             carry, row = (v._replace(shape=()) for v in (carry, row))
-            return node("scan_all", self.leaf(()), self.leaf(shape), self.body(carry, row), attrs=attrs)
-        return node("scan_last", start, xs, self.body(carry, row), attrs=attrs)
+            return node("scan_all", self.leaf(()), self.leaf(shape), self.body(carry, row), attrs=names)
+        return node("scan_last", start, xs, self.body(carry, row), attrs=names)
 
     def body(self, carry: Node, other: Node) -> Node:
         """One turn of a loop."""
