@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import itertools
 import multiprocessing
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,9 @@ def summary(found: Sequence[Finding], elapsed: float) -> str:
         total = max(verdicts.total(), 1)
         shares = ", ".join(f"{n} {name} ({100 * n / total:.1f} %)" for name, n in verdicts.most_common())
         lines.append(f"{kind}: {verdicts.total()} pairs: {shares or 'none'}")
+    reasons = (one.reason.split(":")[0] for one in found if one.kind == "equal" and one.verdict != "PROVED")
+    unproved = Counter(re.sub(r"\d+", "n", reason) for reason in reasons)
+    lines += [f"equal, not proved, {n}: {reason}" for reason, n in unproved.most_common(6) if reason]
     notes = Counter(one.note for one in found if one.note)
     lines += [f"{note}: {n}" for note, n in sorted(notes.items())]
     agree = Counter(one.agrees for one in found if one.agrees)

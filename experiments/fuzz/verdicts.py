@@ -28,7 +28,10 @@ FAULTS = {
 
 
 class Finding(NamedTuple):
-    """What one pair came to: ``kind`` is "equal", "spoiled" or "thrown away"; the last fields are often empty."""
+    """What one pair came to: ``kind`` is "equal", "spoiled" or "thrown away"; the last fields are often empty.
+
+    ``reason`` is what the proof says where it proves or nothing is judged, else the report's.
+    """
 
     number: int
     kind: str
@@ -62,7 +65,9 @@ def asked(seed: int, index: int, checks: str, budget: float) -> Finding:
     seconds, start = time.process_time() - start, time.process_time()
     fault, note, agrees = judged(pair, report)
     drawing += time.process_time() - start
-    return Finding(index, kind, report.verdict.name, seconds, drawing, fault, note, agrees, str(pair), report.reason)
+    proof = next((check.shows for check in report.checks if check.name == "proof"), report.reason)
+    reason = proof if report.verdict in (Verdict.PROVED, Verdict.INCONCLUSIVE) else report.reason
+    return Finding(index, kind, report.verdict.name, seconds, drawing, fault, note, agrees, str(pair), reason)
 
 
 def report_of(pair: Pair, checks: str, budget: float) -> handprop.Report:
