@@ -1,0 +1,110 @@
+"""The verifier's verdict on one pair, and whether it is a fault."""
+
+import time
+import traceback
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import handprop
+from fuzz.oracle import Kind, Relation
+from fuzz.pairs import Pair, draw_pair
+from handprop.verify import Outcome, Verdict
+from handprop.verify.rungs import RUNGS
+
+__all__ = ["FAULTS", "Finding", "asked"]
+
+PROOF_ONLY = ("structure", "proof")
+GENERIC, TIES = 2, 1  # points at which what is proved is evaluated once more
+AT_A_POINT = ("hard inputs", "transformations")
+FAULTS = {
+    "false proof": "PROVED, and they differ",
+    "false proof, domain": "PROVED without a condition, and one of them is undefined where the other is not",
+    "false refutation": "REFUTED, and they are equal",
+    "exception": "the verifier, or what draws the pairs, ended with an exception",
+    "contradiction": "one check proves it, another one fails",
+}
+
+
+class Finding(NamedTuple):
+    """What one pair came to: ``kind`` is "equal", "spoiled" or "thrown away"; the last fields are often empty.
+
+    ``reason`` is what the proof says where it proves or nothing is judged, else the report's.
+    """
+
+    number: int
+    kind: str
+    verdict: str
+    seconds: float
+    drawing: float
+    fault: str = ""
+    note: str = ""
+    agrees: str = ""
+    text: str = ""
+    reason: str = ""
+
+
+def asked(seed: int, index: int, checks: str, budget: float) -> Finding:
+    """Draws the pair, asks the verifier and judges what it says."""
+    start = time.process_time()
+    try:
+        pair = draw_pair(seed, index)
+    except Exception:
+        return Finding(index, "thrown away", "", 0.0, time.process_time() - start, "exception", text=_last_lines())
+    drawing = time.process_time() - start
+    kind = "spoiled" if pair.mistake else "equal"
+    if pair.relations is None:
+        return Finding(index, "thrown away", "", 0.0, drawing, text=str(pair), note=f"{kind}, not confirmed")
+    start = time.process_time()
+    try:
+        report = report_of(pair, checks, budget)
+    except Exception:
+        text = f"{pair}\n{_last_lines()}"
+        return Finding(index, kind, "", time.process_time() - start, drawing, "exception", text=text)
+    seconds, start = time.process_time() - start, time.process_time()
+    fault, note, agrees = judged(pair, report)
+    drawing += time.process_time() - start
+    proof = next((check.shows for check in report.checks if check.name == "proof"), report.reason)
+    reason = proof if report.verdict in (Verdict.PROVED, Verdict.INCONCLUSIVE) else report.reason
+    return Finding(index, kind, report.verdict.name, seconds, drawing, fault, note, agrees, str(pair), reason)
+
+
+def report_of(pair: Pair, checks: str, budget: float) -> handprop.Report:
+    left, right = pair.functions()
+    skip = ["mistakes"] + ([name for name, _ in RUNGS if name not in PROOF_ONLY] if checks == "proof" else [])
+    return handprop.equivalent(left, right, *map(jax.numpy.asarray, pair.arguments()), budget=budget, skip=skip)
+
+
+def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
+    """Fault, note, and how a proof stands to the oracle at points it has not seen."""
+    if report.verdict is Verdict.PROVED:
+        return judged_proof(pair, bool(getattr(report, "conditions", ())))
+    failed = [check.name for check in report.checks if check.outcome is Outcome.FAILS]
+    if report.verdict is Verdict.INCONCLUSIVE and failed:
+        return "contradiction", "", ""
+    if report.verdict is Verdict.REFUTED and not pair.mistake:
+        # Equal over the reals and worse in floats at some input is no fault of a verdict.
+        return ("", f"equal, refuted by {failed[0]}", "") if failed[0] in AT_A_POINT else ("false refutation", "", "")
+    return "", "", ""
+
+
+def judged_proof(pair: Pair, conditional: bool) -> tuple[str, str, str]:
+    """A proof, which may hold only where both programs are defined."""
+    rng = np.random.default_rng([pair.seed, pair.number, 1])
+    found = pair.relate(rng, GENERIC, TIES)
+    generic = {found[Kind.GENERIC], *((pair.relations or {}).get(kind) for kind in [Kind.GENERIC])}
+    tied = {found[Kind.TIES], *((pair.relations or {}).get(kind) for kind in [Kind.TIES])}
+    agrees = found[Kind.GENERIC].name.lower()
+    note = "proved under conditions" if conditional else ""
+    if Relation.DIFFERENT in generic:
+        return "false proof", note, agrees
+    if Relation.DOMAIN in generic and not conditional:
+        return "false proof, domain", note, agrees
+    if Relation.DIFFERENT in tied or (Relation.DOMAIN in tied and not conditional):
+        return "", "proved, and they differ where numbers tie or are 0", agrees
+    return "", note, agrees
+
+
+def _last_lines() -> str:
+    return "".join(traceback.format_exc(limit=-3))
