@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import io_callback
+from jax.ref import addupdate, freeze, swap
 from jax.sharding import AbstractMesh, PartitionSpec
 
 __all__ = ["Case", "cases", "sections"]
@@ -71,6 +72,10 @@ def drawn(*shape: int, seed: int = 0, dtype: Any = np.float32) -> jax.Array:
 def wide(*shape: int, seed: int = 0) -> np.ndarray:
     """A float64 argument."""
     return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def single(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float32)
 
 
 def number(value: Any, dtype: Any) -> Any:
@@ -586,7 +591,7 @@ def state() -> Iterator[Case]:
     def added(factor: float) -> Function:
         def f(x: Any) -> Any:
             ref = jax.new_ref(x * 0)
-            jax.ref.addupdate(ref, ..., factor * x)
+            addupdate(ref, ..., factor * x)
             return ref[...] * 1.0
 
         return f
@@ -594,7 +599,7 @@ def state() -> Iterator[Case]:
     def swapped(late: bool) -> Function:
         def f(x: Any, y: Any) -> Any:
             ref = jax.new_ref(x)
-            old = jax.ref.swap(ref, ..., y)
+            old = swap(ref, ..., y)
             return ref[...] * 1.0 if late else old * 1.0
 
         return f
@@ -603,7 +608,7 @@ def state() -> Iterator[Case]:
         def f(x: Any) -> Any:
             ref = jax.new_ref(x)
             ref[0] = factor * x[1]
-            return jax.ref.freeze(ref) * 1.0
+            return freeze(ref) * 1.0
 
         return f
 
@@ -686,19 +691,19 @@ def state() -> Iterator[Case]:
     yield differ("ref_written_in_a_branch", chosen(2.0), chosen(5.0), X3, at=(UP,))
     yield differ("ref_read_before_or_after", early(True), early(False), X3, at=(UP,))
     yield differ("ref_against_its_start", added(2.0), lambda x: 0 * x, X3, at=(UP,))
-    yield differ("callback_other_factor", hosted(2.0), hosted(3.0), X3, at=(np.float32(UP),), own=True)
+    yield differ("callback_other_factor", hosted(2.0), hosted(3.0), X3, at=(single(UP),), own=True)
     yield differ("callback_other_function", lambda x: jax.pure_callback(np.sin, jax.typeof(x), x),
-                 lambda x: jax.pure_callback(np.cos, jax.typeof(x), x), X3, at=(np.float32(UP),), own=True)
-    yield differ("callback_io_ordered", hosted_io(2.0, True), hosted_io(3.0, True), X3, at=(np.float32(UP),), own=True)
-    yield differ("callback_io_unordered", hosted_io(2.0, False), hosted_io(3.0, False), X3, at=(np.float32(UP),),
+                 lambda x: jax.pure_callback(np.cos, jax.typeof(x), x), X3, at=(single(UP),), own=True)
+    yield differ("callback_io_ordered", hosted_io(2.0, True), hosted_io(3.0, True), X3, at=(single(UP),), own=True)
+    yield differ("callback_io_unordered", hosted_io(2.0, False), hosted_io(3.0, False), X3, at=(single(UP),),
                  own=True)
-    yield differ("callback_batched", batched(2.0), batched(3.0), X3, at=(np.float32(UP),), own=True)
-    yield differ("callback_inside_jit", jax.jit(hosted(2.0)), jax.jit(hosted(4.0)), X3, at=(np.float32(UP),), own=True)
-    yield differ("callback_that_counts", counter, counter, X3, at=(np.float32(UP),), own=True)
+    yield differ("callback_batched", batched(2.0), batched(3.0), X3, at=(single(UP),), own=True)
+    yield differ("callback_inside_jit", jax.jit(hosted(2.0)), jax.jit(hosted(4.0)), X3, at=(single(UP),), own=True)
+    yield differ("callback_that_counts", counter, counter, X3, at=(single(UP),), own=True)
     yield differ("state_ticks_while_traced", lambda x: x * next(tick), lambda x: x * -next(tick), X3, at=(UP,))
     yield differ("random_without_a_key", lambda x: x + lax.rng_uniform(np.zeros((), x.dtype), np.ones((), x.dtype),
                  (3,)) - lax.rng_uniform(np.zeros((), x.dtype), np.ones((), x.dtype), (3,)), lambda x: x * 1.0, X3,
-                 at=(np.float32(UP),), own=True)
+                 at=(single(UP),), own=True)
     yield equal("ref_as_a_variable", added(2.0), lambda x: x + x, X3)
     yield equal("ref_loop_sum", scanned(1.0), lambda x: x.sum(), X3)
     yield equal("callback_itself", hosted(2.0), hosted(2.0), X3, own=True)
@@ -831,16 +836,18 @@ def numbers() -> Iterator[Case]:
     yield differ("num_pi_in_float32", lambda x: x * number(np.pi, jnp.float32).astype(x.dtype), lambda x: x * np.pi, W3,
                  at=(UP,))
     yield differ("num_third_in_bfloat16", lambda x: x * number(0.3, jnp.bfloat16).astype(x.dtype), lambda x: x * 0.3,
-                 X3, at=(np.float32(UP),), own=True)
+                 X3, at=(single(UP),), own=True)
     yield differ("num_tenth_in_float16", lambda x: x * number(0.1, f16).astype(x.dtype), lambda x: x * 0.1, X3,
-                 at=(np.float32(UP),), own=True)
+                 at=(single(UP),), own=True)
+    yield differ("num_one_and_an_ulp", lambda x: x * 1.0000000000000002 - x, lambda x: 0 * x, W3, at=(UP,))
+    yield differ("num_three_less_an_ulp", lambda x: x * 2.9999999999999996 - 3 * x, lambda x: 0 * x, W3, at=(UP,))
     yield differ("num_three_tenths", lambda x: jnp.where(number(0.1, x.dtype) * 3 == number(0.3, x.dtype), x, -x),
                  lambda x: x * 1.0, W3, at=(UP,))
     yield differ("num_cents", lambda x: x * (number(4.35, x.dtype) * 100).astype(jnp.int32).astype(x.dtype),
-                 lambda x: x * 434.0, X3, at=(np.float32(UP),), own=True)
-    yield differ("num_ten_steps_of_three_tenths", turns(0, 0.3, 3.0), lambda x: x * 2**10, X3, at=(np.float32(UP),),
+                 lambda x: x * 434.0, X3, at=(single(UP),), own=True)
+    yield differ("num_ten_steps_of_three_tenths", turns(0, 0.3, 3.0), lambda x: x * 2**10, X3, at=(single(UP),),
                  own=True)
-    yield differ("num_machine_epsilon", epsilon, lambda x: x * 2.0**-53, X3, at=(np.float32(UP),), own=True)
+    yield differ("num_machine_epsilon", epsilon, lambda x: x * 2.0**-53, X3, at=(single(UP),), own=True)
     yield differ("num_lost_one_in_float16", lambda x: jnp.where(number(2048, f16) + f16(1) > f16(2048), x, -x),
                  lambda x: x * 1.0, X3, at=(UP,))
     yield differ("num_lost_one_in_bfloat16",
@@ -1388,7 +1395,7 @@ def sizes() -> Iterator[Case]:
 
 def casts() -> Iterator[Case]:
     """Casts and reduced precision, which over the reals are nothing."""
-    third = (np.float32([1 / 3, 2 / 3, 1e-3]),)
+    third = (single([1 / 3, 2 / 3, 1e-3]),)
     f16, b16 = jnp.float16, jnp.bfloat16
 
     def rounded(name: str, f: Function, g: Function = lambda x: x * 1.0, at: tuple = third) -> Case:
@@ -1400,9 +1407,9 @@ def casts() -> Iterator[Case]:
     yield rounded("reduced", lambda x: lax.reduce_precision(x, 8, 7))
     yield rounded("reduced_twice", lambda x: lax.reduce_precision(lax.reduce_precision(x, 8, 12), 8, 7),
                   lambda x: lax.reduce_precision(x, 8, 7),
-                  at=(np.float32([1 + 2**-8 + 2**-14, 1 + 2**-8 + 2**-15, 1 - 2**-9 + 2**-16]),))
-    yield rounded("overflow", lambda x: x.astype(f16).astype(x.dtype), at=(np.float32([1e6, 1e7, 1e8]),))
-    yield rounded("underflow", lambda x: x.astype(f16).astype(x.dtype), at=(np.float32([1e-9, 1e-10, 1e-11]),))
+                  at=(single([1 + 2**-8 + 2**-14, 1 + 2**-8 + 2**-15, 1 - 2**-9 + 2**-16]),))
+    yield rounded("overflow", lambda x: x.astype(f16).astype(x.dtype), at=(single([1e6, 1e7, 1e8]),))
+    yield rounded("underflow", lambda x: x.astype(f16).astype(x.dtype), at=(single([1e-9, 1e-10, 1e-11]),))
     yield rounded("sum_in_bfloat16", lambda x: jnp.sum(x.astype(b16), dtype=b16).astype(x.dtype), lambda x: x.sum())
     yield rounded("product_in_bfloat16", lambda x: jnp.dot(x.astype(b16), x.astype(b16)).astype(x.dtype),
                   lambda x: x @ x)
@@ -1418,7 +1425,7 @@ def casts() -> Iterator[Case]:
                  X3, at=(UP / 10,))
     yield differ("cast_bits",
                  lambda x: lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.int32) + 1, jnp.float32),
-                 lambda x: x * 1.0, X3, at=(np.float32(UP),), own=True)
+                 lambda x: x * 1.0, X3, at=(single(UP),), own=True)
     yield differ("cast_to_integer_and_back", lambda x: x.astype(jnp.int32).astype(x.dtype), lambda x: jnp.floor(x), X3,
                  at=(DOWN * 1.3,))
     yield equal("cast_up_and_down", lambda x: x.astype(np.float64).astype(np.float32) * 2, lambda x: x + x, X3,
