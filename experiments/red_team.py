@@ -1,0 +1,284 @@
+"""Is the verifier ever wrong about the pairs of the red team? Each is judged twice: with all checks, and with structure
+and proof alone.
+
+A false proof is a pair that differs and is proved equal by any check; a false refutation one that is equal and is
+refuted. A proof that states a condition may be right where two functions differ outside a domain or for another
+argument than the one given: those are counted apart. One false proof, false refutation, crash, or call of more than
+60 seconds, and the exit code is 1. ``--truth`` checks without the verifier that each pair is what the corpus says.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from corpus.red_team import Case, cases
+
+LIMIT = 60.0  # seconds a call
+START = 300.0  # seconds for a worker to start
+KEPT = ("structure", "proof")
+CONDITIONAL = ("domain", "as given")
+POINTS = 8
+LISTED = ("different, verified", "different, inconclusive", "proved with a condition")
+EQUAL, DIFFERENT = 1e-9, 1e-13
+
+
+# What is true
+
+
+class Gap(NamedTuple):
+    """The largest difference of two outputs and its kind: ``relative`` to the entry, ``scaled`` to the largest one."""
+
+    relative: float = 0.0
+    scaled: float = 0.0
+    kind: str = "equal"
+
+
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.dtype(bool)), jax.dtypes.extended)
+
+
+def is_float(x: Any) -> bool:
+    return not is_key(x) and jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+def outputs(f: Any, point: Sequence[Any]) -> list[np.ndarray]:
+    leaves = [leaf for leaf in jax.tree.leaves(f(*point)) if not is_key(leaf)]
+    return [np.asarray(leaf).astype(np.float64) for leaf in leaves]
+
+
+def as_array(x: Any, own: bool) -> Any:
+    """An argument as JAX's own array, floats in float64 unless the case is about their own dtype."""
+    if is_key(x) or not isinstance(x, np.ndarray | np.generic | jax.Array):
+        return x
+    return jnp.asarray(x, None if own or not is_float(x) else np.float64)
+
+
+def gap(case: Case, point: Sequence[Any]) -> Gap:
+    """How far f and g are apart at the point, each run as JAX runs it, operation by operation."""
+    with jax.enable_x64(True):
+        point = jax.tree.map(lambda x: as_array(x, case.own), list(point), is_leaf=is_key)
+        left, right = (outputs(h, point) for h in (case.f, case.g))
+    worst = Gap()
+    for u, v in zip(left, right, strict=True):
+        if u.shape != v.shape:
+            return Gap(np.inf, np.inf, "finite")
+        with np.errstate(all="ignore"):
+            same = (u == v) | (np.isnan(u) & np.isnan(v))
+            finite = np.isfinite(u) & np.isfinite(v) & ~same
+            size = np.maximum(np.abs(u), np.abs(v))
+        if finite.any():
+            most, scale = np.abs(u - v)[finite], max(1.0, float(size[np.isfinite(size)].max()))
+            here = Gap(float((most / size[finite]).max()), float(most.max()) / scale, "finite")
+        elif (odd := ~same).any():
+            here = Gap(np.inf, np.inf, "domain" if (np.isnan(u) | np.isnan(v))[odd].all() else "infinite")
+        else:
+            continue
+        worst = max(worst, here, key=lambda g: (g.kind == "finite", g.relative))
+    return worst
+
+
+def drawn(case: Case, seed: int) -> list[Any]:
+    """A point of an equal pair's domain; what is no float stays as it is given."""
+    rng = np.random.default_rng(seed)
+
+    def draw(x: Any) -> Any:
+        if is_key(x) or not isinstance(x, np.ndarray | jax.Array) or not is_float(x):
+            return x
+        signs = rng.choice([-1.0, 1.0], x.shape) if case.signed else 1.0
+        return (rng.uniform(case.low, case.high, x.shape) * signs).astype(x.dtype if case.own else np.float64)
+
+    return [jax.tree.map(draw, x, is_leaf=is_key) for x in case.args]
+
+
+def is_true(case: Case) -> tuple[bool, str]:
+    """Whether the corpus is right about the pair, and how that was seen."""
+    if case.at is None and case.why:
+        return True, f"by mathematics: {case.why}"
+    if case.truth == "equal":
+        worst = max(gap(case, drawn(case, seed)).scaled for seed in range(POINTS))
+        return worst <= EQUAL, f"largest difference {worst:.2g}"
+    assert case.at is not None
+    found = gap(case, case.at)
+    seen = found.kind if case.kind in ("finite", "infinite", "domain") else case.kind
+    ok = found.kind != "equal" and seen == case.kind and (found.relative > DIFFERENT or case.own)
+    return ok, f"{found.kind}, relative difference {found.relative:.2g}"
+
+
+def check_truths(chosen: Iterable[Case]) -> int:
+    """Prints a line a case; how many are not what the corpus says."""
+    bad = 0
+    for case in chosen:
+        try:
+            ok, shown = is_true(case)
+        except Exception as error:  # a case that cannot be run is no case
+            ok, shown = False, f"{type(error).__name__}: {str(error)[:200]}"
+        bad += not ok
+        print(f"{case.name:40} {case.truth:9} {'' if ok else 'NOT TRUE: '}{shown}", flush=True)
+    print(f"{bad} cases are not what the corpus says")
+    return bad
+
+
+# What the verifier says
+
+
+class Said(NamedTuple):
+    """One report, or what came in its place."""
+
+    verdict: str
+    proved_by: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    reason: str = ""
+    conditions: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def judge(case: Case, skip: Sequence[str]) -> Said:
+    import handprop
+    from handprop.verify import Outcome
+
+    start = time.monotonic()
+    try:
+        report = (case.call or handprop.equivalent)(case.f, case.g, *case.args, skip=skip)
+    except Exception as error:  # a crash is what is looked for
+        return Said("CRASH", reason=f"{type(error).__name__}: {str(error)[:300]}", seconds=time.monotonic() - start)
+    by = {outcome: tuple(c.name for c in report.checks if c.outcome is outcome) for outcome in Outcome}
+    conditions = tuple(str(condition) for condition in getattr(report, "conditions", ()))
+    seconds = time.monotonic() - start
+    return Said(report.verdict.name, by[Outcome.PROVES], by[Outcome.FAILS], report.reason[:300], conditions, seconds)
+
+
+def work() -> None:
+    """A worker: names of cases in, two lines of JSON a case out."""
+    from handprop.verify.rungs import RUNGS
+
+    warnings.filterwarnings("ignore")
+    everything = cases()
+    others = (*(name for name, _ in RUNGS if name not in KEPT), "mistakes")
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        for skip in ((), others):
+            print(json.dumps({"said": judge(everything[line.strip()], skip)}), flush=True)
+
+
+class Worker:
+    """A process that judges; the one thing here that changes."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, __file__, "--work"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.buffer = b""
+        if self.line(START) is None:
+            raise RuntimeError("a worker did not start")
+
+    def line(self, limit: float) -> dict[str, Any] | None:
+        """The next line of JSON; None if it does not come within so many seconds."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + limit
+        while True:
+            while b"\n" not in self.buffer:
+                if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                    return None
+                if not (got := os.read(self.process.stdout.fileno(), 1 << 16)):
+                    return {"said": Said("CRASH", reason=f"the process ended with {self.process.wait()}"), "dead": True}
+                self.buffer += got
+            text, self.buffer = self.buffer.split(b"\n", 1)
+            if text.startswith(b'{"'):  # what a program prints is not ours
+                return json.loads(text)
+
+    def ask(self, name: str) -> tuple[list[Said], bool]:
+        """Both reports of a case, and whether the worker can go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{name}\n".encode())
+        self.process.stdin.flush()
+        said: list[Said] = []
+        while len(said) < 2:
+            got = self.line(LIMIT)
+            if got is None:
+                return [*said, Said("HANG", seconds=LIMIT)], False
+            verdict, proved_by, failed, reason, conditions, seconds = got["said"]
+            said.append(Said(verdict, tuple(proved_by), tuple(failed), reason, tuple(conditions), seconds))
+            if "dead" in got:
+                return said, False
+        return said, True
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def marks(case: Case, said: Sequence[Said]) -> set[str]:
+    """What is wrong with these reports, and what is right under a condition."""
+    found = {one.verdict for one in said if one.verdict in ("CRASH", "HANG")}
+    for one in said:
+        if case.truth == "different" and one.proved_by:
+            conditional = case.kind in CONDITIONAL and one.verdict == "PROVED" and one.conditions
+            found.add("proved with a condition" if conditional else f"FALSE PROOF ({case.kind})")
+        if case.truth == "equal" and one.verdict == "REFUTED":
+            found.add("FALSE REFUTATION")
+    return found
+
+
+def shown(one: Said) -> str:
+    by = f" by {', '.join(one.proved_by)}" if one.proved_by else ""
+    against = f" against {', '.join(one.failed)}" if one.failed else ""
+    return f"{one.verdict}{by}{against} {one.seconds:.1f} s"
+
+
+def judge_all(chosen: Sequence[Case]) -> int:
+    """Prints a line a case and the totals; how many cases are judged wrongly."""
+    totals: dict[str, list[str]] = {}
+    worker: Worker | None = None
+    for case in chosen:
+        worker = worker or Worker()
+        said, alive = worker.ask(case.name)
+        if not alive:
+            worker.stop()
+            worker = None
+        wrong = marks(case, said)
+        for key in (*wrong, f"{case.truth}, {said[0].verdict.lower()}"):
+            totals.setdefault(key, []).append(case.name)
+        note = f"   <== {', '.join(sorted(wrong))}" if wrong else ""
+        print(f"{case.name:40} {case.truth:9} {'  |  '.join(map(shown, said))}{note}", flush=True)
+        for one in said if wrong else ():
+            print(f"{'':42}{'; '.join((one.reason[:160], *one.conditions))}", flush=True)
+    if worker:
+        worker.stop()
+    print(f"\n{len(chosen)} cases")
+    for key, names in sorted(totals.items(), key=lambda item: (item[0][0].islower(), item[0])):
+        listed = key[0].isupper() or key in LISTED
+        print(f"  {key}: {len(names)}{'  ' + ' '.join(names) if listed else ''}")
+    bad = (names for key, names in totals.items() if key[0].isupper())
+    return len(set(itertools.chain.from_iterable(bad)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="names of cases, or beginnings with a star; all if none is given")
+    parser.add_argument("--truth", action="store_true", help="check the truths, without the verifier")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        work()
+        return 0
+    warnings.filterwarnings("ignore")
+    starts = tuple(name[:-1] for name in given.names if name.endswith("*"))
+    chosen = [case for name, case in cases().items()
+              if not given.names or name in given.names or (starts and name.startswith(starts))]  # fmt: skip
+    if not chosen:
+        parser.error(f"no case is named {' or '.join(given.names)}")
+    return int((check_truths(chosen) if given.truth else judge_all(chosen)) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
