@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handprop.verify.auditing import Audit, met_while_tracing
+from handprop.verify.from_functions import of_gradient, of_pair
+from handprop.verify.from_rules import of_rule
 from handprop.verify.judge import judge
 from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
@@ -24,7 +26,6 @@ from handprop.verify.report import (
 )
 from handprop.verify.rungs import RUNGS
 from handprop.verify.second import differentiated
-from handprop.verify.subject import of_gradient, of_pair, of_rule
 
 __all__ = [
     "Audit",
