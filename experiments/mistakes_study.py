@@ -20,9 +20,10 @@ from typing import NamedTuple
 import corpus
 
 from handprop.verify import Report, Verdict
+from handprop.verify.from_functions import of_gradient
+from handprop.verify.from_rules import of_rule
 from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
-from handprop.verify.subject import of_gradient, of_rule
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
 UNKNOWN = "no known cause fits"

@@ -244,6 +244,7 @@ def verify(
     shapes: str | None = None,
     reference: str | None = None,
     loss: str | None = None,
+    argnums: str | None = None,
     order: int | None = None,
     seed: int | None = None,
     budget: float | None = None,
@@ -260,6 +261,7 @@ def verify(
         shapes: or their shapes, such as "f32[32,784] f32[784,10]"; values are then drawn.
         reference: a readable twin, pkg.module:f, whose derivative is the truth; default: the rule's own primal.
         loss: for a gradient function: the loss it differentiates, pkg.module:loss.
+        argnums: whose gradients these are, by position: 1, or 0,1 for several (default: 0 of a loss, all of a rule).
         order: 2 judges second derivatives as well (default 1).
         seed: decides every draw (default 0).
         budget: seconds a report may take (default 30).
@@ -267,7 +269,7 @@ def verify(
         replay: repeat the verification that this certificate reports; options given beside it come first.
     """
     return _judge("verify", rule, json, replay, {
-        "args": args, "shapes": shapes, "reference": reference, "loss": loss,
+        "args": args, "shapes": shapes, "reference": reference, "loss": loss, "argnums": argnums,
         "order": order, "seed": seed, "budget": budget,
     })  # fmt: skip
 
@@ -280,17 +282,17 @@ def audit(
     budget: float | None = None,
     json: Path | None = None,
 ) -> int:
-    """Verify every custom rule that a training step meets, at the shapes it meets it with.
+    """Run a training step once and verify every custom rule that it calls, at the values that reached it.
 
     Exit code 0: all proved or verified; 1: one refuted; 2: one could not be judged, or bad usage.
 
     Args:
         step: any function: pkg.module:step or path/to/file.py:step.
         args: its arguments: pkg.module:make_args, a function without parameters that returns a tuple of them.
-        shapes: or their shapes, such as "f32[32,784] f32[784,10]".
+        shapes: or their shapes, such as "f32[32,784] f32[784,10]"; values are then drawn.
         seed: decides every draw (default 0).
         budget: seconds a report may take (default 30).
-        json: write the report to this file.
+        json: write the reports to this file.
     """
     return _judge("audit", step, json, None, {"args": args, "shapes": shapes, "seed": seed, "budget": budget})
 
@@ -311,7 +313,7 @@ def _judge(entry: str, rule: str | None, json: Path | None, replay: Path | None,
         print("handprop: interrupted; nothing was written.", file=sys.stderr)
         return BAD_INPUT
     if json is not None:
-        write_atomic(json, report.to_json().encode())
+        write_atomic(json, verify_cli.text_of(report).encode())
     first, *rest = str(report).splitlines()
     refuted = report.verdict.name == "REFUTED"
     console.print(first, markup=False, style="green" if report.ok else "red" if refuted else "yellow")

@@ -73,7 +73,10 @@ def _judge(request: pytest.FixtureRequest, entry: str) -> Callable[..., "Report"
     def judge(*args: Any, **kwargs: Any) -> "Report":
         __tracebackhide__ = True
         entries = importlib.import_module("handprop.verify")
-        report = getattr(entries, entry)(*args, **{"key": request.config.getoption("--handprop-seed"), **kwargs})
+        try:
+            report = getattr(entries, entry)(*args, **{"key": request.config.getoption("--handprop-seed"), **kwargs})
+        except entries.Unusable as error:
+            pytest.fail(f"{entry}: {error}")
         _record(request, report)
         if not report.raise_if_refuted().ok:
             pytest.fail(str(report))

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 import traceback
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from handprop.verify.report import Report
 
-__all__ = ["Command", "CommandError", "find", "judge", "parse_shapes", "plan", "read_certificate", "since"]
+__all__ = ["Command", "CommandError", "find", "judge", "parse_shapes", "plan", "read_certificate", "since", "text_of"]
 
+AUDIT = "handprop.audit.v1"
 DTYPES = {"f": "float", "i": "int", "u": "uint", "s": "int", "c": "complex"}
 
 
@@ -34,6 +36,7 @@ class Command(NamedTuple):
     shapes: str | None = None
     reference: str | None = None
     loss: str | None = None
+    argnums: str | None = None
     order: int = 1
     seed: int = 0
     budget: float = 30.0
@@ -52,8 +55,20 @@ def judge(command: Command) -> "Report":
     wide = any(str(getattr(arg, "dtype", "")) in ("float64", "complex128", "int64", "uint64") for arg in args)
     with _x64() if wide else nullcontext():
         report = _run(command, rule, args, named)
+    if not hasattr(report, "certificate"):  # an audit holds many reports
+        return report
     kept = {name: value for name, value in command._asdict().items() if value is not None}
     return dataclasses.replace(report, certificate={**report.certificate, "command": kept})
+
+
+def text_of(report: Any) -> str:
+    """A report as JSON; an audit as its reports."""
+    if hasattr(report, "to_json"):
+        return report.to_json()
+    reports = [json.loads(part.to_json()) for part in report.reports]
+    return json.dumps(
+        {"format": AUDIT, "trusted": report.trusted, "unseen": report.unseen, "reports": reports}, indent=1
+    )
 
 
 def _check(command: Command) -> None:
@@ -83,6 +98,8 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
     options = {"key": command.seed, "budget": command.budget, "order": command.order}
     if "reference" in named:
         options["reference"] = named["reference"]
+    if command.argnums is not None:
+        options["argnums"] = _argnums(command.argnums)
     parameters = inspect.signature(entry).parameters
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     taken = set(options) if any_name else set(parameters)
@@ -90,8 +107,20 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
         raise CommandError(f"--order {command.order} is not for this: {name} judges first derivatives.")
     try:
         return entry(*functions, *args, **{key: value for key, value in options.items() if key in taken})
+    except entries.Unusable as error:
+        raise CommandError(
+            f"{command.rule} could not be judged: {' '.join(str(error).split()).rstrip('.')}."
+        ) from error
     except Exception as error:
         raise CommandError(f"{command.rule} could not be judged: {_said(error)}") from error
+
+
+def _argnums(text: str) -> int | tuple[int, ...]:
+    """``"1"`` is one position, ``"0,1"`` and ``"1,"`` are several, as jax.grad takes them."""
+    if not re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*,?\s*", text):
+        raise CommandError(f'--argnums "{text}" is not understood; write positions such as 0 or 0,1.')
+    numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    return numbers if "," in text else numbers[0]
 
 
 def _arguments(command: Command) -> tuple[Any, ...]:

@@ -76,6 +76,26 @@ def test_verdicts_are_outcomes_and_are_counted(alone):
     assert "pytest_plugin.py" not in result.stdout.str()  # the traceback ends in the test
 
 
+def test_what_the_fixtures_do_not_take_fails_in_one_sentence(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(
+        """
+        import jax.numpy as jnp
+
+        def gradient(x):
+            return 3 * x * x
+
+        def test_gradient(verify_rule):
+            verify_rule(gradient, jnp.ones(3))
+        """
+    )
+    result = pytester.runpytest_subprocess(*ALONE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *Failed: verify: gradient holds no custom_vjp or custom_jvp rule but JAX's: *"])
+    assert "TypeError" not in result.stdout.str()
+
+
 def test_runs_without_rules_say_nothing(alone):
     result = alone("-k", "without")
     result.assert_outcomes(passed=1, deselected=7)

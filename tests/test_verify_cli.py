@@ -53,10 +53,12 @@ class Entries:
         check = Check("proof", Outcome.PROVES, "equal", {"x": np.float32(1)})
         return Report("the rule", self.verdict, "", (check,), certificate={"hashes": self.hashes})
 
-    def verify(self, rule, *args, reference=None, key=None, order=1, budget=30.0):
+    def verify(self, rule, *args, reference=None, argnums=None, key=None, order=1, budget=30.0):
+        self.argnums = argnums
         return self._report("verify", rule, args, reference, key, order, budget)
 
-    def verify_gradient(self, hand, loss, *args, key=None, budget=30.0):
+    def verify_gradient(self, hand, loss, *args, argnums=0, key=None, budget=30.0):
+        self.argnums = argnums
         return self._report("verify_gradient", hand, args, loss, key, 1, budget)
 
     def audit(self, step, *args, **options):
@@ -135,6 +137,17 @@ def test_exit_codes_say_the_verdict(entries, verdict, code, capsys):
     assert json.loads(Path("out.json").read_text())["verdict"] == verdict.name
 
 
+@pytest.mark.parametrize(("given", "argnums"), [("1", 1), ("0,1", (0, 1)), ("1,", (1,)), ("-1", -1)])
+def test_argnums_reach_the_entry(entries, given, argnums):
+    given = [f"--argnums={given}"]
+    for loss in ([], ["--loss", "rules:loss"]):
+        assert cli.main(["verify", "rules:rule", "--args", "rules:make_args", *loss, *given, "--json", "c.json"]) == 0
+        assert entries.argnums == argnums
+        entries.argnums = None
+        assert cli.main(["verify", "--replay", "c.json"]) == 0
+        assert entries.argnums == argnums
+
+
 def test_a_certificate_repeats_the_command(entries, capsys):
     given = ["--args", "rules:make_args", "--reference", "rules:loss", "--seed", "9", "--order", "2", "--budget", "4"]
     assert cli.main(["verify", "rules:rule", *given, "--json", "c.json"]) == 0
@@ -186,6 +199,7 @@ BAD = [
     (("verify", "rules:rule", "--shapes", "f32[2 3]"), "f32[2 3] is no array"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--order", "3"), "--order 3 cannot be"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--seed", "-1"), "--seed -1 cannot be"),
+    (("verify", "rules:rule", "--shapes", "f32[1]", "--argnums", "w"), '--argnums "w" is not understood'),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "0"), "--budget 0 cannot be"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "nan"), "--budget nan cannot be"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--order", "2"), "--order 2 is not for"),
@@ -226,3 +240,68 @@ def test_a_script_that_has_the_name_of_a_module_is_loaded_all_the_same(entries, 
     (tmp_path / "json.py").write_text("rule = 5\n")
     assert verify_cli.find(f"{tmp_path / 'json.py'}:rule") == 5
     assert sys.modules["json"] is json
+
+
+GRADIENTS = """
+import jax, jax.numpy as jnp
+
+def loss(w, b):
+    return (w * w).sum() * b.sum()
+
+def gradient(w, b):
+    return 2 * w * b.sum()
+
+def gradients(w, b):
+    return 2 * w * b.sum(), jnp.ones_like(b) * (w * w).sum()
+
+@jax.custom_jvp
+def cube(x):
+    return x**3
+
+cube.defjvp(lambda p, t: (cube(*p), 3 * p[0] ** 2 * t[0]))
+
+def step(w, b):
+    return jax.grad(lambda w: cube(w).sum())(w)
+
+def fails(w, b):
+    raise RuntimeError("no data")
+"""
+SHAPES = ("--shapes", "f32[3] f32[2]")
+REFUSED = [
+    (("verify", "gradients.py:gradient"), "gradient holds no custom_vjp or custom_jvp rule but JAX's"),
+    (("verify", "gradients.py:gradients", "--loss", "gradients.py:loss"), "say argnums=(0, 1), if these are meant."),
+    (("verify", "gradients.py:cube"), "cube fails at these arguments: TypeError"),
+    (("audit", "gradients.py:fails"), "fails raises at the arguments given: RuntimeError: no data."),
+]
+
+
+@pytest.fixture
+def gradients(monkeypatch, tmp_path):
+    """A folder with gradients.py as the working folder, and the entries as they are."""
+    (tmp_path / "gradients.py").write_text(GRADIENTS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("gradients", None)
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED)
+def test_what_the_entries_do_not_take_is_one_sentence(gradients, capsys, arguments, said):
+    assert said in refused(capsys, *arguments, *SHAPES)
+
+
+def test_several_gradients_by_their_arguments(gradients, capsys):
+    loss = ("--loss", "gradients.py:loss")
+    assert cli.main(["verify", "gradients.py:gradients", *loss, *SHAPES, "--argnums", "0,1"]) == 0
+    assert capsys.readouterr().out.startswith("PROVED")
+
+
+def test_an_audit_is_printed_and_written(gradients, capsys):
+    assert cli.main(["audit", "gradients.py:step", *SHAPES, "--json", "a.json"]) == 0
+    assert capsys.readouterr().out.startswith("PROVED        cube")
+    written = json.loads(Path("a.json").read_text())
+    assert written["format"] == "handprop.audit.v1"
+    (report,) = (Report.from_json(json.dumps(report)) for report in written["reports"])
+    assert report.verdict is Verdict.PROVED and report.subject == "cube"
+    assert cli.main(["audit", "gradients.py:gradient", *SHAPES]) == 2
+    assert "no custom rule was met" in capsys.readouterr().out

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handprop.verify.auditing import Audit, met_while_tracing
+from handprop.verify.arguments import Unusable
+from handprop.verify.auditing import Audit, rules_met
+from handprop.verify.from_functions import of_gradient, of_pair
+from handprop.verify.from_rules import of_rule
 from handprop.verify.judge import judge
 from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
@@ -24,7 +27,6 @@ from handprop.verify.report import (
 )
 from handprop.verify.rungs import RUNGS
 from handprop.verify.second import differentiated
-from handprop.verify.subject import of_gradient, of_pair, of_rule
 
 __all__ = [
     "Audit",
@@ -36,6 +38,7 @@ __all__ = [
     "LostBits",
     "Outcome",
     "Report",
+    "Unusable",
     "Verdict",
     "Worst",
     "audit",
@@ -108,9 +111,10 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: Sequence[str] = ()) -> Audit:
-    """Finds every custom rule that is called while ``step(*args)`` is traced, and verifies each once per shape.
+    """Runs ``step(*args)`` once and verifies every custom rule it calls, once per shape, at the first finite values
+    that reached it.
 
-    Rules of JAX's own are listed as trusted. ``budget`` is for each rule. JAX's caches of traces are cleared.
+    Rules of JAX's own are listed as trusted. ``budget`` is for each rule. Arguments that are given as shapes are drawn.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_jvp
@@ -121,6 +125,7 @@ def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, ski
     >>> [(r.subject, r.verdict.name) for r in report.reports]
     [('cube', 'PROVED')]
     """
-    rules, trusted = met_while_tracing(step, args)
-    reports = [verify(rule, *a, key=key, budget=budget, skip=skip, **k) for rule, a, k in rules]
-    return Audit(tuple(reports), trusted)
+    met = rules_met(step, args, _options(key, budget, skip).rng(1))
+    calls = [(found.rule, *found.call()) for found in met.rules.values()]
+    reports = [verify(rule, *a, key=key, budget=budget, skip=skip, **k) for rule, a, k in calls]
+    return Audit(tuple(reports), tuple(sorted(met.trusted)), met.unseen())

@@ -1,35 +1,48 @@
-"""Every custom rule that a whole program meets, each verified at the shapes it is used with."""
+"""Every custom rule that a whole program meets, each verified at the values that reached it.
+
+The program runs once, on copies of its arguments. Where a rule is called its arguments are handed out by a callback, so
+that values are had inside compiled functions, loops and derivatives as well; of a batch the first example.
+"""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.core import Tracer
 
+from handprop.verify.arguments import Arguments, Unusable, arguments, said
 from handprop.verify.report import Report, Verdict
+from handprop.verify.rules import each_call, is_of_jax, marked, name_of
 
-__all__ = ["Audit", "met_while_tracing"]
+__all__ = ["Audit", "Met", "Rule", "rules_met"]
+
+NO_VALUES = "{} met no values, as {}: judged at drawn ones"
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """One report for each rule and shape, by the rule's name and line; ``trusted`` names JAX's own rules met."""
+    """One report for each rule and shape, by the rule's name and line; ``trusted`` names JAX's own rules met,
+    ``unseen`` says which rules were judged at drawn values, and why."""
 
     reports: tuple[Report, ...]
     trusted: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """All proved or verified."""
-        return all(report.ok for report in self.reports)
+        """All proved or verified, and there is one."""
+        return bool(self.reports) and all(report.ok for report in self.reports)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the verdicts; PROVED where no rule was met."""
+        """The worst of the verdicts; INCONCLUSIVE where no rule was met, as nothing was shown."""
         order = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
-        return next((v for v in order if any(report.verdict is v for report in self.reports)), Verdict.PROVED)
+        return next((v for v in order if any(r.verdict is v for r in self.reports)), Verdict.INCONCLUSIVE)
 
     def raise_if_refuted(self) -> "Audit":
         for report in self.reports:
@@ -38,53 +51,152 @@ class Audit:
 
     def __str__(self) -> str:
         rows = [f"{report.verdict.name:<13} {report.subject}  {_place(report)}" for report in self.reports]
-        rows = rows or ["no custom rule was met besides JAX's own"]
-        return "\n".join([*rows, *([f"trusted: {', '.join(self.trusted)}"] if self.trusted else [])])
+        rows = rows or ["INCONCLUSIVE  no custom rule was met besides JAX's own"]
+        trusted = [f"trusted: {', '.join(self.trusted)}"] if self.trusted else []
+        return "\n".join([*rows, *self.unseen, *trusted])
 
 
 def _place(report: Report) -> str:
     return str(report.certificate.get("source", ""))
 
 
-def met_while_tracing(step: Callable, args: tuple) -> tuple[list[tuple[Any, tuple, dict]], tuple[str, ...]]:
-    """The rules called while ``step(*args)`` is traced, with their arguments as shapes, each once; and JAX's own.
+@dataclasses.dataclass
+class Rule:
+    """A rule as it was called: ``held`` are its arguments, arrays drawn of the ``specs``, and ``values`` the first
+    arrays that reached it, finite ones before others; None where none did."""
 
-    JAX's caches are cleared first: a jitted function that was traced before would not call its rules again.
+    rule: Any
+    held: Arguments
+    specs: tuple[Any, ...]
+    values: tuple[Any, ...] | None = None
+
+    def note(self, *values: Any) -> None:
+        if self.values is None or (not _finite(self.values) and _finite(values)):
+            self.values = tuple(np.array(value) for value in values)
+
+    def call(self) -> tuple[tuple, dict]:
+        """The arguments to verify the rule with."""
+        return self.held.rebuild(self.held.leaves if self.values is None else self._as_given(self.values))
+
+    def _as_given(self, values: tuple[Any, ...]) -> list[Any]:
+        return [_as_given(value, spec) for value, spec in zip(values, self.specs, strict=True)]
+
+
+@dataclasses.dataclass
+class Met:
+    """The rules that a program called, by what tells their calls apart; the names of JAX's own; why there are no
+    values, where there are none."""
+
+    rules: dict[Any, Rule] = dataclasses.field(default_factory=dict)
+    trusted: set[str] = dataclasses.field(default_factory=set)
+    why: str = "their branch was not taken"
+
+    def unseen(self) -> tuple[str, ...]:
+        return tuple(NO_VALUES.format(name_of(r.rule), self.why) for r in self.rules.values() if r.values is None)
+
+
+def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
+    """The rules called while ``step(*args)`` runs, with values that reached them.
+
+    Raises:
+        Unusable: ``step`` raises at these arguments.
     """
-    met: dict[Any, tuple[Any, tuple, dict]] = {}
-    trusted: set[str] = set()
-
-    def seen(rule: Any, args: tuple, kwargs: dict) -> None:
-        name = getattr(rule, "__name__", type(rule).__name__)
-        if (getattr(rule.__wrapped__, "__module__", "") or "").split(".")[0] == "jax":
-            trusted.add(name)
-            return
-        shapes = jax.tree.map(_as_shape, (args, kwargs))
-        met.setdefault((id(rule), str(shapes)), (rule, *shapes))
-
-    jax.clear_caches()
-    with _calls_of(jax.custom_vjp, seen), _calls_of(jax.custom_jvp, seen):
-        jax.eval_shape(step, *args)
-    return list(met.values()), tuple(sorted(trusted))
+    given = arguments(args, {}, (), rng, step)
+    met = Met()
+    try:
+        with marked(anew=True), each_call(lambda *call: _handed_out(met, *call)):
+            jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
+        jax.effects_barrier()
+    except Exception as error:
+        _check_runs(step, given)
+        met.why = f"the program cannot hand them out ({said(error)})"
+        with marked(anew=True), each_call(lambda *call: _traced(met, *call)):
+            jax.eval_shape(given.calling(step), *given.leaves)
+    return met
 
 
-def _as_shape(x: Any) -> Any:
-    """Concrete integers, which may be indices or keys, stay; other arrays become shapes."""
-    if isinstance(x, Tracer):
-        return jax.ShapeDtypeStruct(x.shape, x.dtype)
+def _copied(x: Any) -> Any:
+    """The program may be given its arguments to overwrite."""
+    return jnp.array(x, copy=True) if isinstance(x, jax.Array) and not _is_key(x) else x
+
+
+def _check_runs(step: Callable, given: Arguments) -> None:
+    """Whether the program itself raises."""
+    try:
+        jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
+        jax.effects_barrier()
+    except Exception as error:
+        raise Unusable(f"{name_of(step)} raises at the arguments given: {said(error)}") from error
+
+
+def _traced(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call, noted by its shapes."""
+    if is_of_jax(rule):
+        met.trusted.add(name_of(rule))
+    else:
+        _noted(met, rule, args, kwargs)
+    return call(rule, *args, **kwargs)
+
+
+def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call, noted with its values when they are there."""
+    if is_of_jax(rule):
+        met.trusted.add(name_of(rule))
+        return call(rule, *args, **kwargs)
+    noted, leaves = _noted(met, rule, args, kwargs)
+    if not any(isinstance(leaf, Tracer) for leaf in leaves):
+        noted.note(*leaves)
+    else:
+        jax.debug.callback(noted.note, *leaves)
+    return call(rule, *args, **kwargs)
+
+
+def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[Any]]:
+    """The rule as it is called, and the arrays among its arguments, keys as numbers."""
+    own_args, own_kwargs = jax.tree.map(_own, (args, kwargs))
+    specs = jax.tree.map(_as_shape, (own_args, own_kwargs))
+    held = arguments(*specs, (), np.random.default_rng(0), rule.fun).keeping(lambda x: isinstance(x, float))
+    leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves(specs)
+    key = (id(rule), held.tree, tuple(map(str, shapes)))
+    found = met.rules.setdefault(key, Rule(rule, held, tuple(shapes[i] for i in held.places)))
+    arrays = [leaves[i] for i in held.places]
+    return found, [jax.random.key_data(x) if _is_key(x) else x for x in arrays]
+
+
+def _own(x: Any) -> Any:
+    """A value as the rule's own function sees it, without what transformations add: of a batch its first example."""
+    while isinstance(x, Tracer):
+        if hasattr(x, "primal"):
+            x = x.primal
+        elif hasattr(x, "val") and isinstance(getattr(x, "batch_dim", None), int):
+            x = lax.index_in_dim(x.val, 0, x.batch_dim, keepdims=False)
+        elif hasattr(x, "val") and hasattr(x, "batch_dim"):
+            x = x.val
+        else:
+            break
     return x
 
 
-@contextlib.contextmanager
-def _calls_of(kind: Any, seen: Callable[[Any, tuple, dict], None]) -> Iterator[None]:
-    call = kind.__call__
+def _as_shape(x: Any) -> Any:
+    """Arrays and floats as shapes; what the rule takes as it is stays."""
+    if isinstance(x, jax.Array | np.ndarray | np.generic):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=getattr(jax.typeof(x), "weak_type", False))
+    return x
 
-    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        seen(self, args, kwargs)
-        return call(self, *args, **kwargs)
 
-    kind.__call__ = noted
-    try:
-        yield
-    finally:
-        kind.__call__ = call
+def _as_given(value: Any, spec: Any) -> Any:
+    """A value as what it was: a key, a number without a dtype of its own, an array."""
+    if _is_key(spec):
+        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(spec))
+    weak = getattr(spec, "weak_type", False) and not spec.shape and jnp.issubdtype(spec.dtype, jnp.floating)
+    return float(value) if weak else jnp.asarray(value)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _finite(values: tuple[Any, ...]) -> bool:
+    with contextlib.suppress(TypeError):
+        return all(np.isfinite(np.asarray(x, np.float64)).all() for x in values)
+    return True

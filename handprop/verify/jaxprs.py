@@ -27,6 +27,7 @@ __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen
 VERIFIER = os.path.dirname(__file__) + os.sep
 CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
          "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
+JAX = os.path.dirname(jax.__file__) + os.sep
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -264,7 +265,7 @@ def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
 def of_jax(eqn: Any) -> bool:
     """Whether a rule's primal was written in JAX itself."""
     place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
-    return "/jax/_src/" in place or "/jax/nn/" in place or "/jax/experimental/" in place
+    return place.rpartition(" at ")[2].startswith(JAX)
 
 
 def stands_for_exp_neg_sq(eqn: Any) -> bool:

@@ -37,18 +37,22 @@ __all__ = [
 ]
 
 NONDETERMINISTIC = "two runs on one input differ"
-DRAWS = 3
+DRAWS, MORE_DRAWS = 3, 16
 SAFETY = 8.0
 ROUNDINGS = 64
 Outputs = list[np.ndarray]
 
 
 class Evaluator(NamedTuple):
-    """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta."""
+    """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
+
+    Integers and truth values are numbers here, which noise seldom changes: ``draws`` says how often it is tried.
+    """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
     rough: Callable[[Sequence[Any], int], tuple[Outputs, Outputs]]
     eta: float
+    draws: int = DRAWS
 
 
 class Point(NamedTuple):
@@ -84,13 +88,14 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Evaluator:
         programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
         eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
         widened = [jaxprs.widen(program) for program in programs]
+        whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
         clean = jax.jit(lambda inputs: [f(inputs, None, None) for f in widened]).lower(
             tuple(jaxprs.widened(x) for x in inputs)).compile()  # fmt: skip
         rough = jax.jit(lambda inputs, seed: [
             f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)])  # fmt: skip
 
     def arrays(outputs: Any) -> tuple[Outputs, Outputs]:
-        got, want = ([np.asarray(x) for x in program] for program in outputs)
+        got, want = ([_number(x) for x in program] for program in outputs)
         return got, want
 
     def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
@@ -98,18 +103,27 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Evaluator:
             return arrays(f(*args))
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
-                     lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta)  # fmt: skip
+                     lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta,
+                     MORE_DRAWS if whole else DRAWS)  # fmt: skip
 
 
-def in_float64(f: Callable, inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Outputs]:
-    """``f`` traced at these inputs and run in float64, compiled once."""
+def _number(x: Any) -> np.ndarray:
+    return np.asarray(x) if jaxprs.is_float(x.dtype) else np.asarray(x, np.float64)
+
+
+def in_float64(f: Callable, inputs: Sequence[Any], own: Sequence[Any] = ()) -> Callable[[Sequence[Any]], Outputs]:
+    """``f`` traced at these inputs and run in float64, compiled once; traced at its ``own`` inputs where it takes no
+    other dtypes than theirs."""
     with jax.enable_x64(True):
-        program = jaxprs.widen(jaxprs.trace(f, inputs))
+        try:
+            program = jaxprs.widen(jaxprs.trace(f, inputs))
+        except Exception:  # whatever the user's function raises
+            program = jaxprs.widen(jaxprs.trace(f, own))
         compiled = jax.jit(lambda inputs: program(inputs, None, None))
 
     def run(inputs: Sequence[Any]) -> Outputs:
         with jax.enable_x64(True):
-            return [np.asarray(x) for x in compiled(tuple(inputs))]
+            return [_number(x) for x in compiled(tuple(inputs))]
 
     return run
 
@@ -149,8 +163,8 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     if not measured and not any(_beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
     change = [np.zeros(x.shape) for x in want]
-    for draw in range(DRAWS):
-        rough = evaluator.rough(inputs, 1 + draw + DRAWS * seed)
+    for draw in range(evaluator.draws):
+        rough = evaluator.rough(inputs, 1 + draw + evaluator.draws * seed)
         for clean, noisy in zip((got, want), rough, strict=True):
             for k, (c, r) in enumerate(zip(clean, noisy, strict=True)):
                 with np.errstate(all="ignore"):

@@ -9,20 +9,29 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.arguments import CONCRETE, Arguments, Failing, Unusable, said
+from handprop.verify.faults import Fault
+from handprop.verify.rules import name_of
 
-__all__ = ["Fault", "Program", "Subject", "of_gradient", "of_pair", "of_rule"]
+__all__ = [
+    "Fault",
+    "Program",
+    "Subject",
+    "faulty",
+    "first_built",
+    "named",
+    "normal",
+    "obstacle_of",
+    "outputs_of",
+    "own_width",
+    "source_of",
+    "traced",
+]
 
 Program = Callable[..., tuple[jax.Array, ...]]
-
-
-class Fault(NamedTuple):
-    """A structural fault found while the subject was built: anyone can see it without arithmetic."""
-
-    path: str
-    what: str
+EAGER = "it decides by an argument's value while it is traced, and so only runs uncompiled: {}"
 
 
 class Subject(NamedTuple):
@@ -64,325 +73,82 @@ class Subject(NamedTuple):
     conditions: tuple[str, ...] = ()
 
 
-class Arguments(NamedTuple):
-    """A call's arguments: the array leaves by path, and what puts them back among the others."""
+def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject]) -> Subject:
+    """The subject with as many of the arguments traced as the functions bear."""
+    first: Exception | None = None
+    for trial in given.tries():
+        try:
+            return built(trial)
+        except (*CONCRETE, Failing) as error:
+            first = first or error
+    if isinstance(first, Failing):
+        raise first
+    return faulty(f, given)._replace(obstacle=EAGER.format(jaxprs.first_line(first or Exception())))
 
-    leaves: tuple[Any, ...]
-    paths: tuple[str, ...]
-    rebuild: Callable[[Sequence[Any]], tuple[tuple, dict]]
+
+def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:
+    """Positions from 0 on, negative ones counted from the end."""
+    found = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for n in found:
+        if not isinstance(n, int) or not -count <= n < count:
+            raise Unusable(f"{what}={n!r} names no argument: give numbers from 0 to {count - 1}")
+    return tuple(n % count for n in found)
 
 
-def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.random.Generator,
-              f: Callable) -> Arguments:  # fmt: skip
-    """Arrays among the arguments, a ShapeDtypeStruct drawn; whatever is no array, or stands in ``still``, is kept.
+def traced(f: Callable, leaves: Sequence[Any], whose: Any) -> tuple[Any, Any]:
+    """The program and the shapes of what it returns.
 
-    ``still`` holds positions and names of parameters.
+    Raises:
+        Failing: the function fails.
+        one of CONCRETE: it needs an argument's value.
     """
-    names = _parameter_names(f, len(args))
-    entries, treedef = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    positions, leaves, paths, rest = [], [], [], [leaf for _, leaf in entries]
-    for i, (path, leaf) in enumerate(entries):
-        positional = path[0].idx == 0
-        head = names[path[1].idx] if positional else str(path[1].key)
-        if (positional and path[1].idx in still) or head in still or not _is_array(leaf):
-            continue
-        positions.append(i)
-        leaves.append(_drawn(leaf, rng))
-        paths.append(head + jax.tree_util.keystr(path[2:]))
-
-    def rebuild(arrays: Sequence[Any]) -> tuple[tuple, dict]:
-        return jax.tree.unflatten(treedef, jaxprs.with_replaced(rest, positions, arrays))
-
-    return Arguments(tuple(leaves), tuple(paths), rebuild)
+    with own_width(leaves):
+        try:
+            return jax.make_jaxpr(f, return_shape=True)(*leaves)
+        except CONCRETE:
+            raise
+        except Exception as error:
+            raise Failing(f"{name_of(whose)} fails at these arguments: {said(error)}") from error
 
 
-def _parameter_names(f: Callable, count: int) -> list[str]:
-    try:
-        names = list(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        names = []
-    return [names[i] if i < len(names) else f"args[{i}]" for i in range(count)]
+def own_width(leaves: Sequence[Any]) -> Any:
+    return jax.enable_x64(jaxprs.wide(leaves) or jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct | float | int | bool | complex)
+def named(out: Any) -> list[tuple[str, Any]]:
+    """Path and shape of every output that is compared."""
+    found = jax.tree_util.tree_leaves_with_path(out)
+    return [(jax.tree_util.keystr(path), _as_numbers(o)) for path, o in found if o.dtype != jax.dtypes.float0]
 
 
-def _drawn(leaf: Any, rng: np.random.Generator) -> Any:
-    """The array itself; for a ShapeDtypeStruct normal floats, integers below 2, one key."""
-    if not isinstance(leaf, jax.ShapeDtypeStruct):
-        if isinstance(leaf, jax.Array | np.ndarray):
-            return leaf
-        return jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.split(jax.random.key(int(rng.integers(2**31))), leaf.shape) if leaf.shape else jax.random.key(
-            int(rng.integers(2**31)))  # fmt: skip
-    if jaxprs.is_float(leaf.dtype):
-        return rng.normal(size=leaf.shape).astype(leaf.dtype)
-    return rng.integers(2, size=leaf.shape).astype(leaf.dtype)
+def outputs_of(out: Any) -> tuple[Any, ...]:
+    """The arrays that are compared: all but cotangents of integers; keys as the numbers in them."""
+    leaves = [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in jax.tree.leaves(out)]
+    return tuple(_as_numbers(leaf) for leaf in leaves if leaf.dtype != jax.dtypes.float0)
 
 
-def is_inexact(x: Any) -> bool:
-    return jaxprs.is_float(x.dtype)
+def _as_numbers(x: Any) -> Any:
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    return jax.eval_shape(jax.random.key_data, x) if isinstance(x, jax.ShapeDtypeStruct) else jax.random.key_data(x)
 
 
-def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: Sequence[int] | None,
-            nondiff: Sequence[int], rng: np.random.Generator) -> Subject:  # fmt: skip
-    """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``."""
-    if isinstance(rule, tuple):
-        rule = _of_pair(rule, reference)
-    if not callable(rule):
-        raise TypeError(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
-    still = _still(rule)
-    given = arguments(args, kwargs, still, rng, getattr(rule, "__wrapped__", rule))
-    chosen = [i for i, (leaf, path) in enumerate(zip(given.leaves, given.paths, strict=True))
-              if is_inexact(leaf) and _is_chosen(path, given, argnums, nondiff, rule, len(args))]  # fmt: skip
-
-    def called(f: Callable) -> Callable:
-        def flat(*leaves: Any) -> Any:
-            new_args, new_kwargs = given.rebuild(leaves)
-            return f(*new_args, **new_kwargs)
-
-        return flat
-
-    primal = called(reference if reference is not None else getattr(rule, "__wrapped__", rule))
-    with jax.enable_x64(jaxprs.wide(given.leaves)):
-        program, out = jax.make_jaxpr(primal, return_shape=True)(*given.leaves)
-    outputs = jax.tree_util.tree_leaves_with_path(out)
-    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
-    out_paths = [f"value{jax.tree_util.keystr(path)}" for path, o in outputs if is_inexact(o)]
-    grad_paths = [f"d{given.paths[i]}" for i in chosen]
-    count = len(given.leaves)
-
-    def pulled_back(f: Callable) -> Program:
-        return lambda *inputs: _pulled_back(f, inputs[:count], inputs[count:], chosen)
-
-    return Subject(
-        name=getattr(rule, "__name__", type(rule).__name__),
-        hand=pulled_back(called(rule)),
-        reference=pulled_back(jaxprs.strip_rules(primal)),
-        inputs=(*given.leaves, *cotangents),
-        in_paths=(*given.paths, *(f"cotangent of {path}" for path in out_paths)),
-        out_paths=(*out_paths, *grad_paths),
-        gradients=(False,) * len(out_paths) + (True,) * len(grad_paths),
-        faults=tuple(_rule_faults(rule, args, kwargs, out, still)),
-        trusted=jaxprs.rules_of_jax(program),
-        source=_source(rule),
-        obstacle=_obstacle(given.leaves, [o for _, o in outputs]),
-        primal=lambda *inputs: tuple(o for o in jax.tree.leaves(primal(*inputs[:count])) if is_inexact(o)),
-        wrt=tuple(chosen),
-        cotangents=tuple(range(count, count + len(cotangents))),
-        written=rule,
-        as_program=lambda f: pulled_back(called(f)),
-        faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
-        as_reference=None if reference else lambda f: pulled_back(jaxprs.strip_rules(called(getattr(f, "fun", f)))),
-        original=reference if reference is not None else getattr(rule, "fun", rule),
-    )
-
-
-def _of_pair(rule: Any, reference: Callable | None) -> Any:
-    """A rule from ``(fwd, bwd)``; fwd None where the residuals are the arguments themselves."""
-    fwd, bwd = rule
-    if reference is None:
-        raise TypeError("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
-    made: Any = jax.custom_vjp(reference)
-    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
-    made.__name__ = getattr(bwd, "__name__", "bwd")
-    return made
-
-
-def _still(rule: Any) -> tuple[int | str, ...]:
-    """Positions and names of the arguments that the rule says are not differentiated."""
-    numbers = tuple(n for n in getattr(rule, "nondiff_argnums", ()) if isinstance(n, int))
-    named = tuple(getattr(rule, "nondiff_argnames", ()))
-    if not numbers or not hasattr(rule, "__wrapped__"):
-        return (*numbers, *named)
-    try:
-        parameters = list(inspect.signature(rule.__wrapped__).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    return (*numbers, *named, *(parameters[n] for n in numbers if n < len(parameters)))
-
-
-def _obstacle(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
+def obstacle_of(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
+    """Why there is nothing to judge; "" where there is."""
     if any(jaxprs.is_complex(x.dtype) for x in (*inputs, *outputs)):
         return "complex numbers are not judged: give the real and imaginary parts as arrays"
-    return "" if any(is_inexact(o) for o in outputs) else "there is no output of a floating dtype to compare"
+    return "" if outputs else "there is no output to compare"
 
 
-def _is_chosen(path: str, given: Arguments, argnums, nondiff: Sequence[int], rule: Callable, count: int) -> bool:
-    names = _parameter_names(getattr(rule, "__wrapped__", rule), count)
-    owner = next((i for i, name in enumerate(names) if path == name or path.startswith((f"{name}[", f"{name}."))), None)
-    return owner not in nondiff and (argnums is None or owner in argnums)
-
-
-def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Inexact outputs of f, and the cotangents of the chosen leaves."""
-
-    def partial(*diff: Any) -> list[Any]:
-        return [o for o in jax.tree.leaves(f(*jaxprs.with_replaced(leaves, chosen, diff))) if is_inexact(o)]
-
-    values, pull = jax.vjp(partial, *(leaves[i] for i in chosen))
-    return (*values, *pull(list(cotangents)))
-
-
-def _rule_faults(rule: Any, args: tuple, kwargs: dict, out: Any, still: Sequence[int | str]) -> list[Fault]:
-    """What ``bwd`` returns beside what it should, as shapes; JAX itself says nothing of a wrong dtype."""
-    fwd, bwd = getattr(rule, "fwd", None), getattr(rule, "bwd", None)
-    if fwd is None or bwd is None or kwargs or still or getattr(rule, "symbolic_zeros", False):
-        return []
-    if getattr(rule, "nondiff_argnames", ()):
-        return []
-    specs = jax.tree.map(lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x), args)
-    with jax.enable_x64(jaxprs.wide(jax.tree.leaves(specs))):
-        try:
-            primal, residuals = jax.eval_shape(fwd, *specs)
-            got = jax.eval_shape(bwd, residuals, primal)
-        except (TypeError, ValueError) as error:
-            return [Fault("rule", f"fwd or bwd cannot be traced: {jaxprs.first_line(error)}")]
-    faults = []
-    if jax.tree.structure(primal) != jax.tree.structure(out):
-        faults.append(Fault("fwd", f"returns {jax.tree.structure(primal)}, the primal {jax.tree.structure(out)}"))
-    if not isinstance(got, tuple | list) or len(got) != len(args):
-        return [*faults, Fault("bwd", f"must return {len(args)} cotangents, one for each argument")]
-    for i, (cotangent, argument) in enumerate(zip(got, specs, strict=True)):
-        faults += _cotangent_faults(f"cotangent {i}", cotangent, argument)
-    return faults
-
-
-def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
-    if cotangent is None:
-        return []
-    got, want = (
-        jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None) for tree in (cotangent, argument)
-    )
-    if [path for path, _ in got] != [path for path, _ in want]:
-        return [Fault(where, f"has the tree {jax.tree.structure(cotangent)}, not {jax.tree.structure(argument)}")]
-    faults = []
-    for (path, g), (_, w) in zip(got, want, strict=True):
-        if g is None or w is None or g.dtype == jax.dtypes.float0 or not is_inexact(w):
-            continue
-        if g.shape != w.shape or g.dtype != w.dtype:
-            found, wanted = f"{g.dtype}{list(g.shape)}", f"{w.dtype}{list(w.shape)}"
-            faults.append(Fault(where + jax.tree_util.keystr(path), f"is {found}, its argument {wanted}"))
-    return faults
-
-
-def _source(f: Any) -> str:
-    code = getattr(inspect.unwrap(f), "__code__", None)
+def source_of(f: Any) -> str:
+    try:
+        code = getattr(inspect.unwrap(f), "__code__", None)
+    except ValueError:  # it wraps itself
+        return ""
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
-def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequence[int], rng) -> Subject:
-    """A plain gradient function, with or without the value, beside ``jax.value_and_grad(loss, argnums)``."""
-    given = arguments(args, {}, (), rng, loss)
-
-    def flat(f: Callable) -> Callable:
-        return lambda *leaves: f(*given.rebuild(leaves)[0])
-
-    with jax.enable_x64(jaxprs.wide(given.leaves)):
-        try:
-            value, grads = jax.eval_shape(flat(jax.value_and_grad(loss, argnums)), *given.leaves)
-        except (ValueError, NotImplementedError) as error:
-            obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
-            return _alone(_faulty(hand, given)._replace(obstacle=obstacle), flat(hand), _positions(given, argnums))
-        try:
-            got = jax.eval_shape(flat(hand), *given.leaves)
-        except (TypeError, ValueError) as error:
-            fault = Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}")
-            return _faulty(hand, given, fault)
-        program = jax.make_jaxpr(flat(loss))(*given.leaves)
-    with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
-    if not with_value and jax.tree.structure(got) != jax.tree.structure(grads):
-        fault = Fault("hand", f"returns {jax.tree.structure(got)}, the gradient is {jax.tree.structure(grads)}")
-        return _faulty(hand, given, fault)
-    want = (value, grads) if with_value else grads
-    named = jax.tree_util.tree_leaves_with_path(grads)
-    stripped = jaxprs.strip_rules(flat(loss))
-
-    def rebuilt_loss(*parts: Any) -> Any:
-        return stripped(*jax.tree.leaves(parts))
-
-    def reference(*leaves: Any) -> tuple:
-        value, grads = jax.value_and_grad(rebuilt_loss, argnums)(*given.rebuild(leaves)[0])
-        return tuple(jax.tree.leaves((value, grads) if with_value else grads))
-
-    return Subject(
-        name=getattr(hand, "__name__", type(hand).__name__),
-        hand=lambda *leaves: tuple(jax.tree.leaves(flat(hand)(*leaves))),
-        reference=reference,
-        inputs=given.leaves,
-        in_paths=given.paths,
-        out_paths=(*(["value"] if with_value else []), *(f"gradient{jax.tree_util.keystr(path)}" for path, _ in named)),
-        gradients=(*([False] if with_value else []), *(True for _ in named)),
-        faults=tuple(_leaf_faults(got, want)),
-        trusted=jaxprs.rules_of_jax(program),
-        source=_source(hand),
-        obstacle=_obstacle(given.leaves, [value]),
-        primal=lambda *leaves: (flat(loss)(*leaves),),
-        wrt=_positions(given, argnums),
-        written=hand,
-        original=loss,
-        as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
-    )
-
-
-def _positions(given: Arguments, argnums: int | Sequence[int]) -> tuple[int, ...]:
-    """The leaves that ``argnums`` chooses, in the order of the gradient's leaves."""
-    args, _ = given.rebuild(range(len(given.leaves)))
-    chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
-    return tuple(jax.tree.leaves(chosen))
-
-
-def _faulty(f: Callable, given: Arguments, *faults: Fault) -> Subject:
+def faulty(f: Callable, given: Arguments, *faults: Fault) -> Subject:
+    """A subject that is wrong, or cannot be judged, as it stands."""
     nothing: Program = lambda *leaves: ()  # noqa: E731
-    name = getattr(f, "__name__", type(f).__name__)
-    return Subject(name, nothing, nothing, given.leaves, given.paths, (), (), faults, source=_source(f))
-
-
-def _alone(subject: Subject, hand: Callable, wrt: tuple[int, ...]) -> Subject:
-    """With its gradients, or value and gradients, where that is what the hand-written function returns."""
-    try:
-        shapes = [o.shape for o in jax.tree.leaves(jax.eval_shape(hand, *subject.inputs))]
-    except (TypeError, ValueError):
-        return subject
-    gradients = [subject.inputs[i].shape for i in wrt]
-    marks = {0: (), 1: (False,)}.get(len(shapes) - len(gradients))
-    if marks is None or shapes[len(marks) :] != gradients:
-        return subject
-    return subject._replace(
-        hand=lambda *leaves: tuple(jax.tree.leaves(hand(*leaves))), gradients=(*marks, *(True for _ in wrt)), wrt=wrt
-    )
-
-
-def _leaf_faults(got: Any, want: Any) -> list[Fault]:
-    pairs = zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True)
-    return [
-        Fault(jax.tree_util.keystr(path), f"is {g.dtype}{list(g.shape)}, not {w.dtype}{list(w.shape)}")
-        for (path, g), w in pairs if g.shape != w.shape or g.dtype != w.dtype
-    ]  # fmt: skip
-
-
-def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> Subject:
-    """Any two functions of the same arguments; ``g`` is the reference."""
-    given = arguments(args, {}, (), rng, f)
-
-    def flat(h: Callable) -> Program:
-        return lambda *leaves: tuple(o for o in jax.tree.leaves(h(*given.rebuild(leaves)[0])) if is_inexact(o))
-
-    with jax.enable_x64(jaxprs.wide(given.leaves)):
-        left, right = (jax.eval_shape(lambda *leaves, h=h: h(*given.rebuild(leaves)[0]), *given.leaves) for h in (f, g))
-    faults: list[Fault] = []
-    if jax.tree.structure(left) != jax.tree.structure(right):
-        return _faulty(f, given, Fault("f", f"returns {jax.tree.structure(left)}, g {jax.tree.structure(right)}"))
-    faults += _leaf_faults(left, right)
-    paths = [
-        jax.tree_util.keystr(path) or "value" for path, o in jax.tree_util.tree_leaves_with_path(left) if is_inexact(o)
-    ]
-    name = f"{getattr(f, '__name__', 'f')} = {getattr(g, '__name__', 'g')}"
-    unmarked = (False,) * len(paths)
-    return Subject(
-        name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
-        obstacle=_obstacle(given.leaves, jax.tree.leaves(left)), written=f, as_program=flat,
-        original=g,
-    )  # fmt: skip
+    return Subject(name_of(f), nothing, nothing, given.leaves, given.paths, (), (), faults, source=source_of(f))

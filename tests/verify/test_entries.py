@@ -180,6 +180,111 @@ def test_a_readable_twin_stands_in_for_a_primal_without_a_derivative():
     assert v.verify(rule, X, reference=lambda x: 8 * x, skip=all_but("structure", "proof")).verdict is v.Verdict.PROVED
 
 
+KEY = jax.random.key(0)
+UNEQUAL = {
+    "integers": (lambda x: (2 * x, (x > 0).astype(int)), lambda x: (x + x, (x > -1).astype(int)), (X - 0.5,), "[1]"),
+    "truth values": (lambda x: (2 * x, x > 0), lambda x: (x + x, x > 0.5), (X,), "[1]"),
+    "integers alone": (jnp.argmax, jnp.argmin, (X,), "value"),
+    "integers given": (lambda x, i: (x, i + 1), lambda x, i: (x, i + 2), (X, jnp.arange(3)), "[1]"),
+    "keys": (lambda x, k: (x, jax.random.split(k)[0]), lambda x, k: (x, jax.random.split(k)[1]), (X, KEY), "[1]"),
+}
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_outputs_that_are_no_floats_are_compared(name):
+    f, g, args, path = UNEQUAL[name]
+    report = v.equivalent(f, g, *args, skip=all_but("structure", "rounding"))
+    assert report.verdict is v.Verdict.REFUTED
+    assert report.counterexample.worst.path == path
+    assert v.equivalent(f, f, *args, skip=("mistakes",)).verdict is v.Verdict.PROVED
+
+
+def test_the_integers_that_a_rule_returns_are_compared():
+    def largest(shift):
+        rule = jax.custom_vjp(lambda x: (x.max(), x.argmax()))
+        rule.defvjp(lambda x: ((x.max(), x.argmax() + shift), x), lambda x, d: (d[0] * jnp.eye(x.size)[x.argmax()],))
+        return rule
+
+    skip = all_but("structure", "rounding")
+    assert v.verify(largest(0), X, skip=skip).ok
+    report = v.verify(largest(1), X, skip=skip)
+    assert report.verdict is v.Verdict.REFUTED and report.counterexample.worst.path == "value[1]"
+
+
+def test_an_integer_that_rounding_decides_refutes_nothing():
+    """Entries that are equal over the reals: which is the largest is decided by rounding."""
+
+    def first(a, b):
+        return lambda x: jnp.argmax(jnp.stack([a(x), b(x)]))
+
+    thirds, sevenths = lambda x: (x * 3 / 7).sum(), lambda x: (x / 7 * 3).sum()
+    skip = all_but("structure", "rounding")
+    for key in range(3):
+        assert v.equivalent(first(thirds, sevenths), first(sevenths, thirds), X, key=key, skip=skip).verdict \
+            is not v.Verdict.REFUTED  # fmt: skip
+
+
+def loss(w, b):
+    return (w * w).sum() * b.sum()
+
+
+def by_w(w, b):
+    return 2 * w * b.sum()
+
+
+def by_b(w, b):
+    return jnp.ones_like(b) * (w * w).sum()
+
+
+MEANT = {
+    "several": (lambda w, b: (by_w(w, b), by_b(w, b)), "2 gradients are returned.*say argnums=\\(0, 1\\)"),
+    "several and the value": (lambda w, b: (loss(w, b), (by_w(w, b), by_b(w, b))), "say argnums=\\(0, 1\\)"),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_gradients_of_several_arguments_ask_for_argnums(name):
+    hand, says = MEANT[name]
+    with pytest.raises(TypeError, match=says):
+        v.verify_gradient(hand, loss, X, jnp.ones(2))
+    skip = all_but("structure", "proof")
+    assert v.verify_gradient(hand, loss, X, jnp.ones(2), argnums=(0, 1), skip=skip).verdict is v.Verdict.PROVED
+
+
+def test_the_gradient_of_another_argument_says_argnums():
+    report = v.verify_gradient(by_b, loss, X, jnp.ones(2))
+    assert report.verdict is v.Verdict.REFUTED
+    assert report.reason == "gradient is float32[2], not float32[5]; if it is by another argument, say argnums=1"
+    skip = all_but("structure", "proof")
+    assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=1, skip=skip).verdict is v.Verdict.PROVED
+    assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=-1, skip=skip).verdict is v.Verdict.PROVED
+
+
+NO_GRADIENT = {
+    "argnums": (loss, (X, X), {"argnums": 2}, "argnums=2 names no argument: give numbers from 0 to 1"),
+    "integers": (
+        lambda w, i: w[i].sum(),
+        (X, jnp.arange(2)),
+        {"argnums": 1},
+        "argnums=1 cannot be differentiated: i is",
+    ),
+    "an array": (by_w, (X, X), {}, "by_w returns float32\\[5\\], and a loss is one float"),
+    "a failure": (loss, (X,), {}, "loss fails at these arguments: TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", NO_GRADIENT)
+def test_a_loss_without_that_gradient_is_an_error(name):
+    of, args, options, says = NO_GRADIENT[name]
+    with pytest.raises(TypeError, match=says):
+        v.verify_gradient(by_w, of, *args, **options)
+
+
+def test_a_gradient_in_numpy_is_not_refuted():
+    report = v.verify_gradient(lambda w: 2 * np.asarray(w), lambda w: (w * w).sum(), X)
+    assert report.verdict is v.Verdict.INCONCLUSIVE and "only runs uncompiled" in report.reason
+
+
 def test_checks_and_orders_that_are_none():
     with pytest.raises(ValueError, match="no check 'prof'"):
         v.verify(dropout, X, jax.random.key(0), skip=("prof",))

@@ -78,7 +78,7 @@ def _slopes(subject: Subject, evaluator: Evaluator, options: Options) -> list[Sl
     places = [i for i, gradient in enumerate(subject.gradients) if gradient]
     weights = [np.asarray(inputs[i]) for i in subject.cotangents]
     assert subject.primal is not None
-    values = in_float64(subject.primal, inputs)
+    values = in_float64(subject.primal, inputs, subject.inputs)
     found = []
     for d, group in enumerate(_groups(len(places))):
         if d and options.seconds_left < 0:

@@ -98,7 +98,7 @@ def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, fl
     lost = {}
     for path, g, w, exact in zip(subject.out_paths, got, want, point.want, strict=True):
         scale = np.abs(exact).max(initial=0.0)
-        if not np.isfinite(scale) or scale == 0:
+        if not np.isfinite(scale) or scale == 0 or not jaxprs.is_float(g.dtype):
             continue
         bits = [bits_lost(np.asarray(x, np.float64), exact, g.dtype) for x in (g, w)]
         lost[path] = (str(g.dtype), *bits)

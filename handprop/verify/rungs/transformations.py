@@ -102,7 +102,10 @@ def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
         return _batched(subject)(*_stacked([inputs] * BATCH))
 
     def again(*inputs: Any) -> Any:
-        of_floats = lambda *chosen: subject.hand(*jaxprs.with_replaced(inputs, floats, chosen))  # noqa: E731
+        def of_floats(*chosen: Any) -> list[Any]:
+            outputs = subject.hand(*jaxprs.with_replaced(inputs, floats, chosen))
+            return [x for x in outputs if jaxprs.is_float(x.dtype)]
+
         values, pull = jax.vjp(of_floats, *(inputs[i] for i in floats))
         return pull(tuple(jnp.ones_like(v) for v in values))
 
@@ -144,7 +147,8 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
     try:
         with jax.enable_x64(True):
             stacked = _stacked(samples)
-        outputs = in_float64(_batched(subject), stacked)(stacked)
+        own = _stacked([subject.inputs] * BATCH)
+        outputs = in_float64(_batched(subject), stacked, own)(stacked)
     except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):

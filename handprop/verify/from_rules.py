@@ -1,0 +1,202 @@
+"""A custom rule, or a function that holds some, beside the function without its rules."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.arguments import Arguments, Unusable, arguments, is_inexact, parameters
+from handprop.verify.faults import Fault, leaf_faults, rule_faults
+from handprop.verify.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
+from handprop.verify.subject import (
+    Program,
+    Subject,
+    first_built,
+    named,
+    normal,
+    obstacle_of,
+    outputs_of,
+    source_of,
+    traced,
+)
+
+__all__ = ["of_rule"]
+
+PLAIN = "value without differentiation"
+NO_RULE = ("{} holds no custom_vjp or custom_jvp rule but JAX's: it would be compared with itself; verify a gradient "
+           "beside its loss (verify_gradient, --loss), any other function beside reference=")  # fmt: skip
+
+
+def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: int | Sequence[int] | None,
+            nondiff: Sequence[int], rng: np.random.Generator) -> Subject:  # fmt: skip
+    """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``.
+
+    Raises:
+        Unusable: there is no rule in it, or it cannot be called with these arguments.
+    """
+    paired = isinstance(rule, tuple)
+    rule = _of_pair(rule, reference) if paired else rule
+    _check_rule(rule)
+    given = arguments(args, kwargs, _still(rule), rng, rule.fun if isinstance(rule, RULES) else rule)
+    _check_kinds(rule, given)
+    wanted = None if argnums is None else normal(argnums, len(args), "argnums")
+    left = normal(nondiff, len(args), "nondiff")
+
+    def built(given: Arguments) -> Subject:
+        owners = [given.owners[place] for place in given.places]
+        chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
+                  and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
+        _check_chosen(given, wanted, chosen)
+        return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired)
+
+    return first_built(rule, given, built)
+
+
+def _check_rule(rule: Any) -> None:
+    if not callable(rule):
+        raise Unusable(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
+    if isinstance(rule, RULES) and len(parts_of(rule)) == 1:
+        define = "defvjp" if isinstance(rule, jax.custom_vjp) else "defjvp"
+        raise Unusable(f"{name_of(rule)} has no derivative yet: call {name_of(rule)}.{define} first")
+
+
+def _check_kinds(rule: Any, given: Arguments) -> None:
+    """JAX itself refuses them only where the rule is differentiated."""
+    still = _still(rule)
+    for i in set(range(len(given.whole))) - set(given.places) if isinstance(rule, RULES) else ():
+        if given.owners[i] not in still and not isinstance(given.whole[i], bool | int | float):
+            kind = type(given.whole[i]).__name__
+            raise Unusable(f"{given.names[i]} is a {kind}, which JAX takes only where nondiff_argnums names it")
+
+
+def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list[int]) -> None:
+    owners = {given.owners[given.places[i]] for i in chosen}
+    for n in set(wanted or ()) - owners:
+        raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no array of floats")
+
+
+def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
+             with_plain: bool) -> Subject:  # fmt: skip
+    """``with_plain``: the rule's own value, without differentiation, is compared with the reference's too."""
+    handed = rule if isinstance(rule, RULES) and is_of_jax(rule) else None
+    count = len(given.leaves)
+
+    def stripped(f: Any) -> Callable:
+        return without_rules(given.calling(f), handed if f is rule else None)
+
+    primal = stripped(rule if reference is None else reference)
+    program, out = traced(primal, given.leaves, rule if reference is None else reference)
+    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
+        raise Unusable(NO_RULE.format(name_of(rule)))
+    outputs = named(out)
+    values = [f"value{path}" for path, _ in outputs]
+    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
+    plain = [f"{PLAIN}{path}" for path, _ in outputs] if with_plain else []
+
+    def pulled_back(f: Callable, undifferentiated: Callable | None = None) -> Program:
+        def program(*inputs: Any) -> tuple[jax.Array, ...]:
+            leaves = inputs[:count]
+            found = _pulled_back(f, leaves, inputs[count:], chosen)
+            if not with_plain:
+                return found
+            alone = outputs_of(undifferentiated(*leaves)) if undifferentiated else found[: len(values)]
+            return (*found, *alone)
+
+        return program
+
+    def by_hand(f: Any, watch: Callable = lambda rule: rule) -> Program:
+        return pulled_back(with_rules(given.calling(f), watch), stripped(f))
+
+    def faults_of(f: Any) -> list[Fault]:
+        return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
+
+    inputs = (*given.leaves, *cotangents)
+    truth = pulled_back(primal)
+    subject = Subject(
+        name=name_of(rule),
+        hand=by_hand(rule),
+        reference=truth,
+        inputs=inputs,
+        in_paths=(*given.paths, *(f"cotangent of value{path}" for path, o in outputs if is_inexact(o))),
+        out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *plain),
+        gradients=(*(False for _ in values), *(True for _ in chosen), *(False for _ in plain)),
+        trusted=jaxprs.rules_of_jax(program),
+        source=source_of(rule),
+        obstacle=obstacle_of(given.leaves, [o for _, o in outputs]) or _nothing_to_differentiate(outputs, chosen),
+        primal=lambda *inputs: tuple(o for o in outputs_of(primal(*inputs[:count])) if is_inexact(o)),
+        wrt=tuple(chosen),
+        cotangents=tuple(range(count, count + len(cotangents))),
+        written=rule,
+        as_program=by_hand,
+        faults_of=faults_of,
+        as_reference=None if reference else lambda f: pulled_back(stripped(f)),
+        original=rule if reference is None else reference,
+        conditions=given.conditions(),
+    )
+    if subject.obstacle:
+        return subject
+    other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
+    return subject._replace(faults=tuple(other or _standing(faults_of(rule), truth, inputs)))
+
+
+def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
+    """That a rule raises is no fault where autodiff of its function raises as well: then there is no reference."""
+    if [fault.path for fault in faults] == ["rule"]:
+        try:
+            jaxprs.trace(reference, inputs)
+        except Exception:  # whatever JAX raises where a function has no derivative in reverse
+            return []
+    return faults
+
+
+def _other_outputs(plain: Callable, given: Arguments, rule: Any, out: Any) -> list[Fault]:
+    """What a rule's own primal returns beside what the reference does."""
+    _, own = traced(plain, given.leaves, rule)
+    if jax.tree.structure(own) != jax.tree.structure(out):
+        return [Fault("rule", f"returns {jax.tree.structure(own)}, the reference {jax.tree.structure(out)}")]
+    return [Fault(PLAIN + fault.path, fault.what) for fault in leaf_faults(own, out)]
+
+
+def _of_pair(rule: Any, reference: Callable | None) -> Any:
+    """A rule from ``(fwd, bwd)``; fwd None where the residuals are the arguments themselves."""
+    if len(rule) != 2 or not callable(rule[1]):
+        raise Unusable("a pair is (fwd, bwd), or (None, bwd): two functions")
+    fwd, bwd = rule
+    if reference is None:
+        raise Unusable("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
+    made: Any = jax.custom_vjp(reference)
+    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
+    made.__name__ = name_of(bwd)
+    return made
+
+
+def _still(rule: Any) -> tuple[int | str, ...]:
+    """Positions and names of the arguments that the rule says are not differentiated."""
+    if not isinstance(rule, RULES):
+        return ()
+    known = parameters(rule.fun)
+    numbers = tuple(rule.nondiff_argnums)
+    return (*numbers, *(known[n] for n in numbers if n < len(known)))
+
+
+def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequence[int]) -> str:
+    if not any(is_inexact(o) for _, o in outputs):
+        return "there is no output of a floating dtype to compare"
+    return "" if chosen else "there is no argument of a floating dtype to differentiate"
+
+
+def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """Outputs of f, and the cotangents of the chosen leaves."""
+
+    def partial(*diff: Any) -> tuple[list[Any], Any]:
+        outputs = outputs_of(f(*jaxprs.with_replaced(leaves, chosen, diff)))
+        return [o for o in outputs if is_inexact(o)], outputs
+
+    wrt = [leaves[i] for i in chosen]
+    _, pull, outputs = jax.vjp(partial, *wrt, has_aux=True)
+    # A number without a dtype of its own has a cotangent of any.
+    found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
+             for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
+    return (*outputs, *found)
