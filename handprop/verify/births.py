@@ -69,7 +69,7 @@ def _birth(steps: Sequence[Run]) -> tuple[Run, str] | None:
 def _in_words(step: Run) -> str:
     """The equation at the first entry that is not finite, with the numbers that made it."""
     made = step.outputs[0]
-    index = tuple(np.argwhere(~np.isfinite(made))[0])
+    index = tuple(np.argwhere(np.isnan(made) if step.how == "NaN" else np.isinf(made))[0])
     numbers = [f"{float(np.broadcast_to(v, made.shape)[index]):.3g}" for v in step.operands
                if np.ndim(v) == 0 or np.shape(v) == made.shape]  # fmt: skip
     name = step.eqn.primitive.name
@@ -91,16 +91,30 @@ def _located_jump(subject: Subject, point: Point, program: Any, steps: Sequence[
             if (last is None or i > last[0]) and _jumps(here, there):
                 last = i, here
     if last is None:
-        return None
+        return _located_branch(subject, point, program, steps, worst)
     said = f"wrong at this input alone: {worst.path} jumps here to a value that it has nowhere near"
     return _located(last[1], said, worst.path)
 
 
+def _located_branch(subject: Subject, point: Point, program: Any, steps: Sequence[Run],
+                    worst: Worst) -> Broken | None:  # fmt: skip
+    """The last choice that falls another way here than at the given input."""
+    with jax.enable_x64(True):
+        given = run_of(program, tuple(jaxprs.widened(x) for x in subject.inputs))
+    if len(given) != len(steps):
+        return None
+    chosen = [here for here, there in zip(steps, given, strict=True)
+              if here.eqn.primitive.name == "select_n" and (here.operands[0] != there.operands[0]).any()]  # fmt: skip
+    said = f"another case is chosen here than at the given input, and {worst.path} is wrong in it"
+    return _located(chosen[-1], said, worst.path) if chosen else None
+
+
 def _beside(subject: Subject, point: Point, rng: np.random.Generator) -> tuple[Any, ...]:
     places = subject.wrt or tuple(i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents)
-    with jax.enable_x64(True):
-        moved = [jnp.asarray(x + NEAR * (1 + np.abs(x)) * rng.normal(size=x.shape))
-                 for x in (np.asarray(point.inputs[i], np.float64) for i in places)]  # fmt: skip
+    given = [np.asarray(point.inputs[i], np.float64) for i in places]
+    steps = [NEAR * (1 + np.abs(np.where(np.isfinite(x), x, 0.0))) for x in given]
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        moved = [jnp.asarray(x + step * rng.normal(size=x.shape)) for x, step in zip(given, steps, strict=True)]
     return tuple(jaxprs.with_replaced(point.inputs, places, moved))
 
 

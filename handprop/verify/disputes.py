@@ -4,6 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from handprop.verify import jaxprs
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
@@ -42,7 +45,9 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
 def failed(name: str, subject: Subject, dispute: Dispute, where: str, start: float) -> Check:
     """The check that such a point fails; where a proof says otherwise of inputs on all sides of it, that is kept."""
     evidence: dict[str, Any] = {}
-    if dispute.everywhere and subject.kept.get("proved"):
+    subject.kept["everywhere"] = dispute.everywhere and np.isfinite(dispute.worst.got)
+    finite = all(np.isfinite(x).all() for x in dispute.point.inputs if jaxprs.is_float(x.dtype))
+    if dispute.everywhere and finite and subject.kept.get("proved"):
         said = f"the proof and the check {name!r} contradict each other {where}: one of them is wrong"
         evidence["internal"] = (said,)
     where = f"{where}; {dispute.said}" if dispute.said else where

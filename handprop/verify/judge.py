@@ -10,6 +10,7 @@ import jax
 from handprop.verify import jaxprs
 from handprop.verify.births import broken as where_broken
 from handprop.verify.mistakes import explain
+from handprop.verify.mistakes.explain import UNKNOWN
 from handprop.verify.options import Options
 from handprop.verify.points import NONDETERMINISTIC
 from handprop.verify.report import Check, Outcome, Report, Verdict
@@ -73,9 +74,15 @@ def _explained(subject: Subject, options: Options, report: Report) -> Report:
     point, failing = subject.kept.get("failed at"), report.counterexample
     if report.verdict is not Verdict.REFUTED or explained.fix is not None or point is None or failing is None:
         return explained
+    if subject.kept.get("everywhere") and explained.location and explained.diagnosis not in (None, UNKNOWN):
+        return explained
     if "mistakes" in options.skip or options.seconds_left <= 0:
         return explained
-    found = where_broken(subject, point, failing.worst, options)
+    try:
+        found = where_broken(subject, point, failing.worst, options)
+    except Exception as error:  # the verdict stands without this
+        said = f"the search for the line failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(explained, internal=(*explained.internal, said))
     if found is None:
         return explain(subject, options, report) if broken_only else explained
     others = tuple(at for at in explained.locations if (at.file, at.line) != (found.location.file, found.location.line))

@@ -130,9 +130,10 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]
     if not made or not floats:
         return "", 0
-    lost = sum(int((~np.isfinite(o)).sum()) for o in made)
-    if lost and all(np.isfinite(v).all() for v in floats):
-        return ("NaN" if any(np.isnan(o).any() for o in made) else "infinity"), lost
+    for how, found, is_in in (("NaN", np.isnan, np.isnan), ("infinity", np.isinf, lambda v: ~np.isfinite(v))):
+        lost = sum(int(found(o).sum()) for o in made)
+        if lost and not any(is_in(v).any() for v in floats):
+            return how, lost
     if eqn.primitive.name in UNDERFLOWS and all(v.all() for v in floats):
         zeros = sum(int((o == 0).sum()) for o in made)
         return ("zero", zeros) if zeros else ("", 0)

@@ -18,6 +18,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
+from handprop.verify.render import apart
 from handprop.verify.report import Check, Counterexample, Outcome, Worst
 from handprop.verify.subject import Subject
 
@@ -295,7 +296,8 @@ def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, wor
     named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, point.inputs, strict=True)
                   if not _is_key(x))  # fmt: skip
     index = list(worst.index)
-    shows = f"{worst.path}{index} is {worst.got:.9g} by hand, {worst.want:.9g} by the reference, {where}"
+    got, want = apart(worst.got, worst.want)
+    shows = f"{worst.path}{index} is {got} by hand, {want} by the reference, {where}"
     return Check(name, Outcome.FAILS, shows, evidence, worst, Counterexample(named, worst, replay), seconds)
 
 

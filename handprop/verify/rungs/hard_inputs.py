@@ -75,11 +75,16 @@ class Seen:
         self.lost: list[str] = []
         self.kinks: list[str] = []
         self.left_out: dict[str, str] = {}
-        self.findings: dict[str, None] = {}
+        self.said: dict[str, list[str]] = {}
         self.ranges = False
 
-    def found(self, text: str) -> None:
-        self.findings[text] = None
+    def found(self, text: str, name: str) -> None:
+        self.said.setdefault(text, []).append(name)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What was found, once, with all edge cases at which it was."""
+        return tuple(f"at {', '.join(names)} {text}" for text, names in self.said.items())
 
 
 def hard_inputs(subject: Subject, options: Options) -> Check:
@@ -109,7 +114,7 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
     points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
     if points[0].raised:
         seen.left_out[name] = "a program raises"
-        seen.found(f"at {name} a program raises, which was left out: {points[0].raised}")
+        seen.found(f"a program raises, which was left out: {points[0].raised}", name)
         return None
     worsts = [worst_entry(subject, point) for point in points]
     if any(worst is None for worst in worsts):
@@ -119,7 +124,7 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
     if not np.isfinite(worst.got):
         if _may_be_cut(subject):
             seen.left_out[name] = "no number where a loop ends late"
-            seen.found(f"{worst.path} is no number at {name}; a loop that depends on data ends nowhere, or late, there")
+            seen.found(f"{worst.path} is no number: a loop that depends on data ends late there, or never", name)
             return None
         seen.lost.append(f"{worst.path} at {name}")
     if name in FINITENESS_ONLY:
@@ -131,7 +136,7 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
     if np.isfinite(worst.got) and dispute.kind in (Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
-        seen.found(f"at {name} {dispute.said or f'{worst.path} by hand is not finite'}")
+        seen.found(dispute.said or f"{worst.path} by hand is not finite", name)
     seen.ranges |= dispute.kind is Kind.RANGE
     return None
 
@@ -157,12 +162,12 @@ def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: O
     if shared is None:
         return None
     said, worst = shared
-    seen.found(f"at {name} {said}")
+    seen.found(said, name)
     if subject.kept.get("identical"):
         return None
     where = f"at {name}: autodiff shares it, and the function's own values have the other slope"
     return failure("hard inputs", subject, evaluator, point, worst, where, time.monotonic() - start,
-                   findings=tuple(seen.findings))  # fmt: skip
+                   findings=seen.findings)  # fmt: skip
 
 
 def _noted(seen: Seen, seconds: float) -> Check:
@@ -175,7 +180,7 @@ def _noted(seen: Seen, seconds: float) -> Check:
     if seen.left_out:
         shows += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
     evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
-                "findings": tuple(seen.findings)}  # fmt: skip
+                "findings": seen.findings}  # fmt: skip
     return Check("hard inputs", Outcome.NOTES if noted else Outcome.HOLDS, shows, evidence, seconds=seconds)
 
 
@@ -218,7 +223,7 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
         worsts = [_another_value(subject, point) for point in points]
         if all(worst is not None for worst in worsts):
             assert worsts[0] is not None
-            seconds, findings = time.monotonic() - start, tuple(seen.findings)
+            seconds, findings = time.monotonic() - start, seen.findings
             return failure(
                 "hard inputs", subject, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
             )

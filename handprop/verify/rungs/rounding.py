@@ -53,7 +53,8 @@ def rounding(subject: Subject, options: Options) -> Check:
     if not repeats(refuted.wrong.evaluator, refuted.wrong.point):
         return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
     check = failed("rounding", subject, refuted.wrong, "in float64", start)
-    said = (*refuted.findings, *_largest_error(subject, refuted.wrong, options))
+    finite = np.isfinite(refuted.wrong.worst.got)
+    said = (*refuted.findings, *(_largest_error(subject, refuted.wrong, options) if finite else ()))
     return dataclasses.replace(check, evidence={**check.evidence, "findings": said})
 
 
