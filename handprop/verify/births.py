@@ -27,6 +27,7 @@ __all__ = ["Broken", "broken"]
 NEAR = 2.0**-30
 BESIDE = 3
 JUMP = 1e-3
+STEEP = 1e3
 WORDS = {"div": "{0} / {1}", "log": "log({0})", "sqrt": "sqrt({0})", "rsqrt": "rsqrt({0})", "sub": "{0} - {1}",
          "mul": "{0} * {1}", "exp": "exp({0})", "pow": "{0} ** {1}", "add": "{0} + {1}",
          "log1p": "log1p({0})"}  # fmt: skip
@@ -119,21 +120,23 @@ def _beside(subject: Subject, point: Point, rng: np.random.Generator) -> tuple[A
 
 
 def _jumps(here: Run, there: Run) -> bool:
-    """Whether a float output changes and no float operand does."""
+    """Whether a float output changes by more of itself than ``JUMP``, and by more than a slope makes of its operands'
+    changes, or by a choice that falls another way."""
     if not here.outputs or not jaxprs.is_float(here.outputs[0].dtype):
         return False
-    pairs = zip(here.operands, there.operands, strict=True)
-    calm = not any(_changed(a, b) > JUMP / 10 for a, b in pairs if jaxprs.is_float(a.dtype))
-    return calm and any(_changed(a, b) > JUMP for a, b in zip(here.outputs, there.outputs, strict=True))
+    change, size = _change(here.outputs[0], there.outputs[0])
+    pairs = list(zip(here.operands, there.operands, strict=True))
+    moved = max((_change(a, b)[0] for a, b in pairs if jaxprs.is_float(a.dtype)), default=0.0)
+    chosen = here.eqn.primitive.name == "select_n" and (pairs[0][0] != pairs[0][1]).any()
+    return change > JUMP * size and (change > STEEP * moved or chosen)
 
 
-def _changed(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest change, of the largest entry."""
+def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The largest change, and the largest entry."""
     with np.errstate(all="ignore"):
         change = np.abs(a - b)
-        size = max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)), float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
-    change = change[np.isfinite(change)]
-    return float(change.max(initial=0.0)) / max(size, 1e-300)
+    change, size = change[np.isfinite(change)], np.concatenate([a[np.isfinite(a)], b[np.isfinite(b)]])
+    return float(change.max(initial=0.0)), float(np.abs(size).max(initial=0.0))
 
 
 def _located(step: Run, said: str, path: str) -> Broken | None:

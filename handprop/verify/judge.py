@@ -59,7 +59,9 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         if verdict is Verdict.REFUTED else None,
         power=evidence.get("power", {}),
         certificate=_certificate(subject, options, entry, checks),
-        **said,
+        conditions=said["conditions"],
+        findings=said["findings"],
+        internal=said["internal"],
     )  # fmt: skip
     return _explained(subject, options, report)
 

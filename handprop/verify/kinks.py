@@ -37,7 +37,7 @@ __all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling"]
 
 RADIUS = 2.0**-20
 RANDOM = 4
-OWN_STILL = 3  # directions that leave a disputed entry where it is
+OWN_STILL = 3  # directions along which a disputed entry hardly moves beside the others
 SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
 MOST_DISPUTED = 4
 MOST_JOINT = 16
@@ -76,10 +76,10 @@ class Limits(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of the gradient by output number and index, and of the input that it belongs to."""
+    """An entry of the gradient, ``at`` an index of an output by number, and of the input that it belongs to."""
 
     output: int
-    index: tuple[int, ...]
+    at: tuple[int, ...]
     source: int
 
 
@@ -97,7 +97,7 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
     for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
         if kinds[entry] is Kind.WRONG or _values_refuse(subject, point, entry):
-            return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.index))
+            return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
         kinds[entry] = Kind.UNKNOWN
     if Kind.KINK in kinds.values():
         return _together(subject, evaluator, point, kinds, options)
@@ -128,11 +128,11 @@ def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], optio
         for sign in (1.0, -1.0):
             rng = options.rng(8, RANDOM + n)
             along = {i: 2.0**-10 * rng.normal(size=s) for i, s in shapes.items()}
-            along[entry.source][entry.index] = sign
+            along[entry.source][entry.at] = sign
             found.append(along)
         for still in range(OWN_STILL):
             along = {i: options.rng(8, RANDOM + n, still).normal(size=s) for i, s in shapes.items()}
-            along[entry.source][entry.index] = 0.0
+            along[entry.source][entry.at] *= 2.0**-10
             found.append(along)
     return found
 
@@ -189,11 +189,11 @@ def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
     The function counts as smooth where its whole gradient to this input is: a median of equal entries has a slope of 0
     along each coordinate, and a kink all the same.
     """
-    leaf, at = found.tends[entry.output], (slice(None), *entry.index)
+    leaf, at = found.tends[entry.output], (slice(None), *entry.at)
     tends, slack = leaf[at], found.slack[entry.output][at]
-    got, want = float(point.got[entry.output][entry.index]), float(point.want[entry.output][entry.index])
+    got, want = float(point.got[entry.output][entry.at]), float(point.want[entry.output][entry.at])
     low, high = float(tends.min()), float(tends.max())
-    room = float(slack.max() + point.bound[entry.output][entry.index])
+    room = float(slack.max() + point.bound[entry.output][entry.at])
     size = max(abs(low), abs(high), abs(want))
     gap = abs(got - want) if np.isfinite(got) else SETTLED * (size + 0.1)
     if not np.isfinite([low, high, room]).all() or not room <= gap / 4:
@@ -214,7 +214,7 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
 def _values_refuse(subject: Subject, point: Point, entry: Entry) -> bool:
     """Whether the function's values, moved along the entry's coordinate, have slopes that exclude the rule's answer."""
     slopes = _sides_along(subject, point, {entry: 1.0})
-    got = float(point.got[entry.output][entry.index])
+    got = float(point.got[entry.output][entry.at])
     if slopes is None:
         return False
     return not np.isfinite(got) or not slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))
@@ -226,7 +226,7 @@ def _sides_along(subject: Subject, point: Point, weights: dict[Entry, float]) ->
         return None
     along = {e.source: np.zeros(point.inputs[e.source].shape) for e in weights}
     for entry, weight in weights.items():
-        along[entry.source][entry.index] = weight
+        along[entry.source][entry.at] = weight
     size = _size(point.inputs, list(along))
     cotangents = [np.asarray(point.inputs[i]) for i in subject.cotangents]
     found = sides(values_along(subject, point.inputs, along, size), cotangents, size)
@@ -238,8 +238,8 @@ def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[
               options: Options) -> Ruling:  # fmt: skip
     """Whether entries that are right one by one are so together."""
     kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK][:MOST_JOINT]
-    g = np.array([float(point.got[e.output][e.index]) for e in kinky])
-    want = np.array([float(point.want[e.output][e.index]) for e in kinky])
+    g = np.array([float(point.got[e.output][e.at]) for e in kinky])
+    want = np.array([float(point.want[e.output][e.at]) for e in kinky])
     rng = options.rng(9)
     tried = [np.sign(g - want), np.sign(g), np.ones(len(kinky)), *(rng.normal(size=(2, len(kinky))))]
     for v in tried if len(kinky) > 1 else []:
@@ -251,7 +251,7 @@ def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[
         if not low - slack <= g @ v <= high + slack:
             first = kinky[int(np.argmax(np.abs(g - want)))]
             return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
-                          worst_at(subject, point, first.output, first.index))  # fmt: skip
+                          worst_at(subject, point, first.output, first.at))  # fmt: skip
     paths = ", ".join(dict.fromkeys(subject.out_paths[e.output] for e in kinky))
     return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
 
@@ -269,10 +269,10 @@ def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.
     def slope(u: np.ndarray) -> float:
         along = {e.source: np.zeros(point.inputs[e.source].shape) for e in kinky}
         for entry, part in zip(kinky, u, strict=True):
-            along[entry.source][entry.index] = part
+            along[entry.source][entry.at] = part
         radius = RADIUS * _size(point.inputs, list(along))
         want = evaluator.clean(_moved(point.inputs, along, radius / 4))[1]
-        return float(sum(want[e.output][e.index] * part for e, part in zip(kinky, v, strict=True)))
+        return float(sum(want[e.output][e.at] * part for e, part in zip(kinky, v, strict=True)))
 
     found = []
     for sign in (-1.0, 1.0):
@@ -286,9 +286,9 @@ def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.
 
 
 def _of_autodiff(subject: Subject, point: Point, found: Limits, entry: Entry) -> str:
-    path, index = subject.out_paths[entry.output], list(entry.index)
-    slope = float(found.tends[entry.output][(0, *entry.index)])
-    want = float(point.want[entry.output][entry.index])
+    path, index = subject.out_paths[entry.output], list(entry.at)
+    slope = float(found.tends[entry.output][(0, *entry.at)])
+    want = float(point.want[entry.output][entry.at])
     return f"autodiff is wrong: {path}{index} is {want:.6g} by autodiff, the slope of the function is {slope:.6g}"
 
 
@@ -312,9 +312,9 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
         if not calm.all() or not off.any() or not _is_smooth(subject, point, found, gradients, options):
             continue
         entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
-        worst = worst_at(subject, point, k, entry.index)
+        worst = worst_at(subject, point, k, entry.at)
         said = _of_autodiff(subject, point, found, entry)
-        return said, dataclasses.replace(worst, want=float(limit[entry.index]), ulps=None, bound=None)
+        return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
     return None
 
 

@@ -3,9 +3,9 @@
 ``log(e^x)`` is x, and infinite from x = 710 on. Where two programs differ at an input, it is scaled down: if the
 difference is gone at entries of size 1, bisection finds the size at which it sets in, to ``2^-10`` of itself. Both
 programs then run equation by equation on either side of that size, which keeps what each equation made out of its
-range: infinities and NaN from numbers, and zeros from numbers that are not zero. The difference is one of range if
-such an equation sets in where the difference does. A program that is another function for large numbers also differs
-from some size on, but nothing leaves the range there.
+range: infinities and NaN from numbers, and zeros and denormal numbers from numbers that are not zero. The difference
+is one of range if such an equation sets in where the difference does. A program that is another function for large
+numbers also differs from some size on, but nothing leaves the range there.
 """
 
 import contextlib
@@ -83,11 +83,12 @@ def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Seque
 
 
 def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | None:
-    """The first equation that leaves the range above and not below, or in more entries."""
+    """The first equation that leaves the range above and not below, or in more entries, or in another way."""
     before, after = run_of(program, below), run_of(program, above)
     if len(before) != len(after):
         return None
-    return next((b for a, b in zip(before, after, strict=True) if b.entries > a.entries), None)
+    pairs = zip(before, after, strict=True)
+    return next((b for a, b in pairs if b.entries > a.entries or (b.entries and b.how != a.how)), None)
 
 
 def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
@@ -135,8 +136,8 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
         if lost and not any(is_in(v).any() for v in floats):
             return how, lost
     if eqn.primitive.name in UNDERFLOWS and all(v.all() for v in floats):
-        zeros = sum(int((o == 0).sum()) for o in made)
-        return ("zero", zeros) if zeros else ("", 0)
+        small = sum(int((np.abs(o) < np.finfo(np.float64).tiny).sum()) for o in made)
+        return ("zero, or a number too small for all its digits,", small) if small else ("", 0)
     return "", 0
 
 

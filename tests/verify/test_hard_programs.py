@@ -74,7 +74,7 @@ def halved(x):
 
 def doubled(x, d):
     """Until it is above 100, which zeros never are."""
-    return jax.lax.while_loop(lambda s: jnp.abs(s[0]).max() < 100, lambda s: (2 * s[0], s[1]), (x, d))[1]
+    return jax.lax.while_loop(lambda s: jnp.abs(s[0]).max() < 100, lambda s: (2 * s[0], s[1] + 0 * s[0]), (x, d))[1]
 
 
 @pytest.mark.parametrize("name", ["rounding", "hard inputs"])

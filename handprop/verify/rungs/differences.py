@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handprop.verify.disputes import Kind, failed, settled
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, compared, evaluators, failure, sample, worst_entry
+from handprop.verify.points import Evaluator, compared, evaluators, sample
 from handprop.verify.report import Check, Outcome
 from handprop.verify.slopes import central, values_along
 from handprop.verify.subject import Subject
@@ -56,10 +57,11 @@ def differences(subject: Subject, options: Options) -> Check:
         return check(Outcome.HOLDS, shows, **evidence)
     if all(s.agrees(s.reference, options.accuracy) for s in off):
         point = compared(evaluator, sample(subject, options, 0), 0, measured=True)
-        worst = worst_entry(subject, point)
-        if worst is not None:
-            where = "and differences agree with the reference"
-            return failure("differences", subject, evaluator, point, worst, where, time.monotonic() - start)
+        dispute = settled(subject, [evaluator], [point], options)
+        if dispute is not None and dispute.kind is Kind.WRONG:
+            return failed("differences", subject, dispute, "and differences agree with the reference", start)
+        if dispute is not None:
+            return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
     shows = (f"the slope is {off[0].estimate:.6g}, {off[0].hand:.6g} by hand and {off[0].reference:.6g} by autodiff: "
              "a stop_gradient or another rule stands in the function itself")  # fmt: skip
     return check(Outcome.NOTES, shows, **evidence)

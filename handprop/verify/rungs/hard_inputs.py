@@ -30,6 +30,7 @@ from handprop.verify.points import (
     compared,
     evaluators,
     failure,
+    sample,
     untraceable,
     worst_at,
     worst_entry,
@@ -95,6 +96,11 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         return untraceable("hard inputs", subject)
     seen = Seen()
     large = max((math.prod(x.shape) for x in subject.inputs), default=0) > MANY_ENTRIES
+    given = None if large else compared(found[0], sample(subject, options, 0), 0)
+    if given is not None and worst_entry(subject, given) is None and not given.raised:
+        check = _both_wrong(subject, found[0], given, options, seen, "the given input", start)
+        if check is not None:
+            return check
     for i, (name, pattern) in enumerate(PATTERNS.items()):
         if options.seconds_left < 0:
             break
