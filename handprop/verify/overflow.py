@@ -26,6 +26,7 @@ __all__ = ["Overflow", "Run", "overflow", "run_of", "said_of"]
 
 BISECTIONS = 40
 FINE = 2.0**-10
+WITHIN = 1.05  # compiled, a quotient may be a product with a reciprocal, which leaves the range a little earlier
 MOST_STEPS = 4000
 UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general")
 
@@ -63,7 +64,7 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
             break
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if _differs(subject, evaluator, point, places, middle) else (middle, high)
-    below, above = (_scaled(point.inputs, places, scale) for scale in (low, high))
+    below, above = (_scaled(point.inputs, places, scale) for scale in (low, min(high * WITHIN, 1.0)))
     hand, reference = (_sets_in(program, below, above) for program in as_users(subject))
     return Overflow(high * top, hand, reference) if hand or reference else None
 
