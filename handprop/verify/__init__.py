@@ -48,18 +48,21 @@ __all__ = [
 ]
 
 
-def _options(key: Any, budget: float, skip: Sequence[str], order: int = 1) -> Options:
+def _options(key: Any, budget: float, skip: Sequence[str], accuracy: float = 0.0, order: int = 1) -> Options:
     names = [*(name for name, _ in RUNGS), "mistakes"]
     if unknown := sorted(set(skip) - set(names)):
         raise ValueError(f"skip names no check {unknown[0]!r}: there are {', '.join(names)}")
     if order not in (1, 2):
         raise ValueError(f"order is 1 or 2, not {order!r}")
-    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip), order)
+    if not 0 <= accuracy < 1:
+        raise ValueError(f"accuracy is a relative error from 0 to 1, not {accuracy!r}")
+    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip), order, accuracy=float(accuracy))
 
 
 def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, reference: Callable | None = None,
            argnums: Sequence[int] | None = None, nondiff: Sequence[int] = (), key: Any = None, order: int = 1,
-           budget: float = 30.0, skip: Sequence[str] = (), **kwargs: Any) -> Report:  # fmt: skip
+           budget: float = 30.0, skip: Sequence[str] = (), accuracy: float = 0.0,
+           **kwargs: Any) -> Report:  # fmt: skip
     """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     ``rule``: the object itself, or any function that holds such rules; rules of JAX's own inside it are trusted and
@@ -68,7 +71,8 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
     choose whose gradients are. ``order=2`` also compares the derivatives of the gradients, rules differentiated by JAX.
     ``budget`` in seconds; ``skip`` names checks to leave out, or
-    ``"mistakes"``, the search for what is wrong with a refuted one.
+    ``"mistakes"``, the search for what is wrong with a refuted one. ``accuracy``: the relative error, of an output's
+    largest entry, of a rule that is approximate on purpose; it is a condition of the verdict, and nothing for a proof.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -78,7 +82,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     >>> verify(square, jnp.arange(3.0)).verdict
     <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
     """
-    options = _options(key, budget, skip, order)
+    options = _options(key, budget, skip, accuracy, order)
     subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
     if order == 2:
         subject = differentiated(subject, options.rng(2))
@@ -86,7 +90,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
-                    budget: float = 30.0, skip: Sequence[str] = ()) -> Report:  # fmt: skip
+                    budget: float = 30.0, skip: Sequence[str] = (), accuracy: float = 0.0) -> Report:  # fmt: skip
     """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
 
     >>> import jax.numpy as jnp
@@ -94,19 +98,19 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
     >>> report.verdict.name, report.counterexample.worst.path
     ('REFUTED', 'gradient')
     """
-    options = _options(key, budget, skip)
+    options = _options(key, budget, skip, accuracy)
     return judge(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient")
 
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
-               skip: Sequence[str] = ()) -> Report:  # fmt: skip
+               skip: Sequence[str] = (), accuracy: float = 0.0) -> Report:  # fmt: skip
     """Whether two functions of the same arguments are one function; ``g`` is the reference.
 
     >>> import jax, jax.numpy as jnp
     >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name
     'PROVED'
     """
-    options = _options(key, budget, skip)
+    options = _options(key, budget, skip, accuracy)
     return judge(of_pair(f, g, args, options.rng(1)), options, "equivalent")
 
 

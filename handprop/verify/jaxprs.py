@@ -30,6 +30,8 @@ CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat",
 JAX = os.path.dirname(jax.__file__) + os.sep
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
+PRINTS = ("debug_callback", "debug_print")
+MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
 # Their update's program is of one dtype: these make another.
@@ -176,12 +178,12 @@ def has_readings(program: Any) -> bool:
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
         constant: Callable = jnp.asarray, unrolled: bool = False,
-        around: Callable = contextlib.nullcontext) -> list[Any]:  # fmt: skip
+        around: Callable = contextlib.nullcontext, ends: bool = False) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
-    each equation within ``around(eqn)``.
+    each equation within ``around(eqn)``; what only prints is left out.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
-    scan on its own, one after the other.
+    scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
     """
 
     def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -207,7 +209,9 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name == "scan":
             return _scan(walk, params, values, unrolled)
         if name == "while":
-            return _while(walk, params, values)
+            return _while(walk, params, values, ends)
+        if name in PRINTS and not eqn.outvars:
+            return []
         if name == "cond":
             branches = [partial(lambda body, *xs: walk(body, xs), closed(branch)) for branch in params["branches"]]
             return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
@@ -245,7 +249,7 @@ def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> li
     return [*carry, *(jnp.stack(row) for row in zip(*(rows[i] for i in range(length)), strict=True))]
 
 
-def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
+def _while(walk: Callable, params: dict, values: list[Any], ends: bool) -> list[Any]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
     for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
@@ -259,7 +263,17 @@ def _while(walk: Callable, params: dict, values: list[Any]) -> list[Any]:
             jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
         ]
 
-    return lax.while_loop(lambda s: walk(cond, [*for_cond, *s])[0].any(), turned, state)
+    def goes_on(s: list[Any]) -> Any:
+        return walk(cond, [*for_cond, *s])[0].any()
+
+    if not ends:
+        return lax.while_loop(goes_on, turned, state)
+    most = max(MOST_TURNS // max(len(list(equations(body))) // 40, 1), 1000)
+    turn, *state = lax.while_loop(
+        lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])], [jnp.int32(0), *state]
+    )
+    cut = (turn >= most) & goes_on(state)
+    return [jnp.where(cut, jnp.nan, x) if is_float(x.dtype) else x for x in state]
 
 
 def of_jax(eqn: Any) -> bool:
@@ -331,7 +345,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
     rounding errors of a size of one's choosing; None for no noise. Float32 literals are read as the numbers they were
-    written as where that is plain.
+    written as where that is plain. Loops that depend on data end; NaN where one was cut.
     """
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
@@ -347,7 +361,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
             bits = _scrambled(x.size, seed * jnp.uint32(0x9E3779B1) + jnp.uint32(next(count)) * jnp.uint32(0x85EBCA77))
             return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0)).reshape(x.shape)
 
-        return run(program, [widened(x) for x in inputs], leaf, constant=as_written)
+        return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
 
     return evaluate
 

@@ -1,5 +1,6 @@
 """From rungs to a verdict."""
 
+import dataclasses
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import jax
 
 from handprop.verify import jaxprs
+from handprop.verify.births import broken as where_broken
 from handprop.verify.mistakes import explain
+from handprop.verify.mistakes.explain import UNKNOWN
 from handprop.verify.options import Options
 from handprop.verify.points import NONDETERMINISTIC
 from handprop.verify.report import Check, Outcome, Report, Verdict
@@ -20,7 +23,7 @@ __all__ = ["judge"]
 def judge(subject: Subject, options: Options, entry: str) -> Report:
     """Runs the rungs in their order; a structural fault ends it."""
     checks: list[Check] = []
-    subject = subject._replace(kept={})
+    subject = subject._replace(kept={"accuracy": options.accuracy})
     for name, rung in RUNGS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
@@ -35,10 +38,13 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         else:
             checks.append(rung(subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
+            subject.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
+    stated = options.accuracy and verdict is Verdict.VERIFIED
+    accuracy = (f"to a relative accuracy of {options.accuracy:.0e}, as stated",) if stated else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
     report = Report(
         subject=subject.name,
@@ -50,11 +56,36 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         if verdict is Verdict.REFUTED else None,
         power=evidence.get("power", {}),
         certificate=_certificate(subject, options, entry, checks),
-        conditions=tuple(dict.fromkeys((*subject.conditions, *_said(checks, "conditions")))),
+        conditions=tuple(dict.fromkeys((*subject.conditions, *_said(checks, "conditions"), *accuracy))),
         findings=_said(checks, "findings"),
         internal=_said(checks, "internal"),
     )  # fmt: skip
-    return explain(subject, options, report)
+    return _explained(subject, options, report)
+
+
+def _explained(subject: Subject, options: Options, report: Report) -> Report:
+    """What explains it: the field's search for mistakes, and, where that sees none, the line where one input breaks it.
+
+    A program that is proved holds no mistake that the field could find: then only the second is asked.
+    """
+    broken_only = report.verdict is Verdict.REFUTED and subject.kept.get("proved")
+    explained = report if broken_only else explain(subject, options, report)
+    point, failing = subject.kept.get("failed at"), report.counterexample
+    if report.verdict is not Verdict.REFUTED or explained.fix is not None or point is None or failing is None:
+        return explained
+    if subject.kept.get("everywhere") and explained.location and explained.diagnosis not in (None, UNKNOWN):
+        return explained
+    if "mistakes" in options.skip or options.seconds_left <= 0:
+        return explained
+    try:
+        found = where_broken(subject, point, failing.worst, options)
+    except Exception as error:  # the verdict stands without this
+        said = f"the search for the line failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(explained, internal=(*explained.internal, said))
+    if found is None:
+        return explain(subject, options, report) if broken_only else explained
+    others = tuple(at for at in explained.locations if (at.file, at.line) != (found.location.file, found.location.line))
+    return dataclasses.replace(explained, locations=(found.location, *others)[:3], diagnosis=found.diagnosis)
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:
@@ -70,11 +101,6 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
         return Verdict.REFUTED, failed[0].shows
     if any(check.shows == NONDETERMINISTIC for check in checks):
         return Verdict.INCONCLUSIVE, NONDETERMINISTIC
-    at_a_point = [check for check in failed if check.name in ("hard inputs", "transformations")]
-    if proved and at_a_point:
-        return Verdict.REFUTED, at_a_point[0].shows  # a proof holds almost everywhere: here is where it does not
-    if proved and failed:
-        return Verdict.INCONCLUSIVE, f"{proved[0].name} proves it, {failed[0].name} fails: {failed[0].shows}"
     if failed:
         return Verdict.REFUTED, failed[0].shows
     if proved:

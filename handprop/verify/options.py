@@ -12,13 +12,15 @@ __all__ = ["Options", "seed_of"]
 
 class Options(NamedTuple):
     """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment; ``skip`` names rungs to leave out;
-    ``bits`` is the least k of a proof whose chance of being false is at most 2^-k."""
+    ``bits`` is the least k of a proof whose chance of being false is at most 2^-k; ``accuracy`` the relative error that
+    a rule may have which is approximate on purpose."""
 
     seed: tuple[int, ...] = (0,)
     deadline: float = float("inf")
     skip: frozenset[str] = frozenset()
     order: int = 1
     bits: int = 40
+    accuracy: float = 0.0
 
     def rng(self, *stream: int) -> np.random.Generator:
         """A generator of its own for every stream: no rung's draws depend on which rungs ran."""

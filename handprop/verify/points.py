@@ -18,6 +18,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
+from handprop.verify.render import apart
 from handprop.verify.report import Check, Counterexample, Outcome, Worst
 from handprop.verify.subject import Subject
 
@@ -25,14 +26,18 @@ __all__ = [
     "NONDETERMINISTIC",
     "Evaluator",
     "Point",
+    "as_users",
+    "beyond",
     "compared",
     "evaluators",
     "failure",
     "in_float64",
     "is_defined",
     "repeats",
+    "said_last",
     "sample",
     "untraceable",
+    "worst_at",
     "worst_entry",
 ]
 
@@ -47,45 +52,75 @@ class Evaluator(NamedTuple):
     """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
 
     Integers and truth values are numbers here, which noise seldom changes: ``draws`` says how often it is tried.
+    Where a program raises, in a callback, every output is NaN and what it said is appended to ``raised``. ``accuracy``:
+    the relative error, of an output's largest entry, that the user allows beside rounding.
     """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
     rough: Callable[[Sequence[Any], int], tuple[Outputs, Outputs]]
     eta: float
+    raised: list[str]
+    accuracy: float = 0.0
     draws: int = DRAWS
 
 
 class Point(NamedTuple):
-    """What one input gave: outputs by hand and by the reference in float64, and each entry's bound."""
+    """What one input gave: outputs by hand and by the reference in float64, and each entry's bound; what a program said
+    that ``raised`` there."""
 
     inputs: tuple[Any, ...]
     got: Outputs
     want: Outputs
     bound: Outputs
+    raised: str = ""
 
 
 def evaluators(subject: Subject) -> Iterator[Evaluator]:
     """The programs traced in float64, where the numbers of their text keep their digits, then as they are.
 
     A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
-    refuted when both readings of it are. A reading that cannot be traced is left out; compiled once for all checks.
+    refuted when both readings of it are. A reading that cannot be traced is left out; where neither can, the programs
+    are traced as the user runs them, and their equations alone are widened. Compiled once for all checks.
     """
     with jax.enable_x64(True):
         wide = tuple(jaxprs.widened(x) for x in subject.inputs)
     same = all(w.dtype == x.dtype for w, x in zip(wide, subject.inputs, strict=True))
+    found = False
     for i, inputs in enumerate([subject.inputs] if same else [wide, subject.inputs]):
-        if i not in subject.kept:
-            try:
-                subject.kept[i] = _compiled(subject, inputs)
-            except Exception:  # whatever JAX raises where a program is not to be had in float64
-                subject.kept[i] = None
-        if subject.kept[i] is not None:
-            yield subject.kept[i]
+        if (evaluator := _kept(subject, i, inputs, True)) is not None:
+            found = True
+            yield evaluator
+    if not found and (evaluator := _kept(subject, "own", subject.inputs, False)) is not None:
+        yield evaluator
 
 
-def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Evaluator:
+def _kept(subject: Subject, name: Any, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
+    """One reading of the programs, None where it cannot be traced; why not is kept too."""
+    if name not in subject.kept:
+        try:
+            subject.kept[name] = _compiled(subject, inputs, x64)
+        except Exception as error:  # whatever JAX raises where a program is not to be had in float64
+            subject.kept[name] = None
+            subject.kept["untraceable"] = jaxprs.first_line(error)
+    return subject.kept[name]
+
+
+def as_users(subject: Subject) -> list[Any]:
+    """Both programs as the user's own mode traces them, kept as long as the report is being made.
+
+    JAX keeps a NumPy constant in the width of the trace that met it first for as long as a program holds it. As these
+    hold theirs, no trace with 64-bit types changes what the user's functions are traced to later.
+    """
+    if "as users" not in subject.kept:
+        subject.kept["as users"] = [jaxprs.trace(f, subject.inputs) for f in (subject.hand, subject.reference)]
+    return subject.kept["as users"]
+
+
+def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator:
+    programs = as_users(subject)
     with jax.enable_x64(True):
-        programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
+        if x64:
+            programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
         eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
         widened = [jaxprs.widen(program) for program in programs]
         whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
@@ -93,44 +128,72 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...]) -> Evaluator:
             tuple(jaxprs.widened(x) for x in inputs)).compile()  # fmt: skip
         rough = jax.jit(lambda inputs, seed: [
             f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)])  # fmt: skip
-
-    def arrays(outputs: Any) -> tuple[Outputs, Outputs]:
-        got, want = ([_number(x) for x in program] for program in outputs)
-        return got, want
+    raised: list[str] = []
 
     def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
-        with jax.enable_x64(True):
-            return arrays(f(*args))
+        try:
+            with jax.enable_x64(True):
+                got, want = ([_number(x) for x in program] for program in f(*args))
+        except Exception as error:  # whatever a callback raises: the input is outside of what the program takes
+            raised.append(said_last(error))
+            got, want = (_not_a_number(program) for program in programs)
+        return got, want
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
-                     lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta,
-                     MORE_DRAWS if whole else DRAWS)  # fmt: skip
+                     lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta, raised,
+                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS)  # fmt: skip
 
 
 def _number(x: Any) -> np.ndarray:
     return np.asarray(x) if jaxprs.is_float(x.dtype) else np.asarray(x, np.float64)
 
 
-def in_float64(f: Callable, inputs: Sequence[Any], own: Sequence[Any] = ()) -> Callable[[Sequence[Any]], Outputs]:
-    """``f`` traced at these inputs and run in float64, compiled once; traced at its ``own`` inputs where it takes no
-    other dtypes than theirs."""
+def said_last(error: BaseException) -> str:
+    """The last line of what an error says, which in a callback's is the user's own error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not set(line.strip()) <= {"-"}]
+    own = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception")) and ": " in line]
+    return (own or lines or [type(error).__name__])[-1][:200]
+
+
+def _not_a_number(program: Any) -> Outputs:
+    return [np.full(aval.shape, np.nan) for aval in program.out_avals]
+
+
+def in_float64(f: Callable, inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Outputs]:
+    """``f`` traced at these inputs and run in float64, compiled once; NaN where it raises.
+
+    What cannot be traced with 64-bit types is traced without them.
+    """
     with jax.enable_x64(True):
         try:
-            program = jaxprs.widen(jaxprs.trace(f, inputs))
-        except Exception:  # whatever the user's function raises
-            program = jaxprs.widen(jaxprs.trace(f, own))
+            traced = jaxprs.trace(f, inputs)
+        except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
+            with jax.enable_x64(False):
+                traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
+        program = jaxprs.widen(traced)
         compiled = jax.jit(lambda inputs: program(inputs, None, None))
 
     def run(inputs: Sequence[Any]) -> Outputs:
-        with jax.enable_x64(True):
-            return [_number(x) for x in compiled(tuple(inputs))]
+        try:
+            with jax.enable_x64(True):
+                return [_number(x) for x in compiled(tuple(inputs))]
+        except jax.errors.JaxRuntimeError:
+            return _not_a_number(traced)
 
     return run
 
 
-def untraceable(name: str) -> Check:
+def _narrowed(x: Any) -> Any:
+    """The shape of an input in 32 bits, where it has 64."""
+    dtype = np.dtype({"float64": "float32", "int64": "int32", "uint64": "uint32"}.get(str(x.dtype), "bool"))
+    return x if dtype == np.bool_ else jax.ShapeDtypeStruct(x.shape, dtype)
+
+
+def untraceable(name: str, subject: Subject) -> Check:
     """What a check says where there is no evaluator."""
-    return Check(name, Outcome.UNDECIDED, "the programs cannot be traced in float64", {})
+    reason = subject.kept.get("untraceable", "")
+    shows = "the programs cannot be traced in float64" + (f": {reason}" if reason else "")
+    return Check(name, Outcome.UNDECIDED, shows, {})
 
 
 def sample(subject: Subject, options: Options, i: int) -> tuple[Any, ...]:
@@ -157,10 +220,13 @@ def _moved(x: Any, rng: np.random.Generator, factor: float) -> Any:
 
 def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
     """Both programs at one input; the bound measured where asked for, or where the two differ."""
+    before = len(evaluator.raised)
     got, want = evaluator.clean(inputs)
+    if len(evaluator.raised) > before:
+        return Point(inputs, got, want, [np.full(w.shape, np.inf) for w in want], evaluator.raised[-1])
     with np.errstate(all="ignore"):
-        least = [4 * evaluator.eta * np.abs(w) for w in want]
-    if not measured and not any(_beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
+        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) for w in want]
+    if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
     change = [np.zeros(x.shape) for x in want]
     for draw in range(evaluator.draws):
@@ -172,7 +238,11 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     return Point(inputs, got, want, [SAFETY * c + b for c, b in zip(change, least, strict=True)])
 
 
-def _beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool = True) -> np.ndarray:
+def _largest(x: np.ndarray) -> float:
+    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+
+
+def beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool = True) -> np.ndarray:
     """By how many times its bound each entry is off, where that is more than once; 0 elsewhere.
 
     A gradient that is not finite is only off where the function's own values are ``defined``.
@@ -192,18 +262,22 @@ def is_defined(subject: Subject, point: Point) -> bool:
 
 def worst_entry(subject: Subject, point: Point) -> Worst | None:
     """The entry furthest beyond its bound, None where none is."""
-    found: tuple[float, Worst] | None = None
+    found: tuple[float, int, Any] | None = None
     defined = is_defined(subject, point)
-    for path, got, want, bound in zip(subject.out_paths, point.got, point.want, point.bound, strict=True):
-        beyond = _beyond(got, want, bound, defined)
-        if beyond.size and beyond.max() > (found[0] if found else 0):
-            index = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
-            unit = float(np.spacing(max(abs(want[index]), 2.0**-1022)))
-            with np.errstate(all="ignore"):
-                ulps, most = (float(np.float64(x) / unit) for x in (abs(got[index] - want[index]), bound[index]))
-            entry = Worst(path, tuple(map(int, index)), float(got[index]), float(want[index]), ulps, most)
-            found = (float(beyond.max()), entry)
-    return found[1] if found else None
+    for output, (got, want, bound) in enumerate(zip(point.got, point.want, point.bound, strict=True)):
+        times = beyond(got, want, bound, defined)
+        if times.size and times.max() > (found[0] if found else 0):
+            found = float(times.max()), output, np.unravel_index(int(np.argmax(times)), times.shape)
+    return worst_at(subject, point, *found[1:]) if found else None
+
+
+def worst_at(subject: Subject, point: Point, output: int, index: Any) -> Worst:
+    """One entry of one output, by number and index, as the worst."""
+    got, want, bound = (x[output][index] for x in (point.got, point.want, point.bound))
+    unit = float(np.spacing(max(abs(want), 2.0**-1022)))
+    with np.errstate(all="ignore"):
+        ulps, most = (float(np.float64(x) / unit) for x in (abs(got - want), bound))
+    return Worst(subject.out_paths[output], tuple(map(int, index)), float(got), float(want), ulps, most)
 
 
 def repeats(evaluator: Evaluator, point: Point) -> bool:
@@ -214,8 +288,9 @@ def repeats(evaluator: Evaluator, point: Point) -> bool:
 
 
 def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, where: str,
-            seconds: float) -> Check:  # fmt: skip
-    """A check that fails, with the input that shows it and what runs it again."""
+            seconds: float, **evidence: Any) -> Check:  # fmt: skip
+    """A check that fails, with the input that shows it and what runs it again; the point is kept for the report."""
+    subject.kept["failed at"] = point
     position = subject.out_paths.index(worst.path)
 
     def replay(arrays: tuple[np.ndarray, ...]) -> tuple[float, float]:
@@ -228,8 +303,9 @@ def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, wor
     named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, point.inputs, strict=True)
                   if not _is_key(x))  # fmt: skip
     index = list(worst.index)
-    shows = f"{worst.path}{index} is {worst.got:.9g} by hand, {worst.want:.9g} by the reference, {where}"
-    return Check(name, Outcome.FAILS, shows, {}, worst, Counterexample(named, worst, replay), seconds)
+    got, want = apart(worst.got, worst.want)
+    shows = f"{worst.path}{index} is {got} by hand, {want} by the reference, {where}"
+    return Check(name, Outcome.FAILS, shows, evidence, worst, Counterexample(named, worst, replay), seconds)
 
 
 def _is_key(x: Any) -> bool:

@@ -97,7 +97,6 @@ RIGHT = {
                                   -d * (x[0] * jnp.sin(t) + x[1] * jnp.cos(t))),
                  (normal(2), normal())),
     "norm": (lambda x: jnp.linalg.norm(x), lambda x, d: (d * x / jnp.sqrt(x @ x),), (normal(5),)),
-    "product": (lambda x: jnp.prod(x), lambda x, d: (d * jnp.prod(x) / x,), (normal(4),)),
 }  # fmt: skip
 
 

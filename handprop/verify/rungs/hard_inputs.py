@@ -1,14 +1,18 @@
-"""Hard inputs in float64: zeros, ties, saturation, large and small numbers.
+"""Edge cases in float64: zeros, ties, saturation, large and small numbers, infinities.
 
-A difference there counts against the rule where the reference's gradient is continuous: at ``x + h v``, for random v
-and small h, it stays within a quarter of the difference. At a kink or a tie it does not, and there every subgradient
-is right: relu'(0) may be 0, 1 or 1/2. Where the reference is finite and the rule is not, the mathematics may be right
-and the arithmetic is poor: that is noted, no more.
+A difference there is looked at as at any other point (:mod:`handprop.verify.disputes`): wrong where the function has
+one slope and the rule another, or none; a finding where the rule returns another subgradient, where autodiff is wrong,
+and where numbers leave float64's range. At the largest and the smallest numbers only what is not finite is noted. At
+zeros and ties both programs may agree and be wrong together: there the reference is held to its own limits nearby.
+
+At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
+infinity and the rule's is another one, the rule is wrong. What is NaN on either side is noted at most: arithmetic on
+infinities depends on how a formula is written.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,15 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.disputes import Dispute, Kind, failed, settled
+from handprop.verify.kinks import agreed_and_wrong
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, compared, evaluators, failure, is_defined, untraceable, worst_entry
+from handprop.verify.points import (
+    Evaluator,
+    Point,
+    as_users,
+    compared,
+    evaluators,
+    failure,
+    sample,
+    untraceable,
+    worst_at,
+    worst_entry,
+)
 from handprop.verify.report import Check, Outcome, Worst
 from handprop.verify.subject import Subject
 
 __all__ = ["hard_inputs"]
 
-NEIGHBOURS = 8
-NEAR = 2.0**-20
 Pattern = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -47,52 +62,132 @@ PATTERNS: dict[str, Pattern] = {
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "40 of both signs", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
+WITH_ZEROS = ("zeros", "one zero among others")
+SPECIAL = (*WITH_ZEROS, "equal entries")
+MOST_INFINITE = 3
+
+
+class Seen:
+    """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, or
+    left out; the findings."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.lost: list[str] = []
+        self.kinks: list[str] = []
+        self.left_out: dict[str, str] = {}
+        self.said: dict[str, list[str]] = {}
+        self.ranges = False
+
+    def found(self, text: str, name: str) -> None:
+        self.said.setdefault(text, []).append(name)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What was found, once, with all edge cases at which it was."""
+        return tuple(f"at {', '.join(names)} {text}" for text, names in self.said.items())
 
 
 def hard_inputs(subject: Subject, options: Options) -> Check:
-    """Whether the rule is right, and finite where the reference is, at inputs that samples do not reach."""
+    """Whether the rule is right, and finite where the function is smooth, at inputs that samples do not reach."""
     start = time.monotonic()
     found = list(evaluators(subject))
     if not found:
-        return untraceable("hard inputs")
-    tried, kinks, lost = [], [], []
+        return untraceable("hard inputs", subject)
+    seen = Seen()
     large = max((math.prod(x.shape) for x in subject.inputs), default=0) > MANY_ENTRIES
+    given = None if large else compared(found[0], sample(subject, options, 0), 0)
+    if given is not None and worst_entry(subject, given) is None and not given.raised:
+        check = _both_wrong(subject, found[0], given, options, seen, "the given input", start)
+        if check is not None:
+            return check
     for i, (name, pattern) in enumerate(PATTERNS.items()):
         if options.seconds_left < 0:
             break
         if large and name not in FOR_LARGE:
             continue
-        tried.append(name)
-        inputs = _hard(subject, options, pattern, i)
-        points = [_looked_at(evaluator, inputs, 200 + i, name) for evaluator in found]
-        worsts = [worst_entry(subject, point) for point in points]
-        if any(worst is None for worst in worsts):
-            continue
-        evaluator, point, worst = found[0], points[0], worsts[0]
-        assert worst is not None
-        if not np.isfinite(worst.got):
-            lost.append(f"{worst.path} at {name}")
-            finite = _finite_part(point)
-            worst = worst_entry(subject, finite)
-            if worst is None:
-                continue
-        if name in FINITENESS_ONLY:
-            continue
-        if _is_continuous(subject, evaluator, point, worst, options):
-            return failure("hard inputs", subject, evaluator, point, worst, f"at {name}", time.monotonic() - start)
-        kinks.append(f"{worst.path} at {name}")
-    return _noted(tried, kinks, lost, time.monotonic() - start)
+        check = _tried(subject, found, options, seen, name, _hard(subject, options, pattern, i), 200 + i, start)
+        if check is not None:
+            return check
+    check = None if large else _at_infinities(subject, found, options, seen, start)
+    return check or _noted(seen, time.monotonic() - start)
 
 
-def _noted(tried: list[str], kinks: list[str], lost: list[str], seconds: float) -> Check:
-    noted = {place.split(" at ", 1)[1] for place in (*lost, *kinks)}
-    shows = f"right at {len(tried) - len(noted)} kinds of hard inputs"
-    if lost:
-        shows += f"; not finite, where autodiff is: {', '.join(lost)}"
-    if kinks:
-        shows += f"; another one-sided derivative: {', '.join(kinks)}"
-    evidence = {"tried": tuple(tried), "not_finite": tuple(lost), "kinks": tuple(kinks)}
-    return Check("hard inputs", Outcome.NOTES if lost or kinks else Outcome.HOLDS, shows, evidence, seconds=seconds)
+def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,
+           inputs: tuple[Any, ...], seed: int, start: float) -> Check | None:  # fmt: skip
+    """One edge case: the check, where it refutes."""
+    seen.tried.append(name)
+    points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
+    if points[0].raised:
+        seen.left_out[name] = "a program raises"
+        seen.found(f"a program raises, which was left out: {points[0].raised}", name)
+        return None
+    worsts = [worst_entry(subject, point) for point in points]
+    if any(worst is None for worst in worsts):
+        return _both_wrong(subject, found[0], points[0], options, seen, name, start) if name in SPECIAL else None
+    worst = worsts[0]
+    assert worst is not None
+    if not np.isfinite(worst.got):
+        if _may_be_cut(subject):
+            seen.left_out[name] = "no number where a loop ends late"
+            seen.found(f"{worst.path} is no number: a loop that depends on data ends late there, or never", name)
+            return None
+        seen.lost.append(f"{worst.path} at {name}")
+    if name in FINITENESS_ONLY:
+        return None
+    dispute = settled(subject, found, points, options)
+    assert dispute is not None
+    if dispute.kind is Kind.WRONG and not _outside(subject, dispute, name):
+        return failed("hard inputs", subject, dispute, f"at {name}", start)
+    if np.isfinite(worst.got) and dispute.kind in (Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
+        seen.kinks.append(f"{worst.path} at {name}")
+    if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
+        seen.found(dispute.said or f"{worst.path} by hand is not finite", name)
+    seen.ranges |= dispute.kind is Kind.RANGE
+    return None
+
+
+def _outside(subject: Subject, dispute: Dispute, name: str) -> bool:
+    """Whether an input that is positive, as given, was zero here, and the rule has no answer: a rule for positive
+    numbers need not have one; a wrong one is wrong at their limit too."""
+    if name not in WITH_ZEROS or np.isfinite(dispute.worst.got):
+        return False
+    given = [np.asarray(subject.inputs[i]) for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
+    return any(x.size and (x > 0).all() for x in given)
+
+
+def _may_be_cut(subject: Subject) -> bool:
+    return any(eqn.primitive.name == "while" for program in as_users(subject) for eqn in jaxprs.equations(program))
+
+
+def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,
+                start: float) -> Check | None:  # fmt: skip
+    """Where the rule shares an answer of autodiff's that the function does not have: wrong, if it is not the very
+    program that autodiff is."""
+    shared = agreed_and_wrong(subject, evaluator, point, options)
+    if shared is None:
+        return None
+    said, worst = shared
+    seen.found(said, name)
+    if subject.kept.get("identical"):
+        return None
+    where = f"at {name}: autodiff shares it, and the function's own values have the other slope"
+    return failure("hard inputs", subject, evaluator, point, worst, where, time.monotonic() - start,
+                   findings=seen.findings)  # fmt: skip
+
+
+def _noted(seen: Seen, seconds: float) -> Check:
+    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks)} | set(seen.left_out)
+    shows = f"right at {len(seen.tried) - len(noted)} kinds of hard inputs"
+    if seen.lost:
+        shows += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
+    if seen.kinks:
+        shows += f"; another one-sided derivative: {', '.join(seen.kinks)}"
+    if seen.left_out:
+        shows += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
+    evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
+                "findings": seen.findings}  # fmt: skip
+    return Check("hard inputs", Outcome.NOTES if noted else Outcome.HOLDS, shows, evidence, seconds=seconds)
 
 
 def _hard(subject: Subject, options: Options, pattern: Pattern, i: int) -> tuple[Any, ...]:
@@ -121,27 +216,58 @@ def _looked_at(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, name: s
     return Point(inputs, got, want, [np.where(np.isfinite(w), np.finfo(np.float64).max, np.inf) for w in want])
 
 
-def _finite_part(point: Point) -> Point:
-    got = [np.where(np.isfinite(g), g, w) for g, w in zip(point.got, point.want, strict=True)]
-    return point._replace(got=got)
+def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen,
+                   start: float) -> Check | None:  # fmt: skip
+    """Infinities in one argument at a time: the check, where a value is another one than the reference's."""
+    for name, inputs in _infinite(subject):
+        if options.seconds_left < 0:
+            break
+        points = [compared(evaluator, inputs, 230) for evaluator in found]
+        if points[0].raised:
+            continue
+        seen.tried.append(name)
+        worsts = [_another_value(subject, point) for point in points]
+        if all(worst is not None for worst in worsts):
+            assert worsts[0] is not None
+            seconds, findings = time.monotonic() - start, seen.findings
+            return failure(
+                "hard inputs", subject, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
+            )
+    return None
 
 
-def _is_continuous(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> bool:
-    """Whether the reference's leaf changes by less than a quarter of the difference anywhere near."""
-    if not is_defined(subject, point):
-        return False
-    leaf, gap = subject.out_paths.index(worst.path), abs(worst.got - worst.want)
-    for n in range(NEIGHBOURS):
-        rng = options.rng(8, n)
-        with jax.enable_x64(True):
-            near = tuple(
-                jnp.asarray(x + NEAR * (1 + jnp.abs(x)) * rng.normal(size=x.shape))
-                if jaxprs.is_float(x.dtype) and j not in subject.cotangents else x
-                for j, x in enumerate(point.inputs)
-            )  # fmt: skip
-        want = evaluator.clean(near)[1][leaf]
+def _infinite(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """One entry, a row and all entries at minus infinity, one at plus infinity, for the first arguments."""
+    places = [i for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
+    with jax.enable_x64(True):
+        wide = [jaxprs.widened(x) for x in subject.inputs]
+        for i in places[:MOST_INFINITE]:
+            x = np.asarray(wide[i])
+            if not x.size:
+                continue
+            one, row = np.zeros(x.shape, bool), np.zeros(x.shape, bool)
+            one[np.unravel_index(x.size // 2, x.shape)] = True
+            row[tuple([0] * (x.ndim - 1))] = True
+            ways = {"plus infinity": (one, np.inf)}
+            if not (x > 0).all():
+                ways |= {"minus infinity": (one, -np.inf), "a row of minus infinity": (row, -np.inf)}
+            if x.ndim > 1 and not (x > 0).all():
+                ways["nothing but minus infinity"] = np.ones(x.shape, bool), -np.inf
+            for name, (mask, number) in ways.items():
+                changed = jnp.asarray(np.where(mask, number, x))
+                yield f"{name} in {subject.in_paths[i]}", tuple(jaxprs.with_replaced(wide, [i], [changed]))
+
+
+def _another_value(subject: Subject, point: Point) -> Worst | None:
+    """The first value of the function, no gradient, that both programs have and that differs."""
+    for k, gradient in enumerate(subject.gradients):
+        if gradient:
+            continue
+        got, want = point.got[k], point.want[k]
         with np.errstate(all="ignore"):
-            change = np.abs(want - point.want[leaf])
-        if not np.isfinite(change).all() or change.max(initial=0.0) >= gap / 4:
-            return False
-    return True
+            infinite = np.isinf(got) | np.isinf(want)
+            other = np.where(infinite, got != want, np.abs(got - want) > point.bound[k])
+        off = other & ~np.isnan(got) & ~np.isnan(want)
+        if off.any():
+            return worst_at(subject, point, k, tuple(np.argwhere(off)[0]))
+    return None

@@ -1,13 +1,15 @@
 """Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype."""
 
+import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_dtypes
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.disputes import Dispute, Kind, failed, settled
 from handprop.verify.options import Options
 from handprop.verify.points import (
     NONDETERMINISTIC,
@@ -15,13 +17,11 @@ from handprop.verify.points import (
     Point,
     compared,
     evaluators,
-    failure,
     repeats,
     sample,
     untraceable,
-    worst_entry,
 )
-from handprop.verify.report import Check, Outcome, Worst
+from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
 __all__ = ["bits_lost", "rounding"]
@@ -30,45 +30,90 @@ POINTS = 4
 POOR = 4.0
 
 
+class Sampled(NamedTuple):
+    """Points at which the programs ran, what was found at them, and the first that refutes."""
+
+    points: list[Point]
+    findings: list[str]
+    told: int
+    wrong: Dispute | None
+
+
 def rounding(subject: Subject, options: Options) -> Check:
     """Whether the programs agree in float64 to rounding, and what is lost in their own dtype."""
     start = time.monotonic()
-    refuted = None
+    refuted: Sampled | None = None
     for evaluator in evaluators(subject):
-        points, worst = _sampled(subject, evaluator, options)
-        if worst is None:
-            return _agreed(subject, points, time.monotonic() - start)
-        refuted = refuted or (evaluator, points[-1], worst)
-    if refuted is None:
-        return untraceable("rounding")
-    if not repeats(*refuted[:2]):
+        sampled = _sampled(subject, evaluator, options)
+        if sampled.wrong is None:
+            return _judged(subject, sampled, options, start)
+        refuted = refuted or sampled
+    if refuted is None or refuted.wrong is None:
+        return untraceable("rounding", subject)
+    if not repeats(refuted.wrong.evaluator, refuted.wrong.point):
         return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
-    return failure("rounding", subject, *refuted, "in float64", time.monotonic() - start)
+    check = failed("rounding", subject, refuted.wrong, "in float64", start)
+    finite = np.isfinite(refuted.wrong.worst.got)
+    said = (*refuted.findings, *(_largest_error(subject, refuted.wrong, options) if finite else ()))
+    return dataclasses.replace(check, evidence={**check.evidence, "findings": said})
 
 
-def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> tuple[list[Point], Worst | None]:
-    """Points until an entry is beyond its bound, there are enough, or time is up."""
-    points: list[Point] = []
+def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> Sampled:
+    """Points until an entry is wrong, there are enough, or time is up."""
+    points, findings, told = list[Point](), list[str](), 0
     for i in range(POINTS):
         if points and options.seconds_left < 0:
             break
         # What a check would have seen is only said where nothing is proved.
         points.append(compared(evaluator, sample(subject, options, i), i, measured=not subject.kept.get("proved")))
-        worst = worst_entry(subject, points[-1])
-        if worst is not None:
-            return points, worst
-    return points, None
+        dispute = settled(subject, [evaluator], points[-1:], options)
+        told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
+        where = "at the given input" if i == 0 else f"at sample {i}"
+        if points[-1].raised:
+            findings.append(f"{where} a program raises, which was left out: {points[-1].raised}")
+        elif dispute is not None and (dispute.kind is Kind.WRONG or (dispute.kind is Kind.JUMP and i == 0)):
+            return Sampled(points, findings, told, dispute)
+        elif dispute is not None:
+            findings.append(f"{where} {dispute.said}")
+    return Sampled(points, findings, told, None)
 
 
-def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
+def _judged(subject: Subject, sampled: Sampled, options: Options, start: float) -> Check:
+    """What is said where no point refutes."""
+    seconds = time.monotonic() - start
+    if sampled.told:
+        return _agreed(subject, sampled, seconds)
+    raised = [point.raised for point in sampled.points if point.raised]
+    shows = f"it raises at every sampled point: {raised[0]}" if raised else sampled.findings[0]
+    return Check("rounding", Outcome.UNDECIDED, shows, {"findings": tuple(sampled.findings)}, seconds=seconds)
+
+
+def _largest_error(subject: Subject, dispute: Dispute, options: Options) -> tuple[str, ...]:
+    """How far the programs are apart at most, relative to an output's largest entry, over as many points as there
+    are."""
+    errors = []
+    for i in range(POINTS):
+        if i and options.seconds_left < 0:
+            break
+        got, want = dispute.evaluator.clean(sample(subject, options, i))
+        with np.errstate(all="ignore"):
+            pairs = zip(got, want, strict=True)
+            errors += [np.abs(g - w).max(initial=0.0) / np.abs(w).max(initial=0.0) for g, w in pairs]
+    errors = [error for error in errors if np.isfinite(error)]
+    return (f"the largest relative error is {max(errors):.0e}",) if errors else ()
+
+
+def _agreed(subject: Subject, sampled: Sampled, seconds: float) -> Check:
+    given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
     exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
     idle = tuple(path for (path, wants), gradient in zip(exercised.items(), subject.gradients, strict=True)
                  if gradient and not any(((w != 0) & np.isfinite(w)).any() for w in wants))  # fmt: skip
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
-    lost = _own_dtype(subject, points[0])
+    lost = {} if given.raised else _own_dtype(subject, given)
     words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
-    shows = f"equal to float64 rounding at {len(points)} points" + (f"; {', '.join(words)}" if words else "")
+    accuracy = f", to a relative accuracy of {subject.kept['accuracy']:.0e}" if subject.kept.get("accuracy") else ""
+    shows = f"equal to float64 rounding{accuracy} at {len(points)} points" + (f"; {', '.join(words)}" if words else "")
     evidence = {
         "points": len(points),
         "power": power,
@@ -76,6 +121,7 @@ def _agreed(subject: Subject, points: list[Point], seconds: float) -> Check:
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
+        "findings": tuple(sampled.findings),
     }
     return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
 
@@ -94,7 +140,11 @@ def _power(points: list[Point], k: int) -> float:
 def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, float]]:
     """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
     with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(subject.inputs)):
-        got, want = (jax.jit(f)(*subject.inputs) for f in (subject.hand, subject.reference))
+        try:
+            programs = (subject.hand, subject.reference)
+            got, want = ([np.asarray(x) for x in jax.jit(f)(*subject.inputs)] for f in programs)
+        except jax.errors.JaxRuntimeError:  # a callback that raises
+            return {}
     lost = {}
     for path, g, w, exact in zip(subject.out_paths, got, want, point.want, strict=True):
         scale = np.abs(exact).max(initial=0.0)

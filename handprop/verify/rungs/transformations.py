@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.disputes import Kind, failed, settled
 from handprop.verify.options import Options
 from handprop.verify.points import (
     NONDETERMINISTIC,
@@ -24,7 +25,6 @@ from handprop.verify.points import (
     Point,
     compared,
     evaluators,
-    failure,
     in_float64,
     repeats,
     sample,
@@ -46,16 +46,15 @@ def transformations(subject: Subject, options: Options) -> Check:
     start = time.monotonic()
     found = list(evaluators(subject))
     if not found:
-        return untraceable("transformations")
+        return untraceable("transformations", subject)
     evaluator, inputs = found[0], sample(subject, options, 0)
     if not repeats(evaluator, Point(inputs, *evaluator.clean(inputs), [])):
         return Check("transformations", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
     tried = _cotangents(subject, options)
     for i, other in enumerate(tried):
-        fails = [(e, p, w) for e in found for p in [compared(e, other, 100 + i)] if (w := worst_entry(subject, p))]
-        if len(fails) == len(found):
-            seconds = time.monotonic() - start
-            return failure("transformations", subject, *fails[0], "for another cotangent", seconds)
+        dispute = settled(subject, found, [compared(evaluator, other, 100 + i) for evaluator in found], options)
+        if dispute is not None and dispute.kind is Kind.WRONG:
+            return failed("transformations", subject, dispute, "for another cotangent", start)
     done, cannot = _traced(subject)
     batched = _under_vmap(subject, evaluator, options) if "vmap" in done else ""
     if batched:
@@ -148,7 +147,7 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
         with jax.enable_x64(True):
             stacked = _stacked(samples)
         own = _stacked([subject.inputs] * BATCH)
-        outputs = in_float64(_batched(subject), stacked, own)(stacked)
+        outputs = in_float64(_batched(subject), stacked)(stacked)
     except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):

@@ -1,0 +1,55 @@
+"""Points where both programs differ, and what a check makes of each: a failure, or a finding beside the verdict."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.kinks import Kind, ruling
+from handprop.verify.options import Options
+from handprop.verify.overflow import overflow, said_of
+from handprop.verify.points import Evaluator, Point, failure, worst_entry
+from handprop.verify.report import Check, Worst
+from handprop.verify.subject import Subject
+
+__all__ = ["Dispute", "Kind", "failed", "settled"]
+
+
+class Dispute(NamedTuple):
+    """A point with what it means; ``said`` is the finding, ``worst`` what refutes where the rule is wrong."""
+
+    kind: Kind
+    said: str
+    evaluator: Evaluator
+    point: Point
+    worst: Worst
+    everywhere: bool = False
+
+
+def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
+    """What it means that every reading of the programs differs at its point, None where one does not."""
+    worsts = [worst_entry(subject, point) for point in points]
+    if any(worst is None for worst in worsts):
+        return None
+    evaluator, point, worst = found[0], points[0], worsts[0]
+    assert worst is not None
+    beyond = overflow(subject, evaluator, point, options)
+    if beyond is not None:
+        return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
+    said = ruling(subject, evaluator, point, worst, options)
+    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere)
+
+
+def failed(name: str, subject: Subject, dispute: Dispute, where: str, start: float) -> Check:
+    """The check that such a point fails; where a proof says otherwise of inputs on all sides of it, that is kept."""
+    evidence: dict[str, Any] = {}
+    subject.kept["everywhere"] = dispute.everywhere and np.isfinite(dispute.worst.got)
+    finite = all(np.isfinite(x).all() for x in dispute.point.inputs if jaxprs.is_float(x.dtype))
+    if dispute.everywhere and finite and subject.kept.get("proved"):
+        said = f"the proof and the check {name!r} contradict each other {where}: one of them is wrong"
+        evidence["internal"] = (said,)
+    where = f"{where}; {dispute.said}" if dispute.said else where
+    seconds = time.monotonic() - start
+    return failure(name, subject, dispute.evaluator, dispute.point, dispute.worst, where, seconds, **evidence)

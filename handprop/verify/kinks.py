@@ -1,0 +1,335 @@
+"""What is right at one point: where a function has a kink there, or autodiff's own answer is wrong.
+
+At x the gradient of a function that is smooth almost everywhere is any element of the convex hull of its gradients'
+limits there (Clarke 1975). Limits are taken of the reference: at ``x + r v`` and ``x + r v / 4``, r = 2^-20, for
+random v and along the disputed coordinates. ``4 / 3`` of the step between both extrapolates to r = 0, and four times
+that step is what is allowed for the error, which a second derivative makes.
+
+- One limit along all directions: the function is smooth at x, and the one slope is right. Where it is autodiff's, the
+  rule is wrong; where autodiff is elsewhere, as in a smooth function written with a maximum, autodiff is.
+- Several: a kink. An entry outside its limits' range is wrong, and so are entries that are each inside and together are
+  not: ``<g, v>`` has to lie between the slopes to either side along v, or, where the function is not convex, between
+  the limits' own ``<., v>``, those that other signs of v show included. (1, 1, 1, 1) is no subgradient of a maximum of
+  four.
+- None, where the limits do not settle: nothing is said.
+
+What refutes at a kink is confirmed by the function's own values (:mod:`handprop.verify.slopes`), which trust no
+derivative.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.points import Evaluator, Point, beyond, is_defined, worst_at
+from handprop.verify.report import Worst
+from handprop.verify.slopes import Sides, sides, values_along
+from handprop.verify.subject import Subject
+
+__all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling"]
+
+RADIUS = 2.0**-20
+RANDOM = 4
+OWN_STILL = 3  # directions along which a disputed entry hardly moves beside the others
+SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
+MOST_DISPUTED = 4
+MOST_JOINT = 16
+LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
+Direction = dict[int, np.ndarray]
+
+
+class Kind(enum.Enum):
+    """What a difference at a point means."""
+
+    WRONG = "the rule is wrong"
+    KINK = "another subgradient"
+    JUMP = "another value at a jump"
+    RANGE = "out of float64's range"
+    AUTODIFF = "autodiff is wrong"
+    UNKNOWN = "cannot be told"
+
+
+class Ruling(NamedTuple):
+    """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too."""
+
+    kind: Kind
+    said: str = ""
+    worst: Worst | None = None
+    everywhere: bool = False
+
+
+class Limits(NamedTuple):
+    """By output, with the directions along a first axis: what the reference tends to, how far off that may be, and what
+    the hand program is at the nearer of both points beside what the reference is there."""
+
+    tends: list[np.ndarray]
+    slack: list[np.ndarray]
+    got: list[np.ndarray]
+    want: list[np.ndarray]
+
+
+class Entry(NamedTuple):
+    """An entry of the gradient, ``at`` an index of an output by number, and of the input that it belongs to."""
+
+    output: int
+    at: tuple[int, ...]
+    source: int
+
+
+def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
+    """What the difference at this point means, whose worst entry is given."""
+    output = subject.out_paths.index(worst.path)
+    random = _directions(subject, point, (), options)
+    found = _limits(evaluator, point, random)
+    if all(_entry_off(found, k, worst, output) for k in range(len(random))):
+        return Ruling(Kind.WRONG, "", worst, True)
+    disputed = list(_disputed(subject, point))
+    if not subject.gradients[output] or not disputed:
+        return _at_a_value(found, output, worst)
+    found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
+    kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
+    for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
+        if kinds[entry] is Kind.WRONG or _values_refuse(subject, point, entry):
+            return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
+        kinds[entry] = Kind.UNKNOWN
+    if Kind.KINK in kinds.values():
+        return _together(subject, evaluator, point, kinds, options)
+    if Kind.UNKNOWN in kinds.values():
+        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+    return Ruling(Kind.AUTODIFF, _of_autodiff(subject, point, found, disputed[0]))
+
+
+def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
+    """Entries of gradients that are beyond their bound, the furthest first, where they belong to an input."""
+    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
+    if len(gradients) != len(subject.wrt):
+        return
+    off = [(times[index], Entry(k, tuple(map(int, index)), i))
+           for k, i in zip(gradients, subject.wrt, strict=True)
+           for times in [beyond(point.got[k], point.want[k], point.bound[k])]
+           for index in zip(*np.nonzero(times), strict=True)] if is_defined(subject, point) else []  # fmt: skip
+    yield from (entry for _, entry in sorted(off, key=lambda pair: -pair[0]))
+
+
+def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
+    """Random ones, then those along the most disputed coordinates, with a little of a random one beside, and random
+    ones that leave such a coordinate where it is."""
+    moved = subject.wrt or [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    shapes = {i: point.inputs[i].shape for i in moved}
+    found = [{i: options.rng(8, n).normal(size=s) for i, s in shapes.items()} for n in range(RANDOM)]
+    for n, entry in enumerate(disputed[:MOST_DISPUTED]):
+        for sign in (1.0, -1.0):
+            rng = options.rng(8, RANDOM + n)
+            along = {i: 2.0**-10 * rng.normal(size=s) for i, s in shapes.items()}
+            along[entry.source][entry.at] = sign
+            found.append(along)
+        for still in range(OWN_STILL):
+            along = {i: options.rng(8, RANDOM + n, still).normal(size=s) for i, s in shapes.items()}
+            along[entry.source][entry.at] *= 2.0**-10
+            found.append(along)
+    return found
+
+
+def _size(inputs: Sequence[Any], places: Sequence[int]) -> float:
+    """The largest of the entries, 1 where all are zero: what a step is measured in."""
+    finite = [np.abs(x[np.isfinite(x)]).max(initial=0.0) for x in (np.asarray(inputs[i]) for i in places)]
+    return float(max(finite, default=0.0)) or 1.0
+
+
+def _moved(inputs: Sequence[Any], along: Direction, h: float) -> tuple[Any, ...]:
+    with jax.enable_x64(True):
+        parts = [jnp.asarray(np.asarray(inputs[i]) + h * v) for i, v in along.items()]
+    return tuple(jaxprs.with_replaced(inputs, list(along), parts))
+
+
+def _limits(evaluator: Evaluator, point: Point, directions: Sequence[Direction]) -> Limits:
+    columns: list[tuple[list[np.ndarray], ...]] = []
+    with np.errstate(all="ignore"):
+        for along in directions:
+            radius = RADIUS * _size(point.inputs, list(along))
+            far = evaluator.clean(_moved(point.inputs, along, radius))[1]
+            got, near = evaluator.clean(_moved(point.inputs, along, radius / 4))
+            steps = [a - b for a, b in zip(near, far, strict=True)]
+            tends = [a + s / 3 for a, s in zip(near, steps, strict=True)]
+            slack = [4 * np.abs(s) + 4 * evaluator.eta * np.abs(a) for a, s in zip(near, steps, strict=True)]
+            columns.append((tends, slack, got, near))
+    return Limits(*([np.stack([np.asarray(x) for x in rows]) for rows in zip(*part, strict=True)]
+                    for part in zip(*columns, strict=True)))  # fmt: skip
+
+
+def _entry_off(found: Limits, k: int, worst: Worst, output: int) -> bool:
+    """Whether the programs differ a step away as much as at the point: then it is no matter of this point alone."""
+    got, want = (float(x[output][k][worst.index]) for x in (found.got, found.want))
+    if not np.isfinite(worst.got):
+        return bool(np.isfinite(want) and not np.isfinite(got))
+    return abs(got - want) > abs(worst.got - worst.want) / 2
+
+
+def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
+    """Two values differ here and not near: wrong where the reference is continuous, else a jump."""
+    tends = found.tends[output][(slice(None), *worst.index)]
+    gap = abs(worst.got - worst.want)
+    with np.errstate(all="ignore"):
+        still = np.isfinite(tends) & (np.abs(tends - worst.want) < (gap / 4 if np.isfinite(gap) else np.inf))
+    if still.all():
+        return Ruling(Kind.WRONG, "", worst)
+    return Ruling(Kind.JUMP, f"the reference jumps there: {worst.path} by hand has another of its values")
+
+
+def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
+    """What the limits say of one entry; None: wrong, if the function's values say so too.
+
+    The function counts as smooth where its whole gradient to this input is: a median of equal entries has a slope of 0
+    along each coordinate, and a kink all the same.
+    """
+    leaf, at = found.tends[entry.output], (slice(None), *entry.at)
+    tends, slack = leaf[at], found.slack[entry.output][at]
+    got, want = float(point.got[entry.output][entry.at]), float(point.want[entry.output][entry.at])
+    low, high = float(tends.min()), float(tends.max())
+    room = float(slack.max() + point.bound[entry.output][entry.at])
+    size = max(abs(low), abs(high), abs(want))
+    gap = abs(got - want) if np.isfinite(got) else SETTLED * (size + 0.1)
+    if not np.isfinite([low, high, room]).all() or not room <= gap / 4:
+        return Kind.UNKNOWN
+    if (leaf.max(axis=0) - leaf.min(axis=0)).max() < gap / 4:
+        if abs(want - low) < gap / 4 + room:
+            return Kind.WRONG
+        return Kind.AUTODIFF if abs(got - low) < gap / 4 + room else None
+    return Kind.KINK if low - room <= got <= high + room or _is_selection(leaf, point.got[entry.output], room) else None
+
+
+def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
+    """Whether the entries are those of some limit in another order, as where one of many ties is selected."""
+    flat = np.sort(leaf.reshape(len(leaf), -1), axis=1)
+    return bool((np.abs(flat - np.sort(got.ravel())).max(axis=1) <= room).any())
+
+
+def _values_refuse(subject: Subject, point: Point, entry: Entry) -> bool:
+    """Whether the function's values, moved along the entry's coordinate, have slopes that exclude the rule's answer."""
+    slopes = _sides_along(subject, point, {entry: 1.0})
+    got = float(point.got[entry.output][entry.at])
+    if slopes is None:
+        return False
+    return not np.isfinite(got) or not slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))
+
+
+def _sides_along(subject: Subject, point: Point, weights: dict[Entry, float]) -> Sides | None:
+    """One-sided slopes along weighed coordinates, None where they cannot be told."""
+    if subject.primal is None:
+        return None
+    along = {e.source: np.zeros(point.inputs[e.source].shape) for e in weights}
+    for entry, weight in weights.items():
+        along[entry.source][entry.at] = weight
+    size = _size(point.inputs, list(along))
+    cotangents = [np.asarray(point.inputs[i]) for i in subject.cotangents]
+    found = sides(values_along(subject, point.inputs, along, size), cotangents, size)
+    told = np.isfinite(found).all() and found.error <= 1e-2 * max(abs(found.left), abs(found.right)) + 1e-9
+    return found if told else None
+
+
+def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[Entry, Any],
+              options: Options) -> Ruling:  # fmt: skip
+    """Whether entries that are right one by one are so together."""
+    kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK][:MOST_JOINT]
+    g = np.array([float(point.got[e.output][e.at]) for e in kinky])
+    want = np.array([float(point.want[e.output][e.at]) for e in kinky])
+    rng = options.rng(9)
+    tried = [np.sign(g - want), np.sign(g), np.ones(len(kinky)), *(rng.normal(size=(2, len(kinky))))]
+    for v in tried if len(kinky) > 1 else []:
+        slopes = _sides_along(subject, point, dict(zip(kinky, v, strict=True)))
+        slack = LOOSE * float(np.abs(g * v).sum())
+        if slopes is None or slopes.allow(float(g @ v), slack):
+            continue
+        low, high = _extremes(evaluator, point, kinky, v)
+        if not low - slack <= g @ v <= high + slack:
+            first = kinky[int(np.argmax(np.abs(g - want)))]
+            return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
+                          worst_at(subject, point, first.output, first.at))  # fmt: skip
+    paths = ", ".join(dict.fromkeys(subject.out_paths[e.output] for e in kinky))
+    return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
+
+
+def _no_subgradient(slopes: Sides, slope: float) -> str:
+    low, high = sorted((slopes.left, slopes.right))
+    return (f"along one direction it has the slope {slope:.6g}, the function's values have "
+            + (f"{low:.6g}" if high - low <= 2 * slopes.error else f"{low:.6g} to {high:.6g}"))  # fmt: skip
+
+
+def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.ndarray) -> tuple[float, float]:
+    """The least and the most that ``<., v>`` of the reference's limits is found to be: from ``x + v`` and ``x - v`` on,
+    signs of single entries are turned as long as that gains."""
+
+    def slope(u: np.ndarray) -> float:
+        along = {e.source: np.zeros(point.inputs[e.source].shape) for e in kinky}
+        for entry, part in zip(kinky, u, strict=True):
+            along[entry.source][entry.at] = part
+        radius = RADIUS * _size(point.inputs, list(along))
+        want = evaluator.clean(_moved(point.inputs, along, radius / 4))[1]
+        return float(sum(want[e.output][e.at] * part for e, part in zip(kinky, v, strict=True)))
+
+    found = []
+    for sign in (-1.0, 1.0):
+        best = sign * slope(sign * v), sign * v
+        for n in range(len(kinky)):
+            turned = np.where(np.arange(len(kinky)) == n, -best[1], best[1])
+            if (now := sign * slope(turned)) > best[0]:
+                best = now, turned
+        found.append(sign * best[0])
+    return min(found), max(found)
+
+
+def _of_autodiff(subject: Subject, point: Point, found: Limits, entry: Entry) -> str:
+    path, index = subject.out_paths[entry.output], list(entry.at)
+    slope = float(found.tends[entry.output][(0, *entry.at)])
+    want = float(point.want[entry.output][entry.at])
+    return f"autodiff is wrong: {path}{index} is {want:.6g} by autodiff, the slope of the function is {slope:.6g}"
+
+
+def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
+                     options: Options) -> tuple[str, Worst] | None:  # fmt: skip
+    """Where both programs agree on a gradient that the smooth function does not have: what is wrong of autodiff's, and
+    the entry, with the limit in the place of the reference's answer."""
+    if subject.primal is None or not subject.wrt or not is_defined(subject, point):
+        return None
+    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
+    if len(gradients) != len(subject.wrt):
+        return None
+    found = _limits(evaluator, point, _directions(subject, point, (), options))
+    for k, source in zip(gradients, subject.wrt, strict=True):
+        limit = found.tends[k][0]
+        with np.errstate(all="ignore"):
+            room = found.slack[k].max(axis=0) + point.bound[k] + 1e-6 * np.abs(limit)
+            calm = np.ptp(found.tends[k], axis=0) <= room
+            gap = np.minimum(np.abs(point.want[k] - limit), np.abs(point.got[k] - limit))
+            off = (gap > 8 * room + LOOSE * np.abs(limit)) & np.isfinite(gap)
+        if not calm.all() or not off.any() or not _is_smooth(subject, point, found, gradients, options):
+            continue
+        entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
+        worst = worst_at(subject, point, k, entry.at)
+        said = _of_autodiff(subject, point, found, entry)
+        return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
+    return None
+
+
+def _is_smooth(subject: Subject, point: Point, found: Limits, gradients: Sequence[int], options: Options) -> bool:
+    """Whether the function's values have, along random directions, the slopes that the limits say, to both sides."""
+    cotangents = [np.asarray(point.inputs[i]) for i in subject.cotangents]
+    size = _size(point.inputs, subject.wrt)
+    for n in range(RANDOM):
+        along = {i: options.rng(11, n).normal(size=point.inputs[i].shape) for i in subject.wrt}
+        pairs = zip(gradients, subject.wrt, strict=True)
+        expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in pairs)
+        slopes = sides(values_along(subject, point.inputs, along, size), cotangents, size)
+        off = max(abs(slopes.left - expected), abs(slopes.right - expected))
+        if not off <= slopes.error + LOOSE * abs(expected) + 1e-9:
+            return False
+        if not slopes.error <= 1e-2 * abs(expected) + 1e-6:
+            return False
+    return True

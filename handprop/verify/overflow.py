@@ -1,0 +1,152 @@
+"""Arithmetic that leaves float64's range, told from mathematics that is wrong.
+
+``log(e^x)`` is x, and infinite from x = 710 on. Where two programs differ at an input, it is scaled down: if the
+difference is gone at entries of size 1, bisection finds the size at which it sets in, to ``2^-10`` of itself. Both
+programs then run equation by equation on either side of that size, which keeps what each equation made out of its
+range: infinities and NaN from numbers, and zeros and denormal numbers from numbers that are not zero. The difference
+is one of range if such an equation sets in where the difference does. A program that is another function for large
+numbers also differs from some size on, but nothing leaves the range there.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.points import Evaluator, Point, as_users, compared, worst_entry
+from handprop.verify.report import Worst
+from handprop.verify.subject import Subject
+
+__all__ = ["Overflow", "Run", "overflow", "run_of", "said_of"]
+
+BISECTIONS = 40
+FINE = 2.0**-10
+WITHIN = 1.05  # compiled, a quotient may be a product with a reciprocal, which leaves the range a little earlier
+MOST_STEPS = 4000
+UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general")
+
+
+class Run(NamedTuple):
+    """One run of an equation, within the calls that lead to it: what went in and out, and how it left the range, in how
+    many entries."""
+
+    eqn: Any
+    stack: tuple[Any, ...]
+    operands: tuple[np.ndarray, ...]
+    outputs: tuple[np.ndarray, ...]
+    how: str = ""
+    entries: int = 0
+
+
+class Overflow(NamedTuple):
+    """From entries of this ``size`` on; whether the hand program leaves the range there, and whether autodiff's
+    does."""
+
+    size: float
+    hand: Run | None
+    reference: Run | None
+
+
+def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Options) -> Overflow | None:
+    """How the difference at this point is one of range, None where it is not."""
+    places = [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    top = max((_largest(point.inputs[i]) for i in places), default=0.0)
+    if top <= 1 or _differs(subject, evaluator, point, places, 1 / top):
+        return None
+    low, high = 1 / top, 1.0
+    for _ in range(BISECTIONS):
+        if high <= low * (1 + FINE) or options.seconds_left < 0:
+            break
+        middle = float(np.sqrt(low * high))
+        low, high = (low, middle) if _differs(subject, evaluator, point, places, middle) else (middle, high)
+    below, above = (_scaled(point.inputs, places, scale) for scale in (low, min(high * WITHIN, 1.0)))
+    hand, reference = (_sets_in(program, below, above) for program in as_users(subject))
+    return Overflow(high * top, hand, reference) if hand or reference else None
+
+
+def _largest(x: Any) -> float:
+    x = np.asarray(x)
+    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+
+
+def _scaled(inputs: Sequence[Any], places: Sequence[int], scale: float) -> tuple[Any, ...]:
+    with jax.enable_x64(True):
+        return tuple(jaxprs.with_replaced(inputs, places, [jnp.asarray(inputs[i]) * scale for i in places]))
+
+
+def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Sequence[int], scale: float) -> bool:
+    return worst_entry(subject, compared(evaluator, _scaled(point.inputs, places, scale), 300)) is not None
+
+
+def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | None:
+    """The first equation that leaves the range above and not below, or in more entries, or in another way."""
+    before, after = run_of(program, below), run_of(program, above)
+    if len(before) != len(after):
+        return None
+    pairs = zip(before, after, strict=True)
+    return next((b for a, b in pairs if b.entries > a.entries or (b.entries and b.how != a.how)), None)
+
+
+def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
+    """The program run equation by equation in float64, turns of loops too; () where that cannot be done, or too
+    long."""
+    found: list[Run] = []
+    stack: list[Any] = []
+
+    @contextlib.contextmanager
+    def around(eqn: Any) -> Iterator[None]:
+        stack.append(eqn)
+        try:
+            yield
+        finally:
+            stack.pop()
+
+    def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+        if len(found) == MOST_STEPS:
+            raise NotImplementedError("too many equations to run one by one")
+        outputs = [jaxprs.widened(x) for x in jaxprs.wide_step(eqn, values)]
+        operands, made = (tuple(np.asarray(x) for x in xs if not _is_key(x)) for xs in (values, outputs))
+        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
+        return outputs
+
+    try:
+        with jax.enable_x64(True), jax.disable_jit():
+            jaxprs.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around)
+    except Exception:  # too many equations, or one that cannot be run by itself
+        return []
+    return found
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> tuple[str, int]:
+    """How the equation's output is out of range where its operands are not, and in how many entries."""
+    floats = [v for v in operands if jaxprs.is_float(v.dtype)]
+    made = [o for o in outputs if jaxprs.is_float(o.dtype)]
+    if not made or not floats:
+        return "", 0
+    for how, found, is_in in (("NaN", np.isnan, np.isnan), ("infinity", np.isinf, lambda v: ~np.isfinite(v))):
+        lost = sum(int(found(o).sum()) for o in made)
+        if lost and not any(is_in(v).any() for v in floats):
+            return how, lost
+    if eqn.primitive.name in UNDERFLOWS and all(v.all() for v in floats):
+        small = sum(int((np.abs(o) < np.finfo(np.float64).tiny).sum()) for o in made)
+        return ("zero, or a number too small for all its digits,", small) if small else ("", 0)
+    return "", 0
+
+
+def said_of(found: Overflow, worst: Worst) -> str:
+    """The finding, in one sentence."""
+    size = f"{found.size:.0e}"
+    if found.hand is None:
+        return f"autodiff's program, not the one by hand, leaves float64's range at entries of about {size} and more"
+    theirs = "does so too" if found.reference is not None else "bears it"
+    return (f"{worst.path} by hand leaves float64's range at entries of about {size} and more, where {found.hand.how} "
+            f"is made ({worst.got:.3g} there, {worst.want:.3g} by autodiff): autodiff's program {theirs}")  # fmt: skip

@@ -1,0 +1,96 @@
+"""Programs that print, raise, never end or keep their indices outside: judged, and never a crash."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import all_but
+
+import handprop as v
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
+IDS = np.array([0, 1, 1])
+
+
+def ruled(primal, backward):
+    rule = jax.custom_vjp(primal)
+    rule.defvjp(lambda x: (primal(x), x), lambda x, d: (backward(x, d),))
+    return rule
+
+
+def cube(x):
+    return x**3
+
+
+def picked(factor):
+    return ruled(lambda e: e[IDS], lambda e, d: jnp.zeros_like(e).at[IDS].add(factor * d))
+
+
+def test_an_index_kept_as_a_numpy_array_outside():
+    table = jnp.ones((3, 2))
+    for _ in range(2):  # neither report changes what the function is traced to in the next
+        right = v.verify(picked(1.0), table, skip=("identical", "proof"))
+        assert right.verdict is v.Verdict.VERIFIED, right
+        wrong = v.verify(picked(1.1), table)
+        assert wrong.verdict is v.Verdict.REFUTED, wrong
+        assert wrong.location is not None
+    assert jax.grad(lambda e: picked(1.0)(e).sum())(table).sum() == 6
+
+
+def test_a_rule_that_prints(capfd):
+    def printing(x, d):
+        jax.debug.print("x is {}", x[0])
+        return 3 * x * x * d
+
+    assert v.verify(ruled(cube, printing), X, skip=("identical", "proof")).ok
+    assert capfd.readouterr().out.count("x is") <= 2  # in its own dtype alone
+
+
+def positive(x):
+    def looked_at(x):
+        if (np.asarray(x) <= 0).any():
+            raise ValueError("not positive")
+        return np.asarray(x)
+
+    return jax.pure_callback(looked_at, x, x, vmap_method="sequential")
+
+
+def test_where_a_rule_raises_is_outside_its_domain():
+    raising = ruled(cube, lambda x, d: 3 * positive(x) ** 2 * d)
+    report = v.verify(raising, jnp.abs(X) + 1)
+    assert report.ok, report
+    assert any("raises" in text and "not positive" in text for text in report.findings), report.findings
+    nowhere = v.verify(raising, -jnp.abs(X))
+    assert nowhere.verdict is v.Verdict.INCONCLUSIVE, nowhere
+    assert "not positive" in nowhere.reason
+
+
+def halved(x):
+    """Until it is below 1: never for what is not a number, at once for zeros."""
+    return jax.lax.while_loop(lambda s: ~(jnp.abs(s[0]).max() < 1), lambda s: (s[0] / 2, s[1] / 2), (x, x))[1]
+
+
+def doubled(x, d):
+    """Until it is above 100, which zeros never are."""
+    return jax.lax.while_loop(lambda s: jnp.abs(s[0]).max() < 100, lambda s: (2 * s[0], s[1] + 0 * s[0]), (x, d))[1]
+
+
+@pytest.mark.parametrize("name", ["rounding", "hard inputs"])
+def test_a_loop_that_never_ends_is_cut(name):
+    start = time.monotonic()
+    report = v.verify(ruled(lambda x: 1.0 * x, doubled), X, skip=all_but("structure", name))
+    assert time.monotonic() - start < 20
+    assert report.verdict is not v.Verdict.REFUTED, report
+    if name == "hard inputs":
+        assert "ends" in report.check(name).shows
+
+
+def test_why_a_program_cannot_be_traced_in_float64_is_said():
+    def narrow(x, d):
+        assert x.dtype == jnp.float32, "only float32"
+        with jax.ensure_compile_time_eval():
+            return d * 3 * x * x
+
+    assert v.verify(ruled(cube, narrow), X).ok

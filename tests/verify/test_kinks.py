@@ -1,0 +1,215 @@
+"""One point, one answer: kinks, removable points, divisions by zero, infinities, and numbers out of range."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import handprop as v
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
+GIVEN = jnp.array([0.0, 1.0, -1.0, 0.0])
+ONES = jnp.ones(4)
+DATA = jnp.arange(12.0).reshape(4, 3)
+
+
+def ruled(primal, backward):
+    """A custom_vjp whose residuals are its arguments."""
+    rule = jax.custom_vjp(primal)
+    rule.defvjp(lambda *args: (primal(*args), args), lambda args, d: backward(*args, d))
+    return rule
+
+
+def relu(x):
+    return jnp.maximum(x, 0)
+
+
+def largest(x):
+    return jnp.max(x)
+
+
+def product(x):
+    return jnp.prod(x)
+
+
+def penalised(w):
+    return jnp.sum((DATA @ w) ** 2) + 0.1 * jnp.abs(w).sum()
+
+
+def log_sigmoid(x):
+    return -jnp.maximum(-x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def log_sigmoid_as_autodiff(x, d):
+    tail = jnp.exp(-jnp.abs(x))
+    return (d * (jnp.where(x <= 0, 1.0, 0.0) + jnp.sign(x) * tail / (1 + tail)),)
+
+
+def logsumexp(x):
+    return jax.nn.logsumexp(x)
+
+
+def softmax_of(x, d):
+    return (d * jax.nn.softmax(x),)
+
+
+RIGHT = {
+    "relu": (ruled(relu, lambda x, d: (jnp.where(x > 0, d, 0),)), GIVEN),
+    "the other relu": (ruled(relu, lambda x, d: (jnp.where(x >= 0, d, 0),)), GIVEN),
+    "half of relu": (ruled(relu, lambda x, d: (d * jnp.where(x == 0, 0.3, x > 0),)), GIVEN),
+    "absolute": (ruled(lambda x: jnp.abs(x), lambda x, d: (d * jnp.where(x >= 0, 1.0, -1.0),)), GIVEN),
+    "relu of mixed signs": (
+        ruled(lambda x: (relu(x) * jnp.array([1.0, -2.0, 3.0, -4.0])).sum(),
+              lambda x, d: (d * jnp.where(x > 0, 1.0, 0.0) * jnp.array([1.0, -2.0, 3.0, -4.0]),)), jnp.zeros(4),
+    ),
+    "penalty": (ruled(penalised, lambda w, d: (d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w > 0, 1.0, -1.0)),)),
+                jnp.zeros(3)),
+    "first of ties": (ruled(largest, lambda x, d: (d * (jnp.arange(4) == jnp.argmax(x)),)), ONES),
+    "ties shared": (ruled(largest, lambda x, d: (d * (x == x.max()) / (x == x.max()).sum(),)), ONES),
+    "smooth": (ruled(log_sigmoid, lambda x, d: (d * jax.nn.sigmoid(-x),)), GIVEN),
+    "product": (ruled(product, lambda x, d: (d * jnp.stack([jnp.prod(jnp.where(jnp.arange(4) == i, 1, x))
+                                                            for i in range(4)]),)), jnp.array([0.5, 0.0, 2.0, 1.5])),
+    "masked": (ruled(logsumexp, softmax_of), jnp.array([0.3, -jnp.inf, 1.0])),
+}  # fmt: skip
+KINKS = ("relu", "the other relu", "half of relu", "absolute", "relu of mixed signs", "penalty", "first of ties")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_right_at_the_given_input(name):
+    rule, x = RIGHT[name]
+    report = v.verify(rule, x)
+    assert report.ok, report
+    given = [text for text in report.findings if "at the given input" in text]
+    if name in KINKS and name != "absolute":  # whose subgradient autodiff takes too
+        assert any("has a kink" in text for text in given), report.findings
+    if name == "smooth":
+        assert any("autodiff is wrong: dx[0]" in text for text in given), report.findings
+
+
+WRONG = {
+    "twice at the kink": (ruled(relu, lambda x, d: (d * jnp.where(x == 0, 2.0, x > 0),)), GIVEN, "x == 0"),
+    "all of the ties": (ruled(largest, lambda x, d: (d * (x == x.max()),)), ONES, "x == x.max()"),
+    "penalty": (ruled(penalised, lambda w, d: (
+        d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w == 0, 2.0, jnp.sign(w))),)), jnp.zeros(3), "w == 0"),
+    "a product by division": (ruled(product, lambda x, d: (d * jnp.prod(x) / x,)), jnp.array([0.5, 0.0, 2.0, 1.5]),
+                              "/ x"),
+    "as autodiff, wrong": (ruled(log_sigmoid, log_sigmoid_as_autodiff), GIVEN, None),
+    "masked": (ruled(logsumexp, lambda x, d: (d * (x * jnp.exp(x) / jnp.exp(x).sum() / x),)),
+               jnp.array([0.3, -jnp.inf, 1.0]), "/ x"),
+    "another special value": (ruled(jnp.sin, lambda x, d: (d * jnp.where(x == 0.5, 0.0, jnp.cos(x)),)),
+                              jnp.array([0.5, 1.0]), "x == 0.5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_wrong_at_the_given_input_alone(name):
+    rule, x, text = WRONG[name]
+    report = v.verify(rule, x)
+    assert report.verdict is v.Verdict.REFUTED, report
+    assert report.counterexample is not None
+    assert (np.asarray(dict(report.counterexample.inputs)["x" if name != "penalty" else "w"]) == np.asarray(x)).all()
+    assert report.internal == (), report
+    if text is not None:
+        assert report.location is not None, report
+        start, _ = report.location.columns
+        assert text in report.location.text
+        assert report.diagnosis is not None
+        assert start > 0
+
+
+AT_EDGES = {
+    "a product by division": (ruled(product, lambda x, d: (d * jnp.prod(x) / x,)), X, "born here"),
+    "saturated": (ruled(jax.nn.softplus, lambda x, d: (d * jnp.where(x > 30, 0, jax.nn.sigmoid(x)),)), X, ""),
+    "at zero": (ruled(lambda x: x**3, lambda x, d: (d * jnp.where(x == 0, 1, 3 * x * x),)), X, "at this input alone"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AT_EDGES)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_edge_cases_that_refute_have_a_line_and_a_cause(name):
+    rule, x, cause = AT_EDGES[name]
+    report = v.verify(rule, x)
+    assert report.verdict is v.Verdict.REFUTED, report
+    assert report.location is not None
+    assert report.diagnosis is not None
+    assert cause in report.diagnosis
+
+
+def test_a_division_is_no_fault_where_zero_is_no_input_that_was_given():
+    power = ruled(lambda x: x**2.5, lambda x, d: (d * 2.5 * x**2.5 / x,))
+    report = v.verify(power, jnp.abs(X) + 0.5)
+    assert report.ok, report
+    assert any("at zeros" in text for text in report.findings), report.findings
+
+
+def masked_to_zero(x):
+    top = jnp.where(jnp.isfinite(x.max()), x.max(), 0.0)
+    total = jnp.exp(x - top).sum()
+    return jnp.where(total > 0, top + jnp.log(jnp.where(total > 0, total, 1.0)), 0.0)
+
+
+def test_another_value_at_minus_infinity():
+    rule = jax.custom_vjp(logsumexp)
+    rule.defvjp(lambda x: (masked_to_zero(x), x), softmax_of)
+    report = v.verify(rule, X)
+    assert report.verdict is v.Verdict.REFUTED, report
+    assert "minus infinity" in report.reason
+    assert report.counterexample is not None
+    assert report.counterexample.replay() == (0.0, -np.inf)
+    assert report.location is not None
+
+
+def plain(x):
+    return 1 / (1 + jnp.abs(jnp.log(jnp.exp(x) + jnp.exp(jax.nn.relu(x)))))
+
+
+def stable(x):
+    return 1 / (1 + jnp.abs(jnp.logaddexp(x, jax.nn.relu(x))))
+
+
+@pytest.mark.parametrize(("f", "g", "says"), [(plain, stable, "bears it"), (stable, plain, "not the one by hand")])
+def test_overflow_is_a_finding_of_its_own(f, g, says):
+    report = v.equivalent(f, g, X)
+    assert report.verdict is v.Verdict.PROVED, report
+    assert report.fix is None
+    found = [text for text in report.findings if "range" in text]
+    assert len(found) == 1
+    assert says in found[0]
+    assert "7e+02" in found[0]
+
+
+def test_overflow_at_the_given_input():
+    naive = ruled(logsumexp, lambda x, d: (d * jnp.exp(x) / jnp.exp(x).sum(),))
+    report = v.verify(naive, jnp.array([1000.0, 3.0, -2.0]))
+    assert report.verdict is not v.Verdict.REFUTED, report
+    assert any("at the given input" in text and "range" in text for text in report.findings), report.findings
+
+
+def test_another_function_for_large_numbers_is_no_overflow():
+    other = ruled(
+        lambda x: jnp.exp(-x * x), lambda x, d: (jnp.where(jnp.abs(x) > 1e3, d, -2 * x * jnp.exp(-x * x) * d),)
+    )
+    assert v.verify(other, X).verdict is v.Verdict.REFUTED
+
+
+def rooted(x):
+    return jnp.sqrt(x * x + 1e-3)
+
+
+def test_an_accuracy_that_is_stated():
+    near = ruled(rooted, lambda x, d: (d * x / (rooted(x) + 1e-10),))
+    refuted = v.verify(near, X)
+    assert refuted.verdict is v.Verdict.REFUTED
+    assert any("the largest relative error is" in text and "e-09" in text for text in refuted.findings)
+    held = v.verify(near, X, accuracy=1e-8)
+    assert held.verdict is v.Verdict.VERIFIED, held
+    assert held.conditions == ("to a relative accuracy of 1e-08, as stated",)
+    assert "provided to a relative accuracy" in " ".join(str(held).split())
+    assert v.verify(near, X, accuracy=1e-12).verdict is v.Verdict.REFUTED
+    exact = v.verify(ruled(rooted, lambda x, d: (d * x / rooted(x),)), X, accuracy=1e-8)
+    assert exact.verdict is v.Verdict.PROVED
+    assert exact.conditions == ()
+    with pytest.raises(ValueError, match="accuracy is a relative error"):
+        v.verify(near, X, accuracy=-1.0)
