@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handprop.verify import domains
+from handprop.verify.along import Domains
 from handprop.verify.auditing import Audit, met_while_tracing
-from handprop.verify.judge import judge
+from handprop.verify.facts import judged
 from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
     Check,
@@ -39,6 +41,7 @@ __all__ = [
     "Verdict",
     "Worst",
     "audit",
+    "domains",
     "equivalent",
     "verify",
     "verify_gradient",
@@ -56,7 +59,8 @@ def _options(key: Any, budget: float, skip: Sequence[str], order: int = 1) -> Op
 
 def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, reference: Callable | None = None,
            argnums: Sequence[int] | None = None, nondiff: Sequence[int] = (), key: Any = None, order: int = 1,
-           budget: float = 30.0, skip: Sequence[str] = (), **kwargs: Any) -> Report:  # fmt: skip
+           budget: float = 30.0, skip: Sequence[str] = (), domain: Domains | None = None,
+           **kwargs: Any) -> Report:  # fmt: skip
     """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     ``rule``: the object itself, or any function that holds such rules; rules of JAX's own inside it are trusted and
@@ -65,7 +69,9 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
     choose whose gradients are. ``order=2`` also compares the derivatives of the gradients, rules differentiated by JAX.
     ``budget`` in seconds; ``skip`` names checks to leave out, or
-    ``"mistakes"``, the search for what is wrong with a refuted one.
+    ``"mistakes"``, the search for what is wrong with a refuted one. ``domain`` says what arguments may be
+    (``handprop.domains``): one domain for all, or a mapping from name, position or path to domains; ``"any"`` asks for
+    all numbers, where else what the given values have may become a condition of the verdict.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -77,13 +83,14 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     """
     options = _options(key, budget, skip, order)
     subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
-    if order == 2:
-        subject = differentiated(subject, options.rng(2))
-    return judge(subject, options, "verify")
+    if order == 1:
+        return judged(subject, options, "verify", domain)
+    return judged(subject, options, "verify", domain, lambda subject: differentiated(subject, options.rng(2)))
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
-                    budget: float = 30.0, skip: Sequence[str] = ()) -> Report:  # fmt: skip
+                    budget: float = 30.0, skip: Sequence[str] = (),
+                    domain: Domains | None = None) -> Report:  # fmt: skip
     """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
 
     >>> import jax.numpy as jnp
@@ -92,11 +99,11 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
     ('REFUTED', 'gradient')
     """
     options = _options(key, budget, skip)
-    return judge(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient")
+    return judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
 
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
-               skip: Sequence[str] = ()) -> Report:  # fmt: skip
+               skip: Sequence[str] = (), domain: Domains | None = None) -> Report:  # fmt: skip
     """Whether two functions of the same arguments are one function; ``g`` is the reference.
 
     >>> import jax, jax.numpy as jnp
@@ -104,7 +111,7 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
     'PROVED'
     """
     options = _options(key, budget, skip)
-    return judge(of_pair(f, g, args, options.rng(1)), options, "equivalent")
+    return judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain)
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: Sequence[str] = ()) -> Audit:

@@ -14,13 +14,18 @@ from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
 from handprop.verify.subject import Subject
 
-__all__ = ["judge"]
+__all__ = ["checked", "judge"]
 
 
 def judge(subject: Subject, options: Options, entry: str) -> Report:
-    """Runs the rungs in their order; a structural fault ends it."""
-    checks: list[Check] = []
+    """What the checks show of a subject, and what is wrong with it where it is refuted."""
     subject = subject._replace(kept={})
+    return explain(subject, options, checked(subject, options, entry))
+
+
+def checked(subject: Subject, options: Options, entry: str, proved: Check | None = None) -> Report:
+    """Runs the rungs in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
+    checks: list[Check] = []
     for name, rung in RUNGS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
@@ -33,7 +38,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
-            checks.append(rung(subject, options))
+            checks.append(proved if proved is not None and proved.name == name else rung(subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
@@ -43,7 +48,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
             for key in ("conditions", "findings", "internal")}  # fmt: skip
     said["conditions"] = tuple(dict.fromkeys((*subject.conditions, *said["conditions"])))
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
-    report = Report(
+    return Report(
         subject=subject.name,
         verdict=verdict,
         reason=reason,
@@ -55,7 +60,6 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         certificate=_certificate(subject, options, entry, checks),
         **said,
     )  # fmt: skip
-    return explain(subject, options, report)
 
 
 def _verdict(checks: list[Check]) -> tuple[Verdict, str]:

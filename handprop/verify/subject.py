@@ -4,7 +4,7 @@ Everything the rungs need to know is in :class:`Subject`; no rung looks at ``cus
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.domains import Domain
 
 __all__ = ["Fault", "Program", "Subject", "of_gradient", "of_pair", "of_rule"]
 
@@ -38,7 +39,10 @@ class Subject(NamedTuple):
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
     primal. ``original`` is the user's function that the reference is made of. ``conditions`` say what of the given
-    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given".
+    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
+    ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
+    positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
+    asked about.
     """
 
     name: str
@@ -62,14 +66,21 @@ class Subject(NamedTuple):
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
     conditions: tuple[str, ...] = ()
+    domains: Mapping[int, Domain] = {}
+    heads: tuple[str, ...] = ()
+    drawn: tuple[int, ...] = ()
+    asked_any: tuple[int, ...] = ()
 
 
 class Arguments(NamedTuple):
-    """A call's arguments: the array leaves by path, and what puts them back among the others."""
+    """A call's arguments: the array leaves by path, and what puts them back among the others; the positional
+    arguments' names, and which leaves were given as shapes."""
 
     leaves: tuple[Any, ...]
     paths: tuple[str, ...]
     rebuild: Callable[[Sequence[Any]], tuple[tuple, dict]]
+    heads: tuple[str, ...] = ()
+    drawn: tuple[int, ...] = ()
 
 
 def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.random.Generator,
@@ -93,7 +104,8 @@ def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.ran
     def rebuild(arrays: Sequence[Any]) -> tuple[tuple, dict]:
         return jax.tree.unflatten(treedef, jaxprs.with_replaced(rest, positions, arrays))
 
-    return Arguments(tuple(leaves), tuple(paths), rebuild)
+    drawn = tuple(i for i, place in enumerate(positions) if isinstance(rest[place], jax.ShapeDtypeStruct))
+    return Arguments(tuple(leaves), tuple(paths), rebuild, tuple(names), drawn)
 
 
 def _parameter_names(f: Callable, count: int) -> list[str]:
@@ -177,6 +189,8 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         faults_of=lambda f: _rule_faults(f, args, kwargs, out, still),
         as_reference=None if reference else lambda f: pulled_back(jaxprs.strip_rules(called(getattr(f, "fun", f)))),
         original=reference if reference is not None else getattr(rule, "fun", rule),
+        heads=given.heads,
+        drawn=given.drawn,
     )
 
 
@@ -323,6 +337,8 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
         wrt=_positions(given, argnums),
         written=hand,
         original=loss,
+        heads=given.heads,
+        drawn=given.drawn,
         as_program=lambda f: lambda *leaves: tuple(jax.tree.leaves(flat(f)(*leaves))),
     )
 
@@ -384,5 +400,5 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     return Subject(
         name, flat(f), flat(g), given.leaves, given.paths, tuple(paths), unmarked, tuple(faults), source=_source(f),
         obstacle=_obstacle(given.leaves, jax.tree.leaves(left)), written=f, as_program=flat,
-        original=g,
+        original=g, heads=given.heads, drawn=given.drawn,
     )  # fmt: skip
