@@ -82,7 +82,7 @@ def _bound(domain: Domain, x: Any) -> Domain:
 
     def from_free(u: jax.Array) -> jax.Array:
         made = jnp.asarray(values.astype(dtype), u.dtype) if domain.keeps else domain.from_free(u)
-        return made if jaxprs.is_float(x.dtype) else made.astype(x.dtype)
+        return made.astype(u.dtype if jaxprs.is_float(x.dtype) else x.dtype)
 
     return dataclasses.replace(domain, from_free=from_free, free=np.asarray(free, dtype))
 

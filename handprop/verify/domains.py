@@ -129,11 +129,11 @@ def _chosen(u: jax.Array) -> jax.Array:
     """One-hot along the last axis, as products of bits: a polynomial of degree 1 in each."""
     n = u.shape[-1]
     count = max(n - 1, 0).bit_length()
-    codes = (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(bool)
-    bits = (u[..., None, :count] > 0).astype(u.dtype)
-    shape = (*u.shape[:-1], *codes.shape)
-    ones = jnp.broadcast_to(codes.reshape((1,) * (u.ndim - 1) + codes.shape), shape)
-    whole = jnp.prod(jnp.where(ones, jnp.broadcast_to(bits, shape), 1 - jnp.broadcast_to(bits, shape)), -1)
+    codes = np.arange(2**count)
+    whole = jnp.ones((*u.shape[:-1], 2**count), u.dtype)
+    for k in range(count):
+        bit = jnp.broadcast_to((u[..., k : k + 1] > 0).astype(u.dtype), whole.shape)
+        whole = whole * jnp.where(np.broadcast_to(codes >> k & 1 == 1, whole.shape), bit, 1 - bit)
     beyond = 2**count - n
     again = [(0, 0)] * (u.ndim - 1) + [(0, n - beyond)]
     return whole[..., :n] + jnp.pad(whole[..., n:], again) if beyond else whole
@@ -168,19 +168,16 @@ def interval(a: float, b: float) -> Domain:
 
 
 def boolean() -> Domain:
-    """Zeros and ones, or booleans: ``x = (u > 0)``.
+    """Booleans, or zeros and ones of any dtype: ``x = (u > 0)``.
 
     >>> boolean().from_free(jnp.array([0.5, -2.0])).tolist()
-    [1.0, 0.0]
+    [True, False]
     """
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
         return _first((x != 0) & (x != 1), "is neither 0 nor 1")
 
-    def from_free(u: jax.Array) -> jax.Array:
-        return (u > 0).astype(u.dtype)
-
-    return Domain("holds 0 and 1 only", from_free, lambda x: 2.0 * x - 1.0, lacks, discrete=True)
+    return Domain("holds 0 and 1 only", lambda u: u > 0, lambda x: 2.0 * x - 1.0, lacks, discrete=True)
 
 
 def signs() -> Domain:

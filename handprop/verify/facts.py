@@ -77,13 +77,18 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
                 break
         else:
             chosen[place] = chain[-1]
-    if not chosen:  # samples do not show what is wrong elsewhere
+    if not chosen and not least:  # samples do not show what is wrong elsewhere
         chosen = {place: chain[0] for place, chain in found.items()}
     return {place: dataclasses.replace(one, says=f"{one.says}, as given") for place, one in chosen.items()}
 
 
 def _as_given(subject: Subject, place: int, chain: list[Domain]) -> Domain:
-    return chain[-1] if place in subject.wrt else dataclasses.replace(chain[-1], keeps=True)
+    """The narrowest fact, for an argument that is not differentiated at the given values alone."""
+    one = chain[-1]
+    if place in subject.wrt or one.keeps:
+        return one
+    free = one.to_free(np.asarray(subject.inputs[place], np.float64))
+    return dataclasses.replace(one, from_free=lambda u: one.from_free(jax.numpy.asarray(free, u.dtype)))
 
 
 def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:
