@@ -55,6 +55,7 @@ class Domain:
     free parameters to the argument and is traced by JAX; ``to_free`` maps an array inside the domain back.
     ``lacks(array, tolerance)`` says what keeps an array out of it, "" where nothing does. ``discrete``: there are no
     directions inside, so that no gradient is compared along it. ``keeps``: the given values themselves, and no others.
+    ``wider``: a plainer domain that holds this one, where a proof is looked for first.
     ``spread``: the scale that free parameters are drawn with, None for that of the given ones. ``free``: an example of
     the free parameters, or their shape and dtype, where they are no array of the argument's shape.
     """
@@ -67,6 +68,7 @@ class Domain:
     keeps: bool = False
     spread: float | None = None
     free: Any = None
+    wider: "Domain | None" = None
 
 
 def sum_to_one(axis: int = -1) -> Domain:
@@ -98,7 +100,7 @@ def simplex(axis: int = -1) -> Domain:
         return np.log(np.maximum(x, SMALLEST))
 
     says = f"has probabilities in its {_lines(axis)}"
-    return Domain(says, lambda u: jax.nn.softmax(u, axis), to_free, lacks, spread=2.0)
+    return Domain(says, lambda u: jax.nn.softmax(u, axis), to_free, lacks, spread=2.0, wider=sum_to_one(axis))
 
 
 def one_hot(axis: int = -1) -> Domain:
@@ -122,7 +124,8 @@ def one_hot(axis: int = -1) -> Domain:
     def lacks(x: np.ndarray, tolerance: float) -> str:
         return _first((x != 0) & (x != 1), "is neither 0 nor 1") or _sums_lack(axis)(x, tolerance)
 
-    return Domain(f"is one-hot in its {_lines(axis)}", from_free, to_free, lacks, discrete=True)
+    says = f"is one-hot in its {_lines(axis)}"
+    return Domain(says, from_free, to_free, lacks, discrete=True, wider=sum_to_one(axis))
 
 
 def _chosen(u: jax.Array) -> jax.Array:
@@ -257,7 +260,7 @@ def positive_definite() -> Domain:
         least = np.linalg.eigvalsh((x + np.swapaxes(x, -1, -2)) / 2).min(initial=1.0)
         return "" if least > 0 else f"has the eigenvalue {least:.6g}"
 
-    return Domain("is positive definite", from_free, to_free, lacks, spread=1.0)
+    return Domain("is positive definite", from_free, to_free, lacks, spread=1.0, wider=symmetric())
 
 
 def orthogonal() -> Domain:

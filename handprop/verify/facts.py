@@ -7,9 +7,11 @@ A gradient of an argument that was found to lie in a domain is compared in all d
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import domains as d
@@ -20,7 +22,8 @@ from handprop.verify.judge import checked
 from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
 from handprop.verify.points import compared, evaluators, sample, wrong_outputs
-from handprop.verify.report import Outcome, Report, Verdict
+from handprop.verify.report import Check, Outcome, Report, Verdict
+from handprop.verify.rungs.proof import proof
 from handprop.verify.subject import Subject
 
 __all__ = ["facts", "judged"]
@@ -29,25 +32,28 @@ POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 MOST_PLACES = 1 << 10
 MOST_ENTRIES = 1 << 20
 Facts = dict[int, Domain]
+Prepare = Callable[[Subject], Subject]
 
 
 def judged(subject: Subject, options: Options, entry: str, domain: Domains | None = None,
-           prepare: Callable[[Subject], Subject] = lambda subject: subject) -> Report:  # fmt: skip
+           prepare: Prepare = lambda subject: subject) -> Report:  # fmt: skip
     """The report on a subject whose arguments lie where ``domain`` says, or where it holds of them as they are given.
 
     ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
     for those of a domain too, and is not proved again.
     """
-    subject = declared(subject, domain, options)._replace(kept={})
+    given, subject = subject, declared(subject, domain, options)._replace(kept={})
     whole = prepare(subject)
     whole = whole if whole is subject else whole._replace(kept={})
-    everywhere = checked(whole, options, entry)
+    everywhere = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
     needed = {} if everywhere.ok or domain == ANY else _needed(subject, everywhere, options)
     if not needed:
         return explain(whole, options, everywhere)
     narrow = prepare(within(subject, needed, along=False))._replace(kept={})
-    proof = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
-    report = checked(narrow, options, entry, proof)
+    if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
+        return explain(narrow, options, everywhere)
+    proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
+    report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:
         return explain(whole, options, everywhere)
     if report.ok:
@@ -58,11 +64,27 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     return explain(narrow, options, report)
 
 
+def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: Prepare) -> Check | None:
+    """A proof for plainer domains that hold those asked about, None where there is none."""
+    wider = {place: one.wider or one for place, one in subject.domains.items()}
+    if not any(one.wider for one in subject.domains.values()) or "proof" in options.skip:
+        return None
+    try:
+        part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
+        found = proof(prepare(within(given, wider)), part)
+    except Exception:  # what does not run is for the structure to say
+        return None
+    return found if found.outcome is Outcome.PROVES else None
+
+
 def _needed(subject: Subject, report: Report, options: Options) -> Facts:
     """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
-    if subject.faults or subject.obstacle or report.checks[0].outcome is not Outcome.HOLDS:
+    if subject.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
     found = {place: chain for place in range(len(subject.inputs)) if (chain := _facts_of(subject, place, report))}
+    if report.checks[0].outcome is Outcome.FAILS:
+        labels = {place for place, chain in found.items() if place not in subject.wrt and "sum to 1" in chain[0].says}
+        return {place: found[place][0] for place in labels}
     if not found:
         return {}
     chosen = {place: _as_given(subject, place, chain) for place, chain in found.items()}
@@ -88,7 +110,7 @@ def _as_given(subject: Subject, place: int, chain: list[Domain]) -> Domain:
     if place in subject.wrt or one.keeps:
         return one
     free = one.to_free(np.asarray(subject.inputs[place], np.float64))
-    return dataclasses.replace(one, from_free=lambda u: one.from_free(jax.numpy.asarray(free, u.dtype)))
+    return dataclasses.replace(one, from_free=lambda u: one.from_free(jnp.asarray(free, u.dtype)))
 
 
 def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:

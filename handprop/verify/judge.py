@@ -14,7 +14,7 @@ from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
 from handprop.verify.subject import Subject
 
-__all__ = ["checked", "judge"]
+__all__ = ["checked", "judge", "reported"]
 
 
 def judge(subject: Subject, options: Options, entry: str) -> Report:
@@ -40,6 +40,11 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
         else:
             checks.append(proved if proved is not None and proved.name == name else rung(subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
+    return reported(subject, options, entry, checks)
+
+
+def reported(subject: Subject, options: Options, entry: str, checks: list[Check]) -> Report:
+    """What these checks come to."""
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:
