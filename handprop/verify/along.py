@@ -12,9 +12,10 @@ import numpy as np
 from handprop.verify import jaxprs
 from handprop.verify.domains import Domain
 from handprop.verify.options import Options
+from handprop.verify.points import Evaluator
 from handprop.verify.subject import Program, Subject
 
-__all__ = ["ANY", "Domains", "declared", "inside", "tolerance", "within"]
+__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "tolerance", "within"]
 
 ANY = "any"
 Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
@@ -72,6 +73,26 @@ def within(subject: Subject, domains: Mapping[int, Domain], along: bool = True) 
 def inside(domains: Mapping[int, Domain], free: Any) -> tuple[Any, ...]:
     """The arguments that these free parameters stand for."""
     return tuple(domains[i].from_free(x) if i in domains else x for i, x in enumerate(free))
+
+
+def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
+    """An evaluator of the programs of arguments as one of those of free parameters, gradients as they are.
+
+    What rounding does to the map itself is part of the noise.
+    """
+    with jax.enable_x64(True):
+        free = tuple(jaxprs.widened(x) for x in subject.inputs)
+        program = jaxprs.widen(jaxprs.trace(lambda *free: inside(subject.domains, free), free))
+        clean = jax.jit(lambda free: program(free, None, None))
+        rough = jax.jit(lambda free, seed: program(free, evaluator.eta, seed))
+
+    def run(f: Callable, *args: Any) -> tuple[Any, ...]:
+        with jax.enable_x64(True):
+            return tuple(f(*args))
+
+    return Evaluator(lambda free: evaluator.clean(run(clean, tuple(free))),
+                     lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
+                     evaluator.eta)  # fmt: skip
 
 
 def _bound(domain: Domain, x: Any) -> Domain:

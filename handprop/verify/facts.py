@@ -16,7 +16,7 @@ import numpy as np
 
 from handprop.verify import domains as d
 from handprop.verify import jaxprs
-from handprop.verify.along import ANY, Domains, declared, inside, tolerance, within
+from handprop.verify.along import ANY, Domains, at_arguments, declared, inside, tolerance, within
 from handprop.verify.domains import Domain
 from handprop.verify.judge import checked
 from handprop.verify.mistakes import explain
@@ -52,6 +52,8 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     narrow = prepare(within(subject, needed, along=False))._replace(kept={})
     if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
         return explain(narrow, options, everywhere)
+    if whole is subject:  # its programs are compiled already
+        narrow.kept.update({i: at_arguments(e, narrow) for i in (0, 1) if (e := subject.kept.get(i)) is not None})
     proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
     report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -82,11 +84,10 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
     if subject.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
     found = {place: chain for place in range(len(subject.inputs)) if (chain := _facts_of(subject, place, report))}
-    if report.checks[0].outcome is Outcome.FAILS:
-        labels = {place for place, chain in found.items() if place not in subject.wrt and "sum to 1" in chain[0].says}
-        return {place: found[place][0] for place in labels}
-    if not found:
-        return {}
+    labels = {place: chain[0] for place, chain in found.items()
+              if place not in subject.wrt and chain[0].says.endswith("sum to 1")}  # fmt: skip
+    if not found or report.checks[0].outcome is Outcome.FAILS:
+        return _as_found(labels)
     chosen = {place: _as_given(subject, place, chain) for place, chain in found.items()}
     least = _wrong(subject, chosen, options)
     for place, chain in found.items():
@@ -99,8 +100,14 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
                 break
         else:
             chosen[place] = chain[-1]
-    if not chosen and not least:  # samples do not show what is wrong elsewhere
+    if least:  # wrong all the same, and what is wrong is told apart from labels
+        chosen = {**labels, **chosen}
+    elif not chosen:  # samples do not show what is wrong elsewhere
         chosen = {place: chain[0] for place, chain in found.items()}
+    return _as_found(chosen)
+
+
+def _as_found(chosen: Facts) -> Facts:
     return {place: dataclasses.replace(one, says=f"{one.says}, as given") for place, one in chosen.items()}
 
 
@@ -172,13 +179,13 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
         "boolean": (varied, d.boolean()),
         "increasing": (places > 1, d.increasing()),
         "integers": (varied, d.integers()),
-        "mask": (True, MASK),
     }
+    if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):
+        tried = {"mask": (True, MASK)}
     found = {name: one for name, (applies, one) in tried.items() if applies and not one.lacks(x, tolerance)}
-    if "one-hot" in found or "boolean" in found or "signs" in found:
-        found.pop("integers", None)
-    if "one-hot" in found:
-        found.pop("boolean", None)
+    for name, said_already in (("boolean", ("one-hot",)), ("integers", ("one-hot", "boolean", "signs"))):
+        if any(other in found for other in said_already):
+            found.pop(name, None)
     return found
 
 
