@@ -1,5 +1,7 @@
 """Domains: their maps, what is proved along them and refuted inside them, and what is found of given values."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +102,8 @@ ALONG = {
         lambda x, u: x - u, (X, UNIT),
     ),
     "unit, its own gradient": (
-        {"u": d.unit()}, lambda u, a: jnp.sum(u * u) * (a @ u), lambda u, a: a, lambda u, a: a * a, (UNIT, normal(3, k=2)),
+        {"u": d.unit()}, lambda u, a: jnp.sum(u * u) * (a @ u), lambda u, a: a, lambda u, a: a * a,
+        (UNIT, normal(3, k=2)),
     ),
     "boolean": (
         {"m": d.boolean()}, lambda x, m: jnp.sum((m * x) ** 2) / 2, lambda x, m: m * x, lambda x, m: x,
@@ -263,8 +266,8 @@ def test_what_is_wrong_for_labels_that_sum_to_one_is_told_apart_from_what_is_not
 
     report = v.verify_gradient(hand, classifier_loss, W, DATA, LABELS, budget=90)
     assert report.verdict is v.Verdict.REFUTED
-    assert report.location is not None and "2 * error(x @ W, y)" in report.location.text
     assert report.fix is not None and report.fix.proved
+    assert report.location is not None and "2 times what it should be" in report.location.reason
 
 
 def test_a_structural_mistake_is_told_apart_from_labels(time_enough):
@@ -374,7 +377,7 @@ def test_what_holds_at_the_given_numbers_alone_is_not_excused_for_what_is_differ
 def test_functions_that_differ_where_both_are_defined_are_two():
     assert v.equivalent(jnp.abs, lambda x: x, abs(X), skip=FEW).verdict is v.Verdict.REFUTED
     report = v.equivalent(lambda x, y: jnp.log(x) + jnp.log(y), lambda x, y: jnp.log(x * y), abs(X), abs(X), skip=FEW)
-    assert report.ok and report.conditions == ("x is positive, as given", "y is positive, as given"), report
+    assert report.ok and report.conditions == ("y is positive, as given",), report  # a negative x is NaN in both
     assert v.equivalent(jnp.abs, lambda x: x, abs(X), skip=FEW, domain=d.positive()).verdict is v.Verdict.PROVED
 
 
@@ -437,9 +440,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("says", REFUSED)
 def test_what_does_not_fit_is_said_in_one_sentence(says):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}[^\n]*$"):
         v.verify_gradient(error, cross_entropy, Z, Z, domain=REFUSED[says])
-    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_is_no_domain_is_said():
