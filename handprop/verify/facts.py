@@ -46,7 +46,8 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     whole = prepare(subject)
     whole = whole if whole is subject else whole._replace(kept={})
     everywhere = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
-    needed = {} if everywhere.ok or domain == ANY else _needed(subject, everywhere, options)
+    asked = domain != ANY and not everywhere.ok and "rounding" not in options.skip
+    needed = _needed(subject, everywhere, options) if asked else {}
     if not needed:
         return explain(whole, options, everywhere)
     narrow = prepare(within(subject, needed, along=False))._replace(kept={})
