@@ -93,6 +93,8 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
                     domain: Domains | None = None) -> Report:  # fmt: skip
     """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
 
+    ``domain`` as in :func:`verify`: labels whose rows sum to 1 need not be named, ``handprop.domains`` has other kinds.
+
     >>> import jax.numpy as jnp
     >>> report = verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), jnp.arange(3.0))
     >>> report.verdict.name, report.counterexample.worst.path
@@ -104,7 +106,8 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
                skip: Sequence[str] = (), domain: Domains | None = None) -> Report:  # fmt: skip
-    """Whether two functions of the same arguments are one function; ``g`` is the reference.
+    """Whether two functions of the same arguments are one function; ``g`` is the reference, ``domain`` as in
+    :func:`verify`.
 
     >>> import jax, jax.numpy as jnp
     >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name

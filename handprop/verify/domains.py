@@ -231,6 +231,8 @@ def symmetric() -> Domain:
     def lacks(x: np.ndarray, tolerance: float) -> str:
         if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
             return f"is no square matrix but of shape {x.shape}"
+        if not np.isfinite(x).all():
+            return _first(~np.isfinite(x), "is not finite")
         size = np.abs(x).max(initial=0.0)
         return _first(np.abs(x - np.swapaxes(x, -1, -2)) > tolerance * size, "differs from its mirror image")
 
@@ -257,8 +259,9 @@ def positive_definite() -> Domain:
     def lacks(x: np.ndarray, tolerance: float) -> str:
         if found := symmetric().lacks(x, tolerance):
             return found
-        least = np.linalg.eigvalsh((x + np.swapaxes(x, -1, -2)) / 2).min(initial=1.0)
-        return "" if least > 0 else f"has the eigenvalue {least:.6g}"
+        found = np.linalg.eigvalsh((x + np.swapaxes(x, -1, -2)) / 2)
+        least = found.min(initial=np.inf)
+        return "" if least > 1e-13 * found.max(initial=0.0) else f"has the eigenvalue {least:.6g}"
 
     return Domain("is positive definite", from_free, to_free, lacks, spread=1.0, wider=symmetric())
 

@@ -45,26 +45,37 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     given, subject = subject, declared(subject, domain, options)._replace(kept={})
     whole = prepare(subject)
     whole = whole if whole is subject else whole._replace(kept={})
-    everywhere = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
-    asked = domain != ANY and not everywhere.ok and "rounding" not in options.skip
-    needed = _needed(subject, everywhere, options) if asked else {}
+    report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
+    if not report.ok and domain != ANY and "rounding" not in options.skip:
+        try:
+            whole, report = _as_they_are(subject, whole, report, options, entry, prepare)
+        except Exception as error:  # whatever the user's code raises for other values
+            said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
+            report = dataclasses.replace(report, internal=(*report.internal, said))
+    return explain(whole, options, report)
+
+
+def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: Options, entry: str,
+                 prepare: Prepare) -> tuple[Subject, Report]:  # fmt: skip
+    """The subject within what is needed of the given values, and the report on it; as it was where nothing helps."""
+    needed = _needed(subject, everywhere, options)
     if not needed:
-        return explain(whole, options, everywhere)
+        return whole, everywhere
     narrow = prepare(within(subject, needed, along=False))._replace(kept={})
     if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
-        return explain(narrow, options, everywhere)
+        return narrow, everywhere
     if whole is subject:  # its programs are compiled already
         narrow.kept.update({i: at_arguments(e, narrow) for i in (0, 1) if (e := subject.kept.get(i)) is not None})
     proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
     report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:
-        return explain(whole, options, everywhere)
-    if report.ok:
-        this = "this condition" if len(needed) == 1 else "these conditions"
-        fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
-        found = f"without {this} {fails}: {everywhere.reason}"
-        report = dataclasses.replace(report, findings=(*report.findings, found))
-    return explain(narrow, options, report)
+        return whole, everywhere
+    if not report.ok:
+        return narrow, report
+    this = "this condition" if len(needed) == 1 else "these conditions"
+    fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
+    found = f"without {this} {fails}: {everywhere.reason}"
+    return narrow, dataclasses.replace(report, findings=(*report.findings, found))
 
 
 def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: Prepare) -> Check | None:
