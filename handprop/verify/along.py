@@ -90,9 +90,10 @@ def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
         with jax.enable_x64(True):
             return tuple(f(*args))
 
-    return Evaluator(lambda free: evaluator.clean(run(clean, tuple(free))),
-                     lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
-                     evaluator.eta)  # fmt: skip
+    return evaluator._replace(
+        clean=lambda free: evaluator.clean(run(clean, tuple(free))),
+        rough=lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
+    )
 
 
 def _bound(domain: Domain, x: Any) -> Domain:

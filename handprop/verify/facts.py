@@ -18,10 +18,9 @@ from handprop.verify import domains as d
 from handprop.verify import jaxprs
 from handprop.verify.along import ANY, Domains, at_arguments, declared, inside, tolerance, within
 from handprop.verify.domains import Domain
-from handprop.verify.judge import checked
-from handprop.verify.mistakes import explain
+from handprop.verify.judge import checked, explained, fresh
 from handprop.verify.options import Options
-from handprop.verify.points import compared, evaluators, sample, wrong_outputs
+from handprop.verify.points import Evaluator, compared, evaluators, sample, wrong_outputs
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs.proof import proof
 from handprop.verify.subject import Subject
@@ -42,9 +41,9 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
     for those of a domain too, and is not proved again.
     """
-    given, subject = subject, declared(subject, domain, options)._replace(kept={})
+    given, subject = subject, fresh(declared(subject, domain, options), options)
     whole = prepare(subject)
-    whole = whole if whole is subject else whole._replace(kept={})
+    whole = whole if whole is subject else fresh(whole, options)
     report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
     if not report.ok and domain != ANY and "rounding" not in options.skip:
         try:
@@ -52,7 +51,7 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
         except Exception as error:  # whatever the user's code raises for other values
             said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
             report = dataclasses.replace(report, internal=(*report.internal, said))
-    return explain(whole, options, report)
+    return explained(whole, options, report)
 
 
 def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: Options, entry: str,
@@ -61,11 +60,12 @@ def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: 
     needed = _needed(subject, everywhere, options)
     if not needed:
         return whole, everywhere
-    narrow = prepare(within(subject, needed, along=False))._replace(kept={})
+    narrow = fresh(prepare(within(subject, needed, along=False)), options)
     if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
         return narrow, everywhere
     if whole is subject:  # its programs are compiled already
-        narrow.kept.update({i: at_arguments(e, narrow) for i in (0, 1) if (e := subject.kept.get(i)) is not None})
+        kept = {name: one for name, one in subject.kept.items() if isinstance(one, Evaluator)}
+        narrow.kept.update({name: at_arguments(one, narrow) for name, one in kept.items()})
     proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
     report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:

@@ -14,13 +14,23 @@ from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
 from handprop.verify.subject import Subject
 
-__all__ = ["checked", "judge", "reported"]
+__all__ = ["checked", "explained", "fresh", "judge"]
 
 
 def judge(subject: Subject, options: Options, entry: str) -> Report:
     """What the checks show of a subject, and what is wrong with it where it is refuted."""
-    subject = subject._replace(kept={})
-    return explain(subject, options, checked(subject, options, entry))
+    subject = fresh(subject, options)
+    return explained(subject, options, checked(subject, options, entry))
+
+
+def fresh(subject: Subject, options: Options) -> Subject:
+    """The subject as no check has seen it yet."""
+    return subject._replace(kept={})
+
+
+def explained(subject: Subject, options: Options, report: Report) -> Report:
+    """The report with what is known of its mistakes."""
+    return explain(subject, options, report)
 
 
 def checked(subject: Subject, options: Options, entry: str, proved: Check | None = None) -> Report:
@@ -40,11 +50,6 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
         else:
             checks.append(proved if proved is not None and proved.name == name else rung(subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
-    return reported(subject, options, entry, checks)
-
-
-def reported(subject: Subject, options: Options, entry: str, checks: list[Check]) -> Report:
-    """What these checks come to."""
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     evidence: dict[str, Any] = {}
     for check in checks:
