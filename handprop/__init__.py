@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from handprop.streamed import streamed
     from handprop.train import History, Progress, Status, TrainResult, train
-    from handprop.verify import audit, equivalent, verify, verify_gradient
+    from handprop.verify import audit, domains, equivalent, verify, verify_gradient
     from handprop.verify.report import (
         Check,
         Counterexample,
@@ -66,6 +66,7 @@ __all__ = [
     "Worst",
     "audit",
     "clipped_sum",
+    "domains",
     "equivalent",
     "gauss_newton_diagonal",
     "gradient_variance",
@@ -101,7 +102,7 @@ _HOMES = {
     ),
     "streamed": ("streamed",),
     "train": ("History", "Progress", "Status", "TrainResult", "train"),
-    "verify": ("audit", "equivalent", "verify", "verify_gradient"),
+    "verify": ("audit", "domains", "equivalent", "verify", "verify_gradient"),
     "verify.report": (
         "Check",
         "Counterexample",

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handprop.verify import domains
+from handprop.verify.along import Domains
 from handprop.verify.arguments import Unusable
 from handprop.verify.auditing import Audit, rules_met
+from handprop.verify.facts import judged
 from handprop.verify.from_functions import of_gradient, of_pair
 from handprop.verify.from_rules import of_rule
-from handprop.verify.judge import judge
 from handprop.verify.options import Options, seed_of
 from handprop.verify.report import (
     Check,
@@ -42,6 +44,7 @@ __all__ = [
     "Verdict",
     "Worst",
     "audit",
+    "domains",
     "equivalent",
     "verify",
     "verify_gradient",
@@ -61,7 +64,7 @@ def _options(key: Any, budget: float, skip: Sequence[str], accuracy: float = 0.0
 
 def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, reference: Callable | None = None,
            argnums: Sequence[int] | None = None, nondiff: Sequence[int] = (), key: Any = None, order: int = 1,
-           budget: float = 30.0, skip: Sequence[str] = (), accuracy: float = 0.0,
+           budget: float = 30.0, skip: Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0,
            **kwargs: Any) -> Report:  # fmt: skip
     """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
@@ -71,8 +74,11 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     values and the cotangents of all inexact leaves are compared, for a random cotangent. ``argnums`` and ``nondiff``
     choose whose gradients are. ``order=2`` also compares the derivatives of the gradients, rules differentiated by JAX.
     ``budget`` in seconds; ``skip`` names checks to leave out, or
-    ``"mistakes"``, the search for what is wrong with a refuted one. ``accuracy``: the relative error, of an output's
-    largest entry, of a rule that is approximate on purpose; it is a condition of the verdict, and nothing for a proof.
+    ``"mistakes"``, the search for what is wrong with a refuted one. ``domain`` says what arguments may be
+    (``handprop.domains``): one domain for all, or a mapping from name, position or path to domains; ``"any"`` asks for
+    all numbers, where else what the given values have may become a condition of the verdict. ``accuracy``: the
+    relative error, of an output's largest entry, of a rule that is approximate on purpose; it is a condition of the
+    verdict, and nothing for a proof.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -84,14 +90,17 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     """
     options = _options(key, budget, skip, accuracy, order)
     subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
-    if order == 2:
-        subject = differentiated(subject, options.rng(2))
-    return judge(subject, options, "verify")
+    if order == 1:
+        return judged(subject, options, "verify", domain)
+    return judged(subject, options, "verify", domain, lambda subject: differentiated(subject, options.rng(2)))
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
-                    budget: float = 30.0, skip: Sequence[str] = (), accuracy: float = 0.0) -> Report:  # fmt: skip
+                    budget: float = 30.0, skip: Sequence[str] = (), domain: Domains | None = None,
+                    accuracy: float = 0.0) -> Report:  # fmt: skip
     """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
+
+    ``domain`` as in :func:`verify`: labels whose rows sum to 1 need not be named, ``handprop.domains`` has other kinds.
 
     >>> import jax.numpy as jnp
     >>> report = verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), jnp.arange(3.0))
@@ -99,19 +108,20 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
     ('REFUTED', 'gradient')
     """
     options = _options(key, budget, skip, accuracy)
-    return judge(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient")
+    return judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
 
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
-               skip: Sequence[str] = (), accuracy: float = 0.0) -> Report:  # fmt: skip
-    """Whether two functions of the same arguments are one function; ``g`` is the reference.
+               skip: Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0) -> Report:  # fmt: skip
+    """Whether two functions of the same arguments are one function; ``g`` is the reference, ``domain`` as in
+    :func:`verify`.
 
     >>> import jax, jax.numpy as jnp
     >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name
     'PROVED'
     """
     options = _options(key, budget, skip, accuracy)
-    return judge(of_pair(f, g, args, options.rng(1)), options, "equivalent")
+    return judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain)
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: Sequence[str] = ()) -> Audit:

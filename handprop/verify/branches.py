@@ -38,8 +38,8 @@ KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_eleme
 
 class Fact(NamedTuple):
     """``name``: equal for values computed alike. ``known``: no input is in it. ``bits``: of decisions in one term.
-    ``support``: all decisions an entry depends on, with their bits. ``kind`` as the field has it; ``most``: of integers,
-    the largest size. ``opposite``: the name of what this is the negative of."""
+    ``support``: all decisions an entry depends on, with their bits. ``kind`` as the field has it; ``most``: of
+    integers, the largest size. ``opposite``: the name of what this is the negative of."""
 
     name: int
     known: bool = False

@@ -81,9 +81,9 @@ def described(equation: Any, what: str) -> str:
 
 def as_given(subject: Subject) -> tuple[str, ...]:
     """The arguments that are judged at their given values alone: integers, booleans, keys."""
-    used = _used(subject)
-    return tuple(f"{path} {_value(x)}, as given" for path, x, needed in zip(subject.in_paths, subject.inputs, used, strict=True)
-                 if needed and not jaxprs.is_float(x.dtype))  # fmt: skip
+    given = zip(subject.in_paths, subject.inputs, _used(subject), strict=True)
+    kept = ((path, x) for path, x, used in given if used and not jaxprs.is_float(x.dtype))
+    return tuple(f"{path} {_value(x)}, as given" for path, x in kept)
 
 
 def _used(subject: Subject) -> list[bool]:

@@ -96,6 +96,8 @@ def _of_gradient(hand: Callable, loss: Callable, given: Arguments, argnums: int 
         original=loss,
         as_program=as_program,
         conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
     )
 
 
@@ -233,4 +235,6 @@ def _of_pair(f: Callable, g: Callable, given: Arguments) -> Subject:
         as_program=flat,
         original=g,
         conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
     )

@@ -134,6 +134,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         as_reference=None if reference else lambda f: pulled_back(stripped(f)),
         original=rule if reference is None else reference,
         conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
     )
     if subject.obstacle:
         return subject

@@ -17,13 +17,49 @@ from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS
 from handprop.verify.subject import Subject
 
-__all__ = ["judge"]
+__all__ = ["checked", "explained", "fresh", "judge"]
 
 
 def judge(subject: Subject, options: Options, entry: str) -> Report:
-    """Runs the rungs in their order; a structural fault ends it."""
+    """What the checks show of a subject, and what is wrong with it where it is refuted."""
+    subject = fresh(subject, options)
+    return explained(subject, options, checked(subject, options, entry))
+
+
+def fresh(subject: Subject, options: Options) -> Subject:
+    """The subject as no check has seen it yet."""
+    return subject._replace(kept={})
+
+
+def explained(subject: Subject, options: Options, report: Report) -> Report:
+    """What explains it: the field's search for mistakes, and, where that sees none, the line where one input breaks it.
+
+    A program that is proved holds no mistake that the field could find: then only the second is asked.
+    """
+    broken_only = report.verdict is Verdict.REFUTED and subject.kept.get("proved")
+    found = report if broken_only else explain(subject, options, report)
+    point, failing = subject.kept.get("failed at"), report.counterexample
+    if report.verdict is not Verdict.REFUTED or found.fix is not None or point is None or failing is None:
+        return found
+    if subject.kept.get("everywhere") and found.location and found.diagnosis not in (None, UNKNOWN):
+        return found
+    if "mistakes" in options.skip or options.seconds_left <= 0:
+        return found
+    try:
+        broken = where_broken(subject, point, failing.worst, options)
+    except Exception as error:  # the verdict stands without this
+        said = f"the search for the line failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(found, internal=(*found.internal, said))
+    if broken is None:
+        return explain(subject, options, report) if broken_only else found
+    others = tuple(at for at in found.locations if (at.file, at.line) != (broken.location.file, broken.location.line))
+    return dataclasses.replace(found, locations=(broken.location, *others)[:3], diagnosis=broken.diagnosis)
+
+
+def checked(subject: Subject, options: Options, entry: str, proved: Check | None = None) -> Report:
+    """Runs the rungs in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
     checks: list[Check] = []
-    subject = subject._replace(kept={"accuracy": options.accuracy})
+    subject.kept["accuracy"] = options.accuracy
     for name, rung in RUNGS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
@@ -36,7 +72,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
-            checks.append(rung(subject, options))
+            checks.append(proved if proved is not None and proved.name == name else rung(subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
             subject.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
@@ -46,7 +82,7 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
     stated = options.accuracy and verdict is Verdict.VERIFIED
     accuracy = (f"to a relative accuracy of {options.accuracy:.0e}, as stated",) if stated else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
-    report = Report(
+    return Report(
         subject=subject.name,
         verdict=verdict,
         reason=reason,
@@ -60,32 +96,6 @@ def judge(subject: Subject, options: Options, entry: str) -> Report:
         findings=_said(checks, "findings"),
         internal=_said(checks, "internal"),
     )  # fmt: skip
-    return _explained(subject, options, report)
-
-
-def _explained(subject: Subject, options: Options, report: Report) -> Report:
-    """What explains it: the field's search for mistakes, and, where that sees none, the line where one input breaks it.
-
-    A program that is proved holds no mistake that the field could find: then only the second is asked.
-    """
-    broken_only = report.verdict is Verdict.REFUTED and subject.kept.get("proved")
-    explained = report if broken_only else explain(subject, options, report)
-    point, failing = subject.kept.get("failed at"), report.counterexample
-    if report.verdict is not Verdict.REFUTED or explained.fix is not None or point is None or failing is None:
-        return explained
-    if subject.kept.get("everywhere") and explained.location and explained.diagnosis not in (None, UNKNOWN):
-        return explained
-    if "mistakes" in options.skip or options.seconds_left <= 0:
-        return explained
-    try:
-        found = where_broken(subject, point, failing.worst, options)
-    except Exception as error:  # the verdict stands without this
-        said = f"the search for the line failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(explained, internal=(*explained.internal, said))
-    if found is None:
-        return explain(subject, options, report) if broken_only else explained
-    others = tuple(at for at in explained.locations if (at.file, at.line) != (found.location.file, found.location.line))
-    return dataclasses.replace(explained, locations=(found.location, *others)[:3], diagnosis=found.diagnosis)
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ __all__ = [
     "untraceable",
     "worst_at",
     "worst_entry",
+    "wrong_outputs",
 ]
 
 NONDETERMINISTIC = "two runs on one input differ"
@@ -197,25 +198,39 @@ def untraceable(name: str, subject: Subject) -> Check:
 
 
 def sample(subject: Subject, options: Options, i: int) -> tuple[Any, ...]:
-    """The user's own inputs first, then normal ones of their scale, cotangents of other signs throughout."""
+    """The user's own inputs first, then normal ones of their scale, cotangents of other signs throughout.
+
+    Numbers that are all positive, such as those a logarithm is taken of, stay inside what they span at every other
+    sample, so that not all of them miss where the function is defined.
+    """
     with jax.enable_x64(True):
         if i == 0:
             return tuple(jaxprs.widened(x) for x in subject.inputs)
         rng = options.rng(4, i)
-        return tuple(_moved(x, rng, (1.0, 1.0, 0.25)[i % 3]) for x in subject.inputs)
+        factor = (1.0, 1.0, 0.25)[i % 3]
+        return tuple(
+            _free(x, rng, factor, subject.domains[j].spread) if j in subject.domains else _moved(x, rng, factor, i % 2)
+            for j, x in enumerate(subject.inputs)
+        )
 
 
-def _moved(x: Any, rng: np.random.Generator, factor: float) -> Any:
+def _moved(x: Any, rng: np.random.Generator, factor: float, spanned: bool | int) -> Any:
+    wide = np.asarray(x, np.float64) if jaxprs.is_float(x.dtype) else np.zeros(0)
+    if not (spanned and wide.size and (wide > 0).all()):
+        return _free(x, rng, factor)
+    finite = np.isfinite(wide)
+    drawn = rng.uniform(wide.min() / 2, max(wide[finite].max(initial=0.0), wide.min()), wide.shape)
+    return jnp.asarray(np.where(finite, drawn, wide))
+
+
+def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None = None) -> Any:
+    """Normal numbers of the given ones' scale, or of ``spread``; what is not finite stays as it is."""
     if not jaxprs.is_float(x.dtype):
         return x
     wide = np.asarray(x, np.float64)
     finite = np.isfinite(wide)
-    scale = np.sqrt(np.mean(wide[finite] ** 2)) if finite.any() else 1.0
-    if wide.size and (wide > 0).all():  # such as probabilities: inside what the user's own numbers span
-        drawn = rng.uniform(wide.min() / 2, max(wide[finite].max(initial=0.0), wide.min()), wide.shape)
-    else:
-        drawn = rng.normal(size=wide.shape) * (scale or 1.0) * factor
-    return jnp.asarray(np.where(finite, drawn, wide))
+    scale = spread or (np.sqrt(np.mean(wide[finite] ** 2)) if finite.any() else 1.0)
+    return jnp.asarray(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
 
 
 def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
@@ -280,6 +295,13 @@ def worst_at(subject: Subject, point: Point, output: int, index: Any) -> Worst:
     return Worst(subject.out_paths[output], tuple(map(int, index)), float(got), float(want), ulps, most)
 
 
+def wrong_outputs(subject: Subject, point: Point) -> set[int]:
+    """The outputs with an entry beyond its bound."""
+    defined = is_defined(subject, point)
+    leaves = zip(point.got, point.want, point.bound, strict=True)
+    return {k for k, leaf in enumerate(leaves) if beyond(*leaf, defined).any()}
+
+
 def repeats(evaluator: Evaluator, point: Point) -> bool:
     """Whether both programs return the same bits when they run on the point's input again."""
     again = evaluator.clean(point.inputs)
@@ -296,11 +318,14 @@ def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, wor
     def replay(arrays: tuple[np.ndarray, ...]) -> tuple[float, float]:
         with jax.enable_x64(True):
             rest = iter(arrays)
-            inputs = tuple(x if _is_key(x) else jnp.asarray(next(rest)) for x in point.inputs)
+            arguments = [x if _is_key(x) else jnp.asarray(next(rest)) for x in point.inputs]
+        inputs = tuple(point.inputs[i] if i in subject.domains else x for i, x in enumerate(arguments))
         got, want = evaluator.clean(inputs)
         return float(got[position][worst.index]), float(want[position][worst.index])
 
-    named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, point.inputs, strict=True)
+    with jax.enable_x64(True):
+        arguments = [subject.domains[i].from_free(x) if i in subject.domains else x for i, x in enumerate(point.inputs)]
+    named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, arguments, strict=True)
                   if not _is_key(x))  # fmt: skip
     index = list(worst.index)
     got, want = apart(worst.got, worst.want)

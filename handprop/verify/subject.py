@@ -4,7 +4,7 @@ Everything the rungs need to know is in :class:`Subject`; no rung looks at ``cus
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from handprop.verify import jaxprs
 from handprop.verify.arguments import CONCRETE, Arguments, Failing, Unusable, said
+from handprop.verify.domains import Domain
 from handprop.verify.faults import Fault
 from handprop.verify.rules import name_of
 
@@ -47,7 +48,10 @@ class Subject(NamedTuple):
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
     primal. ``original`` is the user's function that the reference is made of. ``conditions`` say what of the given
-    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given".
+    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
+    ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
+    positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
+    asked about.
     """
 
     name: str
@@ -71,6 +75,10 @@ class Subject(NamedTuple):
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
     conditions: tuple[str, ...] = ()
+    domains: Mapping[int, Domain] = {}
+    heads: tuple[str, ...] = ()
+    drawn: tuple[int, ...] = ()
+    asked_any: tuple[int, ...] = ()
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject]) -> Subject:

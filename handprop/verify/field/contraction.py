@@ -34,9 +34,8 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     product = run.field.bilinear(left, right, np.matmul, terms)
     batch = tuple(a.shape[axis] for axis in batch_a)
     shape = (*batch, *free_a, *free_b)
-    square = (
-        contract_a == contract_b and batch_a == batch_b and not free_a and not free_b and digest(a.x) == digest(b.x)
-    )
+    alike = contract_a == contract_b and batch_a == batch_b and not free_a and not free_b
+    square = alike and digest(a.x) == digest(b.x)
     run.memo[key] = Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms),
                           kind=max(a.kind, b.kind), nonnegative=square, positive=square and run.is_nonzero(a))  # fmt: skip
     return [run.memo[key]]

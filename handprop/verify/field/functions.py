@@ -302,9 +302,11 @@ def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
     return None
 
 
-SMOOTH = {"acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "digamma", "erf",
-          "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad",
-          "regularized_incomplete_beta", "sqrt", "zeta"}  # fmt: skip
+SMOOTH = {
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "digamma", "erf",
+    "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad",
+    "regularized_incomplete_beta", "sqrt", "zeta",
+}  # fmt: skip
 ODD = {"erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e", "round", "tan"}
 
 

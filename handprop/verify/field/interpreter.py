@@ -215,15 +215,21 @@ ENTRYWISE = {
 PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
 # Their rules take what is not finite as any other entry.
 SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}
-SAFE_FOR_INTEGERS = {"convert_element_type", "reduce_sum", "add", "mul", "select_n", "eq", "ne", "gt", "lt", "ge", "le",
-                     "copy", "copy_p", "stop_gradient", "optimization_barrier", "custom_jvp_call", "custom_vjp_call"}  # fmt: skip
+SAFE_FOR_INTEGERS = {
+    "convert_element_type", "reduce_sum", "add", "mul", "select_n", "eq", "ne", "gt", "lt", "ge", "le", "copy", "copy_p",
+    "stop_gradient", "optimization_barrier",
+}  # fmt: skip
 # What a number that stands for minus infinity may meet: sums, a largest entry, the exponential that makes it 0.
-MASK_KEPT = {*(LAYOUT.keys() - {"sort", "top_k", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}), *SPECIAL_AS_ANY,
-             "add", "sub", "reduce_max", "exp", "eq", "ne", "convert_element_type"}  # fmt: skip
+MASK_KEPT = {
+    *(LAYOUT.keys() - {"sort", "top_k", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}), *SPECIAL_AS_ANY,
+    "add", "sub", "reduce_max", "exp", "eq", "ne", "convert_element_type",
+}  # fmt: skip
 # Their rules keep account of how far off known numbers are.
-ERROR_KEPT = {*LAYOUT, "add", "add_any", "sub", "mul", "div", "neg", "max", "min", "select_n", "reduce_sum", "integer_pow",
-              "square", "convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier", "real",
-              "reduce_precision", "log2", "exp2"}  # fmt: skip
+ERROR_KEPT = {
+    *LAYOUT, "add", "add_any", "sub", "mul", "div", "neg", "max", "min", "select_n", "reduce_sum", "integer_pow", "square",
+    "convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier", "real", "reduce_precision",
+    "log2", "exp2",
+}  # fmt: skip
 
 
 def _scan(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

@@ -191,7 +191,7 @@ def _noted(seen: Seen, seconds: float) -> Check:
 
 
 def _hard(subject: Subject, options: Options, pattern: Pattern, i: int) -> tuple[Any, ...]:
-    """The user's inputs with the pattern in their place; cotangents are random, what was positive stays positive."""
+    """The user's inputs with the pattern in their place; cotangents are random."""
     rng = options.rng(7, i)
 
     def replaced(j: int, x: Any) -> Any:
@@ -201,8 +201,7 @@ def _hard(subject: Subject, options: Options, pattern: Pattern, i: int) -> tuple
         if j in subject.cotangents:
             return jnp.asarray(rng.normal(size=wide.shape))
         hard = pattern(wide, rng)
-        positive = wide.size and (wide > 0).all()
-        return jnp.asarray(np.where(np.isfinite(wide), np.abs(hard) if positive else hard, wide))
+        return jnp.asarray(np.where(np.isfinite(wide), hard, wide))
 
     with jax.enable_x64(True):
         return tuple(replaced(j, x) for j, x in enumerate(subject.inputs))

@@ -1,0 +1,172 @@
+"""A subject whose arguments lie in domains: programs of free parameters, and gradients along the domains."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.domains import Domain
+from handprop.verify.options import Options
+from handprop.verify.points import Evaluator
+from handprop.verify.subject import Program, Subject
+
+__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "tolerance", "within"]
+
+ANY = "any"
+Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
+
+
+def within(subject: Subject, domains: Mapping[int, Domain], along: bool = True) -> Subject:
+    """The subject as a function of free parameters, where the inputs at these places lie in these domains.
+
+    With ``x = f(u)`` and ``J = df/du`` both programs become functions of u. Where the gradient g with respect to x is
+    compared ``along`` the domain it becomes ``J^T g``, and is left out where the domain is discrete; else it stays g,
+    at inputs that lie in the domain. Conditions name each argument and its domain.
+    """
+    bound = {place: _bound(domain, subject.inputs[place]) for place, domain in domains.items()}
+    numbers = [j for j, is_gradient in enumerate(subject.gradients) if is_gradient]
+    owners = {j: place for j, place in zip(numbers, subject.wrt, strict=False) if place in bound} if along else {}
+    dropped = {j for j, place in owners.items() if bound[place].discrete}
+    kept = [j for j in range(len(subject.out_paths)) if j not in dropped]
+    held = not along and any(place in bound for place in subject.wrt)
+
+    def composed(program: Program) -> Program:
+        def of_free(*free: Any) -> tuple[Any, ...]:
+            arguments, pulls = list(inside(bound, free)), {}
+            for place in set(owners.values()):
+                arguments[place], pulls[place] = jax.vjp(bound[place].from_free, free[place])
+            outputs = program(*arguments)
+            return tuple(pulls[owners[j]](o)[0] if j in owners else o
+                         for j, o in enumerate(outputs) if j not in dropped)  # fmt: skip
+
+        return of_free
+
+    def values(*free: Any) -> tuple[Any, ...]:
+        assert subject.primal is not None
+        return subject.primal(*inside(bound, free))
+
+    def made(make: Callable[[Any], Program] | None) -> Callable[[Any], Program] | None:
+        return None if make is None else lambda f: composed(make(f))
+
+    names = {j: f"{subject.out_paths[j]} along its domain" for j in owners}
+    return subject._replace(
+        hand=composed(subject.hand),
+        reference=composed(subject.reference),
+        primal=None if subject.primal is None or held else values,
+        as_program=made(subject.as_program),
+        as_reference=made(subject.as_reference),
+        inputs=tuple(jaxprs.with_replaced(subject.inputs, list(bound), [d.free for d in bound.values()])),
+        out_paths=tuple(names.get(j, subject.out_paths[j]) for j in kept),
+        gradients=tuple(subject.gradients[j] for j in kept if j < len(subject.gradients)),
+        wrt=tuple(place for place in subject.wrt if not (place in bound and along and bound[place].discrete)),
+        domains={**subject.domains, **bound},
+        conditions=(*subject.conditions, *(f"{subject.in_paths[i]} {d.says}" for i, d in bound.items())),
+        kept={},
+    )
+
+
+def inside(domains: Mapping[int, Domain], free: Any) -> tuple[Any, ...]:
+    """The arguments that these free parameters stand for."""
+    return tuple(domains[i].from_free(x) if i in domains else x for i, x in enumerate(free))
+
+
+def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
+    """An evaluator of the programs of arguments as one of those of free parameters, gradients as they are.
+
+    What rounding does to the map itself is part of the noise.
+    """
+    with jax.enable_x64(True):
+        free = tuple(jaxprs.widened(x) for x in subject.inputs)
+        program = jaxprs.widen(jaxprs.trace(lambda *free: inside(subject.domains, free), free))
+        clean = jax.jit(lambda free: program(free, None, None))
+        rough = jax.jit(lambda free, seed: program(free, evaluator.eta, seed))
+
+    def run(f: Callable, *args: Any) -> tuple[Any, ...]:
+        with jax.enable_x64(True):
+            return tuple(f(*args))
+
+    return evaluator._replace(
+        clean=lambda free: evaluator.clean(run(clean, tuple(free))),
+        rough=lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
+    )
+
+
+def _bound(domain: Domain, x: Any) -> Domain:
+    """The domain of this very array: its free parameters as ``free``, the array's own dtype where that is no float."""
+    dtype = x.dtype if jaxprs.is_float(x.dtype) else np.dtype(np.float64 if jaxprs.wide([x]) else np.float32)
+    values = np.asarray(x, np.float64)
+    free = domain.to_free(values) if domain.free is None else domain.free
+
+    def from_free(u: jax.Array) -> jax.Array:
+        made = jnp.asarray(values.astype(dtype), u.dtype) if domain.keeps else domain.from_free(u)
+        return made.astype(u.dtype if jaxprs.is_float(x.dtype) else x.dtype)
+
+    return dataclasses.replace(domain, from_free=from_free, free=np.asarray(free, dtype))
+
+
+def declared(subject: Subject, domain: Domains | None, options: Options) -> Subject:
+    """The subject within the domains that ``domain=`` names: one for all arguments, or by name, position or path.
+
+    Raises:
+        ValueError: a name that no argument has, a given value outside its domain, a shape that does not fit.
+    """
+    if domain is None or domain == ANY or subject.faults or subject.obstacle:
+        return subject
+    named = _by_place(subject, domain)
+    rng = options.rng(9)
+    chosen = {place: _given(subject, place, found, rng) for place, found in named.items()
+              if isinstance(found, Domain)}  # fmt: skip
+    return within(subject, chosen)._replace(asked_any=tuple(p for p, found in named.items() if found == ANY))
+
+
+def _by_place(subject: Subject, domain: Any) -> dict[int, Any]:
+    places = [i for i in range(len(subject.inputs)) if i not in subject.cotangents]
+    if isinstance(domain, Domain):
+        return {i: domain for i in places if jaxprs.is_float(subject.inputs[i].dtype)}
+    if not isinstance(domain, Mapping):
+        raise TypeError(f"domain= is a domain, a mapping of arguments to domains, or 'any', not {domain!r}")
+    found = {}
+    for key, one in domain.items():
+        if not isinstance(one, Domain) and one != ANY:
+            raise TypeError(f"domain= gives {key!r} {one!r}: give a domain, as handprop.domains.positive(), or 'any'")
+        name = subject.heads[key] if isinstance(key, int) and 0 <= key < len(subject.heads) else key
+        here = [i for i in places if _is_of(subject.in_paths[i], name)]
+        if not here:
+            known = ", ".join(dict.fromkeys(subject.in_paths[i] for i in places))
+            raise ValueError(f"domain= names an argument {key!r}, which is no array here: there are {known}")
+        found |= dict.fromkeys(here, one)
+    return found
+
+
+def _is_of(path: str, name: Any) -> bool:
+    return path == name or path.startswith((f"{name}[", f"{name}."))
+
+
+def _given(subject: Subject, place: int, domain: Domain, rng: np.random.Generator) -> Domain:
+    """The domain, once the argument is seen to lie in it; one that was only a shape is drawn inside."""
+    x, path = subject.inputs[place], subject.in_paths[place]
+    if isinstance(domain.free, jax.ShapeDtypeStruct):
+        domain = dataclasses.replace(domain, free=rng.normal(size=domain.free.shape))
+    try:
+        made = jax.eval_shape(domain.from_free, np.asarray(x, np.float32) if domain.free is None else domain.free)
+        off = domain.lacks(np.asarray(x, np.float64), tolerance(x)) if place not in subject.drawn else ""
+    except (ValueError, TypeError) as error:
+        reason = jaxprs.first_line(error)
+        raise ValueError(f"{path} of shape {x.shape} does not fit its domain, {domain.says}: {reason}") from error
+    if made.shape != x.shape:
+        raise ValueError(f"{path} has shape {x.shape}, its domain makes {made.shape}: give an argument of that shape")
+    if off:
+        raise ValueError(f"{path} is outside its domain, {domain.says!r}: it {off}")
+    if place in subject.drawn and domain.free is None and not domain.keeps:
+        return dataclasses.replace(domain, free=np.asarray(x))
+    return domain
+
+
+def tolerance(x: Any) -> float:
+    """How far rounding in the array's own dtype may carry a sum or a length from 1."""
+    return 16 * float(ml_dtypes.finfo(x.dtype).eps) if jaxprs.is_float(x.dtype) else 0.0

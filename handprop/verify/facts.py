@@ -1,0 +1,210 @@
+"""What the given arguments have, and which of it the verdict needs.
+
+A subject is first judged for all numbers. Only where it does not hold there are facts of the given values looked for:
+of arguments that are not differentiated all that :func:`facts` knows, of others what they hardly have by accident.
+The fewest and widest facts with which least is wrong become conditions, and the report says what fails without them.
+A gradient of an argument that was found to lie in a domain is compared in all directions, at inputs in the domain.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verify import domains as d
+from handprop.verify import jaxprs
+from handprop.verify.along import ANY, Domains, at_arguments, declared, inside, tolerance, within
+from handprop.verify.domains import Domain
+from handprop.verify.judge import checked, explained, fresh
+from handprop.verify.options import Options
+from handprop.verify.points import Evaluator, compared, evaluators, sample, wrong_outputs
+from handprop.verify.report import Check, Outcome, Report, Verdict
+from handprop.verify.rungs.proof import proof
+from handprop.verify.subject import Subject
+
+__all__ = ["facts", "judged"]
+
+POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
+MOST_PLACES = 1 << 10
+MOST_ENTRIES = 1 << 20
+Facts = dict[int, Domain]
+Prepare = Callable[[Subject], Subject]
+
+
+def judged(subject: Subject, options: Options, entry: str, domain: Domains | None = None,
+           prepare: Prepare = lambda subject: subject) -> Report:  # fmt: skip
+    """The report on a subject whose arguments lie where ``domain`` says, or where it holds of them as they are given.
+
+    ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
+    for those of a domain too, and is not proved again.
+    """
+    given, subject = subject, fresh(declared(subject, domain, options), options)
+    whole = prepare(subject)
+    whole = whole if whole is subject else fresh(whole, options)
+    report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
+    if not report.ok and domain != ANY and "rounding" not in options.skip:
+        try:
+            whole, report = _as_they_are(subject, whole, report, options, entry, prepare)
+        except Exception as error:  # whatever the user's code raises for other values
+            said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
+            report = dataclasses.replace(report, internal=(*report.internal, said))
+    return explained(whole, options, report)
+
+
+def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: Options, entry: str,
+                 prepare: Prepare) -> tuple[Subject, Report]:  # fmt: skip
+    """The subject within what is needed of the given values, and the report on it; as it was where nothing helps."""
+    needed = _needed(subject, everywhere, options)
+    if not needed:
+        return whole, everywhere
+    narrow = fresh(prepare(within(subject, needed, along=False)), options)
+    if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
+        return narrow, everywhere
+    if whole is subject:  # its programs are compiled already
+        kept = {name: one for name, one in subject.kept.items() if isinstance(one, Evaluator)}
+        narrow.kept.update({name: at_arguments(one, narrow) for name, one in kept.items()})
+    proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
+    report = checked(narrow, options, entry, proved)
+    if report.verdict is Verdict.INCONCLUSIVE:
+        return whole, everywhere
+    if not report.ok:
+        return narrow, report
+    this = "this condition" if len(needed) == 1 else "these conditions"
+    fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
+    found = f"without {this} {fails}: {everywhere.reason}"
+    return narrow, dataclasses.replace(report, findings=(*report.findings, found))
+
+
+def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: Prepare) -> Check | None:
+    """A proof for plainer domains that hold those asked about, None where there is none."""
+    wider = {place: one.wider or one for place, one in subject.domains.items()}
+    if not any(one.wider for one in subject.domains.values()) or "proof" in options.skip:
+        return None
+    try:
+        part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
+        found = proof(prepare(within(given, wider)), part)
+    except Exception:  # what does not run is for the structure to say
+        return None
+    return found if found.outcome is Outcome.PROVES else None
+
+
+def _needed(subject: Subject, report: Report, options: Options) -> Facts:
+    """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
+    if subject.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
+        return {}
+    found = {place: chain for place in range(len(subject.inputs)) if (chain := _facts_of(subject, place, report))}
+    labels = {place: chain[0] for place, chain in found.items()
+              if place not in subject.wrt and chain[0].says.endswith("sum to 1")}  # fmt: skip
+    if not found or report.checks[0].outcome is Outcome.FAILS:
+        return _as_found(labels)
+    chosen = {place: _as_given(subject, place, chain) for place, chain in found.items()}
+    least = _wrong(subject, chosen, options)
+    for place, chain in found.items():
+        if options.seconds_left < 0:
+            break
+        for one in (None, *chain):
+            trial = {**chosen, place: one} if one else {i: c for i, c in chosen.items() if i != place}
+            if _wrong(subject, trial, options) <= least:
+                chosen = trial
+                break
+        else:
+            chosen[place] = chain[-1]
+    if least:  # wrong all the same, and what is wrong is told apart from labels
+        chosen = {**labels, **chosen}
+    elif not chosen:  # samples do not show what is wrong elsewhere
+        chosen = {place: chain[0] for place, chain in found.items()}
+    return _as_found(chosen)
+
+
+def _as_found(chosen: Facts) -> Facts:
+    return {place: dataclasses.replace(one, says=f"{one.says}, as given") for place, one in chosen.items()}
+
+
+def _as_given(subject: Subject, place: int, chain: list[Domain]) -> Domain:
+    """The narrowest fact, for an argument that is not differentiated at the given values alone."""
+    one = chain[-1]
+    if place in subject.wrt or one.keeps:
+        return one
+    free = one.to_free(np.asarray(subject.inputs[place], np.float64))
+    return dataclasses.replace(one, from_free=lambda u: one.from_free(jnp.asarray(free, u.dtype)))
+
+
+def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:
+    """How many outputs are wrong at points where these facts hold."""
+    narrow = within(subject, chosen, along=False)
+    with jax.enable_x64(True):
+        points = [inside(narrow.domains, sample(narrow, options, i)) for i in POINTS]
+    least = len(subject.out_paths)
+    for evaluator in evaluators(subject):
+        wrong: set[int] = set()
+        for i, inputs in enumerate(points):
+            wrong |= wrong_outputs(subject, compared(evaluator, inputs, 300 + i))
+        least = min(least, len(wrong))
+    return least
+
+
+def _facts_of(subject: Subject, place: int, report: Report) -> list[Domain]:
+    """Which facts of this argument may become a condition, widest first."""
+    x = subject.inputs[place]
+    excluded = {*subject.cotangents, *subject.drawn, *subject.asked_any, *subject.domains}
+    if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MOST_ENTRIES:
+        return []
+    found = facts(np.asarray(x, np.float64), tolerance(x))
+    if any(subject.gradients) and place not in subject.wrt:
+        return list(found.values())
+    worst = report.counterexample.worst if report.counterexample else None
+    if not any(subject.gradients) and worst is not None and np.isfinite(worst.got):
+        found.pop("positive", None)  # where both functions are defined they are two
+    return [found[name] for name in HARDLY_BY_ACCIDENT if name in found]
+
+
+HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", "definite", "orthogonal")
+
+
+def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
+    """The domains that an array is seen to lie in, widest first.
+
+    >>> list(facts(np.eye(3)[[0, 2]], 0.0))
+    ['sums', 'one-hot']
+    >>> list(facts(np.array([0.5, 1.5]), 0.0))
+    ['positive', 'increasing']
+    """
+    whole = bool((np.rint(x) == x).all())
+    varied = x.size == 1 or bool((x != x.flat[0]).any())
+    axis = next((a for a in (-1, -2)[: x.ndim] if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)), -1)
+    places = x.shape[axis] if x.ndim else 1
+    square = x.ndim > 1 and x.shape[-1] > 1 and varied and bool((x * (1 - np.eye(*x.shape[-2:])) != 0).any())
+    tried = {
+        "sums": (places > 1 and not d.simplex(axis).lacks(x, tolerance), d.sum_to_one(axis)),
+        "positive": (True, d.positive()),
+        "between": (not whole, d.interval(0.0, 1.0)),
+        "symmetric": (square, d.symmetric()),
+        "unit": (places > 1 and not whole, d.unit()),
+        "probabilities": (places > 1 and not whole, d.simplex(axis)),
+        "one-hot": (1 < places <= MOST_PLACES and whole, d.one_hot(axis)),
+        "definite": (square, d.positive_definite()),
+        "orthogonal": (square and not whole, d.orthogonal()),
+        "signs": (varied, d.signs()),
+        "boolean": (varied, d.boolean()),
+        "increasing": (places > 1, d.increasing()),
+        "integers": (varied, d.integers()),
+    }
+    if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):
+        tried = {"mask": (True, MASK)}
+    found = {name: one for name, (applies, one) in tried.items() if applies and not one.lacks(x, tolerance)}
+    for name, said_already in (("boolean", ("one-hot",)), ("integers", ("one-hot", "boolean", "signs"))):
+        if any(other in found for other in said_already):
+            found.pop(name, None)
+    return found
+
+
+def _no_mask(x: np.ndarray, tolerance: float) -> str:
+    low = x <= LOW
+    return "" if low.any() and ((x == 0) | low).all() else "is no mask"
+
+
+LOW = -1e4  # what is added to a score that is to count for nothing
+MASK = d.as_given("is the given mask", _no_mask)
