@@ -261,8 +261,8 @@ class _Walk:
         return tuple((name, sign * signed[0][1]) for name, sign in signed)
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """No decision of its own where both are rational functions of the inputs: then they are equal nowhere."""
-        rational = all(f.kind is Kind.RATIONAL for f in facts) or not _is_float(eqn.invars[0].aval)
+        """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
+        rational = all(f.kind <= Kind.ANALYTIC for f in facts) or not _is_float(eqn.invars[0].aval)
         if rational:
             return self.nonlinear(eqn, facts, shapes)
         out = self.nonlinear(eqn, facts, shapes)

@@ -36,8 +36,9 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     shape = (*batch, *free_a, *free_b)
     alike = contract_a == contract_b and batch_a == batch_b and not free_a and not free_b
     square = alike and digest(a.x) == digest(b.x)
-    run.memo[key] = Value(product.move(lambda part: part.reshape(shape)), (a.degree * b.degree).summed(terms),
-                          kind=max(a.kind, b.kind), nonnegative=square, positive=square and run.is_nonzero(a))  # fmt: skip
+    folded = product.move(lambda part: part.reshape(shape))
+    facts = {"nonnegative": square, "positive": square and run.is_nonzero(a)}
+    run.memo[key] = Value(folded, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind), **facts)
     return [run.memo[key]]
 
 
@@ -164,7 +165,7 @@ def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
     if special is not None:
         x = x.move(lambda part: np.where(special == 0, part, 0))
     degree = value.degree.summed(value.shape[-1]) * Bound.of(Fraction(1, max(value.shape[-1], 1))) + VARIABLE
-    return Value(x, degree, special=special, kind=max(value.kind, Kind.ANALYTIC), positive=value.positive,
+    return Value(x, degree, special=special, kind=max(value.kind, Kind.RELATED), positive=value.positive,
                  nonnegative=is_nonnegative(value))  # fmt: skip
 
 
@@ -399,7 +400,7 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
         left, right = below.move(lambda part: part[..., :, None]), below.move(lambda part: part[..., None, :])
         rest = f.sub(rest.move(lambda part: part[..., 1:, 1:]), f.mul(left, right))
     packed = f.concatenate([column.move(lambda part: part[..., None]) for column in columns], -1)
-    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)), kind=max(a.kind, Kind.ANALYTIC))]
+    return [Value(packed, a.degree.grown(n + 1, a.x.size, digest(a.x)), kind=max(a.kind, Kind.RELATED))]
 
 
 CONTRACTION: dict[str, Rule] = {

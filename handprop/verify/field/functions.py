@@ -16,6 +16,7 @@ from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Uns
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.decisions import placed
 from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
+from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.values import INFINITY, NAN, Kind, Value, is_nonnegative, is_positive, moved, terms_of
 
 __all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
@@ -63,7 +64,7 @@ def log(run: Run, a: Value) -> Value:
     if a.kind is Kind.LOOSE and not is_positive(a):
         raise NeedsBranches("a logarithm of what may be zero")
     negative = defined(run, a, "the argument of log is positive")
-    result = _log_of(run, a)._replace(kind=max(a.kind, Kind.ANALYTIC))
+    result = _log_of(run, a)._replace(kind=max(a.kind, Kind.RELATED))
     zero = run.field.is_zero(a.x)
     if negative is None and not zero.any():
         return result
@@ -98,7 +99,7 @@ def _log_of_rest(run: Run, a: Value) -> Value:
     value = np.where((low.re == 1) & (low.imaginary() == 0), 0, value)
     value = np.where((low.re == 2) & (low.imaginary() == 0), run.log_of_2(), value)
     value = np.where(flipped, (run.field.p - value) % run.field.p, value)
-    return Value(Elements(value), VARIABLE, log_of=plain(a), kind=max(a.kind, Kind.ANALYTIC))
+    return Value(Elements(value), VARIABLE, log_of=plain(a), kind=max(a.kind, Kind.RELATED))
 
 
 def _exponentials(a: Value) -> list[Value]:
@@ -125,7 +126,7 @@ def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
         candidate = run.field.sub(log_of_term.x, log_of_share.x)
         x = choose(pivot == j, candidate, x)
         degree = degree + log_of_term.degree + log_of_share.degree
-    return Value(x, degree, log_of=plain(a), kind=max(a.kind, Kind.ANALYTIC))
+    return Value(x, degree, log_of=plain(a), kind=max(a.kind, Kind.RELATED))
 
 
 def choose(where: np.ndarray, a: Elements, b: Elements) -> Elements:
@@ -185,7 +186,7 @@ def sqrt(run: Run, a: Value) -> Value:
     """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
     negative = defined(run, a, "the argument of sqrt is not negative")
     root = _root_of(run, a)
-    facts = {"kind": max(a.kind, Kind.ANALYTIC), "positive": is_positive(a), "nonnegative": True}
+    facts = {"kind": max(a.kind, Kind.RELATED), "positive": is_positive(a), "nonnegative": True}
     if negative is None or not negative.any():
         return root._replace(**facts)
     special = np.where(negative, NAN, 0).astype(np.int8)
@@ -212,9 +213,7 @@ def cbrt(run: Run, a: Value) -> Value:
         return uninterpreted(run, "cbrt", a)
     run.rooted(a.x, known=a.known is not None, square=False)
     root = run.field.power(a.x, (2 * run.field.p - 1) // 3)
-    return Value(
-        root, a.degree, kind=max(a.kind, Kind.ANALYTIC), nonnegative=is_nonnegative(a), positive=is_positive(a)
-    )
+    return Value(root, a.degree, kind=max(a.kind, Kind.RELATED), nonnegative=is_nonnegative(a), positive=is_positive(a))
 
 
 def _turn(run: Run, a: Value) -> Elements:
@@ -268,7 +267,7 @@ def _general_power(run: Run, a: Value, b: Value) -> Value:
         defined(run, a, "the base of a power is positive")
         if run.decided or run.field.is_zero(a.x).any():
             raise NotUnderstood("a power of what may be negative or zero")
-    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(a.kind, b.kind, Kind.ANALYTIC))
+    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(a.kind, b.kind, Kind.RELATED))
 
 
 def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
@@ -302,11 +301,6 @@ def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
     return None
 
 
-SMOOTH = {
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "digamma", "erf",
-    "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad",
-    "regularized_incomplete_beta", "sqrt", "zeta",
-}  # fmt: skip
 ODD = {"erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e", "round", "tan"}
 
 
@@ -320,7 +314,7 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
     run.asked(*arguments)
     run.uninterpreted.add(name)
-    kind = Kind.ANALYTIC if name.split(" ")[0] in SMOOTH else Kind.LOOSE
+    kind = least_kind(name.split(" ")[0])
     kind = max(kind, *(a.kind for a in arguments))
     xs = [a.x for a in arguments]
     if name.split(" ")[0] not in ODD:

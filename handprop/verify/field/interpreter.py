@@ -216,8 +216,8 @@ PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_
 # Their rules take what is not finite as any other entry.
 SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}
 SAFE_FOR_INTEGERS = {
-    "convert_element_type", "reduce_sum", "add", "mul", "select_n", "eq", "ne", "gt", "lt", "ge", "le", "copy", "copy_p",
-    "stop_gradient", "optimization_barrier",
+    "convert_element_type", "reduce_sum", "add", "mul", "select_n", "eq", "ne", "gt", "lt", "ge", "le", "copy",
+    "copy_p", "stop_gradient", "optimization_barrier",
 }  # fmt: skip
 # What a number that stands for minus infinity may meet: sums, a largest entry, the exponential that makes it 0.
 MASK_KEPT = {
@@ -226,9 +226,9 @@ MASK_KEPT = {
 }  # fmt: skip
 # Their rules keep account of how far off known numbers are.
 ERROR_KEPT = {
-    *LAYOUT, "add", "add_any", "sub", "mul", "div", "neg", "max", "min", "select_n", "reduce_sum", "integer_pow", "square",
-    "convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier", "real", "reduce_precision",
-    "log2", "exp2",
+    *LAYOUT, "add", "add_any", "sub", "mul", "div", "neg", "max", "min", "select_n", "reduce_sum", "integer_pow",
+    "square", "convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier", "real",
+    "reduce_precision", "log2", "exp2",
 }  # fmt: skip
 
 

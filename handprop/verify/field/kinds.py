@@ -19,14 +19,19 @@ RATIONAL = {
     "lu", "gt", "lt", "ge", "le", "eq", "ne", "and", "or", "xor", "not", "is_finite", "argmax", "argmin", "reduce_and",
     "reduce_or",
 }  # fmt: skip
-ANALYTIC = {
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "cholesky", "cos",
-    "cosh", "cumlogsumexp", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "igamma", "igamma_grad_a",
-    "igammac", "lgamma", "log", "log1p", "log2", "logistic", "polygamma", "pow", "random_gamma_grad",
-    "regularized_incomplete_beta", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh", "zeta",
+ANALYTIC = {"cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "logistic", "sin", "sinh", "tan", "tanh"}
+RELATED = {
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "cholesky",
+    "cumlogsumexp", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "log", "log1p", "log2",
+    "polygamma", "pow", "random_gamma_grad", "regularized_incomplete_beta", "rsqrt", "sqrt", "zeta",
 }  # fmt: skip
+KINDS = {
+    **dict.fromkeys(RATIONAL, Kind.RATIONAL),
+    **dict.fromkeys(ANALYTIC, Kind.ANALYTIC),
+    **dict.fromkeys(RELATED, Kind.RELATED),
+}
 
 
 def least_kind(primitive: str) -> Kind:
     """The kind of the primitive's results where its operands are rational."""
-    return Kind.RATIONAL if primitive in RATIONAL else Kind.ANALYTIC if primitive in ANALYTIC else Kind.LOOSE
+    return KINDS.get(primitive, Kind.LOOSE)

@@ -6,9 +6,10 @@ A truth value of known numbers is known. Two readings of all others:
   truth values, and two that agree as polynomials agree for every pattern of truths. It does not know that ``t t = t``.
 - branching: a random decision, see :mod:`decisions`.
 
-Two values are only read as never equal where their difference is a rational function of the inputs that is not zero,
-or one is positive and the other is not: whatever came through a decision, a rounding or a function with relations of
-its own may be equal to a number on a set that matters, and whether it is, is a truth value as any other.
+Two values are only read as never equal where their difference is a rational or analytic function of the inputs that
+is not zero (see :class:`Kind`), or one is positive and the other is not: whatever came through a decision, a rounding
+or a function with relations of its own may be equal to a number on a set that matters, and whether it is, is a truth
+value as any other.
 """
 
 from typing import Any, TypeAlias
@@ -63,7 +64,7 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or difference.kind is Kind.RATIONAL or _is_apart(a, b) or _is_apart(b, a):
+    if same.all() or difference.kind <= Kind.ANALYTIC or _is_apart(a, b) or _is_apart(b, a):
         return same
     if run.branching:
         run.asked(difference)

@@ -27,15 +27,18 @@ INFINITY, NAN, OPAQUE = 1, 2, 3
 class Kind(enum.IntEnum):
     """How a value depends on the inputs while no decision changes.
 
-    ``RATIONAL``: a rational function of them, so that it is equal to a number almost nowhere or everywhere.
-    ``ANALYTIC``: through functions that may satisfy relations which the field does not know.
+    ``RATIONAL``: a rational function of them. ``ANALYTIC``: with exponentials, sines or erf, whose only relations are
+    those that the field keeps (by Ax's theorem on exponentials of functions that are independent over the rationals).
+    Either is equal to another such function almost nowhere or everywhere, and the field sees where it is everywhere.
+    ``RELATED``: through functions with relations that the field does not know, as ``log(x y) = log x + log y``.
     ``LOOSE``: through what may be constant on a set that matters: a truth value read as a polynomial, a rounding,
     a function that is not understood.
     """
 
     RATIONAL = 0
     ANALYTIC = 1
-    LOOSE = 2
+    RELATED = 2
+    LOOSE = 3
 
 
 class Value(NamedTuple):
