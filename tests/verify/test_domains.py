@@ -119,7 +119,7 @@ ALONG = {
 # Right inside, and the field has no relation that says so.
 ONLY_VERIFIED = {
     "interval": (
-        d.interval(-1, 3), lambda x: jnp.sum(jnp.clip(x, -1, 3) ** 2) / 2, lambda x: x, lambda x: x * x, (RISING,),
+        d.interval(-0.5, 3), lambda x: jnp.sum(jnp.clip(x, -0.5, 3) ** 2) / 2, lambda x: x, lambda x: x * x, (RISING,),
     ),
     "increasing": (
         {"t": d.increasing()}, lambda x, t: jnp.sum(x * jnp.abs(jnp.diff(t))), lambda x, t: jnp.diff(t),
