@@ -291,14 +291,16 @@ class _Walk:
         axis = eqn.params["axis"]
         bits = (shapes[0][axis] - 1) * self.bits
         label = _own(("running", eqn.primitive.name, facts[0].name, _text(eqn.params)), eqn)
-        return _decided(facts[0], _over(facts[0], shapes[0], (axis,), keep=True), label, bits)
+        return _decided(eqn, facts[0], _over(facts[0], shapes[0], (axis,), keep=True), label, bits)
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         axes = tuple(eqn.params["axes"])
         count = math.prod(shapes[0][axis] for axis in axes)
         low = eqn.primitive.name in ("reduce_min", "argmin")
         label = _own(("largest", facts[0].name, axes, low), eqn)
-        return _decided(facts[0], _over(facts[0], shapes[0], axes), label, math.log2(count) if count > 2 else self.bits)
+        return _decided(
+            eqn, facts[0], _over(facts[0], shapes[0], axes), label, math.log2(count) if count > 2 else self.bits
+        )
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         axis = eqn.params.get("dimension", -1) % len(shapes[0])
@@ -309,12 +311,12 @@ class _Walk:
         support: dict[Label, float] = {}
         for fact in facts:
             support |= _over(fact, shapes[0], (axis,), keep=True)
-        return _decided(facts[0], support, (("order", facts[0].name, axis), along), bits)
+        return _decided(eqn, facts[0], support, (("order", facts[0].name, axis), along), bits)
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits
         label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
-        return _decided(facts[0], self.mixing(eqn, facts[:1], shapes[:1]).support, label, bits)
+        return _decided(eqn, facts[0], self.mixing(eqn, facts[:1], shapes[:1]).support, label, bits)
 
     def summed(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         if eqn.primitive.name.startswith("scatter"):
@@ -428,9 +430,9 @@ class _Walk:
         return done
 
 
-def _decided(fact: Fact, support: "dict[Label, float]", label: Label, bits: float) -> Fact:
-    """A decision more, beside all that the operand rests on."""
-    support = {**support, label: bits}
+def _decided(eqn: Any, fact: Fact, support: "dict[Label, float]", label: Label, bits: float) -> Fact:
+    """A decision more, beside all that the operand rests on; none where known integers are ordered."""
+    support = {**support, label: bits} if _is_float(eqn.invars[0].aval) else support
     return fact._replace(support=support, bits=math.fsum(support.values()))
 
 
