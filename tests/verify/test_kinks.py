@@ -229,3 +229,10 @@ def test_a_proof_that_floats_contradict_refutes_and_is_recorded(monkeypatch):
     assert any("contradict each other" in text for text in report.internal), report.internal
     assert report.location is not None
     assert report.fix is not None and report.fix.proved
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_ties_that_nobody_gave_are_said_and_refute_nothing():
+    report = v.verify(ruled(largest, lambda x, d: (d * (x == x.max()),)), X)
+    assert report.verdict is v.Verdict.PROVED, report
+    assert any("dx by hand is no subgradient" in text for text in report.findings), report.findings
