@@ -26,6 +26,7 @@ class Dispute(NamedTuple):
     point: Point
     worst: Worst
     everywhere: bool = False
+    together: bool = False
 
 
 def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
@@ -39,7 +40,7 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     if beyond is not None:
         return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
     said = ruling(subject, evaluator, point, worst, options)
-    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere)
+    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.together)
 
 
 def failed(name: str, subject: Subject, dispute: Dispute, where: str, start: float) -> Check:

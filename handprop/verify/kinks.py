@@ -57,12 +57,14 @@ class Kind(enum.Enum):
 
 
 class Ruling(NamedTuple):
-    """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too."""
+    """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too;
+    ``together``: entries are wrong that are right one by one."""
 
     kind: Kind
     said: str = ""
     worst: Worst | None = None
     everywhere: bool = False
+    together: bool = False
 
 
 class Limits(NamedTuple):
@@ -251,7 +253,7 @@ def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[
         if not low - slack <= g @ v <= high + slack:
             first = kinky[int(np.argmax(np.abs(g - want)))]
             return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
-                          worst_at(subject, point, first.output, first.at))  # fmt: skip
+                          worst_at(subject, point, first.output, first.at), together=True)  # fmt: skip
     paths = ", ".join(dict.fromkeys(subject.out_paths[e.output] for e in kinky))
     return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
 

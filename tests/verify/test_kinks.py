@@ -1,5 +1,7 @@
 """One point, one answer: kinks, removable points, divisions by zero, infinities, and numbers out of range."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,3 +215,24 @@ def test_an_accuracy_that_is_stated():
     assert exact.conditions == ()
     with pytest.raises(ValueError, match="accuracy is a relative error"):
         v.verify(near, X, accuracy=-1.0)
+
+
+def test_a_proof_that_floats_contradict_refutes_and_is_recorded(monkeypatch):
+    def believed(subject, options):
+        return v.Check("proof", v.Outcome.PROVES, "as this test says")
+
+    judged = importlib.import_module("handprop.verify.judge")
+    rungs = tuple((name, believed if name == "proof" else rung) for name, rung in judged.RUNGS)
+    monkeypatch.setattr(judged, "RUNGS", rungs)
+    report = v.verify(ruled(lambda x: x**3, lambda x, d: (2 * d * x * x,)), X)
+    assert report.verdict is v.Verdict.REFUTED, report
+    assert any("contradict each other" in text for text in report.internal), report.internal
+    assert report.location is not None
+    assert report.fix is not None and report.fix.proved
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_ties_that_nobody_gave_are_said_and_refute_nothing():
+    report = v.verify(ruled(largest, lambda x, d: (d * (x == x.max()),)), X)
+    assert report.verdict is v.Verdict.PROVED, report
+    assert any("dx by hand is no subgradient" in text for text in report.findings), report.findings

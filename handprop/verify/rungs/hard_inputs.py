@@ -137,19 +137,24 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
         return None
     dispute = settled(subject, found, points, options)
     assert dispute is not None
-    if dispute.kind is Kind.WRONG and not _outside(subject, dispute, name):
+    if dispute.kind is Kind.WRONG and not _excused(subject, dispute, name):
         return failed("hard inputs", subject, dispute, f"at {name}", start)
-    if np.isfinite(worst.got) and dispute.kind in (Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
+    if np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
-        seen.found(dispute.said or f"{worst.path} by hand is not finite", name)
+        what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.together else "not finite")
+        seen.found(what + dispute.said if dispute.together else dispute.said or what, name)
     seen.ranges |= dispute.kind is Kind.RANGE
     return None
 
 
-def _outside(subject: Subject, dispute: Dispute, name: str) -> bool:
-    """Whether an input that is positive, as given, was zero here, and the rule has no answer: a rule for positive
-    numbers need not have one; a wrong one is wrong at their limit too."""
+def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
+    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
+    where an input that is positive, as given, was zero, and the rule has no answer. A wrong answer is wrong at their
+    limit too.
+    """
+    if dispute.together:
+        return True
     if name not in WITH_ZEROS or np.isfinite(dispute.worst.got):
         return False
     given = [np.asarray(subject.inputs[i]) for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
