@@ -62,8 +62,8 @@ def _place(report: Report) -> str:
 
 @dataclasses.dataclass
 class Rule:
-    """A rule as it was called: ``held`` are its arguments, arrays drawn of the ``specs``, and ``values`` the first
-    arrays that reached it, finite ones before others; None where none did."""
+    """A rule as it was called: ``held`` are its arguments, arrays drawn, ``specs`` the arrays' shapes or kinds of keys,
+    ``values`` the first arrays that reached it, finite ones before others; None where none did."""
 
     rule: Any
     held: Arguments
@@ -158,8 +158,9 @@ def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[A
     held = arguments(*specs, (), np.random.default_rng(0), rule.fun).keeping(lambda x: isinstance(x, float))
     leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves(specs)
     key = (id(rule), held.tree, tuple(map(str, shapes)))
-    found = met.rules.setdefault(key, Rule(rule, held, tuple(shapes[i] for i in held.places)))
     arrays = [leaves[i] for i in held.places]
+    kinds = [jax.random.key_impl(x) if _is_key(x) else shapes[i] for i, x in zip(held.places, arrays, strict=True)]
+    found = met.rules.setdefault(key, Rule(rule, held, tuple(kinds)))
     return found, [jax.random.key_data(x) if _is_key(x) else x for x in arrays]
 
 
@@ -185,10 +186,10 @@ def _as_shape(x: Any) -> Any:
 
 
 def _as_given(value: Any, spec: Any) -> Any:
-    """A value as what it was: a key, a number without a dtype of its own, an array."""
-    if _is_key(spec):
-        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(spec))
-    weak = getattr(spec, "weak_type", False) and not spec.shape and jnp.issubdtype(spec.dtype, jnp.floating)
+    """A value as what it was: a key of this kind, a number without a dtype of its own, an array."""
+    if not isinstance(spec, jax.ShapeDtypeStruct):
+        return jax.random.wrap_key_data(value, impl=spec)
+    weak = spec.weak_type and not spec.shape and jnp.issubdtype(spec.dtype, jnp.floating)
     return float(value) if weak else jnp.asarray(value)
 
 

@@ -99,7 +99,7 @@ def test_what_raises_is_one_sentence():
     def step(w):
         raise RuntimeError("no\ndata")
 
-    with pytest.raises(TypeError, match="^step raises at the arguments given: RuntimeError: no$"):
+    with pytest.raises(TypeError, match=r"^step raises at the arguments given: RuntimeError: no$"):
         v.audit(step, W)
 
 
