@@ -204,8 +204,8 @@ def conditions() -> Iterator[Case]:
                 lambda x, y: jnp.where(jnp.where(x > 0, ~(y > 0), y > 0), x, y), X3, Y3)
     yield equal("cond_min_from_max", jnp.minimum, lambda x, y: x + y - jnp.maximum(x, y), X3, Y3)
     yield equal("cond_clip_by_relus", lambda x: jnp.clip(x, -1, 1), lambda x: relu(x + 1) - relu(x - 1) - 1, X3)
-    yield equal("cond_pool_mask_is_argmax", lambda x: jnp.where(x == jnp.max(x), x, 0.0),
-                lambda x: x * jax.nn.one_hot(jnp.argmax(x), 5, dtype=x.dtype), X5)
+    yield equal("cond_pool_mean_of_ties", lambda x: jnp.where(x == jnp.max(x), x, 0.0).sum() / (x == jnp.max(x)).sum(),
+                jnp.max, X5)
     yield equal("cond_huber", lambda x: jnp.where(jnp.abs(x) < 1, x * x / 2, jnp.abs(x) - 0.5),
                 lambda x: jnp.minimum(jnp.abs(x), 1) * (jnp.abs(x) - jnp.minimum(jnp.abs(x), 1) / 2), X3)
 
@@ -262,12 +262,12 @@ def positivity() -> Iterator[Case]:
                  lambda x: relu(x) / jnp.sum(relu(x) ** 2), X3, at=(DOWN,), kind="domain")
     yield differ("pos_safe_norm_gradient", lambda x: jnp.where(jnp.sum(relu(x) ** 2) > 0, relu(x).sum(), 9.0),
                  lambda x: relu(x).sum(), X3, at=(DOWN,))
-    yield equal("pos_square_sum", lambda x, y: jnp.where(x * x + y * y > 0, x, 7.0), lambda x, y: x * 1.0, X3, Y3)
+    yield equal("pos_square_sum", lambda x, y: jnp.where(x * x + y * y >= 0, x, 7.0), lambda x, y: x * 1.0, X3, Y3)
     yield equal("pos_exp", lambda x: jnp.where(jnp.exp(x) + 1 > 0, x, 7.0), lambda x: x * 1.0, X3)
     yield equal("pos_variance", lambda x: jnp.where(jnp.var(x) + 1e-6 > 0, x, 7.0), lambda x: x * 1.0, X5)
     yield equal("pos_softplus_of_square", lambda x: jnp.where(jnp.log1p(jnp.exp(x * x)) > 0, x, 7.0), lambda x: x * 1.0,
                 X3)
-    yield equal("pos_norm_ratio", lambda x: jnp.abs(x) / jnp.sqrt(x * x), lambda x: jnp.ones_like(x), X3)
+    yield equal("pos_norm_ratio", lambda x: jnp.abs(x) / jnp.sqrt(x * x), lambda x: jnp.sqrt(x * x) / jnp.abs(x), X3)
 
 
 def infinities() -> Iterator[Case]:
@@ -695,8 +695,7 @@ def state() -> Iterator[Case]:
     yield differ("callback_other_function", lambda x: jax.pure_callback(np.sin, jax.typeof(x), x),
                  lambda x: jax.pure_callback(np.cos, jax.typeof(x), x), X3, at=(single(UP),), own=True)
     yield differ("callback_io_ordered", hosted_io(2.0, True), hosted_io(3.0, True), X3, at=(single(UP),), own=True)
-    yield differ("callback_io_unordered", hosted_io(2.0, False), hosted_io(3.0, False), X3, at=(single(UP),),
-                 own=True)
+    yield differ("callback_io_unordered", hosted_io(2.0, False), hosted_io(3.0, False), X3, at=(single(UP),), own=True)
     yield differ("callback_batched", batched(2.0), batched(3.0), X3, at=(single(UP),), own=True)
     yield differ("callback_inside_jit", jax.jit(hosted(2.0)), jax.jit(hosted(4.0)), X3, at=(single(UP),), own=True)
     yield differ("callback_that_counts", counter, counter, X3, at=(single(UP),), own=True)
@@ -891,7 +890,7 @@ def numbers() -> Iterator[Case]:
                 lambda x: jnp.exp(-(x**2) * 0.5) * np.sqrt(0.5 / np.pi), X3)
     yield equal("num_bits_per_nat", lambda x: jnp.log2(x), lambda x: jnp.log(x) / np.log(2), a3, signed=False)
     yield equal("num_power_by_roots", lambda x: x**2.5, lambda x: x * x * jnp.sqrt(x), a3, signed=False)
-    yield equal("num_power_minus_two_thirds", lambda x: x ** (-2 / 3), lambda x: 1 / jnp.cbrt(x * x), a3, signed=False)
+    yield equal("num_power_minus_three_halves", lambda x: x**-1.5, lambda x: lax.rsqrt(x) ** 3, a3, signed=False)
     yield equal("num_ratio_of_decimals", lambda x: 0.3 * x / 0.1, lambda x: 3 * x, W3)
     yield equal("num_ema", lambda x, y: 0.9 * x + 0.1 * y, lambda x, y: x + 0.1 * (y - x), W3, V3)
     yield equal("num_round_of_known", lambda x: x * jnp.round(number(3.5, x.dtype)), lambda x: x * 4.0, X3)
@@ -1176,7 +1175,8 @@ def rules() -> Iterator[Case]:
     yield vjp_case("root_by_output", jnp.sqrt, lambda y, g: (g / (2 * y),), jnp.abs(X3), residual=jnp.sqrt,
                    signed=False)
     yield vjp_case("tanh_by_output", jnp.tanh, lambda y, g: (g * (1 - y) * (1 + y),), X3, residual=jnp.tanh)
-    yield vjp_case("abs_by_ratio", jnp.abs, lambda res, g: (g * res[0] / jnp.abs(res[0]),), X3)
+    yield vjp_case("abs_by_ratio", jnp.abs, lambda res, g: (g * res[0] / jnp.where(res[0] == 0, 1.0, jnp.abs(res[0])),),
+                   X3)
     yield vjp_case("norm_by_output", lambda x: jnp.sqrt((x * x).sum()),
                    lambda res, g: (g * res[0] / jnp.sqrt((res[0] ** 2).sum()),), X3)
     yield vjp_case("softmax_by_output", lambda x: jax.nn.softmax(x), lambda y, g: (y * (g - (g * y).sum()),), X3,
@@ -1295,10 +1295,24 @@ halved.defvjp(lambda x: (x * x, x), lambda x, g: (g * x,))
     yield equal("gradient_of_dice",
                 lambda x, y: -2 * (y * (x.sum() + y.sum()) - (x * y).sum()) / (x.sum() + y.sum()) ** 2, jax.grad(dice),
                 jnp.abs(X3), jnp.abs(Y3), signed=False)
-    yield equal("gradient_of_tied_max", jax.grad(lambda x: jnp.max(jnp.concatenate([x, x]))),
-                lambda x: jax.nn.one_hot(jnp.argmax(x), 5, dtype=x.dtype), X5)
-    yield equal("gradient_of_pairs_sorted", jax.grad(lambda x: (jnp.sort(x) * np.array([1.0, 3.0], np.float32)).sum()),
-                lambda x: jnp.where(x > x[::-1], 3.0, 1.0) + 0 * x, drawn(2))
+
+    def twice_largest(x: Any) -> Any:
+        return jnp.max(jnp.concatenate([x, x]))
+
+    def one_hot(x: Any) -> Any:
+        return jax.nn.one_hot(jnp.argmax(x), 5, dtype=x.dtype)
+
+    yield equal("gradient_of_tied_max", one_hot, jax.grad(twice_largest), X5,
+                call=judged_gradient(one_hot, twice_largest))
+
+    def ordered(x: Any) -> Any:
+        return (jnp.sort(x) * np.array([1.0, 3.0], np.float32)).sum()
+
+    def by_rank(x: Any) -> Any:
+        return jnp.where(x > x[::-1], 3.0, 1.0) + 0 * x
+
+    yield equal("gradient_of_pairs_sorted", by_rank, jax.grad(ordered), drawn(2),
+                call=judged_gradient(by_rank, ordered))
 
 
 def entries() -> Iterator[Case]:
