@@ -249,6 +249,8 @@ class _Walk:
             pairs = ((tuple(facts[:2]), ""),)
         for pair, which in pairs:
             support[_own((self.difference(pair), which), eqn)] = self.bits
+        if name in ("ge", "le") and any(f.kind > Kind.ANALYTIC for f in facts):
+            support[_own(("equal", self.difference(facts)), eqn)] = self.bits
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def difference(self, facts: Sequence[Fact]) -> Any:
@@ -311,7 +313,7 @@ class _Walk:
         support: dict[Label, float] = {}
         for fact in facts:
             support |= _over(fact, shapes[0], (axis,), keep=True)
-        return _decided(eqn, facts[0], support, (("order", facts[0].name, axis), along), bits)
+        return _decided(eqn, facts[0], support, (("order", facts[0].name, axis, chosen), along), bits)
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits

@@ -19,6 +19,8 @@ from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_
 
 __all__ = ["CONTRACTION"]
 
+MOST_TERMS_SUMMED = 1 << 19  # up to here sums of limbs are exact in float64
+
 
 def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     a, b = (as_value(run, thing) for thing in inputs)
@@ -31,14 +33,16 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     left, free_a = _as_matrices(a.x, batch_a, contract_a, last=True)
     right, free_b = _as_matrices(b.x, batch_b, contract_b, last=False)
     terms = left.shape[-1]
+    if terms >= MOST_TERMS_SUMMED:
+        raise Unsupported(f"a sum of {terms} products")
     product = run.field.bilinear(left, right, np.matmul, terms)
     batch = tuple(a.shape[axis] for axis in batch_a)
     shape = (*batch, *free_a, *free_b)
     alike = contract_a == contract_b and batch_a == batch_b and not free_a and not free_b
     square = alike and digest(a.x) == digest(b.x)
     folded = product.move(lambda part: part.reshape(shape))
-    facts = {"nonnegative": square, "positive": square and run.is_nonzero(a)}
-    run.memo[key] = Value(folded, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind), **facts)
+    product = Value(folded, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind), nonnegative=square)
+    run.memo[key] = product._replace(positive=square and run.is_nonzero(a))
     return [run.memo[key]]
 
 

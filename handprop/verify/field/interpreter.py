@@ -99,7 +99,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     inner = called(eqn) if rule is None else None
     if inner is not None:
         return evaluate(run, inner, inputs)
-    if eqn.effects or any("Ref" in type(v.aval).__name__ for v in (*eqn.invars, *eqn.outvars)):
+    if name in NO_FUNCTIONS or eqn.effects or any("Ref" in type(v.aval).__name__ for v in (*eqn.invars, *eqn.outvars)):
         raise NotUnderstood(f"{name}, which reads or changes a state")
     run.equation = eqn
     if all(not isinstance(thing, Value) for thing in inputs) and name != "iota":
@@ -182,6 +182,8 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     output."""
     name = eqn.primitive.name
     outs = [var.aval for var in eqn.outvars]
+    if not outs:
+        raise NotUnderstood(f"{name}, which returns nothing")
     if any(not _is_float(aval.dtype) for aval in outs):
         raise NeedsBranches(f"{name}, which is not understood, returns {outs[0].dtype}")
     if any(not isinstance(t, Value | np.ndarray) for t in inputs):
@@ -212,6 +214,7 @@ ENTRYWISE = {
     "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad", "regularized_incomplete_beta",
     "rem", "zeta",
 }  # fmt: skip
+NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
 PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
 # Their rules take what is not finite as any other entry.
 SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}

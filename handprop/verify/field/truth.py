@@ -23,7 +23,10 @@ from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import Kind, Term, Value, is_nonnegative, is_positive, moved, terms_of
 
-__all__ = ["Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select", "sign"]
+__all__ = [
+    "Thing", "absolute", "as_value", "at_least", "equal", "greater", "logical_not", "maximum", "minimum", "select",
+    "sign",
+]  # fmt: skip
 
 Thing: TypeAlias = "Value | np.ndarray"
 
@@ -50,6 +53,23 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     chance = run.oracle("positive", canonical).re
     truth = np.where(flipped, (1 - chance) % run.field.p, chance)
     return _truth(np.where(run.field.is_zero(difference.x), 0, truth))
+
+
+def at_least(run: Run, a: Value, b: Value) -> Thing:
+    """``a >= b`` of finite numbers: the opposite of ``b > a`` where ties have no measure, else ``a > b or a == b``."""
+    both_known = a.known is not None and b.known is not None
+    if both_known or max(a.kind, b.kind) <= Kind.ANALYTIC or (is_nonnegative(a) and _is_number(b, 0)):
+        return logical_not(run, greater(run, b, a))
+    more, same = greater(run, a, b), equal(run, a, b)
+    if isinstance(more, np.ndarray) and isinstance(same, np.ndarray):
+        return np.asarray(more | same)
+    more, same = as_value(run, more), as_value(run, same)
+    either = run.add(run.add(more, same), run.mul(more, same), -1)
+    return either._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+
+
+def _is_number(v: Value, number: float) -> bool:
+    return v.known is not None and not v.error and bool((v.known == number).all())
 
 
 def _truth(residues: np.ndarray) -> Value:
