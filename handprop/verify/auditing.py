@@ -154,9 +154,10 @@ def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) 
 def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[Any]]:
     """The rule as it is called, and the arrays among its arguments, keys as numbers."""
     own_args, own_kwargs = jax.tree.map(_own, (args, kwargs))
-    specs = jax.tree.map(_as_shape, (own_args, own_kwargs))
-    held = arguments(*specs, (), np.random.default_rng(0), rule.fun).keeping(lambda x: isinstance(x, float))
-    leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves(specs)
+    spec_args, spec_kwargs = jax.tree.map(_as_shape, (own_args, own_kwargs))
+    held = arguments(spec_args, spec_kwargs, (), np.random.default_rng(0), rule.fun)
+    held = held.keeping(lambda x: isinstance(x, float))  # Python's own
+    leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves((spec_args, spec_kwargs))
     key = (id(rule), held.tree, tuple(map(str, shapes)))
     arrays = [leaves[i] for i in held.places]
     kinds = [jax.random.key_impl(x) if _is_key(x) else shapes[i] for i, x in zip(held.places, arrays, strict=True)]
@@ -167,14 +168,12 @@ def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[A
 def _own(x: Any) -> Any:
     """A value as the rule's own function sees it, without what transformations add: of a batch its first example."""
     while isinstance(x, Tracer):
-        if hasattr(x, "primal"):
-            x = x.primal
-        elif hasattr(x, "val") and isinstance(getattr(x, "batch_dim", None), int):
-            x = lax.index_in_dim(x.val, 0, x.batch_dim, keepdims=False)
-        elif hasattr(x, "val") and hasattr(x, "batch_dim"):
-            x = x.val
-        else:
+        inner, axis = getattr(x, "primal", None), getattr(x, "batch_dim", None)
+        if inner is None and hasattr(x, "batch_dim"):
+            inner = getattr(x, "val", None)
+        if inner is None:
             break
+        x = lax.index_in_dim(inner, 0, axis, keepdims=False) if isinstance(axis, int) else inner
     return x
 
 
