@@ -145,6 +145,8 @@ class _Walk:
 
     def step(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
         name = eqn.primitive.name
+        if not eqn.outvars:
+            return []
         if name == "scan":
             return self.scan(eqn, facts)
         if name == "cond" and facts[0].known:
@@ -249,8 +251,9 @@ class _Walk:
             pairs = ((tuple(facts[:2]), ""),)
         for pair, which in pairs:
             support[_own((self.difference(pair), which), eqn)] = self.bits
-        if name in ("ge", "le") and any(f.kind > Kind.ANALYTIC for f in facts):
-            support[_own(("equal", self.difference(facts)), eqn)] = self.bits
+        if any(f.kind is Kind.LOOSE for f in facts):  # ties are decided too
+            ties = {_own((("equal", self.difference(pair)), which), eqn): self.bits for pair, which in pairs}
+            support |= ties
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def difference(self, facts: Sequence[Fact]) -> Any:
@@ -429,6 +432,8 @@ class _Walk:
         done = [*carry, *stacked]
         if length > MOST_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]
+        if length > MOST_STEPS:  # named for all of its turns, which were not all walked
+            done = [f._replace(name=self.named(f.name, "turns", length), opposite=None) for f in done]
         return done
 
 

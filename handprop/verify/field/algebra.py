@@ -265,7 +265,7 @@ class Run:
         special = None if a.special is None else _special_sum(a.special, axes)
         known = None if a.known is None else np.asarray(a.known.sum(axes))
         total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, special=special, kind=a.kind,
-                      positive=a.positive and count > 0, nonnegative=a.nonnegative, error=a.error * count,
+                      positive=_has_positive(a, axes) and count > 0, nonnegative=a.nonnegative, error=a.error * count,
                       most=a.most * count)  # fmt: skip
         if special is not None:
             return total._replace(x=total.x.move(lambda part: np.where(special == 0, part, 0)))
@@ -361,10 +361,13 @@ class Run:
         zero, both = np.broadcast_arrays(zero, zero & self.field.is_zero(a.x))
         zero, both = (np.broadcast_to(where, quotient.shape) for where in (zero, both))
         special = np.where(both, NAN, np.where(zero, OPAQUE, 0)).astype(np.int8)
-        label = self.oracle("1/0", quotient.x).re
-        x = Elements(np.where(both, 0, np.where(zero, label, quotient.x.re)), quotient.x.im)
-        known = None if quotient.known is None else np.where(zero, np.nan, quotient.known)
-        return Value(x, quotient.degree.worst(VARIABLE), known, special=special, kind=quotient.kind)
+        if quotient.known is not None:
+            nan, sign = np.isnan(quotient.known), np.sign(np.nan_to_num(quotient.known))
+            special = np.where(zero, np.where(nan, NAN, sign), 0).astype(np.int8)
+        # Which infinity it is depends on the sign of the zero: it is not shared, not even with the same quotient.
+        label = self.oracle(f"1/0, number {self.calls}", quotient.x).re
+        x = Elements(np.where(special == OPAQUE, label, np.where(zero, 0, quotient.x.re)), quotient.x.im)
+        return Value(x, quotient.degree.worst(VARIABLE), quotient.known, special=special, kind=quotient.kind)
 
     def power(self, a: Value, exponent: int) -> Value:
         if exponent < 0:
@@ -504,6 +507,16 @@ def _error_of_quotient(a: Value, b: Value, quotient: np.ndarray) -> float:
     if least <= 2 * b.error:
         return np.inf
     return 2 * (a.error + b.error * float(np.abs(quotient).max(initial=0.0))) / least
+
+
+def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:
+    """Whether each sum along the axes is positive: of positive entries, or of exponentials and of what is zero."""
+    if a.positive:
+        return True
+    if not a.nonnegative or not a.log or a.rest is None:
+        return False
+    bare = (a.rest.x.re == 1) & (a.rest.x.imaginary() == 0)
+    return bool(np.broadcast_to(bare, a.shape).any(axes).all())
 
 
 def _special_sum(special: np.ndarray, axes: tuple[int, ...]) -> np.ndarray | None:

@@ -93,6 +93,8 @@ class Field:
         array = np.asarray(numbers)
         if array.dtype == object:
             return Elements(np.vectorize(lambda n: int(n) % self.p, otypes=[np.int64])(array))
+        if array.dtype == np.uint64:
+            return Elements(np.asarray((array % np.uint64(self.p)).astype(np.int64)))
         return Elements(np.asarray(array.astype(np.int64) % self.p))
 
     def ratio(self, numerator: int, denominator: int) -> int:

@@ -14,6 +14,7 @@ from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
 from handprop.verify.field.layout import joined, move, ranks
+from handprop.verify.field.specials import are_special, patched, without_specials
 from handprop.verify.field.truth import Thing, as_value, greater, maximum, minimum
 from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, is_positive, moved
 
@@ -169,7 +170,7 @@ def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
     if special is not None:
         x = x.move(lambda part: np.where(special == 0, part, 0))
     degree = value.degree.summed(value.shape[-1]) * Bound.of(Fraction(1, max(value.shape[-1], 1))) + VARIABLE
-    return Value(x, degree, special=special, kind=max(value.kind, Kind.RELATED), positive=value.positive,
+    return Value(x, degree, special=special, kind=Kind.LOOSE, positive=value.positive,
                  nonnegative=is_nonnegative(value))  # fmt: skip
 
 
@@ -188,6 +189,8 @@ def _special_extremum(value: Value, largest: bool) -> np.ndarray | None:
 def _arg_extremum(largest: bool) -> Rule:
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         value = _flattened(as_value(run, inputs[0]), tuple(params["axes"]))
+        if value.known is None and value.kind is Kind.LOOSE:
+            raise NotUnderstood("the largest of what may be equal")
         index = _largest(run, value if largest else run.neg(value))
         return [index.astype(params["index_dtype"])]
 
@@ -203,6 +206,7 @@ def _cumulative(combine) -> Rule:
         if params["reverse"]:
             thing = move(thing, lambda part: np.flip(part, axis))
         value = as_value(run, thing)
+        finite(value, "a running combination")
         steps = [moved(value, lambda part, i=i: np.take(part, [i], axis)) for i in range(value.shape[axis])]
         for i in range(1, len(steps)):
             steps[i] = as_value(run, combine(run, steps[i - 1], steps[i]))
@@ -277,10 +281,17 @@ def _window_extremum(largest: bool) -> Rule:
         best = moved(pool, lambda part: part[windows[..., 0]])
         for k in range(1, windows.shape[-1]):
             other = moved(pool, lambda part, k=k: part[windows[..., k]])
-            best = as_value(run, (maximum if largest else minimum)(run, best, other))
+            best = as_value(run, _further(run, best, other, largest))
         return [best]
 
     return rule
+
+
+def _further(run: Run, a: Value, b: Value, largest: bool) -> Thing:
+    """The larger, or smaller, of two values that may be infinite."""
+    extremum, reference = (maximum, np.maximum) if largest else (minimum, np.minimum)
+    result = extremum(run, without_specials(a), without_specials(b))
+    return patched(run, "max" if largest else "min", reference, [a, b], result) if are_special([a, b]) else result
 
 
 def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:

@@ -19,7 +19,7 @@ def placed(run: Run, a: Value, b: Value) -> np.ndarray:
     assert run.thresholds is not None
     (x, left), (y, right) = _unknown_part(run, a), _unknown_part(run, b)
     unknown = run.field.sub(x, y)
-    beyond = np.broadcast_to(np.asarray(right - left, np.float64), unknown.shape)
+    beyond = np.broadcast_to(_exact_sum(right, -left), unknown.shape)
     decided = ~run.field.is_zero(unknown)
     run.compared.update(np.unique(beyond[decided]).tolist())
     run.coins += int(decided.sum())
@@ -64,5 +64,15 @@ def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
     for c, atom in v.terms:
         if atom.known is not None:
             x = run.field.sub(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
-            number = number + float(c) * atom.known
+            number = _exact_sum(number, float(c) * atom.known)
     return x, number
+
+
+def _exact_sum(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
+    """The sum of floats, if it is one (Knuth's error-free sum says so): thresholds are told apart exactly."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    total = a + b
+    part = total - a
+    if ((a - (total - part)) + (b - part)).any():
+        raise Unsupported("numbers that are compared with, and that rounding changes")
+    return total

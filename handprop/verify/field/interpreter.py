@@ -109,7 +109,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         raise NotUnderstood(f"a number that stands for minus infinity in {name}")
     try:
         if rule is not None:
-            return [_with_facts(eqn, inputs, out, i) for i, out in enumerate(_by_rule(run, rule, eqn, inputs))]
+            return [_with_facts(run, eqn, inputs, out, i) for i, out in enumerate(_by_rule(run, rule, eqn, inputs))]
     except (NeedsBranches, NotUnderstood):
         raise
     except Unsupported as reason:
@@ -148,7 +148,7 @@ def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
             raise NeedsBranches(f"{name} of unknown integers")
 
 
-def _with_facts(eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
+def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
     """The result with what follows from the primitive and its operands alone."""
     if not isinstance(out, Value):
         return np.asarray(out)
@@ -163,10 +163,14 @@ def _with_facts(eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
             error = np.inf
         with np.errstate(all="ignore"):
             rounded = out.known.astype(dtype).astype(np.float64)
+        if np.isinf(rounded[np.isfinite(out.known)]).any():
+            raise NotUnderstood("a known number beyond the largest of its type")
         if not np.array_equal(rounded, out.known, equal_nan=True):
+            if ml_dtypes.finfo(dtype).nmant < run.least_bits:
+                run.casts.add(str(dtype))
             finite_numbers = np.abs(out.known[np.isfinite(out.known)])
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
-    mask = out.special is not None and any(v.mask for v in values)
+    mask = any(v.mask for v in values) and are_special([out])
     return out._replace(kind=Kind(kind), error=error, mask=mask)
 
 
@@ -194,7 +198,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         run.uninterpreted.add(name)
     shape, params = run.shape_of(outs[0].shape), label_of(eqn.params)
     if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE and not are_special(values):
-        return [_with_facts(eqn, inputs, uninterpreted(run, f"{name} {params}".strip(), *values), 0)]
+        return [_with_facts(run, eqn, inputs, uninterpreted(run, f"{name} {params}".strip(), *values), 0)]
     types = [f"{v.aval.dtype}{v.aval.shape}" for v in (*eqn.invars, *eqn.outvars)]
     label = f"{name} {params} {types} {[word(v) for v in values]}"
     if name in PARTIAL_PRIMITIVES:

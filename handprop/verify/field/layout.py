@@ -17,7 +17,7 @@ from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Uns
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.truth import Thing, as_value, greater
-from handprop.verify.field.values import Value, is_nonnegative, is_positive, moved
+from handprop.verify.field.values import Kind, Value, is_nonnegative, is_positive, moved
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -284,6 +284,8 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         return np.argsort(np.asarray(numbers), axis, kind="stable")
     assert isinstance(keys, Value)
     finite(keys, "a sort")
+    if keys.kind is Kind.LOOSE:
+        raise NotUnderstood("an order of what may be equal")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")
     run.coins += keys.x.size

@@ -24,7 +24,7 @@ from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import Kind, Term, Value, is_nonnegative, is_positive, moved, terms_of
 
 __all__ = [
-    "Thing", "absolute", "as_value", "at_least", "equal", "greater", "logical_not", "maximum", "minimum", "select",
+    "Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select",
     "sign",
 ]  # fmt: skip
 
@@ -44,8 +44,17 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.ones(shape, bool)
     if is_nonnegative(b) and a.known is not None and (a.known <= -a.error).all():
         return np.zeros(shape, bool)
-    if run.branching:
-        return placed(run, a, b)
+    more = placed(run, a, b) if run.branching else _chance(run, a, b)
+    if max(a.kind, b.kind) is not Kind.LOOSE:
+        return more
+    apart = logical_not(run, equal(run, a, b))  # ties have a measure
+    if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
+        return np.asarray(more & apart)
+    return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+
+
+def _chance(run: Run, a: Value, b: Value) -> Value:
+    """A random field element in place of the truth of ``a > b``."""
     difference = run.add(a, b, -1)
     run.coins += difference.x.size
     run.asked(difference)
@@ -53,23 +62,6 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     chance = run.oracle("positive", canonical).re
     truth = np.where(flipped, (1 - chance) % run.field.p, chance)
     return _truth(np.where(run.field.is_zero(difference.x), 0, truth))
-
-
-def at_least(run: Run, a: Value, b: Value) -> Thing:
-    """``a >= b`` of finite numbers: the opposite of ``b > a`` where ties have no measure, else ``a > b or a == b``."""
-    both_known = a.known is not None and b.known is not None
-    if both_known or max(a.kind, b.kind) <= Kind.ANALYTIC or (is_nonnegative(a) and _is_number(b, 0)):
-        return logical_not(run, greater(run, b, a))
-    more, same = greater(run, a, b), equal(run, a, b)
-    if isinstance(more, np.ndarray) and isinstance(same, np.ndarray):
-        return np.asarray(more | same)
-    more, same = as_value(run, more), as_value(run, same)
-    either = run.add(run.add(more, same), run.mul(more, same), -1)
-    return either._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
-
-
-def _is_number(v: Value, number: float) -> bool:
-    return v.known is not None and not v.error and bool((v.known == number).all())
 
 
 def _truth(residues: np.ndarray) -> Value:
@@ -195,6 +187,9 @@ def sign(run: Run, a: Value) -> Thing:
             raise Unsupported("the sign of a known number that rounding may decide")
         return run.embed(np.sign(a.known))
     zero, one = run.number(0, a.shape), run.number(1, a.shape)
+    if a.kind is Kind.LOOSE:
+        above, below = (as_value(run, truth) for truth in (greater(run, a, zero), greater(run, zero, a)))
+        return run.add(above, below, -1)
     signed = select(run, greater(run, a, zero), [run.neg(one), one])
     nothing = np.asarray(run.field.is_zero(a.x))
     return select(run, nothing, [signed, zero]) if nothing.any() else signed
