@@ -214,7 +214,7 @@ def test_a_rule_is_that_of_jax(name):
         (lambda x: 4 * jnp.arctan(x), 1.0, "3.14159265358979323846264338327950288419716939937510582"),
         (lambda x: x / 3, 1.0, "0.33333333333333333333333333333333333333333333333333"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_known_values_have_45_digits(f, x, digits):
     (got,) = mpmath_oracle.evaluate(jax.make_jaxpr(f)(x), [x])

@@ -400,6 +400,17 @@ def as_written(const: Any) -> Any:
     return jnp.asarray(wide_array)
 
 
+def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[str, Any]) -> Any:
+    """A scatter that applies a function of its own to what is there."""
+    operand, indices, updates = values
+    function = widen(closed(update))
+
+    def applied(x: Any) -> Any:
+        return function([x, jnp.zeros_like(x)], None, None)[0]
+
+    return lax.scatter_apply(operand, indices, applied, dimensions, update_shape=updates.shape, **named)
+
+
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
@@ -409,6 +420,9 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
         dimensions, *rest = (eqn.params[key] for key in keep)
         named = dict(zip(keep[1:], rest, strict=True))
+        update = eqn.params.get("update_jaxpr")
+        if name == "scatter" and update is not None and closed(update).jaxpr.eqns:
+            return [_scattered_by(update, values, dimensions, named)]
         return [SCATTERS[name](*values, dimensions, **named)]  # pyright: ignore[reportCallIssue]
     if name in OWN_WIDTH:
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v

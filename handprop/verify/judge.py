@@ -19,6 +19,8 @@ from handprop.verify.subject import Subject
 
 __all__ = ["checked", "explained", "fresh", "judge"]
 
+ANOTHER_PROGRAM = "it is traced to another program now than at first: it keeps a state outside of its arguments"
+
 
 def judge(subject: Subject, options: Options, entry: str) -> Report:
     """What the checks show of a subject, and what is wrong with it where it is refuted."""
@@ -76,6 +78,9 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
             subject.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
+    certificate = _certificate(subject, options, entry, checks)
+    if certificate["hashes"] and certificate["hashes"] != subject.kept.get("hashes", certificate["hashes"]):
+        verdict, reason = Verdict.INCONCLUSIVE, ANOTHER_PROGRAM
     evidence: dict[str, Any] = {}
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
@@ -91,7 +96,7 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
         counterexample=next((c.counterexample for c in checks if c.counterexample and c.outcome is Outcome.FAILS), None)
         if verdict is Verdict.REFUTED else None,
         power=evidence.get("power", {}),
-        certificate=_certificate(subject, options, entry, checks),
+        certificate=certificate,
         conditions=tuple(dict.fromkeys((*subject.conditions, *_said(checks, "conditions"), *accuracy))),
         findings=_said(checks, "findings"),
         internal=_said(checks, "internal"),

@@ -28,6 +28,7 @@ def structure(subject: Subject, options: Options) -> Check:
             faults.append(Fault("rule", jaxprs.first_line(error)))
         else:
             faults += _differing(subject, hand.out_avals, reference.out_avals)
+            subject.kept["hashes"] = {"hand": jaxprs.hash_of(hand), "reference": jaxprs.hash_of(reference)}
     seconds = time.monotonic() - start
     if faults:
         shows = "; ".join(f"{fault.path} {fault.what}" for fault in faults)
