@@ -4,6 +4,7 @@ meet too in :mod:`handprop._jax_versions`.
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ VERIFIER = os.path.dirname(__file__) + os.sep
 CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
          "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
 JAX = os.path.dirname(jax.__file__) + os.sep
+SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 PRINTS = ("debug_callback", "debug_print")
@@ -348,29 +350,39 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     written as where that is plain. Loops that depend on data end; NaN where one was cut.
     """
 
+    largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
+
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
-        count = iter(range(1 << 30))
+        factors = None if noise is None else _Factors(noise, seed, largest)
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            return outputs if noise is None or eqn.primitive.name in EXACT else [noisy(x) for x in outputs]
-
-        def noisy(x: Any) -> Any:
-            if not is_float(x.dtype) or not x.size:
-                return x
-            bits = _scrambled(x.size, seed * jnp.uint32(0x9E3779B1) + jnp.uint32(next(count)) * jnp.uint32(0x85EBCA77))
-            return x * (1.0 + noise * (bits.astype(jnp.float64) * 2.0**-31 - 1.0)).reshape(x.shape)
+            return outputs if factors is None or eqn.primitive.name in EXACT else [factors.times(x) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
 
     return evaluate
 
 
-def _scrambled(count: int, seed: Any) -> Any:
-    """Random bits good enough for rounding errors: three rounds of multiplying and folding (murmur3's finalizer).
+class _Factors:
+    """Factors ``1 + noise u``. They are drawn once for a program, and each result takes a part of them that begins at
+    a place of its own: to draw them for each result would be most of what has to be compiled."""
 
-    A generator of JAX's would be most of what has to be compiled.
-    """
+    def __init__(self, noise: Any, seed: Any, largest: int):
+        self.size, self.places = largest + SPARE_FACTORS, iter(range(1 << 30))
+        uniform = _scrambled(self.size, seed * jnp.uint32(0x9E3779B1)).astype(jnp.float64) * 2.0**-31 - 1.0
+        self.drawn = 1.0 + noise * uniform
+
+    def times(self, x: Any) -> Any:
+        if not is_float(x.dtype) or not x.size:
+            return x
+        drawn = self.drawn if x.size <= self.size else jnp.tile(self.drawn, -(-x.size // self.size))
+        start = next(self.places) * 7919 % (drawn.size - x.size + 1)
+        return x * lax.slice(drawn, (start,), (start + x.size,)).reshape(x.shape)
+
+
+def _scrambled(count: int, seed: Any) -> Any:
+    """Random bits good enough for rounding errors: three rounds of multiplying and folding (murmur3's finalizer)."""
     h = lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B1) + seed
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         h = (h ^ lax.shift_right_logical(h, jnp.uint32(shift))) * jnp.uint32(factor)

@@ -1,0 +1,90 @@
+"""What a proof assumes: said in the first line where it holds at the given input, decided where it does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import all_but
+
+import handprop as v
+
+POSITIVE, BOTH_SIGNS = jnp.array([0.5, 1.0, 2.5]), jnp.array([0.5, -1.0, 2.5])
+PROOF_ALONE = all_but("structure", "proof")
+
+
+def proof_of(f, g, *args, **keywords):
+    return v.equivalent(f, g, *args, skip=PROOF_ALONE, **keywords)
+
+
+DOMAINS = {
+    "log": (lambda x: jnp.exp(jnp.log(x)), lambda x: x * 1.0),
+    "sqrt": (lambda x: jnp.sqrt(x) ** 2, lambda x: x * 1.0),
+    "power": (lambda x: x**0.7 * x**-0.7, lambda x: 0 * x + 1.0),
+}
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_a_domain_is_a_condition_where_the_given_input_lies_in_it(name):
+    report = proof_of(*DOMAINS[name], POSITIVE)
+    assert report.verdict is v.Verdict.PROVED
+    assert any("log" in c or "sqrt" in c or "power" in c for c in report.conditions)
+    assert ", provided " in str(report).replace("\n", " ")
+    assert proof_of(*DOMAINS[name], BOTH_SIGNS).verdict is not v.Verdict.PROVED
+
+
+@pytest.mark.parametrize("f", [jnp.log, jnp.sqrt])
+def test_a_function_that_is_masked_where_it_is_not_defined_is_proved_by_deciding_it(f):
+    report = proof_of(lambda x: jnp.where(x > 0, f(x), 0.0), lambda x: jnp.where(x <= 0, 0.0, f(x)), BOTH_SIGNS)
+    assert report.verdict is v.Verdict.PROVED
+    assert report.conditions == ()
+
+
+def test_what_is_positive_by_how_it_is_made_needs_no_condition():
+    report = proof_of(lambda x: jnp.log(1 / (1 + x * x)), lambda x: -jnp.log1p(x * x), BOTH_SIGNS)
+    assert (report.verdict, report.conditions) == (v.Verdict.PROVED, ())
+
+
+def test_integers_are_judged_as_given_and_that_is_said():
+    report = proof_of(lambda x, i: x[i], lambda x, i: x[1], POSITIVE, jnp.int32(1))
+    assert report.conditions == ("i is 1, as given",)
+    assert proof_of(lambda x, i: x * 2.0, lambda x, i: x + x, POSITIVE, jnp.int32(1)).conditions == ()
+
+
+def test_a_cast_to_fewer_bits_is_a_condition_where_the_program_is_wider():
+    def narrowed(x):
+        return x.astype(jnp.bfloat16).astype(x.dtype)
+
+    assert proof_of(narrowed, lambda x: x * 1.0, POSITIVE).conditions == ("casts to bfloat16 change nothing",)
+    assert proof_of(narrowed, lambda x: x * 1.0, POSITIVE.astype(jnp.bfloat16)).conditions == ()
+
+
+def test_a_number_that_stands_for_minus_infinity_is_a_condition_and_reaches_no_output():
+    seen = np.array([True, False, True])
+    f = lambda x: jax.nn.softmax(jnp.where(seen, x, -1e9))  # noqa: E731
+    g = lambda x: jnp.where(seen, jnp.exp(x), 0.0) / jnp.where(seen, jnp.exp(x), 0.0).sum()  # noqa: E731
+    report = proof_of(f, g, BOTH_SIGNS)
+    assert (report.verdict, report.conditions) == (v.Verdict.PROVED, ("-1e+09 stands for minus infinity",))
+    assert proof_of(lambda x: jnp.maximum(x, -1e9), lambda x: x * 1.0, BOTH_SIGNS).verdict is not v.Verdict.PROVED
+    assert proof_of(lambda x: x * -1e9, lambda x: x * -2e9, BOTH_SIGNS).verdict is not v.Verdict.PROVED
+
+
+class Counter:
+    """No function: it is another program from the third trace on."""
+
+    def __init__(self):
+        self.traces = 0
+
+    def __call__(self, x):
+        self.traces += 1
+        return x * (2.0 if self.traces < 3 else 3.0)
+
+
+def test_a_program_that_changes_from_trace_to_trace_is_not_judged():
+    report = proof_of(Counter(), lambda x: x + x, POSITIVE)
+    assert report.verdict is v.Verdict.INCONCLUSIVE
+    assert "keeps a state" in report.reason
+
+
+def test_each_condition_stands_in_the_report_that_is_read_again():
+    report = proof_of(*DOMAINS["log"], POSITIVE)
+    assert v.Report.from_json(report.to_json()).conditions == report.conditions
