@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import io_callback
 from jax.ref import addupdate, freeze, swap
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 __all__ = ["Case", "cases", "sections"]
 
@@ -715,7 +715,7 @@ def labels() -> Iterator[Case]:
     here = np.array([0, 9, 2])
 
     def sharded(body: Function, size: int = 4, spec: Any = None) -> Function:
-        mesh = AbstractMesh((size,), ("i",))
+        mesh = AbstractMesh((size,), ("i",), axis_types=(AxisType.Auto,))
         spec = PartitionSpec() if spec is None else spec
         return jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
