@@ -107,7 +107,7 @@ SAME = {
     "exp of a sum": (lambda x: jnp.exp(x - x.mean()), lambda x: jnp.exp(x) / jnp.exp(x.mean())),
     "softmax shifted": (jax.nn.softmax, lambda x: jnp.exp(x - x[2]) / jnp.exp(x - x[2]).sum()),
     "logsumexp unshifted": (jax.scipy.special.logsumexp, lambda x: jnp.log(jnp.exp(x).sum())),
-    "exp of log": (lambda x: jnp.exp(2 * jnp.log(x) - x), lambda x: x * x * jnp.exp(-x)),
+    "exp of log": (lambda x: jnp.exp(2 * jnp.log(x * x) - x), lambda x: x**4 * jnp.exp(-x)),
     "root": (lambda x: x / jnp.sqrt(x * x + 1), lambda x: x * jnp.sqrt(1 + x**2) / (1 + x**2)),
     "root of an exponential": (lambda x: jnp.sqrt(jnp.exp(x)), lambda x: jnp.exp(x / 2)),
     "cube root": (lambda x: jnp.cbrt(x) ** 3, lambda x: x),
