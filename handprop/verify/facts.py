@@ -45,13 +45,22 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     whole = prepare(subject)
     whole = whole if whole is subject else fresh(whole, options)
     report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
-    if not report.ok and domain != ANY and "rounding" not in options.skip:
+    if not report.ok and domain != ANY and "rounding" not in options.skip and not _fails_as_given(whole, report):
         try:
             whole, report = _as_they_are(subject, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
             said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
             report = dataclasses.replace(report, internal=(*report.internal, said))
     return explained(whole, options, report)
+
+
+def _fails_as_given(subject: Subject, report: Report) -> bool:
+    """Whether it is the given input itself at which it fails: it has all of its own facts, and none can help."""
+    if report.counterexample is None:
+        return False
+    at = dict(report.counterexample.inputs)
+    floats = [(path, x) for path, x in zip(subject.in_paths, subject.inputs, strict=True) if jaxprs.is_float(x.dtype)]
+    return all(path in at and np.array_equal(at[path], np.asarray(x, np.float64), equal_nan=True) for path, x in floats)
 
 
 def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: Options, entry: str,
