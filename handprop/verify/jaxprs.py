@@ -431,7 +431,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     if name in SCATTERS:
         keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
         dimensions, *rest = (eqn.params[key] for key in keep)
-        named = dict(zip(keep[1:], rest, strict=True))
+        named: dict[str, Any] = dict(zip(keep[1:], rest, strict=True))
         update = eqn.params.get("update_jaxpr")
         if name == "scatter" and update is not None and closed(update).jaxpr.eqns:
             return [_scattered_by(update, values, dimensions, named)]
