@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handprop.verify import domains
+from handprop.verify.alone import asks_for_zeros, with_each_alone
 from handprop.verify.along import Domains
 from handprop.verify.arguments import Unusable
 from handprop.verify.auditing import Audit, rules_met
@@ -29,6 +30,7 @@ from handprop.verify.report import (
 )
 from handprop.verify.rungs import RUNGS
 from handprop.verify.second import differentiated
+from handprop.verify.subject import Subject
 
 __all__ = [
     "Audit",
@@ -90,9 +92,17 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, refere
     """
     options = _options(key, budget, skip, accuracy, order)
     subject = of_rule(rule, args, kwargs, reference, argnums, nondiff, options.rng(1))
-    if order == 1:
-        return judged(subject, options, "verify", domain)
-    return judged(subject, options, "verify", domain, lambda subject: differentiated(subject, options.rng(2)))
+
+    def report_on(subject: Subject) -> Report:
+        if order == 1:
+            return judged(subject, options, "verify", domain)
+        return judged(subject, options, "verify", domain, lambda subject: differentiated(subject, options.rng(2)))
+
+    report = report_on(subject)
+    if not report.ok or not asks_for_zeros(subject):
+        return report
+    return with_each_alone(report, subject, lambda n: report_on(
+        of_rule(rule, args, kwargs, reference, (n,), nondiff, options.rng(1))))  # fmt: skip
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,

@@ -15,7 +15,7 @@ from handprop.verify.options import Options
 from handprop.verify.points import Evaluator
 from handprop.verify.subject import Program, Subject
 
-__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "tolerance", "within"]
+__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "is_of", "tolerance", "within"]
 
 ANY = "any"
 Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
@@ -135,7 +135,7 @@ def _by_place(subject: Subject, domain: Any) -> dict[int, Any]:
         if not isinstance(one, Domain) and one != ANY:
             raise TypeError(f"domain= gives {key!r} {one!r}: give a domain, as handprop.domains.positive(), or 'any'")
         name = subject.heads[key] if isinstance(key, int) and 0 <= key < len(subject.heads) else key
-        here = [i for i in places if _is_of(subject.in_paths[i], name)]
+        here = [i for i in places if is_of(subject.in_paths[i], name)]
         if not here:
             known = ", ".join(dict.fromkeys(subject.in_paths[i] for i in places))
             raise ValueError(f"domain= names an argument {key!r}, which is no array here: there are {known}")
@@ -143,7 +143,8 @@ def _by_place(subject: Subject, domain: Any) -> dict[int, Any]:
     return found
 
 
-def _is_of(path: str, name: Any) -> bool:
+def is_of(path: str, name: Any) -> bool:
+    """Whether the path is the argument of this name, or leads into it."""
     return path == name or path.startswith((f"{name}[", f"{name}."))
 
 

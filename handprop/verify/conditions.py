@@ -43,12 +43,20 @@ class _InFloats(Run):
 
 
 def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, tuple[Any, str]]) -> bool:
-    """Whether every function that was assumed to be defined is, where both programs run on the given input."""
+    """Whether every function that was assumed to be defined is, where both programs run on the given input.
+
+    An equation is known again by its primitive and its line: proofs run over programs that were batched too.
+    """
+    places = {_place(equation) for equation, _ in assumed.values()}
+    names = {name for name, _ in places}
+
+    def is_assumed(eqn: Any) -> bool:
+        name = eqn.primitive.name
+        return (name in IN_DOMAIN and name != "pow") or (name in names and _place(eqn) in places)
 
     def observed(eqn: Any, operands: list[Any], step: Any) -> list[Any]:
         outputs = step(eqn, operands)
-        name = eqn.primitive.name
-        if (id(eqn) in assumed or (name in IN_DOMAIN and name != "pow")) and not _in_domain(name, operands, outputs):
+        if is_assumed(eqn) and not _in_domain(eqn.primitive.name, operands, outputs):
             raise _Outside
         return outputs
 
@@ -61,6 +69,11 @@ def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, 
     except (_Outside, Unsupported):
         return False
     return True
+
+
+def _place(equation: Any) -> tuple[str, tuple[str, int] | None]:
+    frames = jaxprs.frames(equation)
+    return equation.primitive.name, (frames[0].file, frames[0].line) if frames else None
 
 
 def _in_domain(name: str, operands: Sequence[Any], outputs: Sequence[Any]) -> bool:

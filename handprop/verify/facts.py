@@ -30,6 +30,7 @@ __all__ = ["facts", "judged"]
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 MOST_PLACES = 1 << 10
 MOST_ENTRIES = 1 << 20
+AMPLIFIED = 1e3  # by how much a function may enlarge what the given values' rounding leaves of a fact
 Facts = dict[int, Domain]
 Prepare = Callable[[Subject], Subject]
 
@@ -45,7 +46,7 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     whole = prepare(subject)
     whole = whole if whole is subject else fresh(whole, options)
     report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
-    if not report.ok and domain != ANY and "rounding" not in options.skip and not _fails_as_given(whole, report):
+    if not report.ok and domain != ANY and "rounding" not in options.skip:
         try:
             whole, report = _as_they_are(subject, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
@@ -54,13 +55,20 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     return explained(whole, options, report)
 
 
-def _fails_as_given(subject: Subject, report: Report) -> bool:
-    """Whether it is the given input itself at which it fails: it has all of its own facts, and none can help."""
+def _fails_as_given(subject: Subject, needed: Facts, report: Report) -> bool:
+    """Whether it fails at the given input itself, by more than what its facts are off by in its own rounding, and not
+    in a gradient that is compared along them."""
     if report.counterexample is None:
         return False
-    at = dict(report.counterexample.inputs)
+    at, worst = dict(report.counterexample.inputs), report.counterexample.worst
+    if any(worst.path == f"second d{subject.in_paths[i]}" for i in needed):
+        return False
     floats = [(path, x) for path, x in zip(subject.in_paths, subject.inputs, strict=True) if jaxprs.is_float(x.dtype)]
-    return all(path in at and np.array_equal(at[path], np.asarray(x, np.float64), equal_nan=True) for path, x in floats)
+    if any(path not in at or not np.array_equal(at[path], np.asarray(x, np.float64), equal_nan=True)
+           for path, x in floats):  # fmt: skip
+        return False
+    off = max(_distance(one, np.asarray(subject.inputs[i], np.float64)) for i, one in needed.items())
+    return not abs(worst.got - worst.want) <= AMPLIFIED * off * max(abs(worst.want), 1.0)
 
 
 def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: Options, entry: str,
@@ -81,10 +89,18 @@ def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: 
         return whole, everywhere
     if not report.ok:
         return narrow, report
+    if _fails_as_given(whole, needed, everywhere):
+        return whole, everywhere
     this = "this condition" if len(needed) == 1 else "these conditions"
     fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
     found = f"without {this} {fails}: {everywhere.reason}"
     return narrow, dataclasses.replace(report, findings=(*report.findings, found))
+
+
+def _distance(one: Domain, x: np.ndarray) -> float:
+    """How far the values in the domain that stand for these are from them."""
+    with jax.enable_x64(True):
+        return float(np.abs(np.asarray(one.from_free(jnp.asarray(one.to_free(x)))) - x).max(initial=0.0))
 
 
 def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: Prepare) -> Check | None:

@@ -33,7 +33,7 @@ from handprop.verify.report import Worst
 from handprop.verify.slopes import Sides, sides, values_along
 from handprop.verify.subject import Subject
 
-__all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling"]
+__all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling", "ruling_of_a_value"]
 
 RADIUS = 2.0**-20
 RANDOM = 4
@@ -174,12 +174,19 @@ def _entry_off(found: Limits, k: int, worst: Worst, output: int) -> bool:
     return abs(got - want) > abs(worst.got - worst.want) / 2
 
 
+def ruling_of_a_value(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
+    """What it means that two values differ at this point, no gradients."""
+    found = _limits(evaluator, point, _directions(subject, point, (), options))
+    return _at_a_value(found, subject.out_paths.index(worst.path), worst)
+
+
 def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
     """Two values differ here and not near: wrong where the reference is continuous, else a jump."""
-    tends = found.tends[output][(slice(None), *worst.index)]
+    tends, near = (x[output][(slice(None), *worst.index)] for x in (found.tends, found.want))
     gap = abs(worst.got - worst.want)
     with np.errstate(all="ignore"):
-        still = np.isfinite(tends) & (np.abs(tends - worst.want) < (gap / 4 if np.isfinite(gap) else np.inf))
+        close = np.isfinite(tends) & (np.abs(tends - worst.want) < (gap / 4 if np.isfinite(gap) else np.inf))
+        still = close if np.isfinite(worst.want) else near == worst.want
     if still.all():
         return Ruling(Kind.WRONG, "", worst)
     return Ruling(Kind.JUMP, f"the reference jumps there: {worst.path} by hand has another of its values")

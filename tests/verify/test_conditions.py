@@ -88,3 +88,42 @@ def test_a_program_that_changes_from_trace_to_trace_is_not_judged():
 def test_each_condition_stands_in_the_report_that_is_read_again():
     report = proof_of(*DOMAINS["log"], POSITIVE)
     assert v.Report.from_json(report.to_json()).conditions == report.conditions
+
+
+@pytest.mark.parametrize(("x", "proved"), [([1.5, 2.0, 0.3], True), ([-1.5, 2.0, 0.3], False)])
+def test_a_domain_is_held_against_the_given_input_where_many_points_are_drawn_at_once(x, proved):
+    """Decisions by the dozen are made by a batched program, whose equations are others than the given one's."""
+
+    def f(x, p, q, y):
+        return x**p * x**q * jnp.sum(jax.nn.relu(jax.nn.relu(y)))
+
+    def g(x, p, q, y):
+        return x ** (p + q) * jnp.sum(jax.nn.relu(y))
+
+    half = jnp.full(3, 0.5)
+    check = proof_of(f, g, jnp.array(x), half, half, jnp.array([1.0, -2.0, 0.5])).check("proof")
+    assert (check.outcome is v.Outcome.PROVES) == proved
+    assert proved == ("patterns" in check.evidence and check.evidence["patterns"] > 10)
+
+
+def softmax(z):
+    e = jnp.exp(z - z.max())
+    return e / e.sum()
+
+
+def test_what_a_maximum_cancels_out_of_is_no_decision():
+    def scaled(z):
+        return softmax(z) / jnp.sum(softmax(z) ** 2)
+
+    def plain(z):
+        return jnp.exp(z) * jnp.sum(jnp.exp(z)) / jnp.sum(jnp.exp(z) ** 2)
+
+    check = proof_of(scaled, plain, jnp.array([0.5, -1.0, 2.0])).check("proof")
+    assert check.outcome is v.Outcome.PROVES and check.evidence["patterns"] == 0
+
+
+def test_what_a_maximum_does_not_cancel_out_of_may_be_zero():
+    def f(z):
+        return jax.nn.relu(z) / jax.nn.relu(z)
+
+    assert proof_of(f, jnp.ones_like, jnp.array([0.5, -1.0, 2.0])).check("proof").outcome is v.Outcome.UNDECIDED

@@ -237,3 +237,19 @@ def test_ties_that_nobody_gave_are_said_and_refute_nothing():
     report = v.verify(ruled(largest, lambda x, d: (d * (x == x.max()),)), X)
     assert report.verdict is v.Verdict.PROVED, report
     assert any("dx by hand is no subgradient" in text for text in report.findings), report.findings
+
+
+def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
+    """At minus infinity the logit is 0, where autodiff of ``relu(z)`` has a value of its own."""
+
+    def loss(w, b):
+        z = jax.nn.sigmoid(w) * 3.0 + b
+        return jax.nn.relu(z) - z * 0.3 + jnp.log1p(jnp.exp(-jnp.abs(z)))
+
+    def hand(w, b):
+        a = jax.nn.sigmoid(w)
+        dz = jax.nn.sigmoid(3.0 * a + b) - 0.3
+        return 3.0 * dz * a * (1 - a), dz
+
+    report = v.equivalent(hand, jax.grad(loss, argnums=(0, 1)), jnp.float32(-0.4), jnp.float32(0.0))
+    assert report.verdict is v.Verdict.PROVED, report

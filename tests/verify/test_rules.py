@@ -330,3 +330,36 @@ def test_the_value_without_differentiation_is_compared_with_the_reference():
     assert is_refuted(lambda x: with_primal(lambda x: x + 7.0)(x), X, reference=jax.nn.silu)
     two = v.verify(with_primal(lambda x: (x, x)), X, reference=jax.nn.silu, skip=QUICK)
     assert two.verdict is REFUTED and "returns PyTreeDef((*, *)), the reference PyTreeDef(*)" in two.reason
+
+
+def told_of_zeros(*wrong):
+    """``x y z`` and ``x + y + z``, wrong where only those arguments, by number, are differentiated."""
+
+    @jax.custom_vjp
+    def f(x, y, z):
+        return x * y * z, x + y + z
+
+    def fwd(x, y, z):
+        perturbed = tuple(a.perturbed for a in (x, y, z))
+        return f(x.value, y.value, z.value), (x.value, y.value, z.value, perturbed)
+
+    def bwd(saved, cotangents):
+        x, y, z, perturbed = saved
+        d, e = (jax.numpy.zeros(c.shape) if type(c).__name__ == "SymbolicZero" else c for c in cotangents)
+        factor = 2.0 if wrong and perturbed == tuple(i in wrong for i in range(3)) else 1.0
+        return (factor * d * y * z + e, factor * d * x * z + e, factor * d * x * y + e)
+
+    f.defvjp(fwd, bwd, symbolic_zeros=True)
+    return f
+
+
+def test_a_rule_that_is_told_of_zeros_is_judged_for_each_argument_alone():
+    report = v.verify(told_of_zeros(), X, X, X, skip=QUICK)
+    assert report.verdict is PROVED
+    assert report.conditions == (
+        "arguments are differentiated all together or one alone",
+        "every value of the rule is used",
+    )
+    report = v.verify(told_of_zeros(1), X, X, X, skip=QUICK)
+    assert report.verdict is REFUTED and report.subject == "f, differentiated with respect to y alone"
+    assert v.verify(told_of_zeros(1), X, X, X, skip=QUICK, argnums=(0,)).verdict is PROVED

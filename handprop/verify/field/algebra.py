@@ -6,7 +6,7 @@ counts what the bound needs and lists what the verdict rests on.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import ml_dtypes
@@ -70,7 +70,9 @@ class Run:
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
     by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
-    the identity. ``deadline`` is the ``time.monotonic()`` at which it gives up.
+    the identity. ``deadline`` is the ``time.monotonic()`` at which it gives up. ``probe``: truths, and whatever else is
+    loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
+    depend on the probe (:mod:`handprop.verify.field.steady`).
     """
 
     field: Field
@@ -101,6 +103,11 @@ class Run:
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
     equation: object = None
     deadline: float = float("inf")
+    probe: int = 0
+    words: list[int] = dataclasses.field(default_factory=list)
+    steady: Sequence[bool] = ()
+    steps: int = 0
+    steady_degree: Bound = VARIABLE
 
     def assume(self, what: str) -> None:
         """Notes that the proof only holds where the function at work is defined."""
@@ -130,6 +137,14 @@ class Run:
         hashes = mix(*words)
         self.asked_of.append(hashes.reshape(-1))
         return Elements((hashes % np.uint64(self.field.p)).astype(np.int64))
+
+    def loose_oracle(self, name: str, *arguments: Elements) -> Elements:
+        """The same, of what may be constant on a set that matters."""
+        return self.oracle(f"{name} {self.probe}" if self.probe else name, *arguments)
+
+    def may_vanish(self, a: Value) -> bool:
+        """Whether ``a``, which is not zero where this run is, may be zero on a set that matters."""
+        return a.kind is Kind.LOOSE and not self.probe
 
     def asked(self, *values: Value) -> None:
         """Notes the degrees of an oracle's arguments for the birthday term."""
@@ -338,7 +353,7 @@ class Run:
 
     def div(self, a: Value, b: Value) -> Value:
         """``a / b``; where b is zero: NaN, if a is zero too, else an infinity whose sign is not known."""
-        if b.kind is Kind.LOOSE and not is_positive(b):
+        if self.may_vanish(b) and not is_positive(b):
             raise NeedsBranches("a quotient by what may be zero")
         zero = self.field.is_zero(b.x)
         inverse, known, error = self.field.inv(b.x, 1), None, 0.0

@@ -44,7 +44,7 @@ def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
             raise Unsupported(f"{what} of a known number too close to zero")
         return a.known < 0
     if not run.decided or not run.branching:
-        if a.kind is Kind.LOOSE:
+        if run.may_vanish(a):
             raise NeedsBranches(f"{what} of what may be negative")
         run.assume(what)
         return None
@@ -61,7 +61,7 @@ def exp(run: Run, a: Value) -> Value:
 
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
-    if a.kind is Kind.LOOSE and not is_positive(a):
+    if run.may_vanish(a) and not is_positive(a):
         raise NeedsBranches("a logarithm of what may be zero")
     negative = defined(run, a, "the argument of log is positive")
     result = _log_of(run, a)._replace(kind=max(a.kind, Kind.RELATED))
@@ -317,10 +317,11 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
     kind = least_kind(name.split(" ")[0])
     kind = max(kind, *(a.kind for a in arguments))
     xs = [a.x for a in arguments]
+    oracle = run.loose_oracle if least_kind(name.split(" ")[0]) is Kind.LOOSE else run.oracle
     if name.split(" ")[0] not in ODD:
-        return Value(run.oracle(name, *xs), VARIABLE, kind=kind)
+        return Value(oracle(name, *xs), VARIABLE, kind=kind)
     flipped, canonical = run.canonical(xs[0])
-    value = run.oracle(name, canonical).re
+    value = oracle(name, canonical).re
     value = np.where(run.field.is_zero(canonical), 0, value)
     return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), VARIABLE, kind=kind)
 

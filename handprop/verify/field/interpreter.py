@@ -24,6 +24,7 @@ from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.labels import label_of
 from handprop.verify.field.layout import LAYOUT, bind, joined, move
 from handprop.verify.field.specials import are_special, patched, without_specials
+from handprop.verify.field.steady import settled
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Kind, Value
 from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts, stands_for_exp_neg_sq
@@ -171,7 +172,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             finite_numbers = np.abs(out.known[np.isfinite(out.known)])
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
     mask = any(v.mask for v in values) and are_special([out])
-    return out._replace(kind=Kind(kind), error=error, mask=mask)
+    return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask))
 
 
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
@@ -210,7 +211,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
 
 def _drawn(run: Run, label: str, shape: tuple[int, ...]) -> Value:
     places = Elements(np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape))
-    return Value(run.oracle(label, places), VARIABLE, kind=Kind.LOOSE)
+    return Value(run.loose_oracle(label, places), VARIABLE, kind=Kind.LOOSE)
 
 
 ENTRYWISE = {

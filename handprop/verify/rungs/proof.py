@@ -30,10 +30,11 @@ import numpy as np
 
 from handprop.verify import branches, jaxprs
 from handprop.verify.conditions import as_given, described, holds
-from handprop.verify.field.algebra import Run, Unsupported
+from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
 from handprop.verify.independence import are_independent, bits_of, root_groups
@@ -233,6 +234,7 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     run = first.run
     norms, told = _norms(pair, first, rng) if first.differs is None else (math.inf, 0)
     chance, accident = (sum(_vanishing(run, d, norms)) for d in (first.degree, run.argument + run.argument))
+    chance += _seemingly_steady(run, norms, accident)
     if told:
         # A root may have seemed not to rest on what it does rest on.
         chance += told * run.roots * sum(_vanishing(run, run.root_argument + run.root_argument, 1.0))
@@ -256,6 +258,14 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     return Trial(differs, run, missed, 0.0, None, points)
 
 
+def _seemingly_steady(run: Run, norms: float, accident: float) -> float:
+    """The probability that a step seemed not to depend on the probe and does, or that an accident made it seem so."""
+    if not any(run.steady):
+        return 0.0
+    each = sum(_vanishing(run, run.steady_degree + run.steady_degree, norms))
+    return sum(run.steady) * each + run.calls**2 * accident
+
+
 class Evaluation(NamedTuple):
     """One run at ``inputs``: the first output that differs in it, and how large the difference may be."""
 
@@ -266,11 +276,30 @@ class Evaluation(NamedTuple):
 
 
 def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] | None = None) -> Evaluation:
-    """Both programs in one interpretation; ``decisions`` repeats those of another."""
-    run = Run(Field(draw_prime(rng)), int(rng.integers(2**62)), pair.reading.rational, pair.thresholds,
-              sample=pair.sample, replayed=None if decisions is None else iter(decisions),
-              decided=pair.reading.decided, least_bits=_least_bits(pair), deadline=pair.deadline)  # fmt: skip
-    inputs = tuple(drawn(run.field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    """Both programs in one interpretation; ``decisions`` repeats those of another. Where something is divided by what
+    may be zero, what that does not depend on is looked for first."""
+    field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
+    shape_of = Run(field, seed, sample=pair.sample).shape_of
+    inputs = tuple(drawn(field, x, rng, shape_of(x.shape)) for x in pair.inputs)
+    run = _run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
+    if run.branching:
+        return _at(pair, run, inputs)
+    try:
+        return _at(pair, run, inputs)
+    except NeedsBranches:
+        steady = steady_steps(lambda probe: _at(pair, _run(pair, field, seed, probe=probe), inputs).run)
+        if not any(steady):
+            raise
+        return _at(pair, _run(pair, field, seed, steady=steady), inputs)
+
+
+def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
+    return Run(field, seed, pair.reading.rational, pair.thresholds, sample=pair.sample, decided=pair.reading.decided,
+               least_bits=_least_bits(pair), deadline=pair.deadline, **others)  # fmt: skip
+
+
+def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
+    """Both programs at these inputs."""
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.hand, list(inputs))
     if run.masks and any(isinstance(x, Value) and x.special is not None and x.special.any() for x in (*want, *got)):
@@ -327,8 +356,7 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = Run(run.field, run.seed, run.rational, sample=run.sample, least_bits=run.least_bits,
-                    deadline=run.deadline)  # fmt: skip
+        again = _run(pair, run.field, run.seed, steady=run.steady)
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
