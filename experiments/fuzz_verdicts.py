@@ -82,7 +82,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=0, help="index of the first pair")
     parser.add_argument("--jobs", type=at_least_one, default=1, help="processes")
     parser.add_argument("--checks", choices=("all", "proof"), default="proof", help="which checks run")
-    parser.add_argument("--budget", type=float, default=10.0, help="seconds of the verifier for a pair")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds of the verifier for a pair")
     parser.add_argument("--notes", action="store_true", help="print also what is no fault")
     return parser.parse_args()
 

@@ -61,7 +61,9 @@ def _options(key: Any, budget: float, skip: Sequence[str], accuracy: float = 0.0
         raise ValueError(f"order is 1 or 2, not {order!r}")
     if not 0 <= accuracy < 1:
         raise ValueError(f"accuracy is a relative error from 0 to 1, not {accuracy!r}")
-    return Options(seed_of(key), time.monotonic() + budget, frozenset(skip), order, accuracy=float(accuracy))
+    return Options(
+        seed_of(key), time.monotonic() + budget, frozenset(skip), order, accuracy=float(accuracy), budget=budget
+    )
 
 
 def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, reference: Callable | None = None,

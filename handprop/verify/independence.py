@@ -11,7 +11,8 @@ For each group no product of its roots' arguments may be a number times a square
 variables with the shared ones as drawn. Were one, its characters would be the same for all values of these variables:
 columns of characters over redrawn values, one of ones beside them, that have full rank over GF(2) prove it is not.
 
-Which root depends on what is seen by drawing a part of the inputs anew. Along an axis of n entries, for each bit of the
+A root whose argument stays what it is, whatever is drawn anew, is a number, and adds no degree; two of the same argument
+are one root. Which root depends on what is seen by drawing a part of the inputs anew. Along an axis of n entries, for each bit of the
 index, those with 0 and those with 1 there: a root that one and not the other changes, for every bit, rests on one
 entry alone.
 """
@@ -34,23 +35,34 @@ def root_groups(draw: Draw, characters: Callable[[np.ndarray], np.ndarray], shap
     ``shapes`` are those of the inputs, None for one that is not drawn; ``most`` is the largest group to be had.
     """
     base = draw([None] * len(shapes))
+    everything = [None if shape is None else np.ones(shape, bool) for shape in shapes]
+    varies = draw(everything) != base
     places = [_places(draw, base, shapes, j) for j, shape in enumerate(shapes) if shape]
     nodes = [places_of for places_of, _ in places]
     groups = _components([[(j, node[i]) for j, node in enumerate(nodes) if node[i] is not None]
                           for i in range(base.size)])  # fmt: skip
-    if max(map(len, groups)) > most:
+    groups = [group for group in (_distinct(group, base, varies) for group in groups) if group]
+    if max(map(len, groups), default=0) > most:
         return None
     private = [j for j, shape in enumerate(shapes) if shape]
     private = [j for j, (node, _) in zip(private, places, strict=True) if any(n is not None for n in node)]
-    rows = max(map(len, groups)) + 1 + SPARE
+    rows = max(map(len, groups), default=0) + 1 + SPARE
     own = [np.ones(shape, bool) if shape is not None and j in private else None for j, shape in enumerate(shapes)]
-    everything = [None if shape is None else np.ones(shape, bool) for shape in shapes]
     shared = [group for group in groups if all(all(node[i] is None for node in nodes) for i in group)]
     redrawn = np.array([characters(draw(own)) for _ in range(rows)])
     anew = np.array([characters(draw(everything)) for _ in range(rows)]) if shared else redrawn
     if not all(_full_rank((anew if group in shared else redrawn)[:, group]) for group in groups):
         return None
-    return [len(group) for group in groups], sum(count for _, count in places)
+    return [len(group) for group in groups], 2 + max(map(len, groups), default=0) + sum(count for _, count in places)
+
+
+def _distinct(group: list[int], base: np.ndarray, varies: np.ndarray) -> list[int]:
+    """The roots of numbers left out, those of the same argument counted once."""
+    first: dict[int, int] = {}
+    for i in group:
+        if varies[i]:
+            first.setdefault(int(base[i]), i)
+    return list(first.values())
 
 
 def _places(draw: Draw, base: np.ndarray, shapes: Sequence[tuple[int, ...] | None], j: int

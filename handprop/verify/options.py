@@ -11,8 +11,8 @@ __all__ = ["Options", "seed_of"]
 
 
 class Options(NamedTuple):
-    """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment; ``skip`` names rungs to leave out;
-    ``bits`` is the least k of a proof whose chance of being false is at most 2^-k; ``accuracy`` the relative error that
+    """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment, ``budget`` the seconds up to it from
+    the start; ``skip`` names rungs to leave out; ``bits`` is the least k of a proof whose chance of being false is at most 2^-k; ``accuracy`` the relative error that
     a rule may have which is approximate on purpose."""
 
     seed: tuple[int, ...] = (0,)
@@ -21,6 +21,7 @@ class Options(NamedTuple):
     order: int = 1
     bits: int = 40
     accuracy: float = 0.0
+    budget: float = float("inf")
 
     def rng(self, *stream: int) -> np.random.Generator:
         """A generator of its own for every stream: no rung's draws depend on which rungs ran."""

@@ -255,10 +255,28 @@ def test_roots_are_grouped_by_what_they_depend_on():
     assert sizes == [1] * 35
     sizes, _ = groups_of(lambda x: np.stack([x.sum(1) % P, (mul(x, x)[:, 0] + 1) % P]), [(5, 7)])
     assert sizes == [2] * 5
-    assert groups_of(lambda x: np.stack([x.sum(1) % P, x.sum(1) % P]), [(5, 7)]) is None  # one twice
+    sizes, _ = groups_of(lambda x: np.stack([x.sum(1) % P, x.sum(1) % P, np.full(5, 3)]), [(5, 7)])
+    assert sizes == [1] * 5  # one twice, and a number
+    assert groups_of(lambda x: np.stack([x.sum(1) % P, mul(mul(x, x)[:, 0], x.sum(1))]), [(5, 7)]) is None  # related
     assert groups_of(lambda x: mul(x, x), [(5,)]) is None  # squares
     assert groups_of(lambda x, y: mul(mul(x, x), y[None]), [(5,), ()]) is None  # a number times a square
     assert groups_of(lambda x: (x + x.sum()) % P, [(40,)]) is None  # all meet, and are too many
+
+
+def test_roots_are_told_apart_where_decisions_are_met_by_the_dozen():
+    x, y = jnp.array([-1.5, 2.0, 0.3]), jnp.array([1.0, -2.0, 0.5])
+    relu, skip = jax.nn.relu, all_but("structure", "proof")
+
+    def f(x, y):
+        return jnp.sum(relu(relu(x))) * jnp.sqrt(1 + relu(y) ** 2)
+
+    def g(x, y, below=1.0):
+        return jnp.sum(relu(x)) * jnp.where(y > 0, jnp.sqrt(1 + y**2), below)
+
+    same = v.equivalent(f, g, x, y, skip=skip)
+    assert same.verdict is v.Verdict.PROVED and same.check("proof").evidence["roots"] > 100, same
+    other = v.equivalent(f, lambda x, y: g(x, y, below=2.0), x, y, skip=skip)
+    assert other.verdict is not v.Verdict.PROVED, other
 
 
 def test_of_a_million_like_entries_a_few_are_evaluated():

@@ -28,6 +28,7 @@ from handprop.verify.field.values import (
     moved,
     terms_of,
 )
+from handprop.verify.field.work import Work
 
 __all__ = ["NeedsBranches", "NotUnderstood", "Run", "Unsupported"]
 
@@ -70,7 +71,7 @@ class Run:
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
     by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
-    the identity. ``deadline`` is the ``time.monotonic()`` at which it gives up. ``probe``: truths, and whatever else is
+    the identity. ``work`` is what is counted of all runs together. ``probe``: truths, and whatever else is
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
     depend on the probe (:mod:`handprop.verify.field.steady`).
     """
@@ -102,7 +103,7 @@ class Run:
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
     equation: object = None
-    deadline: float = float("inf")
+    work: Work = dataclasses.field(default_factory=Work)
     probe: int = 0
     words: list[int] = dataclasses.field(default_factory=list)
     steady: Sequence[bool] = ()

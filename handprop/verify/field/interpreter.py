@@ -4,7 +4,7 @@ Integers, booleans and keys stay concrete NumPy or JAX arrays, floats are :class
 run as it is where all its operands are concrete, else it is an uninterpreted function of them.
 """
 
-import time
+import math
 from functools import partial
 from typing import Any
 
@@ -64,12 +64,13 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
         )
 
     for i, eqn in enumerate(jaxpr.eqns):
-        if time.monotonic() > run.deadline:
-            raise NotUnderstood("the seconds left")
+        if over := run.work.over:
+            raise NotUnderstood(over)
         operands = [value_of(atom) for atom in eqn.invars]
         around = run.observer
         outputs = around(eqn, operands, partial(_step, run)) if around else _step(run, eqn, operands)
         outputs = [np.asarray(thing) if isinstance(thing, np.generic | bool) else thing for thing in outputs]
+        run.work.add(sum(math.prod(thing.shape) for thing in outputs))
         env.update(zip(eqn.outvars, outputs, strict=True))
         for var in last.get(i, ()):
             env.pop(var, None)

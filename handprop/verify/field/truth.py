@@ -172,7 +172,8 @@ def maximum(run: Run, a: Value, b: Value) -> Thing:
     largest = select(run, greater(run, a, b), [b, a])
     if isinstance(largest, Value):
         positive = is_positive(a) or is_positive(b) or largest.positive
-        nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative
+        opposite = bool(run.field.is_zero(run.field.add(a.x, b.x)).all())  # as in max(x, -x)
+        nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative or opposite
         return largest._replace(positive=positive, nonnegative=nonnegative)
     return largest
 

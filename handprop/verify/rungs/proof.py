@@ -37,6 +37,7 @@ from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
+from handprop.verify.field.work import Work
 from handprop.verify.independence import are_independent, bits_of, root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
@@ -63,6 +64,7 @@ MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
 RESTARTS = 5
+SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
 
 
@@ -90,7 +92,7 @@ class Pair(NamedTuple):
     inputs: tuple[Any, ...]
     thresholds: tuple[float, ...] | None
     reading: Reading
-    deadline: float
+    work: Work
     lanes: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
@@ -100,19 +102,19 @@ def proof(subject: Subject, options: Options) -> Check:
     """Whether both programs are the same function over the reals, at these shapes."""
     start = time.monotonic()
     reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
-    options = options._replace(deadline=start + options.seconds_left / 2)  # the other half is for the other checks
-    rng, share = options.rng(3), options.seconds_left / 2
+    work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
+    rng = options.rng(3)
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     outside = False  # whether the given input lies where something assumed does not hold
     for reading in (*ASSUMING, *DECIDING):
         if (reading.rational and not readable) or reading.decided != outside:
             continue
-        if time.monotonic() - start > share:
-            reasons["the seconds left"] = None
+        if work.spent > work.most / 2 or work.over:
+            reasons[work.over or "the work that the budget is for"] = None
             break
         try:
-            trials = _trials(subject, reference, hand, rng, reading, options)
+            trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
         except Unsupported as reason:
             reasons[str(reason)] = None
             continue
@@ -129,18 +131,19 @@ def proof(subject: Subject, options: Options) -> Check:
     return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
 
 
-def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, options: Options) -> list[Trial]:
-    """Runs until the bound is reached, one of them differs, or time is up; anew where an accident is seen, or a number
+def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, wanted: int, work: Work
+            ) -> list[Trial]:  # fmt: skip
+    """Runs until the bound is reached, one of them differs, or the work is done; anew where an accident is seen, or a number
     that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
     entries = branches.like_entries((reference, hand), subject.inputs)
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
-    pair = Pair(reference, hand, subject.inputs, thresholds, reading, options.deadline, 1, entries, sample)
+    pair = Pair(reference, hand, subject.inputs, thresholds, reading, work, 1, entries, sample)
     for _ in range(RESTARTS):
-        start, trials = time.monotonic(), list[Trial]()
+        before, trials = work.spent, list[Trial]()
         bits = _decision_bits(pair, reference, hand)
-        while not _enough(trials, options.bits):
+        while not _enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
             if pair.thresholds is not None and not last.run.compared <= set(pair.thresholds):
@@ -148,28 +151,28 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 break
             if last.partition != trials[0].partition:
                 break
-            limit = MOST_RUNS if _log2_false(trials) > -options.bits else len(last.run.characters) + SPARE_RUNS
+            limit = MOST_RUNS if _log2_false(trials) > -wanted else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or len(trials) >= limit or last.chance >= 1:
                 return trials
-            if last.partition is None and len(trials) == 1 and pair.lanes == 1 and not last.run.roots:
+            if last.partition is None and len(trials) == 1 and pair.lanes == 1:
                 wide = _in_lanes(subject, pair, bits)
                 if wide is not pair:
                     pair = wide
                     break
-            if _too_long(trials, time.monotonic() - start, options):
+            if _too_long(trials, (work.spent - before) / len(trials), wanted, work):
                 return trials
         else:
             return trials
     raise Unsupported("what is compared, or equal, differs from run to run")
 
 
-def _too_long(trials: list[Trial], seconds: float, options: Options) -> bool:
-    """Whether time is up; where decisions are met run by run, whether what is lacking takes longer than is left."""
+def _too_long(trials: list[Trial], each: float, wanted: int, work: Work) -> bool:
+    """Whether the work is done; where decisions are met run by run, whether what is lacking is more than is left."""
     if trials[0].partition is not None:
-        return options.seconds_left < 0
-    each = max(-math.log2(trials[-1].chance), 1e-9)
-    lacking = max(options.bits / each - len(trials), 0.0)
-    return lacking * seconds / len(trials) > options.seconds_left
+        return bool(work.over)
+    bits = max(-math.log2(trials[-1].chance), 1e-9)
+    lacking = max(wanted / bits - len(trials), 0.0)
+    return lacking * each > work.left or bool(work.over)
 
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
@@ -187,7 +190,7 @@ def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     try:
         reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                            for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.deadline, lanes, pair.entries)
+        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.work, lanes, pair.entries)
         _evaluated(wide, np.random.default_rng(0))
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
@@ -238,9 +241,8 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     if told:
         # A root may have seemed not to rest on what it does rest on.
         chance += told * run.roots * sum(_vanishing(run, run.root_argument + run.root_argument, 1.0))
-        return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=True)
     if not (run.coins and run.branching):
-        return Trial(first.differs, run, chance, accident, run.partition())
+        return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=told > 0)
     if not decision_bits:
         raise Unsupported("decisions that are not counted")
     points = pair.lanes * pair.entries
@@ -252,10 +254,10 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
             break
         run, _, differs, _ = _evaluated(pair, rng)
     else:  # a difference, or accidents again and again: nothing is bounded
-        return Trial(differs, run, 1.0, 0.0, None, points)
+        return Trial(differs, run, 1.0, 0.0, None, points, told > 0)
     unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
     missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
-    return Trial(differs, run, missed, 0.0, None, points)
+    return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
 def _seemingly_steady(run: Run, norms: float, accident: float) -> float:
@@ -295,7 +297,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
 
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
     return Run(field, seed, pair.reading.rational, pair.thresholds, sample=pair.sample, decided=pair.reading.decided,
-               least_bits=_least_bits(pair), deadline=pair.deadline, **others)  # fmt: skip
+               least_bits=_least_bits(pair), work=pair.work, **others)  # fmt: skip
 
 
 def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
@@ -344,11 +346,14 @@ def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
 
 
 def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:
-    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none)."""
+    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none).
+
+    Where comparisons are decided roots are independent of one another, or not, for these decisions alone.
+    """
     run, inputs = evaluation.run, evaluation.inputs
-    if run.roots <= MOST_ROOTS:
+    if not run.roots or (run.roots <= MOST_ROOTS and not run.branching):
         return 2.0**run.roots, 0
-    if run.branching or any(under is None for under in run.under_roots):
+    if any(under is None for under in run.under_roots):
         return math.inf, 0
     shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
 
@@ -356,7 +361,8 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = _run(pair, run.field, run.seed, steady=run.steady)
+        again = _run(pair, run.field, run.seed, steady=run.steady,
+                     replayed=iter(run.decisions) if run.branching else None)  # fmt: skip
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
@@ -401,7 +407,7 @@ def _agreed(subject: Subject, trials: list[Trial], reading: Reading, assumed: Ma
     if _enough(trials, options.bits):
         shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
-    why = "the seconds left"
+    why = trials[-1].run.work.over or "the runs that there are"
     if branching and last.coins:
         why = f"{last.coins} truth values"
     elif last.characters:
