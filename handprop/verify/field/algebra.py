@@ -5,6 +5,7 @@ counts what the bound needs and lists what the verdict rests on.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -256,6 +257,8 @@ class Run:
         terms = ()
         if a.known is None or b.known is None:
             terms = self._joined(spread(terms_of(a), shape), spread(terms_of(b), shape), sign)
+            if len(terms) == 1 and terms[0][0] == 1 and terms[0][1].shape == shape:
+                return terms[0][1]._replace(degree=a.degree + b.degree, kind=max(a.kind, b.kind))
         known = None
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):
@@ -266,10 +269,19 @@ class Run:
                      nonnegative=nonnegative, error=a.error + b.error, most=a.most + b.most)  # fmt: skip
 
     def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
-        """The terms of the sum without those that are zero throughout; () where they would be too many."""
+        """The terms of the sum without those that are zero throughout, or numbers that cancel; () where they would be
+        too many."""
         terms = [(c, v) for c, v in a if v.x.re.any() or v.x.im is not None]
         terms += [(sign * c, v) for c, v in b if v.x.re.any() or v.x.im is not None]
+        numbers = [(c, v) for c, v in terms if v.known is not None]
+        if len(numbers) > 1 and len(numbers) < len(terms) and self._cancel(numbers):
+            terms = [(c, v) for c, v in terms if v.known is None]
         return tuple(terms) if 1 <= len(terms) <= MOST_TERMS else ()
+
+    def _cancel(self, numbers: list[Term]) -> bool:
+        scaled = [self.field.scale(v.x, self.field.ratio(c.numerator, c.denominator)) for c, v in numbers]
+        total = functools.reduce(self.field.add, scaled)
+        return bool(self.field.is_zero(total).all())
 
     def neg(self, a: Value) -> Value:
         terms = tuple((-c, v) for c, v in terms_of(a))
@@ -316,6 +328,7 @@ class Run:
             return product
         if not nonnegative and a.shape == b.shape and a.x.im is None and b.x.im is None and (a.x.re == b.x.re).all():
             product = product._replace(nonnegative=True, positive=self.is_nonzero(a))
+        product = product._replace(power_of=_joint_power(a, b, 1))
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
 
     def is_nonzero(self, a: Value) -> bool:
@@ -370,7 +383,8 @@ class Run:
             nonnegative=is_nonnegative(a) and is_nonnegative(b),
         )  # fmt: skip
         if known is None:
-            quotient = quotient._replace(**self._log_of_product(a, b, -1, quotient.shape))
+            quotient = quotient._replace(**self._log_of_product(a, b, -1, quotient.shape),
+                                         power_of=_joint_power(a, b, -1))  # fmt: skip
         return self._divided_by_zero(a, quotient, zero) if zero.any() else quotient
 
     def _divided_by_zero(self, a: Value, quotient: Value, zero: np.ndarray) -> Value:
@@ -396,7 +410,8 @@ class Run:
         even = exponent % 2 == 0
         powered = Value(self.field.power(a.x, exponent), a.degree.power(exponent), known, kind=a.kind, error=error,
                         positive=exponent == 0 or is_positive(a) or (even and self.is_nonzero(a)),
-                        nonnegative=even or is_nonnegative(a))  # fmt: skip
+                        nonnegative=even or is_nonnegative(a),
+                        power_of=_power_of(a, exponent) if exponent > 1 and known is None else None)  # fmt: skip
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
@@ -427,16 +442,32 @@ class Run:
         for c, atom in terms:
             if atom.log_of is not None and c.denominator == 1:
                 power = self.power(atom.log_of._replace(log=(), rest=None, terms=()), int(c))
+            elif atom.log_of is not None and c.denominator == 2 and is_positive(atom.log_of) and (
+                atom.log_of.x.im is None):  # fmt: skip
+                root = self.root(atom.log_of._replace(log=(), rest=None, terms=()))
+                power = self.power(root, c.numerator)
             else:
                 power = self._exp_of_atom(c, atom)
                 logs.append((c, atom._replace(log=(), rest=None)))
             product = product._replace(x=self.field.mul(product.x, power.x), degree=product.degree * power.degree)
         if not logs:
-            return product
+            return product._replace(power_of=power.power_of) if len(terms) == 1 else product
         if len(logs) == len(terms):
             return product._replace(log=tuple(logs), rest=self.number(1, shape))
         rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
         return product._replace(log=tuple(logs), rest=Value(rest, product.degree, kind=product.kind))
+
+    def root(self, a: Value) -> Value:
+        """The square root of what is in GF(p)."""
+        known, error = None, 0.0
+        if a.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(np.sqrt(a.known))
+            error = np.inf if a.error else 0.0
+        self.rooted(Elements(a.x.re), known=a.known is not None, degree=a.degree)
+        return Value(self.field.sqrt(a.x.re), a.degree, known, error=error, kind=max(a.kind, Kind.RELATED),
+                     positive=is_positive(a), nonnegative=True,
+                     power_of=_power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
         """``e(x / d)^(4 n)`` for ``c = n / d``: fourth powers, so that halves and quarters are powers of the same."""
@@ -475,6 +506,26 @@ class Run:
                 np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
             )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def _power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | None:
+    """The power with what it is a power of, where that is positive."""
+    if not is_positive(a) or a.known is not None:
+        return None
+    own, base = a.power_of or (Fraction(1), a)
+    return own * exponent, base
+
+
+def _joint_power(a: Value, b: Value, exponent: int) -> tuple[Fraction, Value] | None:
+    """``a b^exponent`` as a power of what both are powers of."""
+    other = _power_of(b, exponent)
+    if other is None or (a.known is not None and (a.known == 1).all() and a.shape == b.shape):
+        return other
+    own = _power_of(a, 1)
+    if own is None or own[1].shape != other[1].shape or digest(own[1].x) != digest(other[1].x):
+        return None
+    total = own[0] + other[0]
+    return (total, own[1]) if total else None
 
 
 def _size_of(known: np.ndarray) -> Bound:

@@ -75,6 +75,9 @@ def log(run: Run, a: Value) -> Value:
 def _log_of(run: Run, a: Value) -> Value:
     if a.log and a.rest is not None:
         return run.add(_sum_of(run, a.log, a.shape), _log_of_rest(run, a.rest))
+    if a.power_of is not None:
+        exponent, base = a.power_of
+        return run.mul(run.number(exponent, a.shape), _log_of(run, base))
     exponentials = _exponentials(a)
     return _pivoted(run, a, exponentials) if exponentials else _log_of_rest(run, a)
 
@@ -196,15 +199,11 @@ def sqrt(run: Run, a: Value) -> Value:
 def _root_of(run: Run, a: Value) -> Value:
     if a.log and a.rest is not None and a.rest.known is not None and (a.rest.known == 1).all():
         return run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
-    known, error = None, 0.0
-    if a.known is not None:
-        with np.errstate(all="ignore"):
-            known = np.asarray(np.sqrt(a.known))
-        error = np.inf if a.error else 0.0
+    if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
+        return run.power(a.power_of[1], a.power_of[0].numerator // 2)
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
-    run.rooted(Elements(a.x.re), known=a.known is not None, degree=a.degree)
-    return Value(run.field.sqrt(a.x.re), a.degree, known, error=error)
+    return run.root(a)
 
 
 def cbrt(run: Run, a: Value) -> Value:

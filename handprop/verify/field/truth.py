@@ -21,7 +21,7 @@ from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.decisions import coin, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
-from handprop.verify.field.values import Kind, Term, Value, is_nonnegative, is_positive, moved, terms_of
+from handprop.verify.field.values import Kind, Term, Value, is_negative, is_nonnegative, is_positive, moved, terms_of
 
 __all__ = [
     "Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select",
@@ -44,6 +44,10 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.ones(shape, bool)
     if is_nonnegative(b) and a.known is not None and (a.known <= -a.error).all():
         return np.zeros(shape, bool)
+    if is_negative(a) and (is_nonnegative(b) or (b.known is not None and (b.known >= b.error).all())):
+        return np.zeros(shape, bool)
+    if is_negative(b) and (is_nonnegative(a) or (a.known is not None and (a.known >= a.error).all())):
+        return np.ones(shape, bool)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
     if max(a.kind, b.kind) is not Kind.LOOSE:
         return more

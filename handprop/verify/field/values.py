@@ -17,7 +17,7 @@ import numpy as np
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.degrees import Bound
 
-__all__ = ["INFINITY", "NAN", "OPAQUE", "Kind", "Term", "Value", "is_nonnegative", "is_positive", "moved", "terms_of"]
+__all__ = ["INFINITY", "NAN", "OPAQUE", "Kind", "Term", "Value", "is_negative", "is_nonnegative", "is_positive", "moved", "terms_of"]
 
 MOST_TERMS = 6
 # What ``special`` holds beside 0, a finite number, and -1, minus infinity.
@@ -46,7 +46,8 @@ class Value(NamedTuple):
 
     ``known``: the real numbers it stands for where they do not depend on the inputs, each off by ``error`` at most.
     ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
-    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``special``: for each entry whether it is a finite
+    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent and the positive value that
+    this is the power of. ``special``: for each entry whether it is a finite
     number (0), an infinity (+1, -1), NaN (2), or not finite and no more is known (3: its element is a label); None
     where all are finite. The element of an infinity and of NaN is 0. ``kind``: see :class:`Kind`. ``positive``,
     ``nonnegative``: over the reals, almost everywhere. ``most``: of integers, the largest size. ``mask``: whether its
@@ -67,6 +68,7 @@ class Value(NamedTuple):
     error: float = 0.0
     most: float = np.inf
     mask: bool = False
+    power_of: "tuple[Fraction, Value] | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -103,12 +105,20 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
         rest=maybe(value.rest),
         log_of=maybe(value.log_of),
         special=None if value.special is None else move(value.special),
+        power_of=None if value.power_of is None else (value.power_of[0], moved(value.power_of[1], move)),
     )
 
 
 def is_positive(value: Value) -> bool:
     """Whether every finite entry is positive over the reals, except on a set of measure zero."""
     return value.positive or (value.known is not None and bool((value.known > value.error).all()))
+
+
+def is_negative(value: Value) -> bool:
+    """Whether every finite entry is negative over the reals, except on a set of measure zero."""
+    if value.known is not None:
+        return bool((value.known < -value.error).all())
+    return bool(value.terms) and all(c < 0 and is_positive(atom) for c, atom in value.terms)
 
 
 def is_nonnegative(value: Value) -> bool:
