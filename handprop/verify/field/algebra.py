@@ -328,7 +328,7 @@ class Run:
             return product
         if not nonnegative and a.shape == b.shape and a.x.im is None and b.x.im is None and (a.x.re == b.x.re).all():
             product = product._replace(nonnegative=True, positive=self.is_nonzero(a))
-        product = product._replace(power_of=_joint_power(a, b, 1))
+        product = product._replace(power_of=_joint_power(a, b, 1), factors=_factors(a, b, 1))
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
 
     def is_nonzero(self, a: Value) -> bool:
@@ -384,7 +384,7 @@ class Run:
         )  # fmt: skip
         if known is None:
             quotient = quotient._replace(**self._log_of_product(a, b, -1, quotient.shape),
-                                         power_of=_joint_power(a, b, -1))  # fmt: skip
+                                         power_of=_joint_power(a, b, -1), factors=_factors(a, b, -1))  # fmt: skip
         return self._divided_by_zero(a, quotient, zero) if zero.any() else quotient
 
     def _divided_by_zero(self, a: Value, quotient: Value, zero: np.ndarray) -> Value:
@@ -516,11 +516,20 @@ def _power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | No
     return own * exponent, base
 
 
+def _factors(a: Value, b: Value, exponent: int) -> tuple[Value, Value, int] | None:
+    """What a product's or a quotient's square root is one of: factors that are not negative, no numbers."""
+    if a.shape != b.shape or a.known is not None or b.known is not None:
+        return None
+    return (a, b, exponent) if is_nonnegative(a) and is_nonnegative(b) else None
+
+
 def _joint_power(a: Value, b: Value, exponent: int) -> tuple[Fraction, Value] | None:
     """``a b^exponent`` as a power of what both are powers of."""
     other = _power_of(b, exponent)
-    if other is None or (a.known is not None and (a.known == 1).all() and a.shape == b.shape):
-        return other
+    if a.known is not None and (a.known == 1).all() and a.shape == b.shape:
+        return other if b.power_of is not None else None  # the logarithm's oracle knows inverses
+    if other is None:
+        return None
     own = _power_of(a, 1)
     if own is None or own[1].shape != other[1].shape or digest(own[1].x) != digest(other[1].x):
         return None

@@ -201,6 +201,9 @@ def _root_of(run: Run, a: Value) -> Value:
         return run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
     if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
         return run.power(a.power_of[1], a.power_of[0].numerator // 2)
+    if a.factors is not None:
+        left, right = (_root_of(run, v) for v in a.factors[:2])
+        return run.mul(left, right) if a.factors[2] > 0 else run.div(left, right)
     if a.x.im is not None and a.x.im.any():
         return uninterpreted(run, "sqrt", a)
     return run.root(a)

@@ -133,7 +133,7 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
     return result._replace(
         x=x, special=whole if whole.any() else None, known=known, kind=kind,
         nonnegative=result.nonnegative and not below, positive=result.positive and not below and not none,
-        power_of=None, **_relations(result, where, x),
+        power_of=None, factors=None, **_relations(result, where, x),
     )  # fmt: skip
 
 

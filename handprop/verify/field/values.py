@@ -47,7 +47,8 @@ class Value(NamedTuple):
     ``known``: the real numbers it stands for where they do not depend on the inputs, each off by ``error`` at most.
     ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
     exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent and the positive value that
-    this is the power of. ``special``: for each entry whether it is a finite
+    this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
+    ``special``: for each entry whether it is a finite
     number (0), an infinity (+1, -1), NaN (2), or not finite and no more is known (3: its element is a label); None
     where all are finite. The element of an infinity and of NaN is 0. ``kind``: see :class:`Kind`. ``positive``,
     ``nonnegative``: over the reals, almost everywhere. ``most``: of integers, the largest size. ``mask``: whether its
@@ -69,6 +70,7 @@ class Value(NamedTuple):
     most: float = np.inf
     mask: bool = False
     power_of: "tuple[Fraction, Value] | None" = None
+    factors: "tuple[Value, Value, int] | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,6 +108,7 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
         log_of=maybe(value.log_of),
         special=None if value.special is None else move(value.special),
         power_of=None if value.power_of is None else (value.power_of[0], moved(value.power_of[1], move)),
+        factors=None if value.factors is None else (*(moved(v, move) for v in value.factors[:2]), value.factors[2]),
     )
 
 
