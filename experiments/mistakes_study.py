@@ -22,8 +22,10 @@ import corpus
 from handprop.verify import Report, Verdict
 from handprop.verify.from_functions import of_gradient
 from handprop.verify.from_rules import of_rule
+from handprop.verify.judge import checked
 from handprop.verify.mistakes import explain
 from handprop.verify.options import Options
+from handprop.verify.subject import Subject
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
 UNKNOWN = "no known cause fits"
@@ -69,7 +71,11 @@ def explained(mutant: corpus.Mutant) -> Report:
         subject = of_rule(rule.function, args, {}, None, None, (), rng)
     else:
         subject = of_gradient(rule.function, rule.loss, args, rule.argnums, rng)
-    return explain(subject, options, Report(mutant.name, Verdict.REFUTED, "", ()))
+
+    def check(edited: Subject) -> Report:
+        return checked(edited, options, "fix")
+
+    return explain(subject, options, Report(mutant.name, Verdict.REFUTED, "", ()), check)
 
 
 def outcome(mutant: corpus.Mutant) -> Outcome:

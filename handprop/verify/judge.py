@@ -38,8 +38,12 @@ def explained(subject: Subject, options: Options, report: Report) -> Report:
 
     A program that is proved holds no mistake that the field could find: then only the second is asked.
     """
+
+    def check(edited: Subject) -> Report:
+        return checked(edited, options, "fix")
+
     broken_only = report.verdict is Verdict.REFUTED and subject.kept.get("proved")
-    found = report if broken_only else explain(subject, options, report)
+    found = report if broken_only else explain(subject, options, report, check)
     point, failing = subject.kept.get("failed at"), report.counterexample
     if report.verdict is not Verdict.REFUTED or found.fix is not None or point is None or failing is None:
         return found
@@ -53,7 +57,7 @@ def explained(subject: Subject, options: Options, report: Report) -> Report:
         said = f"the search for the line failed: {jaxprs.first_line(error)}"
         return dataclasses.replace(found, internal=(*found.internal, said))
     if broken is None:
-        return explain(subject, options, report) if broken_only else found
+        return explain(subject, options, report, check) if broken_only else found
     others = tuple(at for at in found.locations if (at.file, at.line) != (broken.location.file, broken.location.line))
     return dataclasses.replace(found, locations=(broken.location, *others)[:3], diagnosis=broken.diagnosis)
 

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from handprop.verify import jaxprs
 from handprop.verify.field.algebra import Unsupported
@@ -24,12 +24,11 @@ from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
-from handprop.verify.rungs.proof import proof
-from handprop.verify.rungs.rounding import rounding
 from handprop.verify.subject import Subject
 
 __all__ = ["explain"]
 
+Check: TypeAlias = Callable[[Subject], Report]
 SECONDS = 5.0
 SHOWN = 3
 UNKNOWN = "no known cause fits"
@@ -37,9 +36,10 @@ OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
-def explain(subject: Subject, options: Options, report: Report) -> Report:
+def explain(subject: Subject, options: Options, report: Report, check: Check) -> Report:
     """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
-    what the gradient alone says where there is no reference; as it was where nothing can be said."""
+    what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the whole
+    verification, which a fix has to pass."""
     if "mistakes" in options.skip or options.seconds_left <= 0:
         return report
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -55,10 +55,10 @@ def explain(subject: Subject, options: Options, report: Report) -> Report:
             small = shrunk(subject)
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
-                    found = _explained(small, subject, options, search, report)
+                    found = _explained(small, subject, options, search, report, check)
                     if found.fix is not None:
                         return found
-            found = _explained(subject, subject, options, search, report)
+            found = _explained(subject, subject, options, search, report, check)
             return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
@@ -84,7 +84,8 @@ def _unknown(subject: Subject, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
 
 
-def _explained(subject: Subject, whole: Subject, options: Options, search: Options, report: Report) -> Report:
+def _explained(subject: Subject, whole: Subject, options: Options, search: Options, report: Report,
+               check: Check) -> Report:  # fmt: skip
     """What is found in ``subject``, in the time that ``search`` has, and holds in the ``whole``."""
     assert subject.as_program is not None
     benches = set_up(subject, options)
@@ -102,7 +103,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, search: Optio
         found, got, every = [], None, None
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(subject, bench)
-        fix = _fix(whole._replace(reference=held[1]), held[0], options) if held else None
+        fix = _fix(whole._replace(reference=held[1]), held[0], check) if held else None
         if held and fix:
             places = _places(subject, bench, got, found, held[0])
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
@@ -111,7 +112,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, search: Optio
     for repair in repairs(
         subject, whole, benches, found, last_line(subject) if returned else None, known, every, search
     ):
-        fix = _fix(whole, repair, options)
+        fix = _fix(whole, repair, check)
         if fix is not None:
             places = _places(subject, bench, got, found, repair)
             causes = dict.fromkeys(edit.cause for _, edit in repair.changes)
@@ -161,19 +162,18 @@ def _spoils(subject: Subject, bench: Bench, got: Any) -> tuple[str, ...]:
     return subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
 
 
-def _fix(subject: Subject, found: Found, options: Options) -> Fix | None:
-    """The edit as a fix if the proof, or float64, says so."""
+def _fix(subject: Subject, found: Found, check: Check) -> Fix | None:
+    """The edit as a fix if it passes the whole verification; ``proved`` if every check of it was run too."""
     assert subject.as_program is not None
     try:
         expression, diff = diff_of(found)
     except ValueError:
         return None
-    edited = subject._replace(hand=subject.as_program(found.rule), faults=(), kept={})
-    proved = proof(edited, options).outcome is Outcome.PROVES
-    if not proved and rounding(edited, options).outcome not in (Outcome.HOLDS, Outcome.NOTES):
+    report = check(subject._replace(hand=subject.as_program(found.rule), faults=(), kept={}))
+    if not report.ok:
         return None
     place, edit = found.changes[0]
-    return Fix(place.file, edit.slot.node.lineno, expression, diff, proved)
+    return Fix(place.file, edit.slot.node.lineno, expression, diff, report.verdict is Verdict.PROVED)
 
 
 def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found) -> tuple[Location, ...]:

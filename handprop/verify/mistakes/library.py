@@ -112,7 +112,8 @@ def _texts(turn: Turn, expressions: Sequence[str], shape: tuple[int, ...]) -> li
     for n in floats:
         rank = len(turn.shapes[n].shape)
         found += [(n, 0.2), (f"(1 - {n})", 0.35), (f"(1 - {n} ** 2)", 0.4), (f"(1 / {n})", 1.6),
-                  (f"(1 / (1 - {n}))", 1.8), (f"jnp.exp({n})", 0.6), (f"jnp.sqrt({n})", 0.7)]  # fmt: skip
+                  (f"(1 / (1 - {n}))", 1.8), (f"jnp.exp({n})", 0.6), (f"jnp.sqrt({n})", 0.7),
+                  (f"jnp.sign({n})", 0.5)]  # fmt: skip
         found += [(f"({n} > 0)", 0.5), (f"({n} <= 0)", 0.5)] if rank else []
         if 1 <= rank < len(shape):
             found += [(f"{n}[..., None]", 0.3), (f"{n}[:, None]", 0.35)]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handprop.verify.field.algebra import mix
 from handprop.verify.field.arithmetic import Elements, Field
 from handprop.verify.field.values import Value
 from handprop.verify.mistakes.bench import rational
@@ -25,6 +26,7 @@ __all__ = ["Missing", "Term"]
 ROWS = 2  # agreement by accident has a chance of 1/p
 MOST_ENTRIES, MOST_SOLVED = 4096, 512
 MOST_NUMERATOR = 64
+MOST_SUMMED, MOST_SUMS, OF_A_SUM = 4096, 3, 0.8
 
 
 class Term(NamedTuple):
@@ -76,7 +78,31 @@ class Missing:
         own = flattened([v.x for v in values], self.wide)
         both = f._add(tail.lack, tail.own)
         targets = {"term": tail.lack[:, None], "factor": both[:, None], "instead": both[:, None]}
-        return self._fitting(self._libraries(values[0].shape, len(values)), tail.rows, own, targets, False)
+        libraries = self._libraries(values[0].shape, len(values))
+        return [*self._fitting(libraries, tail.rows, own, targets, False), *self._sums(libraries, tail.rows, both)]
+
+    def _sums(self, libraries: list[Library], rows: np.ndarray, target: np.ndarray) -> list[Term]:
+        """Sums and differences of two, to stand in place of the expression, that have the target as their image: for
+        each of the one what is left is looked up among the others."""
+        if not libraries:
+            return []
+        f = self.field
+        texts = [text for library in libraries for text in library.texts]
+        costs, columns = (np.concatenate([getattr(library, name) for library in libraries])
+                          for name in ("costs", "columns"))  # fmt: skip
+        kept = np.argsort(costs, kind="stable")[:MOST_SUMMED]
+        image = _product(f, rows, columns[kept].T)
+        kept, image = kept[image[0] != 0], image[:, image[0] != 0]
+        both = np.concatenate([image, f.neg(Elements(image)).re], axis=1)
+        keys, left = (mix(x[0], x[1]) for x in (both, f._sub(target[:, None], both)))
+        order = np.argsort(keys, kind="stable")  # the cheapest of each value first
+        at = np.minimum(np.searchsorted(keys[order], left), len(order) - 1)
+        fits = np.nonzero(keys[order][at] == left)[0] if len(order) else []
+        count = len(kept)
+        pairs = {tuple(sorted((int(k), int(order[at[k]])))) for k in fits}
+        ranked = sorted((costs[kept[a % count]] + costs[kept[b % count]], a, b) for a, b in pairs if a < count)
+        return [Term("instead", f"{texts[kept[a]]} {'+' if b < count else '-'} {texts[kept[b % count]]}", Fraction(1),
+                     float(cost) + OF_A_SUM) for cost, a, b in ranked[:MOST_SUMS]]  # fmt: skip
 
     def _recognised(self, number: int, top: bool) -> list[Term]:
         f, value = self.field, self.watched.turns[0].values[number]
