@@ -134,10 +134,13 @@ def _is_subscripted(slot: Slot) -> bool:
 
 
 def _of_index(slot: Slot) -> Iterator[Edit]:
-    value = slot.node.value  # pyright: ignore[reportAttributeAccessIssue]
+    value, of = slot.node.value, slot.parent.value  # pyright: ignore[reportAttributeAccessIssue]
+    of_shape = isinstance(of, ast.Attribute) and of.attr == "shape"
     if isinstance(value, int):
         for other in {value - 1, value + 1, -1, 0, 1} - {value}:
-            yield Edit(1.5, slot, constant(other), f"index {value} for {other}")
+            cause = f"the size of axis {value} where that of axis {other} belongs"
+            yield Edit(0.8, slot, constant(other), cause) if of_shape else Edit(
+                1.5, slot, constant(other), f"index {value} for {other}")  # fmt: skip
 
 
 def _of_operator(slot: Slot) -> Iterator[Edit]:
@@ -145,7 +148,7 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         index = isinstance(slot.parent, ast.Slice | ast.Subscript | ast.keyword)
         yield Edit(1, slot, node.operand, "an order or axis is reversed" if index else "the sign is wrong")
-        if isinstance(node.operand, ast.Constant) and node.operand.value == 1:
+        if isinstance(node.operand, ast.Constant) and node.operand.value == 1 and not index:
             yield Edit(1.5, slot, constant(-0.5), "-1 where -0.5 belongs")
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert | ast.Not):
         yield Edit(1, slot, node.operand, "a condition is negated")
