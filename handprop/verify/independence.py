@@ -11,10 +11,10 @@ For each group no product of its roots' arguments may be a number times a square
 variables with the shared ones as drawn. Were one, its characters would be the same for all values of these variables:
 columns of characters over redrawn values, one of ones beside them, that have full rank over GF(2) prove it is not.
 
-A root whose argument stays what it is, whatever is drawn anew, is a number, and adds no degree; two of the same argument
-are one root. Which root depends on what is seen by drawing a part of the inputs anew. Along an axis of n entries, for each bit of the
-index, those with 0 and those with 1 there: a root that one and not the other changes, for every bit, rests on one
-entry alone.
+A root whose argument stays what it is, whatever is drawn anew, is a number, and adds no degree; two of the same
+argument are one root. Which root depends on what is seen by drawing a part of the inputs anew. Along an axis of n
+entries, for each bit of the index, those with 0 and those with 1 there: a root that one and not the other changes, for
+every bit, rests on one entry alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -12,8 +12,8 @@ __all__ = ["Options", "seed_of"]
 
 class Options(NamedTuple):
     """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment, ``budget`` the seconds up to it from
-    the start; ``skip`` names rungs to leave out; ``bits`` is the least k of a proof whose chance of being false is at most 2^-k; ``accuracy`` the relative error that
-    a rule may have which is approximate on purpose."""
+    the start; ``skip`` names rungs to leave out; ``bits`` is the least k of a proof whose chance of being false is at
+    most 2^-k; ``accuracy`` the relative error that a rule may have which is approximate on purpose."""
 
     seed: tuple[int, ...] = (0,)
     deadline: float = float("inf")

@@ -439,23 +439,29 @@ class Run:
         kind = max((atom.kind for _, atom in terms), default=Kind.RATIONAL)
         product = Value(Elements(np.ones(shape, np.int64)), positive=True, kind=max(kind, Kind.ANALYTIC))
         logs: list[Term] = []
+        powers: list[Value] = []
         for c, atom in terms:
-            if atom.log_of is not None and c.denominator == 1:
-                power = self.power(atom.log_of._replace(log=(), rest=None, terms=()), int(c))
-            elif atom.log_of is not None and c.denominator == 2 and is_positive(atom.log_of) and (
-                atom.log_of.x.im is None):  # fmt: skip
-                root = self.root(atom.log_of._replace(log=(), rest=None, terms=()))
-                power = self.power(root, c.numerator)
-            else:
+            power = None if atom.log_of is None else self._exp_of_log(c, atom.log_of)
+            if power is None:
                 power = self._exp_of_atom(c, atom)
                 logs.append((c, atom._replace(log=(), rest=None)))
             product = product._replace(x=self.field.mul(product.x, power.x), degree=product.degree * power.degree)
+            powers.append(power)
         if not logs:
-            return product._replace(power_of=power.power_of) if len(terms) == 1 else product
+            return product._replace(power_of=powers[0].power_of) if len(powers) == 1 else product
         if len(logs) == len(terms):
             return product._replace(log=tuple(logs), rest=self.number(1, shape))
         rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
         return product._replace(log=tuple(logs), rest=Value(rest, product.degree, kind=product.kind))
+
+    def _exp_of_log(self, c: Fraction, base: Value) -> Value | None:
+        """``e^(c log base) = base^c`` for whole c, and for halves where the base is positive; None for others."""
+        base = base._replace(log=(), rest=None, terms=())
+        if c.denominator == 1:
+            return self.power(base, int(c))
+        if c.denominator == 2 and is_positive(base) and base.x.im is None:
+            return self.power(self.root(base), c.numerator)
+        return None
 
     def root(self, a: Value) -> Value:
         """The square root of what is in GF(p)."""

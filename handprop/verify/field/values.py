@@ -17,7 +17,19 @@ import numpy as np
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.degrees import Bound
 
-__all__ = ["INFINITY", "NAN", "OPAQUE", "Kind", "Term", "Value", "is_negative", "is_nonnegative", "is_positive", "moved", "terms_of"]
+__all__ = [
+    "INFINITY",
+    "NAN",
+    "OPAQUE",
+    "Kind",
+    "Term",
+    "Value",
+    "is_negative",
+    "is_nonnegative",
+    "is_positive",
+    "moved",
+    "terms_of",
+]
 
 MOST_TERMS = 6
 # What ``special`` holds beside 0, a finite number, and -1, minus infinity.

@@ -38,8 +38,8 @@ STOPPED = "stop_gradient in the function itself: without it the gradient by hand
 
 def explain(subject: Subject, options: Options, report: Report, check: Check) -> Report:
     """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
-    what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the whole
-    verification, which a fix has to pass."""
+    what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the
+    whole verification, which a fix has to pass."""
     if "mistakes" in options.skip or options.seconds_left <= 0:
         return report
     if report.verdict is Verdict.INCONCLUSIVE:

@@ -133,8 +133,9 @@ def proof(subject: Subject, options: Options) -> Check:
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, wanted: int, work: Work
             ) -> list[Trial]:  # fmt: skip
-    """Runs until the bound is reached, one of them differs, or the work is done; anew where an accident is seen, or a number
-    that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for it."""
+    """Runs until the bound is reached, one of them differs, or the work is done; anew where an accident is seen, or a
+    number that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for
+    it."""
     entries = branches.like_entries((reference, hand), subject.inputs)
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
