@@ -1457,8 +1457,10 @@ SECTIONS: tuple[Callable[[], Iterator[Case]], ...] = (
 
 
 def sections() -> dict[str, tuple[Case, ...]]:
-    """All cases by section."""
-    return {section.__name__: tuple(section()) for section in SECTIONS}
+    """All cases by section, those on relations between numbers among them."""
+    from corpus.red_team_relations import relations  # which is written with the helpers above
+
+    return {section.__name__: tuple(section()) for section in (*SECTIONS, relations)}
 
 
 def cases() -> dict[str, Case]:

@@ -47,6 +47,7 @@ def with_each_alone(together: Report, subject: Subject, judged: Callable[[int], 
     worst = min(reports, key=lambda report: WORST_FIRST.index(report.verdict))
     values = [path for path, gradient in zip(subject.out_paths, subject.gradients, strict=True)
               if path.startswith("value") and not gradient]  # fmt: skip
-    left = ["arguments are differentiated all together or one alone"] if len(numbers) > 2 else []
+    every = len(subject.wrt) == 1 or len(subject.wrt) == len(numbers) == 2
+    left = [] if every else ["all arguments are differentiated, in all of their parts, or one alone"]
     left += ["every value of the rule is used"] if len(values) > 1 else []
     return dataclasses.replace(worst, conditions=(*worst.conditions, *left)) if worst.ok else worst

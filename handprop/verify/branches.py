@@ -251,7 +251,7 @@ class _Walk:
             pairs = ((tuple(facts[:2]), ""),)
         for pair, which in pairs:
             support[_own((self.difference(pair), which), eqn)] = self.bits
-        if any(f.kind is Kind.LOOSE for f in facts):  # ties are decided too
+        if any(f.kind is not Kind.RATIONAL for f in facts):  # ties are decided too
             ties = {_own((("equal", self.difference(pair)), which), eqn): self.bits for pair, which in pairs}
             support |= ties
         return out._replace(support=support, bits=math.fsum(support.values()))
@@ -267,7 +267,7 @@ class _Walk:
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
-        rational = all(f.kind <= Kind.ANALYTIC for f in facts) or not _is_float(eqn.invars[0].aval)
+        rational = all(f.kind is Kind.RATIONAL for f in facts) or not _is_float(eqn.invars[0].aval)
         if rational:
             return self.nonlinear(eqn, facts, shapes)
         out = self.nonlinear(eqn, facts, shapes)
@@ -379,7 +379,7 @@ class _Walk:
         if name == "scatter":
             indices = facts[1:2]
         operands = [f for f in facts if not any(f is index for index in indices)]
-        out = self.joined((name, _text(eqn.params)), operands, rank)
+        out = self.joined((name, _text(eqn.params), *(f.name for f in indices)), operands, rank)
         if not any(f.bits for f in indices):
             return out
         places = self.mixing(eqn, indices, [v.aval.shape for v, f in zip(eqn.invars, facts, strict=True)

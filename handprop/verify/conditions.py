@@ -28,6 +28,7 @@ IN_DOMAIN = {
     "sqrt": lambda x: x >= 0,
     "rsqrt": lambda x: x > 0,
     "pow": lambda x, y: x > 0,
+    "div": lambda x, y: y != 0,
 }
 
 
@@ -39,6 +40,8 @@ class _InFloats(Run):
     """Everything concrete, in the program's own arithmetic."""
 
     def embed(self, array: np.ndarray, read: bool = True) -> Any:
+        if self.equation is not None and self.equation.primitive.name == "iota":  # which counts in integers
+            return array.astype(self.equation.outvars[0].aval.dtype)
         return array
 
 
@@ -52,7 +55,7 @@ def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, 
 
     def is_assumed(eqn: Any) -> bool:
         name = eqn.primitive.name
-        return (name in IN_DOMAIN and name != "pow") or (name in names and _place(eqn) in places)
+        return (name in IN_DOMAIN and name not in ("pow", "div")) or (name in names and _place(eqn) in places)
 
     def observed(eqn: Any, operands: list[Any], step: Any) -> list[Any]:
         outputs = step(eqn, operands)

@@ -357,7 +357,7 @@ def test_a_rule_that_is_told_of_zeros_is_judged_for_each_argument_alone():
     report = v.verify(told_of_zeros(), X, X, X, skip=QUICK)
     assert report.verdict is PROVED
     assert report.conditions == (
-        "arguments are differentiated all together or one alone",
+        "all arguments are differentiated, in all of their parts, or one alone",
         "every value of the rule is used",
     )
     report = v.verify(told_of_zeros(1), X, X, X, skip=QUICK)

@@ -9,6 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -103,7 +104,7 @@ class Run:
     casts: set[str] = dataclasses.field(default_factory=set)
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
-    equation: object = None
+    equation: Any = None
     work: Work = dataclasses.field(default_factory=Work)
     probe: int = 0
     words: list[int] = dataclasses.field(default_factory=list)
@@ -148,6 +149,17 @@ class Run:
         """Whether ``a``, which is not zero where this run is, may be zero on a set that matters."""
         return a.kind is Kind.LOOSE and not self.probe
 
+    def check_not_zero(self, a: Value, refused: str, assumed: str) -> None:
+        """That ``a`` is zero almost nowhere: known of rational functions and of what is positive, refused where it
+        came through decisions, else assumed."""
+        if is_positive(a) or a.known is not None or a.kind is Kind.RATIONAL:
+            return
+        if self.may_vanish(a):
+            raise NeedsBranches(refused)
+        if self.decided:
+            raise NotUnderstood(refused)
+        self.assume(assumed)
+
     def asked(self, *values: Value) -> None:
         """Notes the degrees of an oracle's arguments for the birthday term."""
         for v in values:
@@ -173,7 +185,7 @@ class Run:
         if not known:
             self.under_roots.append(x.re.reshape(-1) if square else None)
         if square:
-            distinct = np.unique(x.re) if known else x.re.reshape(-1)
+            distinct = _first_of_each(x.re) if known else x.re.reshape(-1)
             self.characters.extend((bool(odd), known) for odd in ~self.field.is_square(distinct))
 
     def constant(self, name: str) -> int:
@@ -206,6 +218,11 @@ class Run:
             return Value(x, degree, known, error=error)
         special = np.where(np.isnan(known), NAN, np.where(finite_entries, 0, np.sign(known))).astype(np.int8)
         return Value(x, degree, known, special=special, error=error, mask=bool(masks.any()))
+
+    def is_exactly(self, re: np.ndarray, x: Elements, known: np.ndarray) -> bool:
+        """Whether these residues are exactly the known numbers."""
+        real = x.im is None or not x.im.any()
+        return real and bool((self._dyadic(known).re == re).all())
 
     def _dyadic(self, known: np.ndarray) -> Elements:
         fraction, exponent = np.frexp(known)
@@ -367,8 +384,7 @@ class Run:
 
     def div(self, a: Value, b: Value) -> Value:
         """``a / b``; where b is zero: NaN, if a is zero too, else an infinity whose sign is not known."""
-        if self.may_vanish(b) and not is_positive(b):
-            raise NeedsBranches("a quotient by what may be zero")
+        self.check_not_zero(b, "a quotient by what may be zero", "what is divided by is not zero")
         zero = self.field.is_zero(b.x)
         inverse, known, error = self.field.inv(b.x, 1), None, 0.0
         if b.known is not None and a.known is not None:
@@ -512,6 +528,12 @@ class Run:
                 np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
             )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def _first_of_each(x: np.ndarray) -> np.ndarray:
+    """The distinct entries, in the order of the array, which is the same modulo every prime."""
+    flat = x.reshape(-1)
+    return flat[np.sort(np.unique(flat, return_index=True)[1])]
 
 
 def _power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | None:

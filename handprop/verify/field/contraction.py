@@ -15,7 +15,7 @@ from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
 from handprop.verify.field.layout import joined, move, ranks
 from handprop.verify.field.specials import are_special, patched, without_specials
-from handprop.verify.field.truth import Thing, as_value, greater, maximum, minimum
+from handprop.verify.field.truth import Thing, as_value, check_input, greater, maximum, minimum
 from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, is_positive, moved
 
 __all__ = ["CONTRACTION"]
@@ -121,6 +121,7 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     if value.shape[-1] == 2 and value.special is None:
         first, second = (moved(value, lambda part, i=i: part[..., i]) for i in (0, 1))
         return np.asarray(greater(run, second, first)).astype(np.int64)
+    check_input(value)
     run.coins += value.x.size
     rank = ranks(run, value._replace(special=None), -1, value.finite)
     if value.special is not None:
@@ -162,9 +163,9 @@ def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
     mean = run.field.mul(run.field.sum(value.x, (axis,)), reciprocal)
     centred = run.field.sub(value.x, mean.move(lambda part: part[..., None]))
     run.asked(value)
-    entries = run.oracle("entry", centred if largest else run.field.neg(centred))
+    entries = run.loose_oracle("entry", centred if largest else run.field.neg(centred))
     entries = entries.move(lambda part: np.where(counted, part, 0))
-    beyond = run.oracle("extremum", run.field.sum(entries, (axis,)), run.field.of(counts))
+    beyond = run.loose_oracle("extremum", run.field.sum(entries, (axis,)), run.field.of(counts))
     beyond = beyond.move(lambda part: np.where(counts > 1, part, 0))
     x = run.field.add(mean, beyond) if largest else run.field.sub(mean, beyond)
     if special is not None:
@@ -189,7 +190,7 @@ def _special_extremum(value: Value, largest: bool) -> np.ndarray | None:
 def _arg_extremum(largest: bool) -> Rule:
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         value = _flattened(as_value(run, inputs[0]), tuple(params["axes"]))
-        if value.known is None and value.kind is Kind.LOOSE:
+        if value.known is None and value.kind is not Kind.RATIONAL:
             raise NotUnderstood("the largest of what may be equal")
         index = _largest(run, value if largest else run.neg(value))
         return [index.astype(params["index_dtype"])]
@@ -337,6 +338,7 @@ def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     finite(a, "a factorization")
     if not run.branching:
         raise NeedsBranches("the pivots of lu")
+    check_input(a)
     f, (n, m), batch = run.field, a.shape[-2:], a.shape[:-2]
     run.asked(a)
     seed = _word_of_each(run, a)

@@ -29,7 +29,7 @@ PARTIAL = {"acos", "acosh", "asin", "atanh", "erf_inv", "igamma", "igamma_grad_a
 
 
 def plain(v: Value) -> Value:
-    return v._replace(terms=(), log=(), rest=None, log_of=None)
+    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
 
 
 def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
@@ -61,8 +61,8 @@ def exp(run: Run, a: Value) -> Value:
 
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
-    if run.may_vanish(a) and not is_positive(a):
-        raise NeedsBranches("a logarithm of what may be zero")
+    if run.may_vanish(a) or is_nonnegative(a):
+        run.check_not_zero(a, "a logarithm of what may be zero", "the argument of log is positive")
     negative = defined(run, a, "the argument of log is positive")
     result = _log_of(run, a)._replace(kind=max(a.kind, Kind.RELATED))
     zero = run.field.is_zero(a.x)

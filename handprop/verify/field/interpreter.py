@@ -36,7 +36,9 @@ MOST_STEPS = 4096
 
 def evaluate(run: Run, closed: Any, inputs: list[Thing]) -> list[Thing]:
     """The outputs of a closed jaxpr at these inputs."""
-    consts = [_constant(run, const) for const in closed.consts]
+    variables = closed.jaxpr.constvars
+    consts = [_constant(run, const if hasattr(const, "dtype") else np.asarray(const, var.aval.dtype))
+              for const, var in zip(closed.consts, variables, strict=True)]  # fmt: skip
     return _walk(run, closed.jaxpr, consts, inputs)
 
 
@@ -126,6 +128,8 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
         return rule(run, inputs, eqn.params, eqn)
     if name == "convert_element_type" and not _is_float(eqn.params["new_dtype"]):
         raise NotUnderstood("a cast to integers of what is not finite")
+    if name == "clamp":
+        raise NotUnderstood("clamp of what is not finite")
     operands = [as_value(run, thing) for thing in inputs]
     plain = [without_specials(v) for v in operands]
     (result,) = rule(
@@ -172,8 +176,21 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
                 run.casts.add(str(dtype))
             finite_numbers = np.abs(out.known[np.isfinite(out.known)])
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
+        error += _lost(run, values, out)
     mask = any(v.mask for v in values) and are_special([out])
-    return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask))
+    constant = all(not isinstance(t, Value) or t.constant or t.known is not None for t in inputs)
+    return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
+
+
+def _lost(run: Run, values: list[Value], out: Value) -> float:
+    """How far float64 may have carried the numbers that a result is known to be: not at all where they are exact."""
+    assert out.known is not None
+    finite_part = np.where(out.finite & np.isfinite(out.known), out.known, 0.0)
+    if run.is_exactly(np.where(out.finite, out.x.re, 0), out.x, finite_part):
+        return 0.0
+    sizes = [np.abs(v.known[np.isfinite(v.known)]) for v in (*values, out) if v.known is not None]
+    count = max((v.x.size for v in values), default=1)
+    return 2.0**-50 * count * float(max((size.max(initial=0.0) for size in sizes), default=0.0))
 
 
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:

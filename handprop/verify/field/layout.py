@@ -16,7 +16,7 @@ from jax import lax
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
-from handprop.verify.field.truth import Thing, as_value, greater
+from handprop.verify.field.truth import Thing, as_value, check_input, greater
 from handprop.verify.field.values import Kind, Value, is_nonnegative, is_positive, moved
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
@@ -284,10 +284,11 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         return np.argsort(np.asarray(numbers), axis, kind="stable")
     assert isinstance(keys, Value)
     finite(keys, "a sort")
-    if keys.kind is Kind.LOOSE:
+    if keys.kind is not Kind.RATIONAL:
         raise NotUnderstood("an order of what may be equal")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")
+    check_input(keys)
     run.coins += keys.x.size
     if keys.shape[axis] == 2:
         first, second = (moved(keys, lambda part, i=i: np.take(part, [i], axis)) for i in (0, 1))

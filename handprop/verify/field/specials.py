@@ -15,7 +15,7 @@ import numpy as np
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.functions import choose, plain
-from handprop.verify.field.values import NAN, OPAQUE, Term, Value, is_nonnegative, moved
+from handprop.verify.field.values import NAN, OPAQUE, Kind, Term, Value, is_nonnegative, is_positive, moved
 
 __all__ = ["are_special", "patched", "without_specials"]
 
@@ -88,6 +88,8 @@ def _stand_ins(run: Run, v: Value) -> np.ndarray:
     if not unknown.any():
         return fixed[:, None]
     tried = np.abs(TRIED) if is_nonnegative(v) else TRIED
+    if not is_positive(v) and v.kind is not Kind.RATIONAL:  # it may be zero on a set that matters
+        tried = np.append(tried, 0.0)
     return np.where(unknown[:, None], tried, fixed[:, None])
 
 
@@ -142,10 +144,11 @@ def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
 
     def elsewhere(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         gone = ((c, moved(v, lambda part: np.where(where, np.zeros((), part.dtype), part))) for c, v in terms)
-        return tuple((c, v) for c, v in gone if v.x.re.any() or v.x.im is not None)
+        bare = ((c, plain(v)._replace(positive=False)) for c, v in gone)
+        return tuple((c, v) for c, v in bare if v.x.re.any() or v.x.im is not None)
 
     if not result.terms and not result.log:
-        return {}
+        return {"log_of": None}
     new = Value(x.move(lambda part: np.where(where, part, 0)), result.degree, kind=result.kind)
     terms = (*elsewhere(result.terms), *([(Fraction(1), new)] if new.x.re.any() else []))
     rest = result.rest

@@ -24,7 +24,7 @@ from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import Kind, Term, Value, is_negative, is_nonnegative, is_positive, moved, terms_of
 
 __all__ = [
-    "Thing", "absolute", "as_value", "equal", "greater", "logical_not", "maximum", "minimum", "select",
+    "Thing", "absolute", "as_value", "check_input", "equal", "greater", "logical_not", "maximum", "minimum", "select",
     "sign",
 ]  # fmt: skip
 
@@ -48,13 +48,20 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.zeros(shape, bool)
     if is_negative(b) and (is_nonnegative(a) or (a.known is not None and (a.known >= a.error).all())):
         return np.ones(shape, bool)
+    check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
-    if max(a.kind, b.kind) is not Kind.LOOSE:
+    if max(a.kind, b.kind) is Kind.RATIONAL:
         return more
     apart = logical_not(run, equal(run, a, b))  # ties have a measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
         return np.asarray(more & apart)
     return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+
+
+def check_input(*values: Value) -> None:
+    """A truth about numbers that no input is in is one truth for all points: it is not decided at random."""
+    if all(v.constant or v.known is not None for v in values):
+        raise NeedsBranches("a comparison of numbers that are not known exactly")
 
 
 def _chance(run: Run, a: Value, b: Value) -> Value:
@@ -80,8 +87,9 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or difference.kind <= Kind.ANALYTIC or _is_apart(a, b) or _is_apart(b, a):
+    if same.all() or difference.kind is Kind.RATIONAL or _is_apart(a, b) or _is_apart(b, a):
         return same
+    check_input(a, b)
     if run.branching:
         run.asked(difference)
         return np.asarray(same | coin(run, "equal", difference.x, same))
@@ -192,7 +200,7 @@ def sign(run: Run, a: Value) -> Thing:
             raise Unsupported("the sign of a known number that rounding may decide")
         return run.embed(np.sign(a.known))
     zero, one = run.number(0, a.shape), run.number(1, a.shape)
-    if a.kind is Kind.LOOSE:
+    if a.kind is not Kind.RATIONAL:
         above, below = (as_value(run, truth) for truth in (greater(run, a, zero), greater(run, zero, a)))
         return run.add(above, below, -1)
     signed = select(run, greater(run, a, zero), [run.neg(one), one])

@@ -60,11 +60,11 @@ class Value(NamedTuple):
     ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
     exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent and the positive value that
     this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
-    ``special``: for each entry whether it is a finite
-    number (0), an infinity (+1, -1), NaN (2), or not finite and no more is known (3: its element is a label); None
-    where all are finite. The element of an infinity and of NaN is 0. ``kind``: see :class:`Kind`. ``positive``,
-    ``nonnegative``: over the reals, almost everywhere. ``most``: of integers, the largest size. ``mask``: whether its
-    infinities are numbers that stand for minus infinity, as the program's author is taken to have meant them.
+    ``special``: for each entry whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite and no
+    more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
+    ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere. ``constant``: no
+    input is in it. ``most``: of integers, the largest size. ``mask``: whether its infinities are numbers that stand for
+    minus infinity, as the program's author is taken to have meant them.
     """
 
     x: Elements
@@ -83,6 +83,7 @@ class Value(NamedTuple):
     mask: bool = False
     power_of: "tuple[Fraction, Value] | None" = None
     factors: "tuple[Value, Value, int] | None" = None
+    constant: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

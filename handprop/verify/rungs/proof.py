@@ -207,7 +207,7 @@ def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple
 
 
 def _enough(trials: list[Trial], bits: int) -> bool:
-    return len(trials) >= 2 and _log2_false(trials) <= -bits and (trials[-1].grouped or _independent(trials))
+    return len(trials) >= 2 and _log2_false(trials) <= -bits and _independent(trials, trials[-1].grouped)
 
 
 def _log2_false(trials: list[Trial]) -> float:
@@ -221,13 +221,14 @@ def _log2_false(trials: list[Trial]) -> float:
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
-def _independent(trials: list[Trial]) -> bool:
+def _independent(trials: list[Trial], of_numbers: bool = False) -> bool:
     """Whether no product of the roots' arguments is a square, without which the norm bounds nothing.
 
     Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
-    run, would not have full rank over GF(2). So full rank proves it.
+    run, would not have full rank over GF(2). So full rank proves it. ``of_numbers``: of known numbers alone, where the
+    others were told apart in each run.
     """
-    rows = [t.run.characters for t in trials]
+    rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
     columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
     # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
     return are_independent(column for column, known in columns if column or not known)
