@@ -24,7 +24,6 @@ NO_RELATION = "no relation that the field knows makes them equal"
 UNPROVED = {  # what stops each proof
     "selu": NO_RELATION,  # a product of two literals, folded by Python
     "kl_divergence": NO_RELATION,  # log(p/q) = log p - log q holds for positive numbers only
-    "cosine_similarity": NO_RELATION,  # sqrt(ab) = sqrt(a) sqrt(b) for sums of squares
     "group_norm": NO_RELATION,  # the variance as a difference, clipped at 0
     "sort": "truth values",
 }

@@ -152,7 +152,7 @@ class Run:
     def check_not_zero(self, a: Value, refused: str, assumed: str) -> None:
         """That ``a`` is zero almost nowhere: known of rational functions and of what is positive, refused where it
         came through decisions, else assumed."""
-        if is_positive(a) or a.known is not None or a.kind is Kind.RATIONAL:
+        if is_positive(a) or a.known is not None or a.kind <= Kind.UNIVARIATE:
             return
         if self.may_vanish(a):
             raise NeedsBranches(refused)
@@ -441,7 +441,7 @@ class Run:
         if key not in self.memo:
             result = self.exp_of_terms(terms_of(a), a.shape)
             self.memo[key] = self._as_of_the_opposite(a, result)
-        return self.memo[key]._replace(kind=max(a.kind, Kind.ANALYTIC), positive=True)
+        return self.memo[key]._replace(kind=a.kind.of_analytic, positive=True)
 
     def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
         """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""

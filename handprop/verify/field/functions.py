@@ -241,11 +241,11 @@ def _turn_degree(a: Value) -> Bound:
 
 
 def sin(run: Run, a: Value) -> Value:
-    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=max(a.kind, Kind.ANALYTIC))
+    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=a.kind.of_analytic)
 
 
 def cos(run: Run, a: Value) -> Value:
-    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=max(a.kind, Kind.ANALYTIC))
+    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=a.kind.of_analytic)
 
 
 def pow_value(run: Run, a: Value, b: Value) -> Value:

@@ -160,7 +160,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
         return np.asarray(out)
     name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
     values = [thing for thing in inputs if isinstance(thing, Value)]
-    kind = max((least_kind(name), out.kind, *(v.kind for v in values)))
+    kind = _kind(name, inputs, out)
     if jnp.issubdtype(dtype, jnp.integer) and out.most > jnp.iinfo(dtype).max:
         raise NeedsBranches(f"{name} of unknown integers, which may leave their type")
     error = out.error
@@ -180,6 +180,19 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
     mask = any(v.mask for v in values) and are_special([out])
     constant = all(not isinstance(t, Value) or t.constant or t.known is not None for t in inputs)
     return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
+
+
+def _kind(name: str, inputs: list[Thing], out: Value) -> Kind:
+    """The result's kind: :func:`least_kind`, where one function of one rational value stays one."""
+    unknown = [t for t in inputs if isinstance(t, Value) and t.known is None and not t.constant]
+    kind = max((least_kind(name), out.kind, *(v.kind for v in unknown)))
+    if kind not in (Kind.UNIVARIATE, Kind.ANALYTIC):
+        return kind
+    if len(unknown) != 1 or name == "exp2":  # whose base has a logarithm that the field knows
+        return Kind.ANALYTIC
+    if least_kind(name) is Kind.ANALYTIC:
+        return unknown[0].kind.of_analytic
+    return kind if name in OF_ONE else Kind.ANALYTIC
 
 
 def _lost(run: Run, values: list[Value], out: Value) -> float:
@@ -237,6 +250,10 @@ ENTRYWISE = {
     "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma", "random_gamma_grad", "regularized_incomplete_beta",
     "rem", "zeta",
 }  # fmt: skip
+# With numbers besides, they are functions of one value that are analytic wherever it is.
+OF_ONE = {"neg", "add", "sub", "mul", "integer_pow", "square", "copy", "copy_p", "stop_gradient", "real",
+          "convert_element_type", "reduce_precision", "optimization_barrier", "device_put", "broadcast_in_dim",
+          "reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", "gather", "dynamic_slice"}  # fmt: skip
 NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
 PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
 # Their rules take what is not finite as any other entry.

@@ -50,12 +50,18 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.ones(shape, bool)
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
-    if max(a.kind, b.kind) is Kind.RATIONAL:
+    if _almost_nowhere_equal(a, b):
         return more
     apart = logical_not(run, equal(run, a, b))  # ties have a measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
         return np.asarray(more & apart)
     return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+
+
+def _almost_nowhere_equal(a: Value, b: Value) -> bool:
+    """Whether two values that the field sees to differ are equal on a set of measure zero."""
+    with_number = a.known is not None or b.known is not None
+    return max(a.kind, b.kind) <= (Kind.UNIVARIATE if with_number else Kind.RATIONAL)
 
 
 def check_input(*values: Value) -> None:
@@ -87,7 +93,7 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or difference.kind is Kind.RATIONAL or _is_apart(a, b) or _is_apart(b, a):
+    if same.all() or _almost_nowhere_equal(a, b) or _is_apart(a, b) or _is_apart(b, a):
         return same
     check_input(a, b)
     if run.branching:
@@ -200,7 +206,7 @@ def sign(run: Run, a: Value) -> Thing:
             raise Unsupported("the sign of a known number that rounding may decide")
         return run.embed(np.sign(a.known))
     zero, one = run.number(0, a.shape), run.number(1, a.shape)
-    if a.kind is not Kind.RATIONAL:
+    if a.kind > Kind.UNIVARIATE:
         above, below = (as_value(run, truth) for truth in (greater(run, a, zero), greater(run, zero, a)))
         return run.add(above, below, -1)
     signed = select(run, greater(run, a, zero), [run.neg(one), one])

@@ -39,18 +39,25 @@ INFINITY, NAN, OPAQUE = 1, 2, 3
 class Kind(enum.IntEnum):
     """How a value depends on the inputs while no decision changes.
 
-    ``RATIONAL``: a rational function of them. ``ANALYTIC``: with exponentials, sines or erf, whose only relations are
-    those that the field keeps (by Ax's theorem on exponentials of functions that are independent over the rationals).
-    Either is equal to another such function almost nowhere or everywhere, and the field sees where it is everywhere.
-    ``RELATED``: through functions with relations that the field does not know, as ``log(x y) = log x + log y``.
-    ``LOOSE``: through what may be constant on a set that matters: a truth value read as a polynomial, a rounding,
-    a function that is not understood.
+    ``RATIONAL``: a rational function of them: equal to another such function almost nowhere or everywhere, and the
+    field sees where it is everywhere. ``UNIVARIATE``: ``g(u)`` of a rational u with g analytic on the whole line, as
+    ``tanh(u)`` or ``3 - exp(sin(u))``: equal to any number almost nowhere, unless u is a number. ``ANALYTIC``: any
+    expression with exponentials, sines or erf; ``RELATED``: with other functions, as ``log(x y) = log x + log y``.
+    Both may be equal to others, and to numbers, by identities that the field does not know. ``LOOSE``: through what may
+    be constant on a set that matters: a truth value read as a polynomial, a rounding, a function that is not
+    understood.
     """
 
     RATIONAL = 0
-    ANALYTIC = 1
-    RELATED = 2
-    LOOSE = 3
+    UNIVARIATE = 1
+    ANALYTIC = 2
+    RELATED = 3
+    LOOSE = 4
+
+    @property
+    def of_analytic(self) -> "Kind":
+        """The kind of a function of such a value that is analytic on the whole line."""
+        return Kind.UNIVARIATE if self <= Kind.UNIVARIATE else max(self, Kind.ANALYTIC)
 
 
 class Value(NamedTuple):
