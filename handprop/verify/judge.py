@@ -14,7 +14,7 @@ from handprop.verify.mistakes.explain import UNKNOWN
 from handprop.verify.options import Options
 from handprop.verify.points import NONDETERMINISTIC
 from handprop.verify.report import Check, Outcome, Report, Verdict
-from handprop.verify.rungs import RUNGS
+from handprop.verify.rungs import RUNGS, Rung
 from handprop.verify.subject import Subject
 
 __all__ = ["checked", "explained", "fresh", "judge"]
@@ -78,7 +78,7 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
-            checks.append(proved if proved is not None and proved.name == name else rung(subject, options))
+            checks.append(proved if proved is not None and proved.name == name else _run(name, rung, subject, options))
             subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
             subject.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
@@ -105,6 +105,15 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
         findings=_said(checks, "findings"),
         internal=_said(checks, "internal"),
     )  # fmt: skip
+
+
+def _run(name: str, rung: Rung, subject: Subject, options: Options) -> Check:
+    """The check's result; where it fails to run that is said, and the other checks go on."""
+    try:
+        return rung(subject, options)
+    except Exception as error:  # a fault of the verifier, or whatever JAX or the user's code raises for other values
+        said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
+        return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:

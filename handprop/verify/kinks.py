@@ -116,7 +116,7 @@ def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
     off = [(times[index], Entry(k, tuple(map(int, index)), i))
            for k, i in zip(gradients, subject.wrt, strict=True)
            for times in [beyond(point.got[k], point.want[k], point.bound[k])]
-           for index in zip(*np.nonzero(times), strict=True)] if is_defined(subject, point) else []  # fmt: skip
+           for index in map(tuple, np.argwhere(times))] if is_defined(subject, point) else []  # fmt: skip
     yield from (entry for _, entry in sorted(off, key=lambda pair: -pair[0]))
 
 
@@ -125,15 +125,19 @@ def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], optio
     ones that leave such a coordinate where it is."""
     moved = subject.wrt or [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
     shapes = {i: point.inputs[i].shape for i in moved}
-    found = [{i: options.rng(8, n).normal(size=s) for i, s in shapes.items()} for n in range(RANDOM)]
+
+    def random(*stream: int) -> Direction:
+        rng = options.rng(8, *stream)
+        return {i: np.asarray(rng.normal(size=s)) for i, s in shapes.items()}
+
+    found = [random(n) for n in range(RANDOM)]
     for n, entry in enumerate(disputed[:MOST_DISPUTED]):
         for sign in (1.0, -1.0):
-            rng = options.rng(8, RANDOM + n)
-            along = {i: 2.0**-10 * rng.normal(size=s) for i, s in shapes.items()}
+            along = {i: np.asarray(2.0**-10 * v) for i, v in random(RANDOM + n).items()}
             along[entry.source][entry.at] = sign
             found.append(along)
         for still in range(OWN_STILL):
-            along = {i: options.rng(8, RANDOM + n, still).normal(size=s) for i, s in shapes.items()}
+            along = random(RANDOM + n, still)
             along[entry.source][entry.at] *= 2.0**-10
             found.append(along)
     return found

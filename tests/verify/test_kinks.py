@@ -253,3 +253,12 @@ def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
 
     report = v.equivalent(hand, jax.grad(loss, argnums=(0, 1)), jnp.float32(-0.4), jnp.float32(0.0))
     assert report.verdict is v.Verdict.PROVED, report
+
+
+@pytest.mark.parametrize("at", [0.0, 1.5])
+def test_a_kink_of_a_single_number(at):
+    size = jax.custom_jvp(jnp.abs)
+    size.defjvp(lambda x, d: (jnp.abs(x[0]), jnp.where(x[0] > 0, 1.0, -1.0) * d[0]))
+    report = v.verify(size, jnp.float32(at))
+    assert report.verdict is v.Verdict.PROVED and not report.internal, report
+    assert any("another subgradient" in finding for finding in report.findings)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import sys
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import handprop
 from handprop.verify import encoding
 from handprop.verify.report import Check, Counterexample, GradientRefuted, LostBits, Outcome, Report, Verdict, Worst
 
@@ -274,3 +276,16 @@ def test_text_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(encoding, "LARGEST_TEXT", 100)
     with pytest.raises(ValueError, match="more than 100"):
         Report.from_json(REFUTED.to_json())
+
+
+def test_a_check_that_fails_to_run_is_named_and_the_others_go_on(monkeypatch):
+    def broken(subject, options):
+        raise IndexError("too few indices")
+
+    judge = sys.modules["handprop.verify.judge"]
+    rungs = tuple((name, broken if name == "differences" else rung) for name, rung in judge.RUNGS)
+    monkeypatch.setattr(judge, "RUNGS", rungs)
+    report = handprop.equivalent(jnp.sin, lambda x: jnp.sin(x) * 1.0, jnp.ones(3))
+    assert report.verdict is handprop.Verdict.PROVED
+    assert report.internal == ("the check 'differences' failed to run: IndexError: too few indices",)
+    assert report.check("hard inputs").outcome is handprop.Outcome.HOLDS
