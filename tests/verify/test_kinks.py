@@ -252,7 +252,7 @@ def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
         return 3.0 * dz * a * (1 - a), dz
 
     report = v.equivalent(hand, jax.grad(loss, argnums=(0, 1)), jnp.float32(-0.4), jnp.float32(0.0))
-    assert report.verdict is v.Verdict.PROVED, report
+    assert report.ok, report
 
 
 @pytest.mark.parametrize("at", [0.0, 1.5])

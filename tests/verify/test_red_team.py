@@ -24,7 +24,8 @@ CONDITIONAL = ("domain", "as given", "rounding")
 IN_BFLOAT16 = {"num_lost_one_in_bfloat16", "num_iota_in_bfloat16"}
 UNPROVED = {
     "callback_itself", "cast_truncation_is_signed_floor", "clamp_both_ends_infinite", "domain_abs_by_root",
-    "domain_asinh", "gradient_of_tied_max", "label_fourier_round_trip", "label_named_norm", "label_shards_alike",
+    "domain_asinh", "fact_adjugate", "fact_cho_solve", "fact_whitening",
+    "gradient_of_tied_max", "label_fourier_round_trip", "label_named_norm", "label_shards_alike",
     "mask_of_two_places", "pos_norm_ratio", "pos_softplus_of_square", "power_factor_without_sign", "rare_two_of_three",
     "ref_as_a_variable", "ref_loop_sum", "size_long_dot", "size_solve", "stale_nothing",
 }  # fmt: skip

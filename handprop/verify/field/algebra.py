@@ -617,6 +617,8 @@ def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:
     """Whether each sum along the axes is positive: of positive entries, or of exponentials and of what is zero."""
     if a.positive:
         return True
+    if a.nonnegative and a.sure is not None and np.broadcast_to(a.sure, a.shape).any(axes).all():
+        return True
     if not a.nonnegative or not a.log or a.rest is None:
         return False
     bare = (a.rest.x.re == 1) & (a.rest.x.imaginary() == 0)

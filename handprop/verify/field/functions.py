@@ -17,7 +17,17 @@ from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.decisions import placed
 from handprop.verify.field.degrees import VARIABLE, Bound, Degree, Whole
 from handprop.verify.field.kinds import least_kind
-from handprop.verify.field.values import INFINITY, NAN, Kind, Value, is_nonnegative, is_positive, moved, terms_of
+from handprop.verify.field.values import (
+    INFINITY,
+    NAN,
+    Kind,
+    Value,
+    is_nonnegative,
+    is_positive,
+    moved,
+    positive_entries,
+    terms_of,
+)
 
 __all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
 
@@ -146,7 +156,8 @@ def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
     return Value(
         choose(where, a.x, b.x), a.degree.worst(b.degree), known, special=special, kind=max(a.kind, b.kind),
         positive=is_positive(a) and is_positive(b), nonnegative=is_nonnegative(a) and is_nonnegative(b),
-        error=max(a.error, b.error), most=max(a.most, b.most),
+        sure=np.where(where, positive_entries(a), positive_entries(b)), error=max(a.error, b.error),
+        most=max(a.most, b.most),
     )  # fmt: skip
 
 

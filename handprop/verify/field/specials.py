@@ -15,7 +15,17 @@ import numpy as np
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.functions import choose, plain
-from handprop.verify.field.values import NAN, OPAQUE, Kind, Term, Value, is_nonnegative, is_positive, moved
+from handprop.verify.field.values import (
+    NAN,
+    OPAQUE,
+    Kind,
+    Term,
+    Value,
+    is_nonnegative,
+    is_positive,
+    moved,
+    positive_entries,
+)
 
 __all__ = ["are_special", "patched", "without_specials"]
 
@@ -132,9 +142,13 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
         below, none = (bool((outcomes < 0).any()), bool((outcomes == 0).any()))
     kind = max(v.kind for v in entries) if where.all() else result.kind
     x = _put(result.x, places, x)
+    sure = positive_entries(result).copy()
+    with np.errstate(invalid="ignore"):
+        sure[places] = (outcomes > 0).all(1)
     return result._replace(
+        sure=sure,
         x=x, special=whole if whole.any() else None, known=known, kind=kind,
-        nonnegative=result.nonnegative and not below, positive=result.positive and not below and not none,
+        nonnegative=is_nonnegative(result) and not below, positive=result.positive and not below and not none,
         power_of=None, factors=None, **_relations(result, where, x),
     )  # fmt: skip
 

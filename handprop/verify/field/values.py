@@ -28,6 +28,7 @@ __all__ = [
     "is_nonnegative",
     "is_positive",
     "moved",
+    "positive_entries",
     "terms_of",
 ]
 
@@ -69,9 +70,10 @@ class Value(NamedTuple):
     this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
     ``special``: for each entry whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite and no
     more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
-    ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere. ``constant``: no
-    input is in it. ``most``: of integers, the largest size. ``mask``: whether its infinities are numbers that stand for
-    minus infinity, as the program's author is taken to have meant them.
+    ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``: where only
+    some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the largest
+    size. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author is taken
+    to have meant them.
     """
 
     x: Elements
@@ -91,6 +93,7 @@ class Value(NamedTuple):
     power_of: "tuple[Fraction, Value] | None" = None
     factors: "tuple[Value, Value, int] | None" = None
     constant: bool = False
+    sure: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,6 +130,7 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
         rest=maybe(value.rest),
         log_of=maybe(value.log_of),
         special=None if value.special is None else move(value.special),
+        sure=None if value.sure is None else move(value.sure),
         power_of=None if value.power_of is None else (value.power_of[0], moved(value.power_of[1], move)),
         factors=None if value.factors is None else (*(moved(v, move) for v in value.factors[:2]), value.factors[2]),
     )
@@ -135,6 +139,13 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
 def is_positive(value: Value) -> bool:
     """Whether every finite entry is positive over the reals, except on a set of measure zero."""
     return value.positive or (value.known is not None and bool((value.known > value.error).all()))
+
+
+def positive_entries(value: Value) -> np.ndarray:
+    """Which finite entries are known to be positive, almost everywhere."""
+    if value.known is not None:
+        return value.known > value.error
+    return value.sure if value.sure is not None else np.full(value.shape, value.positive)
 
 
 def is_negative(value: Value) -> bool:
