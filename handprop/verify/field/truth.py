@@ -61,7 +61,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
 def _almost_nowhere_equal(a: Value, b: Value) -> bool:
     """Whether two values that the field sees to differ are equal on a set of measure zero."""
     with_number = a.known is not None or b.known is not None
-    return max(a.kind, b.kind) <= (Kind.UNIVARIATE if with_number else Kind.RATIONAL)
+    return max(a.kind, b.kind) <= (Kind.ANALYTIC if with_number else Kind.RATIONAL)
 
 
 def check_input(*values: Value) -> None:
@@ -94,6 +94,9 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
     if same.all() or _almost_nowhere_equal(a, b) or _is_apart(a, b) or _is_apart(b, a):
+        return same
+    beside_zero = same | run.field.is_zero(a.x) | run.field.is_zero(b.x)
+    if max(a.kind, b.kind) <= Kind.ANALYTIC and beside_zero.all():  # as in z == max(z, 0), where the maximum is 0
         return same
     check_input(a, b)
     if run.branching:
@@ -206,7 +209,7 @@ def sign(run: Run, a: Value) -> Thing:
             raise Unsupported("the sign of a known number that rounding may decide")
         return run.embed(np.sign(a.known))
     zero, one = run.number(0, a.shape), run.number(1, a.shape)
-    if a.kind > Kind.UNIVARIATE:
+    if a.kind > Kind.ANALYTIC:
         above, below = (as_value(run, truth) for truth in (greater(run, a, zero), greater(run, zero, a)))
         return run.add(above, below, -1)
     signed = select(run, greater(run, a, zero), [run.neg(one), one])
