@@ -251,7 +251,8 @@ class _Walk:
             pairs = ((tuple(facts[:2]), ""),)
         for pair, which in pairs:
             support[_own((self.difference(pair), which), eqn)] = self.bits
-        if any(f.kind is not Kind.RATIONAL for f in facts):  # ties are decided too
+        unknown = [f.kind for f in facts if not f.known]
+        if max(unknown) > (Kind.ANALYTIC if len(unknown) == 1 else Kind.RATIONAL):  # ties are decided too
             ties = {_own((("equal", self.difference(pair)), which), eqn): self.bits for pair, which in pairs}
             support |= ties
         return out._replace(support=support, bits=math.fsum(support.values()))
