@@ -219,10 +219,10 @@ class Run:
         special = np.where(np.isnan(known), NAN, np.where(finite_entries, 0, np.sign(known))).astype(np.int8)
         return Value(x, degree, known, special=special, error=error, mask=bool(masks.any()))
 
-    def is_exactly(self, re: np.ndarray, x: Elements, known: np.ndarray) -> bool:
-        """Whether these residues are exactly the known numbers."""
-        real = x.im is None or not x.im.any()
-        return real and bool((self._dyadic(known).re == re).all())
+    def is_exactly(self, a: Value, numbers: np.ndarray) -> bool:
+        """Whether the finite entries are exactly these numbers."""
+        real = a.x.im is None or not a.x.im.any()
+        return real and bool(((self._dyadic(numbers).re == a.x.re) | ~a.finite).all())
 
     def _dyadic(self, known: np.ndarray) -> Elements:
         fraction, exponent = np.frexp(known)

@@ -26,7 +26,7 @@ from handprop.verify.field.layout import LAYOUT, bind, joined, move
 from handprop.verify.field.specials import are_special, patched, without_specials
 from handprop.verify.field.steady import settled
 from handprop.verify.field.truth import Thing, as_value, select
-from handprop.verify.field.values import Kind, Value
+from handprop.verify.field.values import Kind, Value, is_number
 from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts, stands_for_exp_neg_sq
 
 __all__ = ["evaluate"]
@@ -178,13 +178,13 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
         error += _lost(run, values, out)
     mask = any(v.mask for v in values) and are_special([out])
-    constant = all(not isinstance(t, Value) or t.constant or t.known is not None for t in inputs)
+    constant = all(not isinstance(t, Value) or is_number(t) for t in inputs)
     return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
 
 
 def _kind(name: str, inputs: list[Thing], out: Value) -> Kind:
     """The result's kind: :func:`least_kind`, where one function of one rational value stays one."""
-    unknown = [t for t in inputs if isinstance(t, Value) and t.known is None and not t.constant]
+    unknown = [t for t in inputs if isinstance(t, Value) and not is_number(t)]
     kind = max((least_kind(name), out.kind, *(v.kind for v in unknown)))
     if kind not in (Kind.UNIVARIATE, Kind.ANALYTIC):
         return kind
@@ -199,7 +199,7 @@ def _lost(run: Run, values: list[Value], out: Value) -> float:
     """How far float64 may have carried the numbers that a result is known to be: not at all where they are exact."""
     assert out.known is not None
     finite_part = np.where(out.finite & np.isfinite(out.known), out.known, 0.0)
-    if run.is_exactly(np.where(out.finite, out.x.re, 0), out.x, finite_part):
+    if run.is_exactly(out, finite_part):
         return 0.0
     sizes = [np.abs(v.known[np.isfinite(v.known)]) for v in (*values, out) if v.known is not None]
     count = max((v.x.size for v in values), default=1)
@@ -237,7 +237,8 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         run.assume(f"{name} is defined there")
         if run.decided:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
-    return [_drawn(run, f"{label} {i}", run.shape_of(aval.shape)) for i, aval in enumerate(outs)]
+    return [_with_facts(run, eqn, inputs, _drawn(run, f"{label} {i}", run.shape_of(aval.shape)), i)
+            for i, aval in enumerate(outs)]  # fmt: skip
 
 
 def _drawn(run: Run, label: str, shape: tuple[int, ...]) -> Value:

@@ -17,7 +17,7 @@ from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Uns
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.truth import Thing, as_value, check_input, greater
-from handprop.verify.field.values import Kind, Value, is_nonnegative, is_positive, moved
+from handprop.verify.field.values import Kind, Value, is_nonnegative, is_number, is_positive, moved
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -94,7 +94,7 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
     return Value(
         x, _worst(values), known, special=special, kind=max(v.kind for v in values),
         positive=all(map(is_positive, values)), nonnegative=all(map(is_nonnegative, values)),
-        error=max(v.error for v in values), most=max(v.most for v in values),
+        error=max(v.error for v in values), most=max(v.most for v in values), constant=all(map(is_number, values)),
     )  # fmt: skip
 
 

@@ -21,7 +21,17 @@ from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.decisions import coin, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
-from handprop.verify.field.values import Kind, Term, Value, is_negative, is_nonnegative, is_positive, moved, terms_of
+from handprop.verify.field.values import (
+    Kind,
+    Term,
+    Value,
+    is_negative,
+    is_nonnegative,
+    is_number,
+    is_positive,
+    moved,
+    terms_of,
+)
 
 __all__ = [
     "Thing", "absolute", "as_value", "check_input", "equal", "greater", "logical_not", "maximum", "minimum", "select",
@@ -44,9 +54,9 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.ones(shape, bool)
     if is_nonnegative(b) and a.known is not None and (a.known <= -a.error).all():
         return np.zeros(shape, bool)
-    if is_negative(a) and (is_nonnegative(b) or (b.known is not None and (b.known >= b.error).all())):
+    if is_negative(a) and is_nonnegative(b):
         return np.zeros(shape, bool)
-    if is_negative(b) and (is_nonnegative(a) or (a.known is not None and (a.known >= a.error).all())):
+    if is_negative(b) and is_nonnegative(a):
         return np.ones(shape, bool)
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
@@ -66,7 +76,7 @@ def _almost_nowhere_equal(a: Value, b: Value) -> bool:
 
 def check_input(*values: Value) -> None:
     """A truth about numbers that no input is in is one truth for all points: it is not decided at random."""
-    if all(v.constant or v.known is not None for v in values):
+    if all(is_number(v) for v in values):
         raise NeedsBranches("a comparison of numbers that are not known exactly")
 
 
@@ -193,10 +203,14 @@ def maximum(run: Run, a: Value, b: Value) -> Thing:
     largest = select(run, greater(run, a, b), [b, a])
     if isinstance(largest, Value):
         positive = is_positive(a) or is_positive(b) or largest.positive
-        opposite = bool(run.field.is_zero(run.field.add(a.x, b.x)).all())  # as in max(x, -x)
-        nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative or opposite
+        nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative or _are_opposite(run, a, b)
         return largest._replace(positive=positive, nonnegative=nonnegative)
     return largest
+
+
+def _are_opposite(run: Run, a: Value, b: Value) -> bool:
+    """Whether one is the other's negative, as in max(x, -x)."""
+    return bool(run.field.is_zero(run.field.add(a.x, b.x)).all())
 
 
 def minimum(run: Run, a: Value, b: Value) -> Thing:

@@ -26,6 +26,7 @@ __all__ = [
     "Value",
     "is_negative",
     "is_nonnegative",
+    "is_number",
     "is_positive",
     "moved",
     "positive_entries",
@@ -146,6 +147,11 @@ def positive_entries(value: Value) -> np.ndarray:
     if value.known is not None:
         return value.known > value.error
     return value.sure if value.sure is not None else np.full(value.shape, value.positive)
+
+
+def is_number(value: Value) -> bool:
+    """Whether no input is in it, known or not."""
+    return value.constant or value.known is not None
 
 
 def is_negative(value: Value) -> bool:

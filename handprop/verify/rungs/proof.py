@@ -283,14 +283,13 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
     """Both programs in one interpretation; ``decisions`` repeats those of another. Where something is divided by what
     may be zero, what that does not depend on is looked for first."""
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
-    shape_of = Run(field, seed, sample=pair.sample).shape_of
-    inputs = tuple(drawn(field, x, rng, shape_of(x.shape)) for x in pair.inputs)
     run = _run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
-    if run.branching:
-        return _at(pair, run, inputs)
+    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     try:
         return _at(pair, run, inputs)
     except NeedsBranches:
+        if run.branching:
+            raise
         steady = steady_steps(lambda probe: _at(pair, _run(pair, field, seed, probe=probe), inputs).run)
         if not any(steady):
             raise
