@@ -56,6 +56,25 @@ def relations() -> Iterator[Case]:
     def same(x: Any) -> Any:
         return x * 1.0
 
+    # An identity that is not known, beside a number: by itself, behind a decision, in each of several.
+    def nothing(x: Any) -> Any:
+        return jnp.exp(x / 3) ** 3 - jnp.exp(x)
+
+    exact = (np.zeros(3, np.float32),)  # where rounding leaves it zero
+    yield differ("beside_zero_equal", lambda x: jnp.where(nothing(x) == 0, 5.0, x), same, X3, at=exact)
+    yield differ("beside_zero_by_a_sum", lambda x: jnp.where(jnp.exp(x / 3) ** 3 - jnp.exp(x) + 2 == 2, 5.0, x), same,
+                 X3, at=exact)
+    yield differ("beside_zero_greater_or_equal", lambda x: jnp.where(nothing(x) >= 0, 5.0, x),
+                 lambda x: jnp.where(nothing(x) > 0, 5.0, x), X3, at=exact)
+    yield differ("beside_zero_behind_a_decision",
+                 lambda x: jnp.where(jnp.where(x > -9, nothing(x), 1.0) == 0, 5.0, x), same, X3, at=exact)
+    yield differ("beside_zero_sign", lambda x: jnp.sign(nothing(x)) ** 2 * x, same, X3, at=exact)
+    yield differ("beside_zero_largest", lambda x, y: jnp.where(jnp.maximum(nothing(x), 0.0) == 0, y, x),
+                 lambda x, y: jnp.where(nothing(x) > 0, x * 1.0, jnp.where(nothing(x) < 0, y, x)), X3, Y3,
+                 at=(*exact, UP))
+    yield equal("beside_zero_apart", lambda x: jnp.where(nothing(x) - x * jnp.exp(x) > 0, 5.0, x),
+                lambda x: jnp.where(nothing(x) - x * jnp.exp(x) <= 0, x, 5.0), X3)
+
     # Two ways of writing one number. The points are those where rounding leaves both the same.
     special = jax.scipy.special
     ways: dict[str, tuple[Function, Function, np.ndarray]] = {

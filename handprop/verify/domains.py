@@ -277,10 +277,10 @@ def orthogonal() -> Domain:
         columns: list[jax.Array] = []
         for k in range(u.shape[-1]):
             w = u[..., k]
-            for q in columns:
-                w = w - q * jnp.sum(q * w, -1, keepdims=True)
-            columns.append(_normed(w, -1))
-        return jnp.stack(columns, -1)
+            for q in columns:  # of any length: by roots would be divided that the field does not see to be positive
+                w = w - q * (jnp.sum(q * w, -1, keepdims=True) / jnp.sum(q * q, -1, keepdims=True))
+            columns.append(w)
+        return _normed(jnp.stack(columns, -1), -2)
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
         if x.ndim < 2 or x.shape[-1] > x.shape[-2]:

@@ -85,7 +85,7 @@ class Said:
     """What ``judged`` reads of a report."""
 
     def __init__(self, verdict, checks=(), conditions=()):
-        self.verdict, self.checks, self.conditions = Verdict[verdict], checks, conditions
+        self.verdict, self.checks, self.conditions, self.internal = Verdict[verdict], checks, conditions, ()
 
 
 def test_what_counts_as_a_fault():

@@ -75,7 +75,8 @@ class Run:
     by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
     the identity. ``work`` is what is counted of all runs together. ``probe``: truths, and whatever else is
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
-    depend on the probe (:mod:`handprop.verify.field.steady`).
+    depend on the probe (:mod:`handprop.verify.field.steady`). ``claims``: what is taken to be equal almost nowhere and
+    is tried at a real point (:mod:`handprop.verify.field.reals`).
     """
 
     field: Field
@@ -111,6 +112,7 @@ class Run:
     steady: Sequence[bool] = ()
     steps: int = 0
     steady_degree: Bound = VARIABLE
+    claims: list[tuple[Value, Value]] = dataclasses.field(default_factory=list)
 
     def assume(self, what: str) -> None:
         """Notes that the proof only holds where the function at work is defined."""

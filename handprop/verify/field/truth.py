@@ -60,7 +60,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         return np.ones(shape, bool)
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
-    if _almost_nowhere_equal(a, b):
+    if _almost_nowhere_equal(run, a, b):
         return more
     apart = logical_not(run, equal(run, a, b))  # ties have a measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
@@ -68,10 +68,20 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
 
 
-def _almost_nowhere_equal(a: Value, b: Value) -> bool:
-    """Whether two values that the field sees to differ are equal on a set of measure zero."""
-    with_number = a.known is not None or b.known is not None
-    return max(a.kind, b.kind) <= (Kind.ANALYTIC if with_number else Kind.RATIONAL)
+def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
+    """Whether two values that the field sees to differ are equal on a set of measure zero: rational functions, an
+    analytic one beside a number."""
+    kind = max(a.kind, b.kind)
+    if kind <= Kind.RATIONAL or (a.known is None and b.known is None):
+        return kind <= Kind.RATIONAL
+    return _claimed(run, kind, a, b)
+
+
+def _claimed(run: Run, kind: Kind, a: Value, b: Value) -> bool:
+    """The same of what is at most analytic: a claim where it is more than one function of one value."""
+    if kind is Kind.ANALYTIC:
+        run.claims.append((a, b))
+    return kind <= Kind.ANALYTIC
 
 
 def check_input(*values: Value) -> None:
@@ -103,10 +113,10 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or _almost_nowhere_equal(a, b) or _is_apart(a, b) or _is_apart(b, a):
+    if same.all() or _is_apart(a, b) or _is_apart(b, a) or _almost_nowhere_equal(run, a, b):
         return same
     beside_zero = same | run.field.is_zero(a.x) | run.field.is_zero(b.x)
-    if max(a.kind, b.kind) <= Kind.ANALYTIC and beside_zero.all():  # as in z == max(z, 0), where the maximum is 0
+    if beside_zero.all() and _claimed(run, max(a.kind, b.kind), a, b):  # as in z == max(z, 0), where the maximum is 0
         return same
     check_input(a, b)
     if run.branching:

@@ -21,8 +21,8 @@ class Work:
     def __init__(self, seconds: float = float("inf"), deadline: float = float("inf")):
         self.spent, self.most, self.deadline = 0.0, seconds * A_SECOND, deadline
 
-    def add(self, entries: int) -> None:
-        self.spent += STEP + ENTRY * entries
+    def add(self, entries: int, steps: int = 1) -> None:
+        self.spent += STEP * steps + ENTRY * entries
 
     @property
     def left(self) -> float:
@@ -33,4 +33,8 @@ class Work:
         """What ran out, empty where nothing did."""
         if self.left < 0:
             return "the work that the budget is for"
-        return "the seconds left" if time.monotonic() > self.deadline else ""
+        return "the seconds left" if self.late else ""
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self.deadline

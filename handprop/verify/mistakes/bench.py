@@ -14,6 +14,7 @@ from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.interpreter import evaluate
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
+from handprop.verify.field.work import Work
 from handprop.verify.options import Options
 from handprop.verify.rungs.proof import drawn, same, with_negatives
 from handprop.verify.subject import Subject
@@ -59,7 +60,8 @@ class CachedRun(Run):
 
 
 class Bench(NamedTuple):
-    """``thresholds`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's."""
+    """``thresholds`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's;
+    ``work`` what is counted of everything that is run on it."""
 
     field: Field
     seed: int
@@ -68,14 +70,15 @@ class Bench(NamedTuple):
     shapes: tuple[Any, ...]
     want: tuple[Value, ...]
     memo: dict
+    work: Work
 
     def run(self, observer: Callable[..., list] | None = None) -> Run:
         small = sum(v.x.size for v in self.want) <= MOST_KEPT
         memo = self.memo if small else {}
-        return CachedRun(self.field, self.seed, True, self.thresholds, memo=memo, observer=observer)
+        return CachedRun(self.field, self.seed, True, self.thresholds, memo=memo, observer=observer, work=self.work)
 
 
-def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
+def set_up(subject: Subject, options: Options, work: Work) -> tuple[Bench, ...]:
     """A bench for each reading of comparisons in which fewest outputs of the hand program are wrong: what one reading
     alone sees equal is equal.
 
@@ -98,7 +101,7 @@ def set_up(subject: Subject, options: Options) -> tuple[Bench, ...]:
     found: dict[bool, tuple[int, Bench]] = {}
     thresholds: tuple[float, ...] | None = None
     for _ in range(5):
-        bench = Bench(field, seed, thresholds, inputs, subject.inputs, (), {})
+        bench = Bench(field, seed, thresholds, inputs, subject.inputs, (), {}, work)
         runs = bench.run(), bench.run()
         try:
             want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(inputs)))

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from handprop.verify import jaxprs
 from handprop.verify.field.algebra import Unsupported
 from handprop.verify.field.values import Value
+from handprop.verify.field.work import Work
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
@@ -29,7 +30,8 @@ from handprop.verify.subject import Subject
 __all__ = ["explain"]
 
 Check: TypeAlias = Callable[[Subject], Report]
-SECONDS = 5.0
+SECONDS = 3.0  # of counted work
+LATEST = 10 * SECONDS  # a last guard, for a machine that is so much slower
 SHOWN = 3
 UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"
@@ -51,14 +53,14 @@ def explain(subject: Subject, options: Options, report: Report, check: Check) ->
             return dataclasses.replace(report, lost_bits=lost_bits(subject, report))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
-            search = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
+            work = Work(SECONDS, min(time.monotonic() + LATEST, options.deadline))
             small = shrunk(subject)
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
-                    found = _explained(small, subject, options, search, report, check)
+                    found = _explained(small, subject, options, work, report, check)
                     if found.fix is not None:
                         return found
-            found = _explained(subject, subject, options, search, report, check)
+            found = _explained(subject, subject, options, work, report, check)
             return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
         return report
@@ -84,11 +86,11 @@ def _unknown(subject: Subject, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
 
 
-def _explained(subject: Subject, whole: Subject, options: Options, search: Options, report: Report,
+def _explained(subject: Subject, whole: Subject, options: Options, work: Work, report: Report,
                check: Check) -> Report:  # fmt: skip
-    """What is found in ``subject``, in the time that ``search`` has, and holds in the ``whole``."""
+    """What is found in ``subject``, as far as the ``work`` goes, and holds in the ``whole``."""
     assert subject.as_program is not None
-    benches = set_up(subject, options)
+    benches = set_up(subject, options, work)
     bench = benches[0]
     theirs = jaxprs.trace(subject.reference, subject.inputs)
     known = tuple(v for step in record(bench, theirs)[1] for v in step.outputs if isinstance(v, Value))
@@ -109,9 +111,8 @@ def _explained(subject: Subject, whole: Subject, options: Options, search: Optio
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     said = by_outputs(subject, bench, got) if got is not None else None
     returned = said is not None and "swapped" in said
-    for repair in repairs(
-        subject, whole, benches, found, last_line(subject) if returned else None, known, every, search
-    ):
+    first = last_line(subject) if returned else None
+    for repair in repairs(subject, whole, benches, found, first, known, every, options, work):
         fix = _fix(whole, repair, check)
         if fix is not None:
             places = _places(subject, bench, got, found, repair)

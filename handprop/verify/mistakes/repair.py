@@ -18,6 +18,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
+from handprop.verify.field.work import Work
 from handprop.verify.mistakes.bench import Bench, run_on, wrong
 from handprop.verify.mistakes.edits import edits, scaled
 from handprop.verify.mistakes.lacking import Lacks, PartLacks
@@ -36,20 +37,21 @@ __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # between float64 values that should be the same
 ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
-RESERVE = 1.0  # seconds kept for several edits together, and for float64
+MOST_IN_FLOAT64 = 40  # candidates
+RESERVE = 0.1  # of the work, for several edits together
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
 
 def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
-            known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None,
-            options: Options) -> Iterator[Found]:  # fmt: skip
-    """Edits that make every output equal, as they are found, until the seconds are spent: one alone, then several of
+            known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
+            work: Work) -> Iterator[Found]:  # fmt: skip
+    """Edits that make every output equal, as they are found, until the ``work`` is done: one alone, then several of
     different outputs together, then what float64 alone sees."""
     backward = backward_of(subject, benches) if got is not None else None
     live = editable(subject)
-    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject))
+    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject), work)
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
 
@@ -63,14 +65,14 @@ def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspec
             push(1.5 * penalty, place, Lacks(penalty, hand))
         for edit in itertools.chain(edits(place.body, hand, search.numbers), scaled(place.body, hand)):
             push(penalty, place, edit)
-        if options.seconds_left <= 0:
+        if work.over:
             return
     sizes = Sizes(search)
     seen: set[str] = set()
     ran: list[Found] = []
     bad = frozenset() if got is None else _left(benches, Tried(None, got))
     partial_fixes: dict[frozenset[int], Found] = {}
-    while queue and options.seconds_left > RESERVE:
+    while queue and work.left > RESERVE * work.most and not work.late:
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
             with contextlib.suppress(Exception):  # the marked program does not run
@@ -97,7 +99,7 @@ def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspec
         if left < bad:
             partial_fixes.setdefault(bad - left, found)
     yield from _together(search, bad, partial_fixes)
-    yield from _right_in_float64(subject, ran, options)
+    yield from _right_in_float64(subject, ran, options, work)
 
 
 def _left(benches: tuple[Bench, ...], tried: Tried) -> frozenset[int]:
@@ -125,7 +127,7 @@ def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset
         yield Found(tuple(changes), tried.rule, tuple(mends))
 
 
-def _right_in_float64(subject: Subject, ran: list[Found], options: Options) -> Iterator[Found]:
+def _right_in_float64(subject: Subject, ran: list[Found], options: Options, work: Work) -> Iterator[Found]:
     """Where the field does not see that the right rule is right: edits that ran, by their values in float64."""
 
     def run(program: Any) -> list[np.ndarray]:
@@ -134,8 +136,8 @@ def _right_in_float64(subject: Subject, ran: list[Found], options: Options) -> I
 
     points = sample(subject, options, 0)
     want = run(jaxprs.trace(subject.reference, subject.inputs))
-    for found in ran:
-        if options.seconds_left <= 0:
+    for found in ran[:MOST_IN_FLOAT64]:
+        if work.late:
             return
         try:
             program = jaxprs.trace(subject.as_program(found.rule), subject.inputs)  # pyright: ignore[reportOptionalCall]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
+from handprop.verify.field.work import Work
 from handprop.verify.mistakes.bench import Bench
 from handprop.verify.mistakes.source import Place, compiled, rebuilt
 from handprop.verify.mistakes.trees import AtHand, Edit, asked_before, slots
@@ -19,6 +20,7 @@ from handprop.verify.subject import Subject
 __all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited"]
 
 PROBE = "__handprop_at_hand__"
+TRACED = 40  # steps that take as long as tracing a candidate
 
 
 Change: TypeAlias = tuple[Place, Edit]
@@ -35,7 +37,8 @@ class Found(NamedTuple):
 
 class Search(NamedTuple):
     """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
-    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
+    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant; ``work``:
+    what is counted of the search."""
 
     subject: Subject
     whole: Subject
@@ -46,6 +49,7 @@ class Search(NamedTuple):
     backward: Backward | None
     known: tuple[Value, ...]
     numbers: tuple[float, ...]
+    work: Work
 
 
 def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
@@ -65,6 +69,7 @@ def attempt(search: Search, changes: Sequence[Change]) -> Tried | None:
         codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
     except (SyntaxError, ValueError, TypeError, IndexError):
         return None
+    search.work.add(0, TRACED)
     return weigh(search.subject, search.benches, search.backward, codes)
 
 

@@ -34,6 +34,7 @@ from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.reals import Reals
 from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Value
@@ -63,6 +64,7 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
+IN_REALS = 4  # runs whose claims are tried in real numbers
 RESTARTS = 5
 SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
@@ -160,6 +162,8 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 if wide is not pair:
                     pair = wide
                     break
+            if last.run.claims and len(trials) <= IN_REALS:
+                _check_claims(pair, rng, last.run)
             if _too_long(trials, (work.spent - before) / len(trials), wanted, work):
                 return trials
         else:
@@ -260,6 +264,21 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
     missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
+
+
+def _check_claims(pair: Pair, rng: np.random.Generator, run: Run) -> None:
+    """That what the run took to be equal almost nowhere differs at a real point, decisions being the same."""
+    field = Field(draw_prime(rng))
+    reals = Reals(rng, field.p)
+    again = _run(pair, field, run.seed, steady=run.steady, observer=reals,
+                 replayed=iter(run.decisions) if run.branching else None)  # fmt: skip
+    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    for thing in inputs:
+        reals.given(thing, rng.normal(size=thing.shape))
+    for program in (pair.reference, pair.hand):
+        evaluate(again, program, list(inputs))
+    if not reals.apart(again.claims):
+        raise Unsupported("a comparison of what seems to be equal everywhere")
 
 
 def _seemingly_steady(run: Run, norms: float, accident: float) -> float:
