@@ -32,6 +32,7 @@ JAX = os.path.dirname(jax.__file__) + os.sep
 SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
+FEW_ENTRIES = 1 << 18
 PRINTS = ("debug_callback", "debug_print")
 MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -362,6 +363,14 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
 
     return evaluate
+
+
+def compiled(f: Callable, *args: Any, programs: Sequence[Any]) -> Callable:
+    """``f`` compiled for these arguments: without optimizing machine code where the programs that it runs hold few
+    entries, as these run only some ten times and that is up to half of what compiling costs."""
+    entries = sum(math.prod(getattr(v.aval, "shape", ())) for p in programs for e in equations(p) for v in e.outvars)
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if entries <= FEW_ENTRIES else {}
+    return jax.jit(f).lower(*args).compile(compiler_options=options)
 
 
 class _Factors:

@@ -9,6 +9,7 @@ explain. The runs with noise are only made where the two differ by more than ``4
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
+from handprop.verify.readings import reading_of
 from handprop.verify.render import apart
 from handprop.verify.report import Check, Counterexample, Outcome, Worst
 from handprop.verify.subject import Subject
@@ -80,8 +82,9 @@ def evaluators(subject: Subject) -> Iterator[Evaluator]:
     """The programs traced in float64, where the numbers of their text keep their digits, then as they are.
 
     A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
-    refuted when both readings of it are. A reading that cannot be traced is left out; where neither can, the programs
-    are traced as the user runs them, and their equations alone are widened. Compiled once for all checks.
+    refuted when both readings of it are. A reading that is no other, or cannot be traced, is left out; where neither
+    can, the programs are traced as the user runs them, and their equations alone are widened. Compiled once for all
+    checks.
     """
     with jax.enable_x64(True):
         wide = tuple(jaxprs.widened(x) for x in subject.inputs)
@@ -117,18 +120,30 @@ def as_users(subject: Subject) -> list[Any]:
     return subject.kept["as users"]
 
 
-def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator:
+def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
+    """None where this reading is one that was compiled before."""
     programs = as_users(subject)
     with jax.enable_x64(True):
         if x64:
             programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
+        reading, known = [reading_of(program) for program in programs], subject.kept.setdefault("readings", [])
+        if reading in known:
+            return None
+        known.append(reading)
         eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
         widened = [jaxprs.widen(program) for program in programs]
         whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
-        clean = jax.jit(lambda inputs: [f(inputs, None, None) for f in widened]).lower(
-            tuple(jaxprs.widened(x) for x in inputs)).compile()  # fmt: skip
-        rough = jax.jit(lambda inputs, seed: [
-            f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)])  # fmt: skip
+        shapes = tuple(jaxprs.widened(x) for x in inputs)
+        clean = jaxprs.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs)
+
+    @functools.cache
+    def rough() -> Callable:
+        def noisy(inputs: Any, seed: Any) -> list[Any]:
+            return [f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)]
+
+        with jax.enable_x64(True):
+            return jaxprs.compiled(noisy, shapes, np.uint32(0), programs=programs)
+
     raised: list[str] = []
 
     def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
@@ -141,7 +156,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         return got, want
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
-                     lambda inputs, seed: run(rough, tuple(inputs), np.uint32(seed)), eta, raised,
+                     lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
                      subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS)  # fmt: skip
 
 

@@ -75,8 +75,9 @@ class Run:
     by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
     the identity. ``work`` is what is counted of all runs together. ``probe``: truths, and whatever else is
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
-    depend on the probe (:mod:`handprop.verify.field.steady`). ``claims``: what is taken to be equal almost nowhere and
-    is tried at a real point (:mod:`handprop.verify.field.reals`).
+    depend on the probe (:mod:`handprop.verify.field.steady`). ``claimed``: whether something is taken to be equal
+    almost nowhere that is to be tried at a real point, ``claims`` what, where that is done
+    (:mod:`handprop.verify.field.reals`).
     """
 
     field: Field
@@ -112,7 +113,8 @@ class Run:
     steady: Sequence[bool] = ()
     steps: int = 0
     steady_degree: Bound = VARIABLE
-    claims: list[tuple[Value, Value]] = dataclasses.field(default_factory=list)
+    claims: list[tuple[Value, Value]] | None = None
+    claimed: bool = False
 
     def assume(self, what: str) -> None:
         """Notes that the proof only holds where the function at work is defined."""

@@ -22,7 +22,6 @@ from handprop.verify.field.values import Value
 __all__ = ["Reals"]
 
 COPIES = 3  # without noise, and twice with it
-NOT_FINITE = (np.nan,) * COPIES
 NOISE, CLEAR = 1e-9, 1e3
 # They choose by decisions, which at the real point may be others: what they return is an operand's element.
 CHOOSE = {"abs", "argmax", "argmin", "clamp", "cummax", "cummin", "max", "min", "reduce_max", "reduce_min",
@@ -33,7 +32,7 @@ class Reals:
     """An observer of a run, which keeps the real numbers that its elements stand for."""
 
     def __init__(self, rng: np.random.Generator, p: int):
-        self.rng, self.p, self.kept = rng, p, dict[int, tuple[float, ...]]()
+        self.rng, self.p, self.kept = rng, p, Table()
 
     def given(self, thing: Thing, numbers: np.ndarray) -> None:
         """An input, with the numbers that it stands for."""
@@ -83,14 +82,18 @@ class Reals:
             found = np.where(thing.special == special, number, found)
         return np.asarray(found, None if jaxprs.is_float(aval.dtype) else aval.dtype)
 
+    def _canonical(self, thing: Value) -> tuple[np.ndarray, np.ndarray]:
+        """Its elements without their signs, and the signs."""
+        residues = thing.x.re.ravel()
+        negative = residues > self.p // 2
+        return np.where(negative, self.p - residues, residues), np.where(negative, -1.0, 1.0)
+
     def _keep(self, thing: Value, copies: list[np.ndarray]) -> None:
-        flat = [np.broadcast_to(np.asarray(x, np.float64), thing.shape).ravel().tolist() for x in copies]
-        if thing.x.im is not None:
-            return
-        for residue, finite, *numbers in zip(thing.x.re.ravel().tolist(), thing.finite.ravel(), *flat, strict=True):
-            if finite:
-                self.kept.setdefault(residue, tuple(numbers))
-                self.kept.setdefault(self.p - residue, tuple(-x for x in numbers))
+        if thing.x.im is None:
+            finite = thing.finite.ravel()
+            keys, signs = self._canonical(thing)
+            rows = np.stack([np.broadcast_to(np.asarray(x, np.float64), thing.shape).ravel() for x in copies], axis=1)
+            self.kept.add(keys[finite], (rows * signs[:, None])[finite])
 
     def _of(self, thing: Value) -> np.ndarray | None:
         """The numbers that its elements stand for, a first axis of all copies; None where one is not known."""
@@ -98,6 +101,64 @@ class Reals:
             return np.broadcast_to(thing.known, (COPIES, *thing.shape))
         if thing.x.im is not None:
             return None
-        entries = zip(thing.x.re.ravel().tolist(), thing.finite.ravel(), strict=True)
-        found = [self.kept.get(residue) if finite else NOT_FINITE for residue, finite in entries]
-        return None if None in found else np.array(found).reshape(-1, COPIES).T.reshape(COPIES, *thing.shape)
+        keys, signs = self._canonical(thing)
+        rows, found = self.kept.find(keys)
+        if not (found | ~thing.finite.ravel()).all():
+            return None
+        return (rows * signs[:, None]).T.reshape(COPIES, *thing.shape)
+
+
+class Table:
+    """Rows by integer key, in arrays: open addressing with linear probing. The first row of a key stays.
+
+    >>> table = Table()
+    >>> table.add(np.array([7, 9]), np.array([[1.0, 2, 3], [4, 5, 6]]))
+    >>> rows, found = table.find(np.array([9, 8]))
+    >>> rows[0].tolist(), found.tolist()
+    ([4.0, 5.0, 6.0], [True, False])
+    """
+
+    def __init__(self, bits: int = 12):
+        self.keys, self.rows = np.full(1 << bits, -1, np.int64), np.full((1 << bits, COPIES), np.nan)
+        self.count = 0
+
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row of each key, NaN where there is none, and which were found."""
+        slots = self._slots(keys)
+        found = self.keys[slots] == keys
+        return np.where(found[:, None], self.rows[slots], np.nan), found
+
+    def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        new, first = np.unique(keys, return_index=True)
+        slots = self._slots(new)
+        absent = self.keys[slots] < 0
+        new, rows = new[absent], rows[first[absent]]
+        if 2 * (self.count + len(new)) > len(self.keys):
+            self._grow(self.count + len(new))
+        self._put(new, rows)
+
+    def _put(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        self.count += len(keys)
+        while len(keys):
+            slots = self._slots(keys)
+            self.keys[slots] = keys  # of several that want one slot the last has it
+            lost = self.keys[slots] != keys
+            self.rows[slots[~lost]] = rows[~lost]
+            keys, rows = keys[lost], rows[lost]
+
+    def _slots(self, keys: np.ndarray) -> np.ndarray:
+        """Where each key is, or would be put."""
+        mask = len(self.keys) - 1
+        slots = keys & mask
+        wrong = np.flatnonzero((self.keys[slots] >= 0) & (self.keys[slots] != keys))
+        while len(wrong):
+            slots[wrong] = (slots[wrong] + 1) & mask
+            held = self.keys[slots[wrong]]
+            wrong = wrong[(held >= 0) & (held != keys[wrong])]
+        return slots
+
+    def _grow(self, count: int) -> None:
+        held = self.keys >= 0
+        keys, rows = self.keys[held], self.rows[held]
+        self.__init__(max(int(4 * count), 2).bit_length())
+        self._put(keys, rows)

@@ -80,7 +80,9 @@ def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
 def _claimed(run: Run, kind: Kind, a: Value, b: Value) -> bool:
     """The same of what is at most analytic: a claim where it is more than one function of one value."""
     if kind is Kind.ANALYTIC:
-        run.claims.append((a, b))
+        run.claimed = True
+        if run.claims is not None:
+            run.claims.append((a, b))
     return kind <= Kind.ANALYTIC
 
 

@@ -35,6 +35,10 @@ class Work:
             return "the work that the budget is for"
         return "the seconds left" if self.late else ""
 
+    def reached(self, seconds: float) -> bool:
+        """Whether work of so many seconds is done, or it is late."""
+        return self.spent >= seconds * A_SECOND or self.late
+
     @property
     def late(self) -> bool:
         return time.monotonic() > self.deadline

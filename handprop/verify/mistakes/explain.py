@@ -53,7 +53,7 @@ def explain(subject: Subject, options: Options, report: Report, check: Check) ->
             return dataclasses.replace(report, lost_bits=lost_bits(subject, report))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
-            work = Work(SECONDS, min(time.monotonic() + LATEST, options.deadline))
+            work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
             small = shrunk(subject)
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
@@ -112,7 +112,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
     said = by_outputs(subject, bench, got) if got is not None else None
     returned = said is not None and "swapped" in said
     first = last_line(subject) if returned else None
-    for repair in repairs(subject, whole, benches, found, first, known, every, options, work):
+    for repair in repairs(subject, whole, benches, found, first, known, every, options, work, SECONDS):
         fix = _fix(whole, repair, check)
         if fix is not None:
             places = _places(subject, bench, got, found, repair)

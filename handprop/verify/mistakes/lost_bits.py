@@ -32,7 +32,7 @@ from handprop.verify.subject import Subject
 
 __all__ = ["lost_bits"]
 
-MOST_UNITS, MOST_ENTRIES = 128, 1 << 18
+MOST_UNITS = 128
 SECONDS = 0.5
 SUMS = ("add", "sub", "add_any", "reduce_sum", "dot_general", "cumsum", "conv_general_dilated", "scatter-add")
 
@@ -71,9 +71,10 @@ class Trial:
         self.stack: list[Any] = []
         with jax.enable_x64(True):
             self.inputs = [jaxprs.widened(x) for x in inputs]
-            evaluate = jax.jit(lambda inputs, modes: self._evaluated(program, inputs, modes, faults)[output])
             modes = jax.ShapeDtypeStruct((MOST_UNITS,), np.int8)
-            self.compiled = evaluate.lower(self.inputs, modes).compile(compiler_options=_quickly(program))
+            self.compiled = jaxprs.compiled(
+                lambda inputs, modes: self._evaluated(program, inputs, modes, faults)[output],
+                self.inputs, modes, programs=[program])  # fmt: skip
         self.exact = self.run({})
 
     def run(self, modes: Mapping[int, Mode]) -> np.ndarray:
@@ -113,12 +114,6 @@ class Trial:
             turns = math.prod(e.params["length"] for e in self.stack if e.primitive.name == "scan")
             self.units[key] = Unit(eqn.primitive.name, _frame(self.stack), _terms(eqn), turns)
         return list(self.units).index(key)
-
-
-def _quickly(program: Any) -> dict[str, Any]:
-    """Optimising machine code is half of what compiling costs, and small programs run only some ten times."""
-    entries = sum(math.prod(getattr(v.aval, "shape", ())) for e in jaxprs.equations(program) for v in e.outvars)
-    return {"xla_backend_optimization_level": 0} if entries <= MOST_ENTRIES else {}
 
 
 def _rounds(eqn: Any) -> bool:

@@ -38,7 +38,6 @@ __all__ = ["repairs", "stopped"]
 CLOSE = 1e-10  # between float64 values that should be the same
 ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
 MOST_IN_FLOAT64 = 40  # candidates
-RESERVE = 0.1  # of the work, for several edits together
 # pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
@@ -46,9 +45,9 @@ CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.s
 
 def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
-            work: Work) -> Iterator[Found]:  # fmt: skip
-    """Edits that make every output equal, as they are found, until the ``work`` is done: one alone, then several of
-    different outputs together, then what float64 alone sees."""
+            work: Work, seconds: float) -> Iterator[Found]:  # fmt: skip
+    """Edits that make every output equal, as they are found, until the ``work`` is that of so many seconds: one
+    alone, then several of different outputs together, then what float64 alone sees."""
     backward = backward_of(subject, benches) if got is not None else None
     live = editable(subject)
     search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject), work)
@@ -65,14 +64,14 @@ def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspec
             push(1.5 * penalty, place, Lacks(penalty, hand))
         for edit in itertools.chain(edits(place.body, hand, search.numbers), scaled(place.body, hand)):
             push(penalty, place, edit)
-        if work.over:
+        if work.reached(seconds):
             return
     sizes = Sizes(search)
     seen: set[str] = set()
     ran: list[Found] = []
     bad = frozenset() if got is None else _left(benches, Tried(None, got))
     partial_fixes: dict[frozenset[int], Found] = {}
-    while queue and work.left > RESERVE * work.most and not work.late:
+    while queue and not work.reached(seconds):
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
             with contextlib.suppress(Exception):  # the marked program does not run

@@ -64,7 +64,7 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
-IN_REALS = 4  # runs whose claims are tried in real numbers
+IN_REALS = 8  # real points, where comparisons are decided
 RESTARTS = 5
 SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
@@ -117,6 +117,8 @@ def proof(subject: Subject, options: Options) -> Check:
             break
         try:
             trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
+            if trials[-1].differs is None and not _claims_hold(subject, reference, hand, rng, trials, work):
+                raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
             continue
@@ -162,8 +164,6 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 if wide is not pair:
                     pair = wide
                     break
-            if last.run.claims and len(trials) <= IN_REALS:
-                _check_claims(pair, rng, last.run)
             if _too_long(trials, (work.spent - before) / len(trials), wanted, work):
                 return trials
         else:
@@ -266,19 +266,25 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
-def _check_claims(pair: Pair, rng: np.random.Generator, run: Run) -> None:
-    """That what the run took to be equal almost nowhere differs at a real point, decisions being the same."""
-    field = Field(draw_prime(rng))
-    reals = Reals(rng, field.p)
-    again = _run(pair, field, run.seed, steady=run.steady, observer=reals,
-                 replayed=iter(run.decisions) if run.branching else None)  # fmt: skip
-    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
-    for thing in inputs:
-        reals.given(thing, rng.normal(size=thing.shape))
-    for program in (pair.reference, pair.hand):
-        evaluate(again, program, list(inputs))
-    if not reals.apart(again.claims):
-        raise Unsupported("a comparison of what seems to be equal everywhere")
+def _claims_hold(subject: Subject, reference: Any, hand: Any, rng: np.random.Generator, trials: list[Trial],
+                 work: Work) -> bool:  # fmt: skip
+    """Whether what runs took to be equal almost nowhere differs at real points, with decisions as they are drawn."""
+    if not any(trial.run.claimed for trial in trials):
+        return True
+    run = trials[-1].run
+    reading = Reading(run.rational, run.branching, run.decided)
+    pair = Pair(reference, hand, subject.inputs, run.thresholds, reading, work)
+    for _ in range(IN_REALS if run.branching else 1):
+        field = Field(draw_prime(rng))
+        reals = Reals(rng, field.p)
+        inputs = tuple(drawn(field, x, rng, x.shape) for x in pair.inputs)
+        for thing in inputs:
+            reals.given(thing, rng.normal(size=thing.shape))
+        claims: list[tuple[Value, Value]] = []
+        _evaluated_at(pair, field, int(rng.integers(2**62)), inputs, observer=reals, claims=claims)
+        if not reals.apart(claims):
+            return False
+    return True
 
 
 def _seemingly_steady(run: Run, norms: float, accident: float) -> float:
@@ -302,8 +308,12 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
     """Both programs in one interpretation; ``decisions`` repeats those of another. Where something is divided by what
     may be zero, what that does not depend on is looked for first."""
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
-    run = _run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
-    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    inputs = tuple(drawn(field, x, rng, pair.sample if pair.sample and x.shape else x.shape) for x in pair.inputs)
+    return _evaluated_at(pair, field, seed, inputs, replayed=None if decisions is None else iter(decisions))
+
+
+def _evaluated_at(pair: Pair, field: Field, seed: int, inputs: tuple[Thing, ...], **others: Any) -> Evaluation:
+    run = _run(pair, field, seed, **others)
     try:
         return _at(pair, run, inputs)
     except NeedsBranches:
@@ -312,7 +322,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
         steady = steady_steps(lambda probe: _at(pair, _run(pair, field, seed, probe=probe), inputs).run)
         if not any(steady):
             raise
-        return _at(pair, _run(pair, field, seed, steady=steady), inputs)
+        return _at(pair, _run(pair, field, seed, **{**others, "steady": steady}), inputs)
 
 
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:

@@ -1,0 +1,76 @@
+"""Which traces are one program once every float in it is a float64."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+
+from handprop.verify import jaxprs
+from handprop.verify.field.labels import label_of
+
+__all__ = ["reading_of"]
+
+
+def reading_of(program: Any) -> str:
+    """A digest of what :func:`jaxprs.widen` makes of the program: that of another trace is the same where only the
+    widths of floats, and casts between them, are others."""
+    parts: list[str] = []
+    _read(program, [f"in {i}" for i in range(len(program.jaxpr.invars))], parts)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read(program: Any, inputs: list[str], parts: list[str]) -> list[str]:
+    """Appends a line for each equation; returns the names of the outputs."""
+    names = dict(zip(program.jaxpr.invars, inputs, strict=True))
+    names |= {v: _number(c) for v, c in zip(program.jaxpr.constvars, program.consts, strict=True)}
+
+    def name_of(atom: Any) -> str:
+        return _number(np.asarray(atom.val, getattr(atom.aval, "dtype", None))) if isinstance(atom, core.Literal) else names[atom]
+
+    for eqn in program.jaxpr.eqns:
+        operands = [name_of(atom) for atom in eqn.invars]
+        if _changes_width(eqn):
+            names[eqn.outvars[0]] = operands[0]
+            continue
+        own = eqn.primitive.name in jaxprs.OWN_WIDTH
+        bodies = [] if own else list(jaxprs.inner(eqn))
+        outputs = [f"{len(parts)} {i}" for i in range(len(eqn.outvars))]
+        parts.append(f"{eqn.primitive.name} {operands} {_params(eqn, bool(bodies), own)} {_types(eqn, own)}")
+        for body in bodies:
+            inside = [f"of {len(parts)} {i}" for i in range(len(body.jaxpr.invars))]
+            parts.append(f"{inside} {[_type(v.aval) for v in body.jaxpr.invars]}")
+            parts.append(f"end {_read(body, inside, parts)}")
+        names.update(zip(eqn.outvars, outputs, strict=True))
+    return [name_of(atom) for atom in program.jaxpr.outvars]
+
+
+def _number(array: Any) -> str:
+    if not hasattr(array, "dtype") or not jaxprs.is_float(array.dtype):
+        return label_of({"number": array})
+    return label_of({"number": np.asarray(jaxprs.as_written(array))})
+
+
+def _changes_width(eqn: Any) -> bool:
+    kinds = [jaxprs.is_float(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if hasattr(v.aval, "dtype")]
+    return eqn.primitive.name == "convert_element_type" and all(kinds)
+
+
+def _params(eqn: Any, calls: bool, own: bool) -> str:
+    """Its parameters; of what holds programs, which are read on their own, those that are none."""
+    held = {k: v for k, v in eqn.params.items() if not (calls and (callable(v) or hasattr(v, "eqns") or _programs(v)))}
+    text = label_of(held)
+    return text if own else text.replace("float32", "float64")
+
+
+def _programs(value: Any) -> bool:
+    return hasattr(value, "jaxpr") or (isinstance(value, tuple) and any(hasattr(v, "jaxpr") for v in value))
+
+
+def _types(eqn: Any, own: bool) -> list[str]:
+    return [str(v.aval) if own else _type(v.aval) for v in (*eqn.invars, *eqn.outvars)]
+
+
+def _type(aval: Any) -> str:
+    dtype = getattr(aval, "dtype", None)
+    return f"{'float' if dtype is not None and jaxprs.is_float(dtype) else dtype}{getattr(aval, 'shape', ())}"
