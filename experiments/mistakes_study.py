@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 
 def explained(mutant: corpus.Mutant) -> Report:
     """The mutant, taken as refuted, explained."""
-    rule, options = mutant.load(), Options(deadline=time.monotonic() + 30)
+    rule, options = mutant.load(), Options(deadline=time.monotonic() + 120)
     args, rng = rule.make_args(), options.rng(1)
     if rule.loss is None:
         subject = of_rule(rule.function, args, {}, None, None, (), rng)

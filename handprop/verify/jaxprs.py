@@ -33,6 +33,7 @@ SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 FEW_ENTRIES = 1 << 18
+EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
 PRINTS = ("debug_callback", "debug_print")
 MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -365,9 +366,20 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     return evaluate
 
 
-def compiled(f: Callable, *args: Any, programs: Sequence[Any]) -> Callable:
+def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:
+    """Whether what runs these programs is compiled in so many seconds."""
+    return sum(1 for program in programs for _ in equations(program)) * each <= seconds
+
+
+def compiled(f: Callable, *args: Any, programs: Sequence[Any], seconds: float, each: float = EQUATION) -> Callable:
     """``f`` compiled for these arguments: without optimizing machine code where the programs that it runs hold few
-    entries, as these run only some ten times and that is up to half of what compiling costs."""
+    entries, as these run only some ten times and that is up to half of what compiling costs.
+
+    Where that would take more than so many ``seconds``, ``each`` for every equation, it is ``f`` itself, which runs
+    equation by equation.
+    """
+    if not compile_within(programs, seconds, each):
+        return f
     entries = sum(math.prod(getattr(v.aval, "shape", ())) for p in programs for e in equations(p) for v in e.outvars)
     options: dict[str, Any] = {"xla_backend_optimization_level": 0} if entries <= FEW_ENTRIES else {}
     return jax.jit(f).lower(*args).compile(compiler_options=options)

@@ -17,20 +17,15 @@ from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs import RUNGS, Rung
 from handprop.verify.subject import Subject
 
-__all__ = ["checked", "explained", "fresh", "judge"]
+__all__ = ["checked", "explained", "fresh"]
 
+COMPILING = 1 / 6  # of the budget, for each program that is compiled
 ANOTHER_PROGRAM = "it is traced to another program now than at first: it keeps a state outside of its arguments"
-
-
-def judge(subject: Subject, options: Options, entry: str) -> Report:
-    """What the checks show of a subject, and what is wrong with it where it is refuted."""
-    subject = fresh(subject, options)
-    return explained(subject, options, checked(subject, options, entry))
 
 
 def fresh(subject: Subject, options: Options) -> Subject:
     """The subject as no check has seen it yet."""
-    return subject._replace(kept={})
+    return subject._replace(kept={}, compiling=options.budget * COMPILING)
 
 
 def explained(subject: Subject, options: Options, report: Report) -> Report:

@@ -48,6 +48,7 @@ NONDETERMINISTIC = "two runs on one input differ"
 DRAWS, MORE_DRAWS = 3, 16
 SAFETY = 8.0
 ROUNDINGS = 64
+NOISY = 4 * jaxprs.EQUATION
 Outputs = list[np.ndarray]
 
 
@@ -134,7 +135,8 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         widened = [jaxprs.widen(program) for program in programs]
         whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
         shapes = tuple(jaxprs.widened(x) for x in inputs)
-        clean = jaxprs.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs)
+        clean = jaxprs.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs,
+                                seconds=subject.compiling)  # fmt: skip
 
     @functools.cache
     def rough() -> Callable:
@@ -142,7 +144,8 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             return [f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)]
 
         with jax.enable_x64(True):
-            return jaxprs.compiled(noisy, shapes, np.uint32(0), programs=programs)
+            return jaxprs.compiled(noisy, shapes, np.uint32(0), programs=programs, seconds=subject.compiling,
+                                   each=NOISY)  # fmt: skip
 
     raised: list[str] = []
 
@@ -175,8 +178,9 @@ def _not_a_number(program: Any) -> Outputs:
     return [np.full(aval.shape, np.nan) for aval in program.out_avals]
 
 
-def in_float64(f: Callable, inputs: Sequence[Any]) -> Callable[[Sequence[Any]], Outputs]:
-    """``f`` traced at these inputs and run in float64, compiled once; NaN where it raises.
+def in_float64(f: Callable, inputs: Sequence[Any], seconds: float) -> Callable[[Sequence[Any]], Outputs]:
+    """``f`` traced at these inputs and run in float64, compiled once if that takes at most so many ``seconds``; NaN
+    where it raises.
 
     What cannot be traced with 64-bit types is traced without them.
     """
@@ -187,7 +191,9 @@ def in_float64(f: Callable, inputs: Sequence[Any]) -> Callable[[Sequence[Any]], 
             with jax.enable_x64(False):
                 traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
         program = jaxprs.widen(traced)
-        compiled = jax.jit(lambda inputs: program(inputs, None, None))
+        wide = tuple(jaxprs.widened(x) for x in inputs)
+        compiled = jaxprs.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
+                                   seconds=seconds)  # fmt: skip
 
     def run(inputs: Sequence[Any]) -> Outputs:
         try:

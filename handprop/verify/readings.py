@@ -26,7 +26,11 @@ def _read(program: Any, inputs: list[str], parts: list[str]) -> list[str]:
     names |= {v: _number(c) for v, c in zip(program.jaxpr.constvars, program.consts, strict=True)}
 
     def name_of(atom: Any) -> str:
-        return _number(np.asarray(atom.val, getattr(atom.aval, "dtype", None))) if isinstance(atom, core.Literal) else names[atom]
+        return (
+            _number(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, core.Literal)
+            else names[atom]
+        )
 
     for eqn in program.jaxpr.eqns:
         operands = [name_of(atom) for atom in eqn.invars]

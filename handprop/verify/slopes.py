@@ -43,7 +43,7 @@ def values_along(subject: Subject, inputs: Sequence[jax.Array], along: dict[int,
     """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input."""
     assert subject.primal is not None
     if "primal" not in subject.kept:
-        subject.kept["primal"] = in_float64(subject.primal, inputs)
+        subject.kept["primal"] = in_float64(subject.primal, inputs, subject.compiling)
     run = subject.kept["primal"]
 
     def at(h: float) -> list[np.ndarray]:

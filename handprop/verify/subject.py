@@ -51,7 +51,8 @@ class Subject(NamedTuple):
     arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
     ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
     positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
-    asked about.
+    asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run equation by
+    equation.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Subject(NamedTuple):
     heads: tuple[str, ...] = ()
     drawn: tuple[int, ...] = ()
     asked_any: tuple[int, ...] = ()
+    compiling: float = float("inf")
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject]) -> Subject:

@@ -4,6 +4,7 @@ What is proved stays proved (``UNPROVED`` may only shrink), no right rule is ref
 """
 
 import linecache
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -91,6 +92,38 @@ def test_a_mutant_is_refuted_with_an_input(mutant):
     assert (got, want) == (counterexample.worst.got, counterexample.worst.want)
     assert got != want
     assert v.Report.from_json(report.to_json()) == report
+
+
+def as_it_runs(rule, args):
+    """What a rule's gradient is, its program, what its parts close over and the globals that they see."""
+
+    def gradient(*args):
+        if rule.loss is not None:
+            return rule.function(*args)
+        y, pull = jax.vjp(rule.function, *args)
+        return y, pull(jax.tree.map(jax.numpy.ones_like, y))
+
+    parts = [getattr(rule.function, name, None) for name in ("fun", "fwd", "bwd", "jvp")]
+    parts = [part for part in (*parts, rule.function) if hasattr(part, "__code__")]
+    seen = [(part.__code__, dict(part.__globals__), [cell.cell_contents for cell in part.__closure__ or ()])
+            for part in parts]  # fmt: skip
+    program = jax.make_jaxpr(gradient)(*args)
+    return [x.tobytes() for x in map(jax.numpy.asarray, jax.tree.leaves(gradient(*args)))], str(program), seen
+
+
+@pytest.mark.parametrize("mutant", one_of_each_kind()[::3], ids=lambda mutant: f"{mutant.kind}: {mutant.name}")
+def test_after_a_report_with_its_search_for_a_fix_the_rule_is_what_it_was(mutant):
+    rule = mutant.load()
+    args = args_of(mutant, rule)
+    before = as_it_runs(rule, args)
+    assert report_of(rule, args, "structure", "proof", "rounding", "mistakes").verdict is v.Verdict.REFUTED
+    after = as_it_runs(rule, args)
+    assert after[0] == before[0]
+    assert re.sub(r" at 0x\w+", "", after[1]) == re.sub(r" at 0x\w+", "", before[1])
+    for (code, seen, held), (old_code, old_seen, old_held) in zip(after[2], before[2], strict=True):
+        assert code is old_code
+        assert {name: id(x) for name, x in seen.items()} == {name: id(x) for name, x in old_seen.items()}
+        assert all(x is y for x, y in zip(held, old_held, strict=True))
 
 
 def test_source_lines_of_a_mutant_are_its_own():

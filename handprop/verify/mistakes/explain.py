@@ -31,7 +31,7 @@ __all__ = ["explain"]
 
 Check: TypeAlias = Callable[[Subject], Report]
 SECONDS = 3.0  # of counted work
-LATEST = 10 * SECONDS  # a last guard, for a machine that is so much slower
+LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
 SHOWN = 3
 UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"

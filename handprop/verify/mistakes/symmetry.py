@@ -126,7 +126,7 @@ def _couples(subject: Subject, inputs: tuple[Any, ...], rng: np.random.Generator
         x, v = inputs[: len(subject.inputs)], inputs[len(subject.inputs) :]
         return tuple(jax.jvp(_gradient_of(subject, x), [x[i] for i in subject.wrt], list(v))[1])
 
-    run = in_float64(along, (*x, *v))
+    run = in_float64(along, (*x, *v), subject.compiling)
     signs = [rng.choice([-1.0, 1.0], size=d.shape) for d in v]
     with jax.enable_x64(True):
         flipped = tuple(jnp.asarray(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))

@@ -15,6 +15,7 @@ from handprop.verify.points import (
     NONDETERMINISTIC,
     Evaluator,
     Point,
+    as_users,
     compared,
     evaluators,
     repeats,
@@ -141,8 +142,9 @@ def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, fl
     """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
     with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(subject.inputs)):
         try:
-            programs = (subject.hand, subject.reference)
-            got, want = ([np.asarray(x) for x in jax.jit(f)(*subject.inputs)] for f in programs)
+            quick = jaxprs.compile_within(as_users(subject), subject.compiling, 2 * jaxprs.EQUATION)
+            programs = [jax.jit(f) if quick else f for f in (subject.hand, subject.reference)]
+            got, want = ([np.asarray(x) for x in f(*subject.inputs)] for f in programs)
         except jax.errors.JaxRuntimeError:  # a callback that raises
             return {}
     lost = {}

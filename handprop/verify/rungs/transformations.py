@@ -146,7 +146,7 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
     try:
         with jax.enable_x64(True):
             stacked = _stacked(samples)
-        outputs = in_float64(_batched(subject), stacked)(stacked)
+        outputs = in_float64(_batched(subject), stacked, subject.compiling)(stacked)
     except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
