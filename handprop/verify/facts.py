@@ -120,9 +120,11 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
     """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
     if subject.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
-    found = {place: chain for place in range(len(subject.inputs)) if (chain := _facts_of(subject, place, report))}
+    moving = _with_gradients(subject, options)
+    found = {place: chain for place in range(len(subject.inputs))
+             if (chain := _facts_of(subject, place, report, place in moving))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
-              if place not in subject.wrt and chain[0].says.endswith("sum to 1")}  # fmt: skip
+              if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
     if not found or report.checks[0].outcome is Outcome.FAILS:
         return _as_found(labels)
     chosen = {place: _as_given(subject, place, chain) for place, chain in found.items()}
@@ -171,14 +173,26 @@ def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:
     return least
 
 
-def _facts_of(subject: Subject, place: int, report: Report) -> list[Domain]:
-    """Which facts of this argument may become a condition, widest first."""
+def _with_gradients(subject: Subject, options: Options) -> set[int]:
+    """The places of the arguments that have a gradient: not of those for which both programs return zeros wherever
+    they are tried, as for a mask whose cotangent a rule leaves out."""
+    evaluator = next(evaluators(subject), None)
+    places = [k for k, gradient in enumerate(subject.gradients) if gradient]
+    if evaluator is None or len(places) != len(subject.wrt):
+        return set(subject.wrt)
+    tried = [evaluator.clean(sample(subject, options, i)) for i in (0, 1, 2)]
+    return {i for k, i in zip(places, subject.wrt, strict=True)
+            if any(np.any(outputs[k]) for programs in tried for outputs in programs)}  # fmt: skip
+
+
+def _facts_of(subject: Subject, place: int, report: Report, moving: bool) -> list[Domain]:
+    """Which facts of this argument, which is ``moving`` if it has a gradient, may become a condition, widest first."""
     x = subject.inputs[place]
     excluded = {*subject.cotangents, *subject.drawn, *subject.asked_any, *subject.domains}
     if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MOST_ENTRIES:
         return []
     found = facts(np.asarray(x, np.float64), tolerance(x))
-    if any(subject.gradients) and place not in subject.wrt:
+    if any(subject.gradients) and not moving:
         return list(found.values())
     worst = report.counterexample.worst if report.counterexample else None
     if not any(subject.gradients) and worst is not None and np.isfinite(worst.got):

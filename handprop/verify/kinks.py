@@ -13,6 +13,9 @@ that step is what is allowed for the error, which a second derivative makes.
   four.
 - None, where the limits do not settle: nothing is said.
 
+Where the function's own values jump its gradients' limits say nothing, and each entry is held against the slopes of
+the values along its coordinate alone.
+
 What refutes at a kink is confirmed by the function's own values (:mod:`handprop.verify.slopes`), which trust no
 derivative.
 """
@@ -30,7 +33,7 @@ from handprop.verify import jaxprs
 from handprop.verify.options import Options
 from handprop.verify.points import Evaluator, Point, beyond, is_defined, worst_at
 from handprop.verify.report import Worst
-from handprop.verify.slopes import Sides, sides, values_along
+from handprop.verify.slopes import STEPS, Sides, sides, values_along
 from handprop.verify.subject import Subject
 
 __all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling", "ruling_of_a_value"]
@@ -41,6 +44,7 @@ OWN_STILL = 3  # directions along which a disputed entry hardly moves beside the
 SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
 MOST_DISPUTED = 4
 MOST_JOINT = 16
+STILL = 0.9  # of a change that is left at a quarter of the step, where the function jumps
 LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
 Direction = dict[int, np.ndarray]
 
@@ -95,6 +99,8 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     disputed = list(_disputed(subject, point))
     if not subject.gradients[output] or not disputed:
         return _at_a_value(found, output, worst)
+    if _values_jump(subject, point, random):
+        return _along_each_alone(subject, point, disputed)
     found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
     for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
@@ -245,6 +251,30 @@ def _sides_along(subject: Subject, point: Point, weights: dict[Entry, float]) ->
     found = sides(values_along(subject, point.inputs, along, size), cotangents, size)
     told = np.isfinite(found).all() and found.error <= 1e-2 * max(abs(found.left), abs(found.right)) + 1e-9
     return found if told else None
+
+
+def _values_jump(subject: Subject, point: Point, directions: Sequence[Direction]) -> bool:
+    """Whether the function's own values jump at the point along one of the directions."""
+    if subject.primal is None:
+        return False
+    with np.errstate(all="ignore"):
+        for along in directions:
+            values = values_along(subject, point.inputs, along, _size(point.inputs, list(along)))
+            here, near, far = values(0.0), values(STEPS[-1]), values(STEPS[-2])
+            for a, b, c in zip(here, near, far, strict=True):
+                change, before = np.abs(b - a), np.abs(c - a)
+                if (np.isfinite(change) & (change > STILL * before) & (change > LOOSE * np.abs(a) + 1e-9)).any():
+                    return True
+    return False
+
+
+def _along_each_alone(subject: Subject, point: Point, disputed: Sequence[Entry]) -> Ruling:
+    """Where the function jumps what its gradients tend to says nothing: each entry is the slope along its coordinate,
+    the others being held."""
+    for entry in disputed:
+        if _values_refuse(subject, point, entry):
+            return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
+    return Ruling(Kind.UNKNOWN, "the function jumps there, and what its gradient is cannot be told")
 
 
 def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[Entry, Any],

@@ -19,7 +19,7 @@ from handprop.verify import jaxprs
 from handprop.verify.points import in_float64
 from handprop.verify.subject import Subject
 
-__all__ = ["Sides", "central", "sides", "values_along"]
+__all__ = ["STEPS", "Sides", "central", "sides", "values_along"]
 
 STEPS = [2.0**-k for k in range(6, 22, 2)]
 Values = Callable[[float], list[np.ndarray]]

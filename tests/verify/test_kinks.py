@@ -262,3 +262,28 @@ def test_a_kink_of_a_single_number(at):
     report = v.verify(size, jnp.float32(at))
     assert report.verdict is v.Verdict.PROVED and not report.internal, report
     assert any("another subgradient" in finding for finding in report.findings)
+
+
+MASK = np.array([1, 0, 0, 1, 1, 0], np.float32)
+JUMPS = {  # by name: the function, which jumps at the arguments, its gradient as it is right and wrong, the arguments
+    "a mask of floats": (
+        lambda x, m: jnp.where(m, x, 0.0) / 0.6, lambda x, m, d: d * m / 0.6, lambda x, m, d: d / 0.6, (X, MASK),
+    ),
+    "a threshold": (
+        lambda x, t: jnp.where(t >= 0, x * x, x), lambda x, t, d: d * jnp.where(t >= 0, 2 * x, 1.0),
+        lambda x, t, d: d * jnp.where(t > 0, 2 * x, 1.0), (X, np.zeros(6, np.float32)),
+    ),
+    "a step": (
+        lambda x, t: x * jnp.floor(t), lambda x, t, d: d * jnp.floor(t), lambda x, t, d: d * (jnp.ceil(t) - 1),
+        (X, MASK),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_where_the_function_jumps_each_slope_is_that_along_its_input_alone(name):
+    f, right, wrong, args = JUMPS[name]
+
+    held = lambda gradient: ruled(f, lambda *a: (gradient(*a), None))  # noqa: E731
+    assert v.verify(held(right), *args).ok, v.verify(held(right), *args)
+    assert v.verify(held(wrong), *args).verdict is v.Verdict.REFUTED, v.verify(held(wrong), *args)
