@@ -63,17 +63,18 @@ class Trial:
     """The hand program with a mode for each of its units, or for ``only`` one of them, compiled once; the bits that one
     output then loses."""
 
-    def __init__(self, program: Any, subject: Subject, output: int, faults: Sequence[Mode], only: int | None = None):
+    def __init__(self, program: Any, inputs: Sequence[Any], output: int, faults: Sequence[Mode],
+                 only: int | None = None, seconds: float = float("inf")):  # fmt: skip
         self.only = only
         self.units: dict[tuple[int, ...], Unit] = {}
         self.dtype = program.out_avals[output].dtype
         self.stack: list[Any] = []
         with jax.enable_x64(True):
-            self.inputs = [jaxprs.widened(x) for x in subject.inputs]
+            self.inputs = [jaxprs.widened(x) for x in inputs]
             modes = jax.ShapeDtypeStruct((MOST_UNITS,), np.int8)
             self.compiled = jaxprs.compiled(
                 lambda inputs, modes: self._evaluated(program, inputs, modes, faults)[output],
-                self.inputs, modes, programs=[program], seconds=subject.compiling, each=CHOSEN)  # fmt: skip
+                self.inputs, modes, programs=[program], seconds=seconds, each=CHOSEN)  # fmt: skip
         self.exact = self.run({})
 
     def run(self, modes: Mapping[int, Mode]) -> np.ndarray:
@@ -190,17 +191,17 @@ def lost_bits(subject: Subject, report: Report) -> LostBits | None:
         return None
     lost, theirs = check.evidence["lost_bits"], check.evidence["lost_bits_autodiff"]
     path = max(lost, key=lambda name: lost[name])
-    output = subject.out_paths.index(path)
+    output, seconds = subject.out_paths.index(path), subject.compiling
     with jax.default_matmul_precision("highest"):
         program = jaxprs.trace(subject.as_program(rebuilt(subject.written, {})), subject.inputs)
         if not _is_narrow(program.out_avals[output]):
             return None
-        trial = Trial(program, subject, output, (Mode.OWN, Mode.ROUNDED))
+        trial = Trial(program, subject.inputs, output, (Mode.OWN, Mode.ROUNDED), None, seconds)
         blamed = _blamed(trial, lost[path])
         if blamed is None:
             return None
         n, bits = blamed
-        cause = _cause(Trial(program, subject, output, tuple(Mode)[1:], n), n)
+        cause = _cause(Trial(program, subject.inputs, output, tuple(Mode)[1:], n, seconds), n)
     frame = list(trial.units.values())[n].frame
     assert frame is not None
     text, (start, end) = quoted(frame)
