@@ -149,10 +149,10 @@ def test_chex_passes_a_negated_gradient_of_a_large_array():
 def test_seeded_runs_counts_verdicts_and_fails_on_a_refuted_one(monkeypatch, capsys):
     rules = {rule.name: rule for rule in seeded_runs.corpus.right_rules()}
     monkeypatch.setattr(sys, "argv", ["seeded_runs", "--runs", "1"])
-    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda: (rules["sigmoid"],))
+    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda part: (rules["sigmoid"],))
     assert seeded_runs.main() == 0
     assert "1 reports" in capsys.readouterr().out
     wrong = next(m for m in seeded_runs.corpus.mutants() if m.name == "sigmoid-1").load()
-    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda: (wrong,))
+    monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda part: (wrong,))
     assert seeded_runs.main() == 1
     assert "REFUTED" in capsys.readouterr().out
