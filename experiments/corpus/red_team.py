@@ -28,6 +28,8 @@ from jax.experimental import io_callback
 from jax.ref import addupdate, freeze, swap
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
+from corpus.rule import with_vjp
+
 __all__ = ["Case", "cases", "sections"]
 
 Function = Callable[..., Any]
@@ -1118,12 +1120,6 @@ def judged_gradient(hand: Function, loss: Function, **more: Any) -> Function:
         return handprop.verify_gradient(hand, loss, *args, skip=skip, **more)
 
     return call
-
-
-def with_vjp(primal: Function, fwd: Function, bwd: Function, **more: Any) -> Any:
-    rule = jax.custom_vjp(primal)
-    rule.defvjp(fwd, bwd, **more)
-    return rule
 
 
 def pulled(f: Function) -> Function:

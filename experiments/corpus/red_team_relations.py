@@ -36,8 +36,8 @@ from corpus.red_team import (
     number,
     product,
     relu,
-    with_vjp,
 )
+from corpus.rule import with_vjp
 
 __all__ = ["relations"]
 

@@ -9,6 +9,8 @@ import numpy as np
 from jax import lax
 from jax.scipy import linalg, special
 
+from corpus.rule import with_vjp
+
 __all__ = ["RULES", "Reported", "array", "normal"]
 
 Function = Callable[..., Any]
@@ -36,13 +38,6 @@ class Reported(NamedTuple):
     hidden: Arguments | None = None
     options: Mapping[str, Any] = {}
     alleged: bool = False
-
-
-def with_vjp(primal: Function, forward: Function, backward: Function) -> Function:
-    """A new function with this rule for reverse mode."""
-    rule = jax.custom_vjp(primal)
-    rule.defvjp(forward, backward)
-    return rule
 
 
 def with_jvp(primal: Function, pushforward: Function) -> Function:

@@ -8,9 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Draw", "Rule"]
+__all__ = ["Draw", "Rule", "with_vjp"]
 
 SIZE = 23  # elements of the largest argument, about
+
+
+def with_vjp(primal: Callable, forward: Callable, backward: Callable, **more: Any) -> Any:
+    """A new function with this rule for reverse mode; ``more`` is for ``defvjp``."""
+    rule = jax.custom_vjp(primal)
+    rule.defvjp(forward, backward, **more)
+    return rule
 
 
 class Draw(NamedTuple):

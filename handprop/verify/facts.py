@@ -20,7 +20,7 @@ from handprop.verify.along import ANY, Domains, at_arguments, declared, inside, 
 from handprop.verify.domains import Domain
 from handprop.verify.judge import checked, explained, fresh
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, compared, evaluators, sample, wrong_outputs
+from handprop.verify.points import READINGS, Evaluator, compared, evaluators, sample, wrong_outputs
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs.proof import proof
 from handprop.verify.subject import Subject
@@ -81,8 +81,9 @@ def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: 
     if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
         return narrow, everywhere
     if whole is subject:  # its programs are compiled already
-        kept = {name: one for name, one in subject.kept.items() if isinstance(one, Evaluator)}
-        narrow.kept.update({name: at_arguments(one, narrow) for name, one in kept.items()})
+        kept = {name: subject.kept[name] for name in READINGS if name in subject.kept}
+        narrow.kept.update({name: at_arguments(one, narrow) if isinstance(one, Evaluator) else one
+                            for name, one in kept.items()})  # fmt: skip
     proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
     report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -120,12 +121,13 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
     """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
     if subject.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
-    moving = _with_gradients(subject, options)
+    fails = report.checks[0].outcome is Outcome.FAILS
+    moving = set(subject.wrt) if fails else _with_gradients(subject, options)
     found = {place: chain for place in range(len(subject.inputs))
              if (chain := _facts_of(subject, place, report, place in moving))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
               if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
-    if not found or report.checks[0].outcome is Outcome.FAILS:
+    if not found or fails:
         return _as_found(labels)
     chosen = {place: _as_given(subject, place, chain) for place, chain in found.items()}
     least = _wrong(subject, chosen, options)

@@ -257,10 +257,11 @@ def _values_jump(subject: Subject, point: Point, directions: Sequence[Direction]
     """Whether the function's own values jump at the point along one of the directions."""
     if subject.primal is None:
         return False
+    here = values_along(subject, point.inputs, {})(0.0)
     with np.errstate(all="ignore"):
         for along in directions:
             values = values_along(subject, point.inputs, along, _size(point.inputs, list(along)))
-            here, near, far = values(0.0), values(STEPS[-1]), values(STEPS[-2])
+            near, far = values(STEPS[-1]), values(STEPS[-2])
             for a, b, c in zip(here, near, far, strict=True):
                 change, before = np.abs(b - a), np.abs(c - a)
                 if (np.isfinite(change) & (change > STILL * before) & (change > LOOSE * np.abs(a) + 1e-9)).any():

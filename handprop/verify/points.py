@@ -26,6 +26,7 @@ from handprop.verify.subject import Subject
 
 __all__ = [
     "NONDETERMINISTIC",
+    "READINGS",
     "Evaluator",
     "Point",
     "as_users",
@@ -49,6 +50,7 @@ DRAWS, MORE_DRAWS = 3, 16
 SAFETY = 8.0
 ROUNDINGS = 64
 NOISY = 4 * jaxprs.EQUATION
+READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
 Outputs = list[np.ndarray]
 
 

@@ -118,9 +118,8 @@ class Table:
     ([4.0, 5.0, 6.0], [True, False])
     """
 
-    def __init__(self, bits: int = 12):
-        self.keys, self.rows = np.full(1 << bits, -1, np.int64), np.full((1 << bits, COPIES), np.nan)
-        self.count = 0
+    def __init__(self):
+        self._empty(12)
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The row of each key, NaN where there is none, and which were found."""
@@ -160,5 +159,9 @@ class Table:
     def _grow(self, count: int) -> None:
         held = self.keys >= 0
         keys, rows = self.keys[held], self.rows[held]
-        self.__init__(max(int(4 * count), 2).bit_length())
+        self._empty((4 * count).bit_length())
         self._put(keys, rows)
+
+    def _empty(self, bits: int) -> None:
+        self.keys, self.rows = np.full(1 << bits, -1, np.int64), np.full((1 << bits, COPIES), np.nan)
+        self.count = 0

@@ -112,7 +112,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
     said = by_outputs(subject, bench, got) if got is not None else None
     returned = said is not None and "swapped" in said
     first = last_line(subject) if returned else None
-    for repair in repairs(subject, whole, benches, found, first, known, every, options, work, SECONDS):
+    for repair in repairs(subject, whole, benches, found, first, known, every, options, SECONDS):
         fix = _fix(whole, repair, check)
         if fix is not None:
             places = _places(subject, bench, got, found, repair)

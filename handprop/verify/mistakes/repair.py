@@ -45,12 +45,13 @@ CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.s
 
 def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspects: list[Suspect], first: Place | None,
             known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
-            work: Work, seconds: float) -> Iterator[Found]:  # fmt: skip
-    """Edits that make every output equal, as they are found, until the ``work`` is that of so many seconds: one
-    alone, then several of different outputs together, then what float64 alone sees."""
+            seconds: float) -> Iterator[Found]:  # fmt: skip
+    """Edits that make every output equal, as they are found, until the benches have done the work of so many
+    seconds: one alone, then several of different outputs together, then what float64 alone sees."""
+    work = benches[0].work
     backward = backward_of(subject, benches) if got is not None else None
     live = editable(subject)
-    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject), work)
+    search = Search(subject, whole, benches, live, got, options, backward, known, _numbers(subject))
     queue: list[tuple[float, int, Place, Any]] = []
     order = itertools.count()
 

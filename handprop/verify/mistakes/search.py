@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
-from handprop.verify.field.work import Work
 from handprop.verify.mistakes.bench import Bench
 from handprop.verify.mistakes.source import Place, compiled, rebuilt
 from handprop.verify.mistakes.trees import AtHand, Edit, asked_before, slots
@@ -37,8 +36,7 @@ class Found(NamedTuple):
 
 class Search(NamedTuple):
     """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
-    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant; ``work``:
-    what is counted of the search."""
+    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
 
     subject: Subject
     whole: Subject
@@ -49,7 +47,6 @@ class Search(NamedTuple):
     backward: Backward | None
     known: tuple[Value, ...]
     numbers: tuple[float, ...]
-    work: Work
 
 
 def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
@@ -69,7 +66,7 @@ def attempt(search: Search, changes: Sequence[Change]) -> Tried | None:
         codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
     except (SyntaxError, ValueError, TypeError, IndexError):
         return None
-    search.work.add(0, TRACED)
+    search.benches[0].work.add(0, TRACED)
     return weigh(search.subject, search.benches, search.backward, codes)
 
 

@@ -117,7 +117,9 @@ def proof(subject: Subject, options: Options) -> Check:
             break
         try:
             trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
-            if trials[-1].differs is None and not _claims_hold(subject, reference, hand, rng, trials, work):
+            pair = Pair(reference, hand, subject.inputs, trials[-1].run.thresholds, reading, work)
+            claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
+            if claimed and not _claims_hold(pair, rng):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
@@ -266,22 +268,16 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
-def _claims_hold(subject: Subject, reference: Any, hand: Any, rng: np.random.Generator, trials: list[Trial],
-                 work: Work) -> bool:  # fmt: skip
-    """Whether what runs took to be equal almost nowhere differs at real points, with decisions as they are drawn."""
-    if not any(trial.run.claimed for trial in trials):
-        return True
-    run = trials[-1].run
-    reading = Reading(run.rational, run.branching, run.decided)
-    pair = Pair(reference, hand, subject.inputs, run.thresholds, reading, work)
-    for _ in range(IN_REALS if run.branching else 1):
+def _claims_hold(pair: Pair, rng: np.random.Generator) -> bool:
+    """Whether what runs take to be equal almost nowhere differs at real points, with decisions as they are drawn."""
+    for _ in range(IN_REALS if pair.reading.branching else 1):
         field = Field(draw_prime(rng))
         reals = Reals(rng, field.p)
         inputs = tuple(drawn(field, x, rng, x.shape) for x in pair.inputs)
         for thing in inputs:
             reals.given(thing, rng.normal(size=thing.shape))
         claims: list[tuple[Value, Value]] = []
-        _evaluated_at(pair, field, int(rng.integers(2**62)), inputs, observer=reals, claims=claims)
+        _evaluated_at(pair, _run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims), inputs)
         if not reals.apart(claims):
             return False
     return True
@@ -308,21 +304,21 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
     """Both programs in one interpretation; ``decisions`` repeats those of another. Where something is divided by what
     may be zero, what that does not depend on is looked for first."""
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
-    inputs = tuple(drawn(field, x, rng, pair.sample if pair.sample and x.shape else x.shape) for x in pair.inputs)
-    return _evaluated_at(pair, field, seed, inputs, replayed=None if decisions is None else iter(decisions))
+    run = _run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
+    return _evaluated_at(pair, run, tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs))
 
 
-def _evaluated_at(pair: Pair, field: Field, seed: int, inputs: tuple[Thing, ...], **others: Any) -> Evaluation:
-    run = _run(pair, field, seed, **others)
+def _evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
     try:
         return _at(pair, run, inputs)
     except NeedsBranches:
         if run.branching:
             raise
-        steady = steady_steps(lambda probe: _at(pair, _run(pair, field, seed, probe=probe), inputs).run)
+        steady = steady_steps(lambda probe: _at(pair, _run(pair, run.field, run.seed, probe=probe), inputs).run)
         if not any(steady):
             raise
-        return _at(pair, _run(pair, field, seed, **{**others, "steady": steady}), inputs)
+        again = _run(pair, run.field, run.seed, steady=steady, observer=run.observer, claims=run.claims)
+        return _at(pair, again, inputs)
 
 
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
