@@ -72,6 +72,28 @@ def relations() -> Iterator[Case]:
     yield differ("beside_zero_largest", lambda x, y: jnp.where(jnp.maximum(nothing(x), 0.0) == 0, y, x),
                  lambda x, y: jnp.where(nothing(x) > 0, x * 1.0, jnp.where(nothing(x) < 0, y, x)), X3, Y3,
                  at=(*exact, UP))
+    # A number in disguise: a decision on it is one for all points, however many a run stands for.
+    def disguised(x: Any) -> Any:
+        return 2 * jax.nn.sigmoid(2 * x) - jnp.tanh(x)
+
+    for size in (2, 4, 6, 9, 11):
+        a, b = drawn(size), drawn(size, seed=3)
+        yield differ(f"disguised_one_of_{size}", lambda x: relu(disguised(x)) * relu(x), lambda x: 0.0 * x, a,
+                     at=(jnp.ones(size),))
+        yield differ(f"disguised_one_below_zero_of_{size}", lambda x: jnp.minimum(disguised(x), 0.0) * relu(x), relu, a,
+                     at=(jnp.ones(size),))
+        yield differ(f"disguised_one_beside_{size}", lambda x, y: relu(disguised(y)), lambda x, y: 0.0 * y, a, b[0],
+                     at=(a, UP[0]))
+        yield differ(f"disguised_one_where_decided_of_{size}",
+                     lambda x, y: relu(jnp.where(x > 0, disguised(x), y)) * relu(x), lambda x, y: 0.0 * x, a, b,
+                     at=(jnp.ones(size), b))
+        yield differ(f"disguised_one_between_functions_of_{size}",
+                     lambda x, y: jnp.where(jnp.exp(x) > jnp.expm1(x), x, y).sum(), lambda x, y: y.sum(), a, b,
+                     at=(jnp.ones(size), -jnp.ones(size)))
+    yield differ("disguised_ones_sorted", lambda x: jnp.sort(jnp.stack([x + 2 - x, x + 1 - x, x + 3 - x]), 0)[0] * x,
+                 lambda x: 3 * x, X3, at=(UP,))
+    yield differ("disguised_ones_largest", lambda x: jnp.max(jnp.stack([x + 2 - x, x + 1 - x, x + 3 - x]), 0) * relu(x),
+                 relu, X3, at=(UP,))
     yield equal("beside_zero_apart", lambda x: jnp.where(nothing(x) - x * jnp.exp(x) > 0, 5.0, x),
                 lambda x: jnp.where(nothing(x) - x * jnp.exp(x) <= 0, x, 5.0), X3)
 

@@ -163,8 +163,10 @@ def running_sum_as_product(t: Node, rng: np.random.Generator) -> Node:
 
 
 @of("gather")
-def gather_as_product(t: Node, rng: np.random.Generator) -> Node:
-    (rows,) = t.attrs
+def gather_as_product(t: Node, rng: np.random.Generator) -> Node | None:
+    (rows,), rank = t.attrs, len(t.args[0].shape)
+    if rank > 2:  # a product of matrices takes such an array as a batch
+        return None
     return node("matmul", node("onehot", attrs=(rows, t.args[0].shape[0])), t.args[0])
 
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.mistakes.source import quoted, rebuilt
 from handprop.verify.options import Options
 from handprop.verify.overflow import Run, run_of
@@ -115,7 +115,7 @@ def _beside(subject: Subject, point: Point, rng: np.random.Generator) -> tuple[A
     given = [np.asarray(point.inputs[i], np.float64) for i in places]
     steps = [NEAR * (1 + np.abs(np.where(np.isfinite(x), x, 0.0))) for x in given]
     with jax.enable_x64(True), np.errstate(all="ignore"):
-        moved = [jnp.asarray(x + step * rng.normal(size=x.shape)) for x, step in zip(given, steps, strict=True)]
+        moved = [array(x + step * rng.normal(size=x.shape)) for x, step in zip(given, steps, strict=True)]
     return tuple(jaxprs.with_replaced(point.inputs, places, moved))
 
 

@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax._src import source_info_util
+from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
 from handprop._jax_versions import closed, equations, inner
+from handprop.verify.executables import applied, array
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT
 
@@ -32,8 +34,6 @@ JAX = os.path.dirname(jax.__file__) + os.sep
 SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
-FEW_ENTRIES = 1 << 18
-EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
 PRINTS = ("debug_callback", "debug_print")
 MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
@@ -230,7 +230,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
 
 def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     """The equation's own primitive on these values."""
-    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
+    out = applied(eqn.primitive.bind, *values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -366,25 +366,6 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     return evaluate
 
 
-def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:
-    """Whether what runs these programs is compiled in so many seconds."""
-    return sum(1 for program in programs for _ in equations(program)) * each <= seconds
-
-
-def compiled(f: Callable, *args: Any, programs: Sequence[Any], seconds: float, each: float = EQUATION) -> Callable:
-    """``f`` compiled for these arguments: without optimizing machine code where the programs that it runs hold few
-    entries, as these run only some ten times and that is up to half of what compiling costs.
-
-    Where that would take more than so many ``seconds``, ``each`` for every equation, it is ``f`` itself, which runs
-    equation by equation.
-    """
-    if not compile_within(programs, seconds, each):
-        return f
-    entries = sum(math.prod(getattr(v.aval, "shape", ())) for p in programs for e in equations(p) for v in e.outvars)
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if entries <= FEW_ENTRIES else {}
-    return jax.jit(f).lower(*args).compile(compiler_options=options)
-
-
 class _Factors:
     """Factors ``1 + noise u``. They are drawn once for a program, and each result takes a part of them that begins at
     a place of its own: to draw them for each result would be most of what has to be compiled."""
@@ -411,26 +392,30 @@ def _scrambled(count: int, seed: Any) -> Any:
 
 
 def widened(x: Any) -> Any:
-    x = jnp.asarray(x)
-    return x.astype(jnp.float64) if is_float(x.dtype) else x
+    if isinstance(x, Tracer):
+        return x.astype(jnp.float64) if is_float(x.dtype) else x
+    if isinstance(x, jax.Array) and not is_float(x.dtype):
+        return x
+    x = np.asarray(x)
+    return array(x.astype(np.float64) if is_float(x.dtype) else x)
 
 
 def as_written(const: Any) -> Any:
     """A constant in float64, float32 literals read as the numbers they were written as where that is plain."""
     if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
-    array = np.asarray(const)
-    if not is_float(array.dtype):
-        return jnp.asarray(array)
-    wide_array = array.astype(np.float64)
-    distinct = np.unique(wide_array[np.isfinite(wide_array)])
-    if array.dtype == np.float64 or distinct.size > literals.MOST_READ:
-        return jnp.asarray(wide_array)
+    held = np.asarray(const)
+    if not is_float(held.dtype):
+        return held
+    wide_held = held.astype(np.float64)
+    distinct = np.unique(wide_held[np.isfinite(wide_held)])
+    if held.dtype == np.float64 or distinct.size > literals.MOST_READ:
+        return wide_held
     for number in distinct:
-        reading = literals.read(float(number), str(array.dtype))
+        reading = literals.read(float(number), str(held.dtype))
         if reading is not None:
-            wide_array = np.where(wide_array == number, reading.to_float(), wide_array)
-    return jnp.asarray(wide_array)
+            wide_held = np.where(wide_held == number, reading.to_float(), wide_held)
+    return wide_held
 
 
 def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[str, Any]) -> Any:
@@ -456,7 +441,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         update = eqn.params.get("update_jaxpr")
         if name == "scatter" and update is not None and closed(update).jaxpr.eqns:
             return [_scattered_by(update, values, dimensions, named)]
-        return [SCATTERS[name](*values, dimensions, **named)]  # pyright: ignore[reportCallIssue]
+        return [applied(SCATTERS[name], *values, dimension_numbers=dimensions, **named)]
     if name in OWN_WIDTH:
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.options import Options
 from handprop.verify.points import Evaluator, Point, beyond, is_defined, worst_at
 from handprop.verify.report import Worst
@@ -157,7 +157,7 @@ def _size(inputs: Sequence[Any], places: Sequence[int]) -> float:
 
 def _moved(inputs: Sequence[Any], along: Direction, h: float) -> tuple[Any, ...]:
     with jax.enable_x64(True):
-        parts = [jnp.asarray(np.asarray(inputs[i]) + h * v) for i, v in along.items()]
+        parts = [array(np.asarray(inputs[i]) + h * v) for i, v in along.items()]
     return tuple(jaxprs.with_replaced(inputs, list(along), parts))
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.options import Options
 from handprop.verify.points import Evaluator, Point, as_users, compared, worst_entry
 from handprop.verify.report import Worst
@@ -76,7 +77,7 @@ def _largest(x: Any) -> float:
 
 def _scaled(inputs: Sequence[Any], places: Sequence[int], scale: float) -> tuple[Any, ...]:
     with jax.enable_x64(True):
-        return tuple(jaxprs.with_replaced(inputs, places, [jnp.asarray(inputs[i]) * scale for i in places]))
+        return tuple(jaxprs.with_replaced(inputs, places, [array(np.asarray(inputs[i]) * scale) for i in places]))
 
 
 def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Sequence[int], scale: float) -> bool:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verify import jaxprs
+from handprop.verify import executables, jaxprs
 from handprop.verify.options import Options
 from handprop.verify.readings import reading_of
 from handprop.verify.render import apart
@@ -49,7 +49,7 @@ NONDETERMINISTIC = "two runs on one input differ"
 DRAWS, MORE_DRAWS = 3, 16
 SAFETY = 8.0
 ROUNDINGS = 64
-NOISY = 4 * jaxprs.EQUATION
+NOISY = 4 * executables.EQUATION
 READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
 Outputs = list[np.ndarray]
 
@@ -137,7 +137,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         widened = [jaxprs.widen(program) for program in programs]
         whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
         shapes = tuple(jaxprs.widened(x) for x in inputs)
-        clean = jaxprs.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs,
+        clean = executables.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs,
                                 seconds=subject.compiling)  # fmt: skip
 
     @functools.cache
@@ -146,7 +146,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             return [f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)]
 
         with jax.enable_x64(True):
-            return jaxprs.compiled(noisy, shapes, np.uint32(0), programs=programs, seconds=subject.compiling,
+            return executables.compiled(noisy, shapes, np.uint32(0), programs=programs, seconds=subject.compiling,
                                    each=NOISY)  # fmt: skip
 
     raised: list[str] = []
@@ -194,7 +194,7 @@ def in_float64(f: Callable, inputs: Sequence[Any], seconds: float) -> Callable[[
                 traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
         program = jaxprs.widen(traced)
         wide = tuple(jaxprs.widened(x) for x in inputs)
-        compiled = jaxprs.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
+        compiled = executables.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
                                    seconds=seconds)  # fmt: skip
 
     def run(inputs: Sequence[Any]) -> Outputs:
@@ -243,7 +243,7 @@ def _moved(x: Any, rng: np.random.Generator, factor: float, spanned: bool | int)
         return _free(x, rng, factor)
     finite = np.isfinite(wide)
     drawn = rng.uniform(wide.min() / 2, max(wide[finite].max(initial=0.0), wide.min()), wide.shape)
-    return jnp.asarray(np.where(finite, drawn, wide))
+    return executables.array(np.where(finite, drawn, wide))
 
 
 def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None = None) -> Any:
@@ -253,7 +253,7 @@ def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None 
     wide = np.asarray(x, np.float64)
     finite = np.isfinite(wide)
     scale = spread or (np.sqrt(np.mean(wide[finite] ** 2)) if finite.any() else 1.0)
-    return jnp.asarray(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
+    return executables.array(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
 
 
 def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
@@ -341,7 +341,7 @@ def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, wor
     def replay(arrays: tuple[np.ndarray, ...]) -> tuple[float, float]:
         with jax.enable_x64(True):
             rest = iter(arrays)
-            arguments = [x if _is_key(x) else jnp.asarray(next(rest)) for x in point.inputs]
+            arguments = [x if _is_key(x) else executables.array(next(rest)) for x in point.inputs]
         inputs = tuple(point.inputs[i] if i in subject.domains else x for i, x in enumerate(arguments))
         got, want = evaluator.clean(inputs)
         return float(got[position][worst.index]), float(want[position][worst.index])

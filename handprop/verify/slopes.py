@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.points import in_float64
 from handprop.verify.subject import Subject
 
@@ -48,7 +48,7 @@ def values_along(subject: Subject, inputs: Sequence[jax.Array], along: dict[int,
 
     def at(h: float) -> list[np.ndarray]:
         with jax.enable_x64(True):
-            moved = [jnp.asarray(np.asarray(inputs[i]) + h * size * v) for i, v in along.items()]
+            moved = [array(np.asarray(inputs[i]) + h * size * v) for i, v in along.items()]
             return run(tuple(jaxprs.with_replaced(inputs, list(along), moved)))
 
     return at

@@ -69,6 +69,7 @@ class Run:
     """``rational`` reads literals as the simplest numbers that round to them. ``thresholds``, the numbers that unknowns
     are compared with, decides comparisons; None: a truth value is a random field element. ``sample`` is the shape that
     arrays have here instead of their own, where all entries are one function of entries of their own.
+    ``decided_on``: the residues that decisions are made on, where they are asked for.
     ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
@@ -91,6 +92,7 @@ class Run:
     coins: int = 0
     decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
     replayed: Iterator[np.ndarray] | None = None
+    decided_on: list[np.ndarray] | None = None
     compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
@@ -124,10 +126,17 @@ class Run:
     def branching(self) -> bool:
         return self.thresholds is not None
 
-    def decide(self, decision: np.ndarray) -> np.ndarray:
-        """Keeps the decision; in a run that repeats another's decisions, that one's instead."""
-        decision = decision if self.replayed is None else next(self.replayed)
+    def decide(self, decision: np.ndarray, on: np.ndarray) -> np.ndarray:
+        """Keeps the decision, and ``on`` what it is made, -1 where nothing is decided; in a run that repeats another's
+        decisions, that one's instead."""
+        if self.replayed is not None:
+            repeated = next(self.replayed, None)
+            if repeated is None:
+                raise Unsupported("decisions that are met at some points and not at others")
+            decision = repeated
         self.decisions.append(decision)
+        if self.decided_on is not None:
+            self.decided_on.append(on)
         return decision
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:

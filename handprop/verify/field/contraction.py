@@ -5,7 +5,6 @@ from fractions import Fraction
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
@@ -13,7 +12,7 @@ from handprop.verify.field.arithmetic import Elements, Field
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
-from handprop.verify.field.layout import joined, move, ranks
+from handprop.verify.field.layout import bind, joined, move, ranks
 from handprop.verify.field.specials import are_special, patched, without_specials
 from handprop.verify.field.truth import Thing, as_value, check_input, greater, maximum, minimum
 from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, is_positive, moved
@@ -68,8 +67,7 @@ def _convolution(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     params = {**params, "preferred_element_type": np.dtype(np.float64), "precision": jax.lax.Precision.HIGHEST}
 
     def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        with jax.enable_x64(True):
-            return np.asarray(eqn.primitive.bind(jnp.asarray(left), jnp.asarray(right), **params))
+        return bind(eqn.primitive, left, right, **params)
 
     convolved = run.field.bilinear(a.x, b.x, product, terms)
     return [Value(convolved, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind))]
@@ -127,7 +125,7 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     if value.special is not None:
         extreme = np.where(value.special == NAN, 2, value.special).astype(np.int64)
         rank = np.where(value.special != 0, extreme << 60, rank)
-    return run.decide(np.argmax(rank, -1))
+    return run.decide(np.argmax(rank, -1), rank)
 
 
 def _reduce_extremum(largest: bool) -> Rule:
@@ -249,8 +247,7 @@ def _linear_window(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> lis
     terms = int(np.prod(params["window_dimensions"]))
 
     def f(part: np.ndarray) -> np.ndarray:
-        with jax.enable_x64(True):
-            return np.asarray(eqn.primitive.bind(jnp.asarray(part), **params))
+        return bind(eqn.primitive, part, **params)
 
     return [Value(run.field.linear(value.x, f), value.degree.summed(terms), kind=value.kind,
                   nonnegative=is_nonnegative(value))]  # fmt: skip
@@ -370,7 +367,7 @@ def _drawn_pivot(run: Run, x: Elements, k: int, seed: Elements) -> np.ndarray:
     if zero.all(-1).any():
         raise NotUnderstood("a matrix that is singular")
     run.coins += int(zero[..., 0].size)
-    return run.decide(k + np.argmax(np.where(zero, -1, rank), -1))
+    return run.decide(k + np.argmax(np.where(zero, -1, rank), -1), rank)
 
 
 def _exchanged(n: int, k: int, pivot: np.ndarray) -> np.ndarray:

@@ -29,14 +29,14 @@ def placed(run: Run, a: Value, b: Value) -> np.ndarray:
     place = run.oracle("place", canonical).re % (count + 1)
     place = np.where(flipped, count - place, place)
     above = place > np.searchsorted(run.thresholds, beyond)
-    return run.decide(np.where(decided, above, beyond < 0))
+    return run.decide(np.where(decided, above, beyond < 0), np.where(decided, canonical.re, -1))
 
 
 def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
     """A truth that is not known of each entry, the same for x and -x; False where it is ``sure``."""
     run.coins += int((~sure).sum())
     _, canonical = run.canonical(x)
-    return run.decide(~sure & (run.oracle(name, canonical).re % 2 == 1))
+    return run.decide(~sure & (run.oracle(name, canonical).re % 2 == 1), np.where(sure, -1, canonical.re))
 
 
 def known_greater(a: Value, b: Value) -> np.ndarray:

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from jax.extend import core
 
+from handprop.verify.executables import applied
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, word
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.contraction import CONTRACTION
@@ -209,7 +210,7 @@ def _lost(run: Run, values: list[Value], out: Value) -> float:
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
     """Everything concrete: the primitive's own values."""
     with jax.enable_x64(True):
-        out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
+        out = applied(eqn.primitive.bind, *inputs, **eqn.primitive.get_bind_params(eqn.params))
     return [_constant(run, o) for o in (out if eqn.primitive.multiple_results else [out])]
 
 

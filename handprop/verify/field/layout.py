@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from handprop.verify.executables import applied
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
@@ -40,7 +41,7 @@ def concrete(thing: Thing) -> np.ndarray:
 def bind(primitive, *arrays, **params) -> Any:
     """The primitive on concrete arrays, 64-bit types kept, on the CPU."""
     with jax.enable_x64(True):
-        out = primitive.bind(*(jnp.asarray(a) for a in arrays), **params)
+        out = applied(primitive.bind, *(np.asarray(a) for a in arrays), **params)
         return [np.asarray(o) for o in out] if primitive.multiple_results else np.asarray(out)
 
 
@@ -203,12 +204,8 @@ def _scatter_add(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
     def scattered(part: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
-            return np.asarray(
-                lax.scatter_add(
-                    jnp.asarray(zeros), jnp.asarray(indices), jnp.asarray(part), params["dimension_numbers"],
-                    indices_are_sorted=False, unique_indices=False, mode=params["mode"],
-                )
-            )  # fmt: skip
+            kept = {key: params[key] for key in ("dimension_numbers", "mode")}
+            return np.asarray(applied(lax.scatter_add, zeros, indices, part, **kept))
 
     added = Value(run.field.linear(updates.x, scattered), updates.degree.summed(max(updates.x.size, 1)),
                   kind=updates.kind, nonnegative=is_nonnegative(updates))  # fmt: skip
@@ -294,7 +291,8 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         first, second = (moved(keys, lambda part, i=i: np.take(part, [i], axis)) for i in (0, 1))
         swap = np.asarray(greater(run, first, second)).astype(np.int64)
         return np.concatenate([swap, 1 - swap], axis)
-    return run.decide(np.argsort(ranks(run, keys, axis), axis, kind="stable"))
+    rank = ranks(run, keys, axis)
+    return run.decide(np.argsort(rank, axis, kind="stable"), rank)
 
 
 def ranks(run: Run, keys: Value, axis: int, counted: np.ndarray | None = None) -> np.ndarray:

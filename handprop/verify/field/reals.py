@@ -32,7 +32,7 @@ class Reals:
     """An observer of a run, which keeps the real numbers that its elements stand for."""
 
     def __init__(self, rng: np.random.Generator, p: int):
-        self.rng, self.p, self.kept = rng, p, Table()
+        self.rng, self.p, self.kept, self.seen = rng, p, Table(), 0
 
     def given(self, thing: Thing, numbers: np.ndarray) -> None:
         """An input, with the numbers that it stands for."""
@@ -43,7 +43,10 @@ class Reals:
         for thing in operands:
             if isinstance(thing, Value) and thing.known is not None:
                 self._keep(thing, [thing.known] * COPIES)
-        outputs = step(eqn, operands)
+        self.seen += 1
+        before, outputs = self.seen, step(eqn, operands)
+        if self.seen > before:  # the equation calls a program, whose equations were followed one by one
+            return outputs
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and self._of(thing) is None]
         if new and eqn.primitive.name not in CHOOSE:
             with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known

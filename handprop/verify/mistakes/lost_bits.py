@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
-from handprop.verify import jaxprs
+from handprop.verify import executables, jaxprs
 from handprop.verify.mistakes.source import quoted, rebuilt
 from handprop.verify.report import LostBits, Outcome, Report
 from handprop.verify.rungs.rounding import bits_lost
@@ -33,7 +33,7 @@ from handprop.verify.subject import Subject
 __all__ = ["lost_bits"]
 
 MOST_UNITS = 128
-CHOSEN = 8 * jaxprs.EQUATION  # seconds that compiling one equation in all its modes takes
+CHOSEN = 8 * executables.EQUATION  # seconds that compiling one equation in all its modes takes
 SECONDS = 0.5
 SUMS = ("add", "sub", "add_any", "reduce_sum", "dot_general", "cumsum", "conv_general_dilated", "scatter-add")
 
@@ -72,7 +72,7 @@ class Trial:
         with jax.enable_x64(True):
             self.inputs = [jaxprs.widened(x) for x in inputs]
             modes = jax.ShapeDtypeStruct((MOST_UNITS,), np.int8)
-            self.compiled = jaxprs.compiled(
+            self.compiled = executables.compiled(
                 lambda inputs, modes: self._evaluated(program, inputs, modes, faults)[output],
                 self.inputs, modes, programs=[program], seconds=seconds, each=CHOSEN)  # fmt: skip
         self.exact = self.run({})
@@ -83,7 +83,7 @@ class Trial:
         for n, mode in modes.items():
             chosen[n] = mode
         with jax.enable_x64(True):
-            return np.asarray(self.compiled(self.inputs, jnp.asarray(chosen)))
+            return np.asarray(self.compiled(self.inputs, executables.array(chosen)))
 
     def lost(self, modes: Mapping[int, Mode]) -> float:
         return bits_lost(self.run(modes), self.exact, self.dtype)

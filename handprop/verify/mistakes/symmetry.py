@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.options import Options
 from handprop.verify.points import compared, evaluators, in_float64, is_defined, sample, worst_entry
 from handprop.verify.render import apart
@@ -129,6 +130,6 @@ def _couples(subject: Subject, inputs: tuple[Any, ...], rng: np.random.Generator
     run = in_float64(along, (*x, *v), subject.compiling)
     signs = [rng.choice([-1.0, 1.0], size=d.shape) for d in v]
     with jax.enable_x64(True):
-        flipped = tuple(jnp.asarray(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))
+        flipped = tuple(array(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))
     plain, signed = run((*x, *v)), run((*x, *flipped))
     return any(not np.array_equal(s * a, b, equal_nan=True) for s, a, b in zip(signs, plain, signed, strict=True))

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.disputes import Dispute, Kind, failed, settled
+from handprop.verify.executables import array
 from handprop.verify.kinks import agreed_and_wrong, ruling_of_a_value
 from handprop.verify.options import Options
 from handprop.verify.points import (
@@ -204,9 +204,9 @@ def _hard(subject: Subject, options: Options, pattern: Pattern, i: int) -> tuple
             return x
         wide = np.asarray(x, np.float64)
         if j in subject.cotangents:
-            return jnp.asarray(rng.normal(size=wide.shape))
+            return array(rng.normal(size=wide.shape))
         hard = pattern(wide, rng)
-        return jnp.asarray(np.where(np.isfinite(wide), hard, wide))
+        return array(np.where(np.isfinite(wide), hard, wide))
 
     with jax.enable_x64(True):
         return tuple(replaced(j, x) for j, x in enumerate(subject.inputs))
@@ -262,7 +262,7 @@ def _infinite(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
             if x.ndim > 1 and not (x > 0).all():
                 ways["nothing but minus infinity"] = np.ones(x.shape, bool), -np.inf
             for name, (mask, number) in ways.items():
-                changed = jnp.asarray(np.where(mask, number, x))
+                changed = array(np.where(mask, number, x))
                 yield f"{name} in {subject.in_paths[i]}", tuple(jaxprs.with_replaced(wide, [i], [changed]))
 
 

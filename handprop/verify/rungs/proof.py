@@ -10,7 +10,8 @@ Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, ar
 between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
 most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only holds for runs with the same decisions:
 each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
-the decisions that show a difference (``handprop.verify.branches``).
+the decisions that show a difference (``handprop.verify.branches``). A run may stand for many points, each with
+decisions of its own; where something is decided on that does not depend on the inputs it stands for one.
 
 A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show; where there are
 many, those that depend on different variables are told apart (``handprop.verify.independence``).
@@ -98,6 +99,11 @@ class Pair(NamedTuple):
     lanes: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
+
+    @property
+    def points(self) -> int:
+        """How many points a run stands for."""
+        return self.lanes * self.entries
 
 
 def proof(subject: Subject, options: Options) -> Check:
@@ -253,8 +259,9 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
         return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=told > 0)
     if not decision_bits:
         raise Unsupported("decisions that are not counted")
-    points = pair.lanes * pair.entries
-    differs = first.differs
+    points, differs = pair.points, first.differs
+    if differs is None and points > 1 and _decided_alike(pair, first, rng):
+        points = 1
     for _ in range(RESTARTS if differs is None else 0):
         again = _evaluated(pair, rng, run.decisions)
         differs = again.differs
@@ -321,9 +328,24 @@ def _evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation
         return _at(pair, again, inputs)
 
 
+def _decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> bool:
+    """Whether anything was decided on that does not depend on the inputs, as ``x + 1 - x``: of many points at once it
+    is one decision for all of them. It is what is the same at other inputs, with all else as it was; these are only
+    asked where an element is decided on in more than one place."""
+    assert first.run.decided_on is not None
+    if all_in_their_places(first.run.decided_on):
+        return False
+    inputs = tuple(drawn(first.run.field, x, rng, first.run.shape_of(x.shape)) for x in pair.inputs)
+    run = _run(pair, first.run.field, first.run.seed, replayed=iter(first.run.decisions))
+    _evaluated_at(pair, run, inputs)
+    assert run.decided_on is not None
+    return any(((a == b) & (a >= 0)).any() for a, b in zip(first.run.decided_on, run.decided_on, strict=True))
+
+
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
+    decided_on = [] if pair.points > 1 else None
     return Run(field, seed, pair.reading.rational, pair.thresholds, sample=pair.sample, decided=pair.reading.decided,
-               least_bits=_least_bits(pair), work=pair.work, **others)  # fmt: skip
+               least_bits=_least_bits(pair), work=pair.work, decided_on=decided_on, **others)  # fmt: skip
 
 
 def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
@@ -357,6 +379,23 @@ def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]
     return Value(field.draw(rng, shape), VARIABLE)
 
 
+def all_in_their_places(decided_on: list[np.ndarray]) -> bool:
+    """Whether each element stands at one place alone, of arrays of one size.
+
+    >>> forward, backward = np.array([[5, 7], [9, 8]]), np.array([5, 7, -1, 8])  # -1: nothing is decided there
+    >>> all_in_their_places([forward, backward]), all_in_their_places([forward, forward.T])
+    (True, False)
+    """
+    if not decided_on:
+        return True
+    elements = np.concatenate([on.reshape(-1) for on in decided_on])
+    places = np.concatenate([np.arange(on.size) + (on.size << 32) for on in decided_on])
+    elements, places = (x[elements >= 0] for x in (elements, places))
+    order = np.argsort(elements, kind="stable")
+    elements, places = elements[order], places[order]
+    return not ((elements[1:] == elements[:-1]) & (places[1:] != places[:-1])).any()
+
+
 def same(field: Field, a: Value, b: Value) -> bool:
     """Whether two arrays are equal, infinities with them."""
     if a.shape != b.shape:
@@ -382,6 +421,7 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
     if any(under is None for under in run.under_roots):
         return math.inf, 0
     shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
+    sizes = [under.size for under in run.under_roots if under is not None]
 
     def redrawn(x: Any, mask: np.ndarray | None) -> Thing:
         return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
@@ -392,7 +432,10 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
-        return np.concatenate([under for under in again.under_roots if under is not None])
+        under_roots = [under for under in again.under_roots if under is not None]
+        if [under.size for under in under_roots] != sizes:
+            raise Unsupported("roots that are taken at some points and not at others")
+        return np.concatenate(under_roots)
 
     found = root_groups(draw, run.field.is_square, shapes, MOST_ROOTS)
     return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)

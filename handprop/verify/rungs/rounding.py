@@ -8,7 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from handprop.verify import jaxprs
+from handprop.verify import executables, jaxprs
 from handprop.verify.disputes import Dispute, Kind, failed, settled
 from handprop.verify.options import Options
 from handprop.verify.points import (
@@ -142,7 +142,7 @@ def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, fl
     """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
     with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(subject.inputs)):
         try:
-            quick = jaxprs.compile_within(as_users(subject), subject.compiling, 2 * jaxprs.EQUATION)
+            quick = executables.compile_within(as_users(subject), subject.compiling, 2 * executables.EQUATION)
             programs = [jax.jit(f) if quick else f for f in (subject.hand, subject.reference)]
             got, want = ([np.asarray(x) for x in f(*subject.inputs)] for f in programs)
         except jax.errors.JaxRuntimeError:  # a callback that raises

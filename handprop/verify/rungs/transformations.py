@@ -18,6 +18,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.disputes import Kind, failed, settled
+from handprop.verify.executables import array
 from handprop.verify.options import Options
 from handprop.verify.points import (
     NONDETERMINISTIC,
@@ -77,7 +78,7 @@ def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
         changed = list(inputs)
         with jax.enable_x64(True):
             for i in subject.cotangents:
-                changed[i] = jnp.asarray(f(np.asarray(inputs[i])), jnp.float64)
+                changed[i] = array(f(np.asarray(inputs[i], np.float64)))
         return tuple(changed)
 
     def one_hot(c: np.ndarray) -> np.ndarray:
@@ -129,10 +130,10 @@ def _batched(subject: Subject) -> Callable:
     return jax.vmap(subject.hand, jaxprs.batch_axes(subject.inputs), axis_size=BATCH)
 
 
-def _stacked(samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _stacked(samples: list[tuple[Any, ...]], stack: Callable = jnp.stack) -> tuple[Any, ...]:
     """Samples as one batch."""
     axes = jaxprs.batch_axes(samples[0])
-    return tuple(parts[0] if axis is None else jnp.stack(parts)
+    return tuple(parts[0] if axis is None else stack(parts)
                  for parts, axis in zip(zip(*samples, strict=True), axes, strict=True))  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
     samples = [sample(subject, options, i) for i in range(BATCH)]
     try:
         with jax.enable_x64(True):
-            stacked = _stacked(samples)
+            stacked = _stacked(samples, lambda parts: array(np.stack(parts)))
         outputs = in_float64(_batched(subject), stacked, subject.compiling)(stacked)
     except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
         return jaxprs.first_line(error)

@@ -1,0 +1,77 @@
+"""What the verifier compiles for itself, and how much of it is kept.
+
+JAX keeps the executable of every primitive that ran on numbers, about a megabyte for each shape, as long as the process
+lives: five hundred reports would take gigabytes. Primitives on numbers run here through executables of the verifier's
+own, of which the last ``KEPT`` stay.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from handprop._jax_versions import equations
+
+__all__ = ["applied", "array", "compile_within", "compiled"]
+
+KEPT = 2048  # a primitive's executable takes some 50 kB
+FEW_ENTRIES = 1 << 18
+EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
+Options = dict[str, Any]
+
+
+def array(numbers: Any) -> jax.Array:
+    """NumPy's numbers as an array of JAX; its own ``asarray`` compiles a program for every shape since jax 0.10."""
+    return jax.device_put(np.asarray(numbers))
+
+
+def applied(f: Callable, *values: Any, **params: Any) -> Any:
+    """``f(*values, **params)`` of a primitive's ``bind`` or a function like it.
+
+    >>> float(applied(jax.lax.add_p.bind, jax.numpy.float32(1), jax.numpy.float32(2)))
+    3.0
+    """
+    if any(isinstance(x, Tracer) for x in values):
+        return f(*values, **params)
+    types = tuple((x.shape, x.dtype, bool(getattr(x, "weak_type", False))) for x in map(jax.typeof, values))
+    wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+    try:
+        run = _executable(f, types, tuple(sorted(params.items())), wide)
+    except TypeError:  # a parameter without a hash
+        return f(*values, **params)
+    with jax.disable_jit(False):  # an executable does not run without
+        return run(*values)
+
+
+@lru_cache(maxsize=KEPT)
+def _executable(f: Callable, types: tuple, params: tuple, wide: bool) -> Callable:
+    """``wide``: with 64-bit types on, as they are now."""
+    shapes = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in types]
+    lowered = jax.jit(lambda *values: f(*values, **dict(params))).lower(*shapes)
+    return lowered.compile(compiler_options=_options(sum(math.prod(shape) for shape, *_ in types)))
+
+
+def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:
+    """Whether what runs these programs is compiled in so many seconds."""
+    return sum(1 for program in programs for _ in equations(program)) * each <= seconds
+
+
+def compiled(f: Callable, *args: Any, programs: Sequence[Any], seconds: float, each: float = EQUATION) -> Callable:
+    """``f`` compiled for these arguments: without optimizing machine code where the programs that it runs hold few
+    entries, as these run only some ten times and that is up to half of what compiling costs.
+
+    Where that would take more than so many ``seconds``, ``each`` for every equation, it is ``f`` itself, which runs
+    equation by equation.
+    """
+    if not compile_within(programs, seconds, each):
+        return f
+    entries = sum(math.prod(getattr(v.aval, "shape", ())) for p in programs for e in equations(p) for v in e.outvars)
+    return jax.jit(f).lower(*args).compile(compiler_options=_options(entries))
+
+
+def _options(entries: int) -> Options:
+    return {"xla_backend_optimization_level": 0} if entries <= FEW_ENTRIES else {}
