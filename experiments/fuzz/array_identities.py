@@ -171,8 +171,10 @@ def gather_as_product(t: Node, rng: np.random.Generator) -> Node | None:
 
 
 @of("scatter")
-def scatter_as_product(t: Node, rng: np.random.Generator) -> Node:
-    rows, shape = t.attrs
+def scatter_as_product(t: Node, rng: np.random.Generator) -> Node | None:
+    (rows, shape), rank = t.attrs, len(t.args[0].shape)
+    if rank > 2:
+        return None
     return node("matmul", node("transpose", node("onehot", attrs=(rows, shape[0]))), t.args[0])
 
 

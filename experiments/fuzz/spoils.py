@@ -1,6 +1,7 @@
 """One mistake at a random place of an expression."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
 
@@ -46,10 +47,12 @@ def number_changed(t: Node, rng: np.random.Generator) -> Node | None:
     """A constant that is plainly or slightly another one."""
     if t.op != "const":
         return None
-    value = float(t.attrs[1])
-    changed = (value + 1.0, -value, 2.0 * value, value * (1 + 2.0**-10), value * (1 + 2.0**-20))
+    value = t.attrs[1]
+    changed = (value + 1, -value, 2 * value, value * (1 + 2.0**-10), value * (1 + 2.0**-20))
     new = changed[int(rng.integers(len(changed)))]
-    return const(float(np.float32(new))) if new != value else None
+    if new == value:
+        return None
+    return const(new if isinstance(new, Fraction) else float(np.float32(new)))  # a fraction is one, changed or not
 
 
 def scaled(t: Node, rng: np.random.Generator) -> Node | None:

@@ -27,13 +27,14 @@ from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 __all__ = ["decision_bits", "like_entries"]
 
 MOST_STEPS = 64
+MOST_TURNS = 1 << 12  # of all scans together, those inside others counted as often as they are walked
 # What decides, and for each axis of the array along which of the decisions' own axes it runs: None where all entries
 # along it share one decision.
 Axes: TypeAlias = "tuple[int | None, ...]"
 Label: TypeAlias = "tuple[Any, Axes]"
 # Through these the field knows the numbers that no input is in: comparing them decides nothing.
-KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "sqrt", "convert_element_type", "select_n", "iota", "slice",
-        "broadcast_in_dim", "reshape", "transpose", "squeeze", "concatenate", "bitcast_convert_type"}  # fmt: skip
+KEPT = {"add", "sub", "mul", "div", "neg", "integer_pow", "convert_element_type", "select_n", "iota", "slice",
+        "broadcast_in_dim", "reshape", "transpose", "squeeze", "concatenate"}  # fmt: skip
 
 
 class Fact(NamedTuple):
@@ -64,15 +65,26 @@ UNBOUNDED = Fact(0, bits=math.inf)
 Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
-def decision_bits(program: Any, interval_bits: float, decided: bool = False) -> list[float]:
+def decision_bits(program: Any, interval_bits: float, decided: bool = False,
+                  uninterpreted: frozenset[str] = frozenset()) -> list[float]:  # fmt: skip
     """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides.
 
-    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive.
+    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``uninterpreted``: primitives
+    that the field was seen not to understand, whose results may be anything.
     """
-    walk = _Walk(interval_bits, decided)
+    walk = _Walk(interval_bits, decided, uninterpreted)
     inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
               for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
     return [fact.bits for fact in walk.program(program, inputs)]
+
+
+def _keeps(eqn: Any) -> bool:
+    """Whether the field knows the equation's result where it knows its operands."""
+    name = eqn.primitive.name
+    if name != "convert_element_type" or not all(_is_float(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+        return name in KEPT
+    old, new = (jnp.finfo(v.aval.dtype) for v in (eqn.invars[0], eqn.outvars[0]))
+    return new.nmant >= old.nmant and new.maxexp >= old.maxexp
 
 
 def _is_float(aval: Any) -> bool:
@@ -118,8 +130,8 @@ DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}
 class _Walk:
     """One pass over a program. ``bits``: of one comparison."""
 
-    def __init__(self, bits: float, decided: bool = False):
-        self.bits, self.decided = bits, decided
+    def __init__(self, bits: float, decided: bool = False, uninterpreted: frozenset[str] = frozenset()):
+        self.bits, self.decided, self.uninterpreted, self.turns = bits, decided, uninterpreted, 0
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -151,7 +163,7 @@ class _Walk:
             return self.scan(eqn, facts)
         if name == "cond" and facts[0].known:
             branches = [self.program(closed(branch), facts[1:]) for branch in eqn.params["branches"]]
-            return [self.joined(("cond", i), cases, len(v.aval.shape))
+            return [self.joined(("cond", i, facts[0].name), cases, len(v.aval.shape))
                     for i, (v, *cases) in enumerate(zip(eqn.outvars, *branches, strict=True))]  # fmt: skip
         if name == "custom_linear_solve":
             return self.linear_solve(eqn, facts)
@@ -160,10 +172,11 @@ class _Walk:
             return self.program(inside, facts)
         where = self.named(name, _text(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if name in SAME_VALUE else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
-        kind = max((least_kind(name), *(f.kind for f in facts)))
+        least = Kind.LOOSE if name in self.uninterpreted else least_kind(name)
+        kind = max((least, *(f.kind for f in facts)))
         shared = {"kind": kind, "most": _most(eqn, facts), "opposite": facts[0].name if name == "neg" else None}
         if all(f.known for f in facts) and name != "lu":
-            return [Fact(n, known=name in KEPT or not _is_float(v.aval), kind=kind, most=shared["most"])
+            return [Fact(n, known=_keeps(eqn) or not _is_float(v.aval), kind=kind, most=shared["most"])
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         if any(f.bits == math.inf for f in facts):
@@ -172,6 +185,8 @@ class _Walk:
             outs = self.pivoted(eqn, facts)
         else:
             outs = [self.rules.get(name, self.unknown)(eqn, facts, shapes)] * len(names)
+            if name in MOVERS:  # each of several has entries of its own
+                outs = [self.moved(eqn, facts, shapes, i) for i, _ in enumerate(names)]
         leaves_type = [not _is_float(v.aval) and shared["most"] > _most_of(v.aval) for v in eqn.outvars]
         outs = [out.nonlinear() if leaves else out for out, leaves in zip(outs, leaves_type, strict=True)]
         return [out._replace(name=n, known=False, **shared).capped() for n, out in zip(names, outs, strict=True)]
@@ -295,7 +310,7 @@ class _Walk:
     def running(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """A running maximum: each entry is compared with the largest before it."""
         axis = eqn.params["axis"]
-        bits = (shapes[0][axis] - 1) * self.bits
+        bits = (shapes[0][axis] - 1) * self.compared_bits(facts[0])
         label = _own(("running", eqn.primitive.name, facts[0].name, _text(eqn.params)), eqn)
         return _decided(eqn, facts[0], _over(facts[0], shapes[0], (axis,), keep=True), label, bits)
 
@@ -305,11 +320,16 @@ class _Walk:
         low = eqn.primitive.name in ("reduce_min", "argmin")
         label = _own(("largest", facts[0].name, axes, low), eqn)
         return _decided(
-            eqn, facts[0], _over(facts[0], shapes[0], axes), label, math.log2(count) if count > 2 else self.bits
-        )
+            eqn, facts[0], _over(facts[0], shapes[0], axes), label,
+            math.log2(count) if count > 2 else self.compared_bits(facts[0]),
+        )  # fmt: skip
+
+    def compared_bits(self, fact: Fact) -> float:
+        """Of a comparison of two of its entries, which decides a tie too where they may tie."""
+        return self.bits * (1 if fact.kind is Kind.RATIONAL else 2)
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        axis = eqn.params.get("dimension", -1) % len(shapes[0])
+        axis = eqn.params.get("dimension", eqn.params.get("axis", -1)) % len(shapes[0])
         count = shapes[0][axis]
         chosen = eqn.params.get("k", count)
         bits = (math.lgamma(count + 1) - math.lgamma(count - chosen + 1)) / math.log(2)
@@ -320,7 +340,7 @@ class _Walk:
         return _decided(eqn, facts[0], support, (("order", facts[0].name, axis, chosen), along), bits)
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.bits
+        bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.compared_bits(facts[0])
         label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
         return _decided(eqn, facts[0], self.mixing(eqn, facts[:1], shapes[:1]).support, label, bits)
 
@@ -373,14 +393,14 @@ class _Walk:
 
         return _relabelled(facts[0], without_ones)
 
-    def moved(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """Every entry of the result is one of an operand, at places that an index may decide."""
+    def moved(self, eqn: Any, facts: list[Fact], shapes: list, part: int = 0) -> Fact:
+        """Every entry of the result, ``part`` of several, is one of an operand, at places that an index may decide."""
         name, rank = eqn.primitive.name, len(eqn.outvars[0].aval.shape)
         indices = facts[INDEXED.get(name, len(facts)) :]
         if name == "scatter":
             indices = facts[1:2]
         operands = [f for f in facts if not any(f is index for index in indices)]
-        out = self.joined((name, _text(eqn.params), *(f.name for f in indices)), operands, rank)
+        out = self.joined((name, _text(eqn.params), part, *(f.name for f in indices)), operands, rank)
         if not any(f.bits for f in indices):
             return out
         places = self.mixing(eqn, indices, [v.aval.shape for v, f in zip(eqn.invars, facts, strict=True)
@@ -397,7 +417,8 @@ class _Walk:
             weight = max(weight, fact.weight - math.fsum(whole.values()))
         label = (self.named(name, *(f.name for f in facts)), tuple(range(rank)))
         support = {**shared, **({label: weight} if weight > 0 else {})}
-        return Fact(label[0], bits=bits, support=support)
+        kind, most = max((f.kind for f in facts), default=Kind.RATIONAL), max((f.most for f in facts), default=math.inf)
+        return Fact(label[0], bits=bits, support=support, kind=kind, most=most)
 
     def mixing(self, eqn: Any, facts: Sequence[Fact], shapes: Sequence[tuple], rank: int | None = None) -> Fact:
         """Each entry of the result may depend on every entry of the operands, in any way."""
@@ -420,7 +441,12 @@ class _Walk:
         body, length = closed(eqn.params["jaxpr"]), eqn.params["length"]
         carry, xs = facts[n_consts : n_consts + n_carry], facts[n_consts + n_carry :]
         rows: list[list[Fact]] = []
-        for i in range(min(length, MOST_STEPS)):
+        reverse = eqn.params["reverse"]
+        for turn in range(min(length, MOST_STEPS)):
+            self.turns += 1
+            if self.turns > MOST_TURNS:
+                return [UNBOUNDED] * len(eqn.outvars)
+            i = length - 1 - turn if reverse else turn
             here = [_relabelled(x, lambda along: along[1:], ("row", i))._replace(name=self.named(x.name, "row", i))
                     for x in xs]  # fmt: skip
             out = self.program(body, [*facts[:n_consts], *carry, *here])
@@ -429,7 +455,9 @@ class _Walk:
         if not rows:
             return [*carry, *(Fact(self.named("empty", i)) for i in range(n_carry, len(eqn.outvars)))]
         ranks = [len(v.aval.shape) for v in eqn.outvars[n_carry:]]
-        stacked = [self.joined("stack", ys, rank) for ys, rank in zip(zip(*rows, strict=True), ranks, strict=True)]
+        stacked = [
+            self.joined(("stack", reverse), ys, rank) for ys, rank in zip(zip(*rows, strict=True), ranks, strict=True)
+        ]
         done = [*carry, *stacked]
         if length > MOST_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]

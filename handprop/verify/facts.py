@@ -46,7 +46,8 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     whole = prepare(subject)
     whole = whole if whole is subject else fresh(whole, options)
     report = checked(whole, options, entry, _proved_wider(given, subject, options, prepare))
-    if not report.ok and domain != ANY and "rounding" not in options.skip:
+    late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
+    if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
         try:
             whole, report = _as_they_are(subject, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values

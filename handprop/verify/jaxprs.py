@@ -394,7 +394,7 @@ def _scrambled(count: int, seed: Any) -> Any:
 def widened(x: Any) -> Any:
     if isinstance(x, Tracer):
         return x.astype(jnp.float64) if is_float(x.dtype) else x
-    if isinstance(x, jax.Array) and not is_float(x.dtype):
+    if isinstance(x, jax.Array) and (x.dtype == np.float64 or not is_float(x.dtype)):
         return x
     x = np.asarray(x)
     return array(x.astype(np.float64) if is_float(x.dtype) else x)

@@ -73,7 +73,8 @@ class Run:
     ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
-    by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits``, read as
+    by the equation. ``equation`` is the one at work. ``casts`` are those to fewer bits than ``least_bits`` or a
+    range smaller than ``2^least_exponent``, read as
     the identity. ``work`` is what is counted of all runs together. ``probe``: truths, and whatever else is
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
     depend on the probe (:mod:`handprop.verify.field.steady`). ``claimed``: whether something is taken to be equal
@@ -105,6 +106,7 @@ class Run:
     observer: Callable[..., list] | None = None
     decided: bool = False
     least_bits: int = 0
+    least_exponent: int = 0
     casts: set[str] = dataclasses.field(default_factory=set)
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)

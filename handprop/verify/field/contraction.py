@@ -134,6 +134,8 @@ def _reduce_extremum(largest: bool) -> Rule:
         axes = tuple(params["axes"])
         if isinstance(thing, np.ndarray):
             return [np.asarray(thing.max(axes) if largest else thing.min(axes))]
+        if not thing.x.size:
+            raise Unsupported("the largest of nothing")
         value = _flattened(thing, axes)
         return [_extremum(run, value, largest)]
 
@@ -258,10 +260,14 @@ def _windows(shape, params) -> np.ndarray:
     positions = np.arange(int(np.prod(shape))).reshape(shape)
     if any(d != 1 for d in params.get("base_dilation") or ()):
         raise Unsupported("a window over a dilated array")
+    if any(before < 0 or after < 0 for before, after in params["padding"]):
+        raise Unsupported("a window over a part of an array")
     positions = np.pad(positions, params["padding"], constant_values=-1)
     dimensions, strides = params["window_dimensions"], params["window_strides"]
     dilation = params.get("window_dilation") or (1,) * len(dimensions)
     spans = tuple((d - 1) * s + 1 for d, s in zip(dimensions, dilation, strict=True))
+    if any(span > size for span, size in zip(spans, positions.shape, strict=True)):
+        raise Unsupported("a window that is larger than its array")
     view = np.lib.stride_tricks.sliding_window_view(positions, spans)
     view = view[tuple(slice(None, None, s) for s in strides)]
     view = view[(..., *(slice(None, None, s) for s in dilation))]
@@ -302,6 +308,7 @@ def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> 
     if not params["left_side"]:
         matrix, lower = moved(matrix, lambda part: np.swapaxes(part, -1, -2)), not lower
         b = moved(b, lambda part: np.swapaxes(part, -1, -2))
+    run.check_not_zero(a, "a system of equations that may be singular", "a system of equations is regular")
     n = matrix.shape[-1]
     x = _substituted(run, matrix.x, b.x, range(n) if lower else range(n - 1, -1, -1), params["unit_diagonal"])
     degree = b.degree.summed(n) * a.degree.grown(n, a.x.size, digest(a.x))
@@ -333,6 +340,7 @@ def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     """``P A = L U``. Which row each pivot is in is a decision: all rows whose entry is not zero are equally likely."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
+    run.check_not_zero(a, "a factorization of what may be singular", "a matrix that is factorized is regular")
     if not run.branching:
         raise NeedsBranches("the pivots of lu")
     check_input(a)

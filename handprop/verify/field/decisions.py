@@ -58,14 +58,23 @@ def known_greater(a: Value, b: Value) -> np.ndarray:
 def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
     """``v = unknown + number``."""
     if v.known is not None:
+        _check_exact(v)
         finite_part = np.where(np.isfinite(v.known), v.known, 0.0)
         return Elements(np.zeros(v.shape, np.int64)), finite_part
     x, number = v.x, 0.0
     for c, atom in v.terms:
         if atom.known is not None:
             x = run.field.sub(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
+            _check_exact(atom)
             number = _exact_sum(number, float(c) * atom.known)
     return x, number
+
+
+def _check_exact(v: Value) -> None:
+    """That the number is known well enough to be told apart from others."""
+    assert v.known is not None
+    if v.error and (np.abs(v.known) * 2.0**-10 < v.error).any():
+        raise Unsupported("a comparison with a number that rounding may decide")
 
 
 def _exact_sum(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.functions import UNARY, pow_value, uninterpreted
 from handprop.verify.field.truth import (
     Thing,
@@ -22,7 +22,7 @@ from handprop.verify.field.truth import (
     select,
     sign,
 )
-from handprop.verify.field.values import Value, moved
+from handprop.verify.field.values import Kind, Value, moved
 
 __all__ = ["ELEMENTWISE", "Rule"]
 
@@ -148,14 +148,15 @@ def _refloated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:
         rounded = thing.known.astype(own).astype(np.float64)
         if np.isfinite(thing.error) and (rounded == thing.known).all():
             return run.embed(rounded, read=False)
-    if bits < min(had, run.least_bits):
+    smaller = ml_dtypes.finfo(dtype).maxexp < min(ml_dtypes.finfo(own).maxexp, run.least_exponent)
+    if bits < min(had, run.least_bits) or smaller:
         run.casts.add(str(dtype))
     return thing
 
 
 def _reduce_precision(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    if params["mantissa_bits"] < run.least_bits:
-        run.casts.add(f"{params['mantissa_bits']} bits")
+    if params["mantissa_bits"] < run.least_bits or 2 ** (params["exponent_bits"] - 1) < run.least_exponent:
+        run.casts.add(f"{params['exponent_bits']} and {params['mantissa_bits']} bits")
     return [as_value(run, inputs[0])]
 
 
@@ -174,10 +175,13 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
     if a.known is not None and b.known is not None and not a.error and not b.error:
         with np.errstate(all="ignore"):
             return run.embed(np.asarray(np.fmod(a.known, b.known)))
+    run.check_not_zero(b, "a remainder by what may be zero", "what a remainder is taken by is not zero")
     return uninterpreted(run, "rem", a, b)
 
 
 def _is_finite(run: Run, a: Value) -> Thing:
+    if run.uninterpreted and a.kind is Kind.LOOSE:
+        raise NotUnderstood("whether what is not understood is finite")
     return np.ones(a.shape, bool)
 
 

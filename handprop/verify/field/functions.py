@@ -34,8 +34,8 @@ __all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "unint
 Unary = Callable[[Run, Value], Value]
 MOST_EXPONENTS, MOST_POWER = 8, 1 << 20
 # Of functions that are not interpreted those that are defined for some arguments only.
-PARTIAL = {"acos", "acosh", "asin", "atanh", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "polygamma",
-           "regularized_incomplete_beta", "zeta"}  # fmt: skip
+PARTIAL = {"acos", "acosh", "asin", "atanh", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma",
+           "polygamma", "regularized_incomplete_beta", "zeta"}  # fmt: skip
 
 
 def plain(v: Value) -> Value:

@@ -33,6 +33,7 @@ from handprop.verify.jaxprs import called, closed, first_line, kernel_program, s
 __all__ = ["evaluate"]
 
 MOST_STEPS = 4096
+DOMAINS = {"log", "log1p", "sqrt", "rsqrt", "cbrt", "pow"}
 
 
 def evaluate(run: Run, closed: Any, inputs: list[Thing]) -> list[Thing]:
@@ -118,6 +119,9 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     except (NeedsBranches, NotUnderstood):
         raise
     except Unsupported as reason:
+        known = all(not isinstance(thing, Value) or thing.known is not None for thing in inputs)
+        if are_special(inputs) or (known and name in DOMAINS):  # what comes of it may not be finite
+            raise NotUnderstood(f"{name} of what is not finite, or not defined: {reason}") from reason
         run.uninterpreted.add(f"{name} ({reason})")
     return _uninterpreted(run, eqn, inputs)
 

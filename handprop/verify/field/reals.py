@@ -23,6 +23,7 @@ __all__ = ["Reals"]
 
 COPIES = 3  # without noise, and twice with it
 NOISE, CLEAR = 1e-9, 1e3
+SMALLEST = 1e-290
 # They choose by decisions, which at the real point may be others: what they return is an operand's element.
 CHOOSE = {"abs", "argmax", "argmin", "clamp", "cummax", "cummin", "max", "min", "reduce_max", "reduce_min",
           "reduce_window_max", "reduce_window_min", "sign", "sort", "top_k"}  # fmt: skip
@@ -52,7 +53,7 @@ class Reals:
             with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known
                 copies = [self._computed(eqn, operands, k) for k in range(COPIES)]
                 for i in new:
-                    self._keep(outputs[i], [computed[i] for computed in copies])
+                    self._keep(outputs[i], [self._in_range(outputs[i], computed[i]) for computed in copies])
         return outputs
 
     def apart(self, claims: Sequence[tuple[Value, Value]]) -> bool:
@@ -73,6 +74,12 @@ class Reals:
             outputs = [np.asarray(jaxprs.widened(x)) for x in jaxprs.wide_step(eqn, numbers)]
         noise = NOISE if k and eqn.primitive.name not in jaxprs.EXACT else 0.0
         return [x * (1 + noise * self.rng.uniform(-1, 1, x.shape)) if x.dtype == np.float64 else x for x in outputs]
+
+    def _in_range(self, thing: Value, numbers: np.ndarray) -> np.ndarray:
+        """NaN for what left the range of floats, where a number that is not zero would seem to be."""
+        zero = (thing.x.re == 0) if thing.x.im is None else np.zeros(thing.shape, bool)
+        with np.errstate(all="ignore"):
+            return np.where((np.abs(numbers) < SMALLEST) & ~zero, np.nan, numbers)
 
     def _number(self, thing: Thing, aval: Any, k: int) -> Any:
         if not isinstance(thing, Value):

@@ -65,7 +65,7 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
-IN_REALS = 8  # real points, where comparisons are decided
+TRIED_IN_REALS = 8  # runs whose decisions are repeated at real points
 RESTARTS = 5
 SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
@@ -122,10 +122,9 @@ def proof(subject: Subject, options: Options) -> Check:
             reasons[work.over or "the work that the budget is for"] = None
             break
         try:
-            trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
-            pair = Pair(reference, hand, subject.inputs, trials[-1].run.thresholds, reading, work)
+            pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
-            if claimed and not _claims_hold(pair, rng):
+            if claimed and not all(_claims_hold(pair, rng, trial) for trial in trials[-TRIED_IN_REALS:]):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
@@ -144,18 +143,19 @@ def proof(subject: Subject, options: Options) -> Check:
 
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, wanted: int, work: Work
-            ) -> list[Trial]:  # fmt: skip
-    """Runs until the bound is reached, one of them differs, or the work is done; anew where an accident is seen, or a
-    number that unknowns are compared with and that was not reckoned with; many points at once where decisions ask for
-    it."""
+            ) -> tuple[Pair, list[Trial]]:  # fmt: skip
+    """What was run at last, and runs until the bound is reached, one of them differs, or the work is done; anew where
+    an accident is seen, or a number that unknowns are compared with, or a function that is not understood, that was
+    not reckoned with; many points at once where decisions ask for it."""
     entries = branches.like_entries((reference, hand), subject.inputs)
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
     pair = Pair(reference, hand, subject.inputs, thresholds, reading, work, 1, entries, sample)
+    uninterpreted: frozenset[str] = frozenset()
     for _ in range(RESTARTS):
         before, trials = work.spent, list[Trial]()
-        bits = _decision_bits(pair, reference, hand)
+        bits = _decision_bits(pair, uninterpreted, reference, hand)
         while not _enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
@@ -164,18 +164,22 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 break
             if last.partition != trials[0].partition:
                 break
+            unknown = frozenset(what.split(" ")[0] for what in last.run.uninterpreted)
+            if pair.thresholds is not None and not unknown <= uninterpreted:
+                uninterpreted |= unknown
+                break
             limit = MOST_RUNS if _log2_false(trials) > -wanted else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or len(trials) >= limit or last.chance >= 1:
-                return trials
+                return pair, trials
             if last.partition is None and len(trials) == 1 and pair.lanes == 1:
                 wide = _in_lanes(subject, pair, bits)
                 if wide is not pair:
                     pair = wide
                     break
             if _too_long(trials, (work.spent - before) / len(trials), wanted, work):
-                return trials
+                return pair, trials
         else:
-            return trials
+            return pair, trials
     raise Unsupported("what is compared, or equal, differs from run to run")
 
 
@@ -275,19 +279,19 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
-def _claims_hold(pair: Pair, rng: np.random.Generator) -> bool:
-    """Whether what runs take to be equal almost nowhere differs at real points, with decisions as they are drawn."""
-    for _ in range(IN_REALS if pair.reading.branching else 1):
-        field = Field(draw_prime(rng))
-        reals = Reals(rng, field.p)
-        inputs = tuple(drawn(field, x, rng, x.shape) for x in pair.inputs)
-        for thing in inputs:
-            reals.given(thing, rng.normal(size=thing.shape))
-        claims: list[tuple[Value, Value]] = []
-        _evaluated_at(pair, _run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims), inputs)
-        if not reals.apart(claims):
-            return False
-    return True
+def _claims_hold(pair: Pair, rng: np.random.Generator, trial: "Trial") -> bool:
+    """Whether what a run takes to be equal almost nowhere differs at a real point, with the run's own decisions: a
+    claim may be met with few of them alone."""
+    field = Field(draw_prime(rng))
+    reals = Reals(rng, field.p)
+    claims: list[tuple[Value, Value]] = []
+    run = _run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims,
+               replayed=iter(trial.run.decisions) if pair.reading.branching else None)  # fmt: skip
+    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    for thing in inputs:
+        reals.given(thing, rng.normal(size=thing.shape))
+    _evaluated_at(pair, run, inputs)
+    return reals.apart(claims)
 
 
 def _seemingly_steady(run: Run, norms: float, accident: float) -> float:
@@ -343,9 +347,9 @@ def _decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> b
 
 
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
-    decided_on = [] if pair.points > 1 else None
     return Run(field, seed, pair.reading.rational, pair.thresholds, sample=pair.sample, decided=pair.reading.decided,
-               least_bits=_least_bits(pair), work=pair.work, decided_on=decided_on, **others)  # fmt: skip
+               least_bits=_least(pair, "nmant"), least_exponent=_least(pair, "maxexp"), work=pair.work,
+               decided_on=[] if pair.points > 1 else None, **others)  # fmt: skip
 
 
 def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
@@ -359,10 +363,11 @@ def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
     return Evaluation(run, inputs, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in values), Bound()))
 
 
-def _least_bits(pair: Pair) -> int:
-    """Bits of the narrowest float that is given or returned: rounding to fewer is the program's own doing."""
+def _least(pair: Pair, what: str) -> int:
+    """Bits, or the largest exponent, of the narrowest float that is given or returned: a cast to fewer is the
+    program's own doing."""
     avals = [*(v.aval for v in pair.reference.jaxpr.invars), *pair.reference.out_avals]
-    return min((ml_dtypes.finfo(a.dtype).nmant for a in avals if jaxprs.is_float(a.dtype)), default=0)
+    return min((getattr(ml_dtypes.finfo(a.dtype), what) for a in avals if jaxprs.is_float(a.dtype)), default=0)
 
 
 def _same(run: Run, a: Thing, b: Thing) -> bool:
@@ -441,11 +446,11 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
     return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)
 
 
-def _decision_bits(pair: Pair, *programs: Any) -> float:
+def _decision_bits(pair: Pair, uninterpreted: frozenset[str], *programs: Any) -> float:
     if pair.thresholds is None:
         return 0.0
     interval = math.log2(len(pair.thresholds) + 1)
-    counted = (branches.decision_bits(program, interval, pair.reading.decided) for program in programs)
+    counted = (branches.decision_bits(program, interval, pair.reading.decided, uninterpreted) for program in programs)
     return max((bits for program in counted for bits in program), default=0.0)
 
 
