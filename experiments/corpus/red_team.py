@@ -1453,10 +1453,11 @@ SECTIONS: tuple[Callable[[], Iterator[Case]], ...] = (
 
 
 def sections() -> dict[str, tuple[Case, ...]]:
-    """All cases by section, those on relations between numbers among them."""
-    from corpus.red_team_relations import relations  # which is written with the helpers above
+    """All cases by section, those of the files that are written with the helpers above among them."""
+    from corpus.red_team_counts import counts, not_finite
+    from corpus.red_team_relations import relations
 
-    return {section.__name__: tuple(section()) for section in (*SECTIONS, relations)}
+    return {section.__name__: tuple(section()) for section in (*SECTIONS, relations, counts, not_finite)}
 
 
 def cases() -> dict[str, Case]:

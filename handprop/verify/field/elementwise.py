@@ -175,6 +175,8 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
     if a.known is not None and b.known is not None and not a.error and not b.error:
         with np.errstate(all="ignore"):
             return run.embed(np.asarray(np.fmod(a.known, b.known)))
+    if run.field.is_zero(b.x).any():
+        raise NotUnderstood("a remainder by zero")
     run.check_not_zero(b, "a remainder by what may be zero", "what a remainder is taken by is not zero")
     return uninterpreted(run, "rem", a, b)
 

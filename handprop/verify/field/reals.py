@@ -24,6 +24,7 @@ __all__ = ["Reals"]
 COPIES = 3  # without noise, and twice with it
 NOISE, CLEAR = 1e-9, 1e3
 SMALLEST = 1e-290
+SCALE = {"div", "exp", "exp2", "integer_pow", "logistic", "mul", "pow", "square"}  # by which a number leaves the range
 # They choose by decisions, which at the real point may be others: what they return is an operand's element.
 CHOOSE = {"abs", "argmax", "argmin", "clamp", "cummax", "cummin", "max", "min", "reduce_max", "reduce_min",
           "reduce_window_max", "reduce_window_min", "sign", "sort", "top_k"}  # fmt: skip
@@ -51,9 +52,13 @@ class Reals:
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and self._of(thing) is None]
         if new and eqn.primitive.name not in CHOOSE:
             with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known
-                copies = [self._computed(eqn, operands, k) for k in range(COPIES)]
+                held = [self._of(thing) if isinstance(thing, Value) else None for thing in operands]
+                copies = [self._computed(eqn, operands, held, k) for k in range(COPIES)]
                 for i in new:
-                    self._keep(outputs[i], [self._in_range(outputs[i], computed[i]) for computed in copies])
+                    kept = [computed[i] for computed in copies]
+                    if eqn.primitive.name in SCALE:
+                        kept = [self._in_range(outputs[i], numbers) for numbers in kept]
+                    self._keep(outputs[i], kept)
         return outputs
 
     def apart(self, claims: Sequence[tuple[Value, Value]]) -> bool:
@@ -68,9 +73,10 @@ class Reals:
                 return False
         return True
 
-    def _computed(self, eqn: Any, operands: list[Thing], k: int) -> list[np.ndarray]:
+    def _computed(self, eqn: Any, operands: list[Thing], held: list[np.ndarray | None], k: int) -> list[np.ndarray]:
         with jax.enable_x64(True):
-            numbers = [self._number(thing, var.aval, k) for thing, var in zip(operands, eqn.invars, strict=True)]
+            numbers = [self._number(thing, var.aval, copies, k)
+                       for thing, var, copies in zip(operands, eqn.invars, held, strict=True)]  # fmt: skip
             outputs = [np.asarray(jaxprs.widened(x)) for x in jaxprs.wide_step(eqn, numbers)]
         noise = NOISE if k and eqn.primitive.name not in jaxprs.EXACT else 0.0
         return [x * (1 + noise * self.rng.uniform(-1, 1, x.shape)) if x.dtype == np.float64 else x for x in outputs]
@@ -81,10 +87,9 @@ class Reals:
         with np.errstate(all="ignore"):
             return np.where((np.abs(numbers) < SMALLEST) & ~zero, np.nan, numbers)
 
-    def _number(self, thing: Thing, aval: Any, k: int) -> Any:
+    def _number(self, thing: Thing, aval: Any, copies: np.ndarray | None, k: int) -> Any:
         if not isinstance(thing, Value):
             return thing
-        copies = self._of(thing)
         if copies is None:
             raise LookupError("no number is known")
         found = copies[k]
@@ -169,7 +174,7 @@ class Table:
     def _grow(self, count: int) -> None:
         held = self.keys >= 0
         keys, rows = self.keys[held], self.rows[held]
-        self._empty((4 * count).bit_length())
+        self._empty((8 * count).bit_length())
         self._put(keys, rows)
 
     def _empty(self, bits: int) -> None:

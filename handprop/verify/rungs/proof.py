@@ -65,7 +65,8 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
-TRIED_IN_REALS = 8  # runs whose decisions are repeated at real points
+IN_REALS = 8  # real points, or as many as a run stands for where they hold up to so many entries
+ENTRIES_IN_REALS = 1 << 16
 RESTARTS = 5
 SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
@@ -124,7 +125,7 @@ def proof(subject: Subject, options: Options) -> Check:
         try:
             pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
-            if claimed and not all(_claims_hold(pair, rng, trial) for trial in trials[-TRIED_IN_REALS:]):
+            if claimed and not _claims_hold(subject, pair, rng):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
@@ -194,24 +195,35 @@ def _too_long(trials: list[Trial], each: float, wanted: int, work: Work) -> bool
 
 def _in_lanes(subject: Subject, pair: Pair, bits: float) -> Pair:
     """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
-    largest = max(math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p)
-                  for v in e.outvars)  # fmt: skip
     wanted = math.ceil(min(21 * math.log(2) * 2.0**bits / pair.entries, MOST_RUNS * 16))
-    lanes = min(wanted, MOST_ENTRIES // max(largest, 1))
+    lanes = min(wanted, MOST_ENTRIES // _largest(pair))
     names = {eqn.primitive.name for p in (pair.reference, pair.hand) for eqn in jaxprs.equations(p)}
     if lanes < 2 or wanted > MOST_LEFT * lanes or "custom_vmap_call" in names:
         return pair
-    axes = jaxprs.batch_axes(subject.inputs)
-    inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
-                   for x, axis in zip(subject.inputs, axes, strict=True))  # fmt: skip
     try:
-        reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
-                           for f in (subject.reference, subject.hand))  # fmt: skip
-        wide = Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.work, lanes, pair.entries)
+        wide = _wide(subject, pair, lanes)
         _evaluated(wide, np.random.default_rng(0))
     except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
         return pair
     return wide
+
+
+def _largest(pair: Pair) -> int:
+    """The most entries of an array."""
+    sizes = (
+        math.prod(v.aval.shape) for p in (pair.reference, pair.hand) for e in jaxprs.equations(p) for v in e.outvars
+    )
+    return max(sizes, default=1) or 1
+
+
+def _wide(subject: Subject, pair: Pair, lanes: int) -> Pair:
+    """Both programs on so many points at once, as JAX batches them."""
+    axes = jaxprs.batch_axes(subject.inputs)
+    inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
+                   for x, axis in zip(subject.inputs, axes, strict=True))  # fmt: skip
+    reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
+                       for f in (subject.reference, subject.hand))  # fmt: skip
+    return Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.work, lanes, pair.entries)
 
 
 def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
@@ -279,14 +291,20 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
-def _claims_hold(pair: Pair, rng: np.random.Generator, trial: "Trial") -> bool:
-    """Whether what a run takes to be equal almost nowhere differs at a real point, with the run's own decisions: a
-    claim may be met with few of them alone."""
+def _claims_hold(subject: Subject, pair: Pair, rng: np.random.Generator) -> bool:
+    """Whether what runs take to be equal almost nowhere differs at real points, with decisions as they are drawn: a
+    claim may be met with few of them alone, so that as many points are tried as a run stands for."""
+    if pair.lanes > 1:
+        lanes = max(min(pair.lanes, ENTRIES_IN_REALS * pair.lanes // _largest(pair)), IN_REALS)
+        return _claims_hold_at(pair if lanes >= pair.lanes else _wide(subject, pair, lanes), rng)
+    return all(_claims_hold_at(pair, rng) for _ in range(IN_REALS if pair.reading.branching else 1))
+
+
+def _claims_hold_at(pair: Pair, rng: np.random.Generator) -> bool:
     field = Field(draw_prime(rng))
     reals = Reals(rng, field.p)
     claims: list[tuple[Value, Value]] = []
-    run = _run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims,
-               replayed=iter(trial.run.decisions) if pair.reading.branching else None)  # fmt: skip
+    run = _run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims)
     inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     for thing in inputs:
         reals.given(thing, rng.normal(size=thing.shape))
