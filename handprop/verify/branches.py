@@ -66,13 +66,13 @@ Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
 def decision_bits(program: Any, interval_bits: float, decided: bool = False,
-                  uninterpreted: frozenset[str] = frozenset()) -> list[float]:  # fmt: skip
+                  opaque: frozenset[str] = frozenset()) -> list[float]:  # fmt: skip
     """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides.
 
-    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``uninterpreted``: primitives
+    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``opaque``: primitives
     that the field was seen not to understand, whose results may be anything.
     """
-    walk = _Walk(interval_bits, decided, uninterpreted)
+    walk = _Walk(interval_bits, decided, opaque)
     inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
               for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
     return [fact.bits for fact in walk.program(program, inputs)]
@@ -130,8 +130,8 @@ DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}
 class _Walk:
     """One pass over a program. ``bits``: of one comparison."""
 
-    def __init__(self, bits: float, decided: bool = False, uninterpreted: frozenset[str] = frozenset()):
-        self.bits, self.decided, self.uninterpreted, self.turns = bits, decided, uninterpreted, 0
+    def __init__(self, bits: float, decided: bool = False, opaque: frozenset[str] = frozenset()):
+        self.bits, self.decided, self.opaque, self.turns = bits, decided, opaque, 0
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -172,7 +172,7 @@ class _Walk:
             return self.program(inside, facts)
         where = self.named(name, _text(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if name in SAME_VALUE else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
-        least = Kind.LOOSE if name in self.uninterpreted else least_kind(name)
+        least = Kind.LOOSE if name in self.opaque else least_kind(name)
         kind = max((least, *(f.kind for f in facts)))
         shared = {"kind": kind, "most": _most(eqn, facts), "opposite": facts[0].name if name == "neg" else None}
         if all(f.known for f in facts) and name != "lu":

@@ -70,6 +70,7 @@ class Run:
     are compared with, decides comparisons; None: a truth value is a random field element. ``sample`` is the shape that
     arrays have here instead of their own, where all entries are one function of entries of their own.
     ``decided_on``: the residues that decisions are made on, where they are asked for.
+    ``opaque``: primitives without a rule for what they were given, whose results may be anything.
     ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
@@ -96,6 +97,7 @@ class Run:
     decided_on: list[np.ndarray] | None = None
     compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
+    opaque: set[str] = dataclasses.field(default_factory=set)
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)

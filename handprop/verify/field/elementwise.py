@@ -182,7 +182,7 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _is_finite(run: Run, a: Value) -> Thing:
-    if run.uninterpreted and a.kind is Kind.LOOSE:
+    if run.opaque and a.kind is Kind.LOOSE:
         raise NotUnderstood("whether what is not understood is finite")
     return np.ones(a.shape, bool)
 

@@ -231,6 +231,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         raise NotUnderstood(f"{name} of keys")
     values = [as_value(run, thing) for thing in inputs]
     run.asked(*values)
+    run.opaque.add(name)
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
     shape, params = run.shape_of(outs[0].shape), label_of(eqn.params)

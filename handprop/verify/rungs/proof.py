@@ -153,10 +153,10 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
     pair = Pair(reference, hand, subject.inputs, thresholds, reading, work, 1, entries, sample)
-    uninterpreted: frozenset[str] = frozenset()
+    opaque: frozenset[str] = frozenset()
     for _ in range(RESTARTS):
         before, trials = work.spent, list[Trial]()
-        bits = _decision_bits(pair, uninterpreted, reference, hand)
+        bits = _decision_bits(pair, opaque, reference, hand)
         while not _enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
@@ -165,9 +165,8 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 break
             if last.partition != trials[0].partition:
                 break
-            unknown = frozenset(what.split(" ")[0] for what in last.run.uninterpreted)
-            if pair.thresholds is not None and not unknown <= uninterpreted:
-                uninterpreted |= unknown
+            if pair.thresholds is not None and not last.run.opaque <= opaque:
+                opaque |= last.run.opaque
                 break
             limit = MOST_RUNS if _log2_false(trials) > -wanted else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or len(trials) >= limit or last.chance >= 1:
@@ -464,11 +463,11 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
     return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)
 
 
-def _decision_bits(pair: Pair, uninterpreted: frozenset[str], *programs: Any) -> float:
+def _decision_bits(pair: Pair, opaque: frozenset[str], *programs: Any) -> float:
     if pair.thresholds is None:
         return 0.0
     interval = math.log2(len(pair.thresholds) + 1)
-    counted = (branches.decision_bits(program, interval, pair.reading.decided, uninterpreted) for program in programs)
+    counted = (branches.decision_bits(program, interval, pair.reading.decided, opaque) for program in programs)
     return max((bits for program in counted for bits in program), default=0.0)
 
 
