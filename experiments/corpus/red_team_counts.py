@@ -412,7 +412,7 @@ def not_finite() -> Iterator[Case]:
         X3,
         at=(np.array([10.0, 20, 30], np.float32),),
         own=True,
-        kind="infinite",
+        kind="rounding",
     )
     yield differ(
         "range_of_half",
