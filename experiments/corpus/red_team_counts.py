@@ -374,27 +374,19 @@ def not_finite() -> Iterator[Case]:
 
     def solved_by_lu(a: Any, b: Any) -> Any:
         matrix = jnp.stack([jnp.stack([a, 0 * a]), jnp.stack([0 * a, 0 * a + 1])])
-        return jnp.linalg.solve(matrix, jnp.stack([a * b, b])[:, None])[0, 0]
+        return jnp.linalg.solve(matrix, jnp.stack([b, b])[:, None])[0, 0]
 
     for way, solve in (("triangular", solved), ("lu", solved_by_lu)):
-        yield differ(
-            f"singular_{way}_floor",
-            lambda x, y, f=solve: f(jnp.floor(x), jnp.floor(x) * y if f is solved else y),
-            lambda x, y: y * 1.0,
-            S,
-            T,
-            at=(np.float64(0.5), np.float64(2)),
-            kind="domain",
-        )
-        yield differ(
-            f"singular_{way}_nothing",
-            lambda x, y, f=solve: f(nothing(x), nothing(x) * y if f is solved else y),
-            lambda x, y: y * 1.0,
-            S,
-            T,
-            at=(np.float64(0), np.float64(2)),
-            kind="domain",
-        )
+        for name, pivot, at in (("floor", jnp.floor, 0.5), ("nothing", nothing, 0.0)):
+            yield differ(
+                f"singular_{way}_{name}",
+                lambda x, y, f=solve, g=pivot: f(g(x), g(x) * y),
+                lambda x, y: y * 1.0,
+                S,
+                T,
+                at=(np.float64(at), np.float64(2)),
+                kind="domain",
+            )
     yield differ(
         "singular_triangular_relu",
         lambda x, y: solved(relu(x), relu(x) * y),

@@ -183,10 +183,10 @@ class _Walk:
             outs = [UNBOUNDED] * len(names)
         elif name == "lu":
             outs = self.pivoted(eqn, facts)
+        elif name in MOVERS:  # each of several outputs has entries of its own
+            outs = [self.moved(eqn, facts, shapes, i) for i, _ in enumerate(names)]
         else:
             outs = [self.rules.get(name, self.unknown)(eqn, facts, shapes)] * len(names)
-            if name in MOVERS:  # each of several has entries of its own
-                outs = [self.moved(eqn, facts, shapes, i) for i, _ in enumerate(names)]
         leaves_type = [not _is_float(v.aval) and shared["most"] > _most_of(v.aval) for v in eqn.outvars]
         outs = [out.nonlinear() if leaves else out for out, leaves in zip(outs, leaves_type, strict=True)]
         return [out._replace(name=n, known=False, **shared).capped() for n, out in zip(names, outs, strict=True)]
@@ -219,7 +219,6 @@ class _Walk:
             **dict.fromkeys(ELEMENTWISE, self.nonlinear),
             **dict.fromkeys(LINEAR, elementwise(lambda facts: max(f.bits for f in facts))),
             **dict.fromkeys(PRODUCTS, elementwise(lambda facts: math.fsum(f.bits for f in facts))),
-            **dict.fromkeys(MOVERS, self.moved),
             **dict.fromkeys(COMPARISONS, self.compared),
             **dict.fromkeys(EXTREMA, self.largest),
             **dict.fromkeys(SUMS, self.summed),
