@@ -49,7 +49,7 @@ class Reals:
         before, outputs = self.seen, step(eqn, operands)
         if self.seen > before:  # the equation calls a program, whose equations were followed one by one
             return outputs
-        new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and self._of(thing) is None]
+        new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and not self._all_known(thing)]
         if new and eqn.primitive.name not in CHOOSE:
             with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known
                 held = [self._of(thing) if isinstance(thing, Value) else None for thing in operands]
@@ -110,6 +110,11 @@ class Reals:
             rows = np.stack([np.broadcast_to(np.asarray(x, np.float64), thing.shape).ravel() for x in copies], axis=1)
             self.kept.add(keys[finite], (rows * signs[:, None])[finite])
 
+    def _all_known(self, thing: Value) -> bool:
+        if thing.known is not None or thing.x.im is not None:
+            return thing.known is not None
+        return bool((self.kept.has(self._canonical(thing)[0]) | ~thing.finite.ravel()).all())
+
     def _of(self, thing: Value) -> np.ndarray | None:
         """The numbers that its elements stand for, a first axis of all copies; None where one is not known."""
         if thing.known is not None:
@@ -124,7 +129,7 @@ class Reals:
 
 
 class Table:
-    """Rows by integer key, in arrays: open addressing with linear probing. The first row of a key stays.
+    """Rows by integer key, in arrays: open addressing with linear probing. The rows of a key that is there stay.
 
     >>> table = Table()
     >>> table.add(np.array([7, 9]), np.array([[1.0, 2, 3], [4, 5, 6]]))
@@ -134,31 +139,36 @@ class Table:
     """
 
     def __init__(self):
+        self.count, self.rows = 0, np.empty((1 << 10, COPIES))
         self._empty(12)
 
+    def has(self, keys: np.ndarray) -> np.ndarray:
+        """Which keys have a row."""
+        return self.keys[self._slots(keys)] == keys
+
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The row of each key, NaN where there is none, and which were found."""
+        """The row of each key, any where there is none, and which were found."""
         slots = self._slots(keys)
-        found = self.keys[slots] == keys
-        return np.where(found[:, None], self.rows[slots], np.nan), found
+        return self.rows[self.at[slots]], self.keys[slots] == keys
 
     def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
-        new, first = np.unique(keys, return_index=True)
-        slots = self._slots(new)
-        absent = self.keys[slots] < 0
-        new, rows = new[absent], rows[first[absent]]
-        if 2 * (self.count + len(new)) > len(self.keys):
-            self._grow(self.count + len(new))
-        self._put(new, rows)
+        absent = ~self.has(keys)
+        keys, rows, end = keys[absent], rows[absent], self.count + int(absent.sum())
+        if 2 * end > len(self.keys):
+            self._grow(end)
+        if end > len(self.rows):
+            self.rows = np.concatenate([self.rows[: self.count], np.empty((end, COPIES))])
+        self.rows[self.count : end] = rows
+        self._put(keys, np.arange(self.count, end))
+        self.count = end
 
-    def _put(self, keys: np.ndarray, rows: np.ndarray) -> None:
-        self.count += len(keys)
+    def _put(self, keys: np.ndarray, at: np.ndarray) -> None:
         while len(keys):
             slots = self._slots(keys)
             self.keys[slots] = keys  # of several that want one slot the last has it
-            lost = self.keys[slots] != keys
-            self.rows[slots[~lost]] = rows[~lost]
-            keys, rows = keys[lost], rows[lost]
+            won = self.keys[slots] == keys
+            self.at[slots[won]] = at[won]
+            keys, at = keys[~won], at[~won]
 
     def _slots(self, keys: np.ndarray) -> np.ndarray:
         """Where each key is, or would be put."""
@@ -173,10 +183,9 @@ class Table:
 
     def _grow(self, count: int) -> None:
         held = self.keys >= 0
-        keys, rows = self.keys[held], self.rows[held]
-        self._empty((8 * count).bit_length())
-        self._put(keys, rows)
+        keys, at = self.keys[held], self.at[held]
+        self._empty((4 * count).bit_length())
+        self._put(keys, at)
 
     def _empty(self, bits: int) -> None:
-        self.keys, self.rows = np.full(1 << bits, -1, np.int64), np.full((1 << bits, COPIES), np.nan)
-        self.count = 0
+        self.keys, self.at = np.full(1 << bits, -1, np.int64), np.zeros(1 << bits, np.int64)
