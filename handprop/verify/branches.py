@@ -10,8 +10,9 @@ This module bounds ``d`` from the equations alone. What is nonlinear may depend 
 on, so each value carries them too: labels, one decision an entry, with the axes along which it differs.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -20,12 +21,14 @@ import numpy as np
 from jax.extend import core
 
 from handprop.verify.field.elementwise import ELEMENTWISE
+from handprop.verify.field.interpreter import ENTRYWISE
 from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.values import Kind
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
 __all__ = ["decision_bits", "like_entries"]
 
+TIE = 1.0  # the bits of whether two are equal
 MOST_STEPS = 64
 MOST_TURNS = 1 << 12  # of all scans together, those inside others counted as often as they are walked
 # What decides, and for each axis of the array along which of the decisions' own axes it runs: None where all entries
@@ -65,14 +68,15 @@ UNBOUNDED = Fact(0, bits=math.inf)
 Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
-def decision_bits(program: Any, interval_bits: float, decided: bool = False,
-                  opaque: frozenset[str] = frozenset()) -> list[float]:  # fmt: skip
+def decision_bits(program: Any, interval_bits: float, decided: bool = False, kinds: Mapping[str, Kind] | None = None,
+                  claiming: bool = True) -> list[float]:  # fmt: skip
     """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides.
 
-    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``opaque``: primitives
-    that the field was seen not to understand, whose results may be anything.
+    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``kinds``: of primitives'
+    results, as runs met them, where they are not what the table says. ``claiming``: whether two analytic unknowns are
+    claimed never to tie.
     """
-    walk = _Walk(interval_bits, decided, opaque)
+    walk = _Walk(interval_bits, decided, kinds or {}, claiming)
     inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
               for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
     return [fact.bits for fact in walk.program(program, inputs)]
@@ -93,9 +97,16 @@ def _is_float(aval: Any) -> bool:
 
 def like_entries(programs: Sequence[Any], inputs: Sequence[Any]) -> int:
     """How many entries are one and the same function of their own entries of the inputs: n, or 1 where they are not."""
+    read = [any(program.jaxpr.invars[i] in _read(program.jaxpr) for program in programs) for i, _ in enumerate(inputs)]
+    inputs = [x for x, is_read in zip(inputs, read, strict=True) if is_read]
     shapes = {tuple(x.shape) for x in inputs}
     entrywise = all(_is_float(x) for x in inputs) and all(_is_entrywise(program) for program in programs)
     return math.prod(shapes.pop()) if entrywise and len(shapes) == 1 else 1
+
+
+def _read(jaxpr: Any) -> set[Any]:
+    atoms = [*jaxpr.outvars, *(atom for eqn in jaxpr.eqns for atom in eqn.invars)]
+    return {atom for atom in atoms if isinstance(atom, core.Var)}
 
 
 def _is_entrywise(program: Any) -> bool:
@@ -103,7 +114,7 @@ def _is_entrywise(program: Any) -> bool:
         if (inside := called(eqn)) is not None:
             return _is_entrywise(inside)
         spreads = eqn.primitive.name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
-        return spreads or eqn.primitive.name in ELEMENTWISE
+        return spreads or eqn.primitive.name in ELEMENTWISE or eqn.primitive.name in ENTRYWISE
 
     return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 
@@ -130,8 +141,9 @@ DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}
 class _Walk:
     """One pass over a program. ``bits``: of one comparison."""
 
-    def __init__(self, bits: float, decided: bool = False, opaque: frozenset[str] = frozenset()):
-        self.bits, self.decided, self.opaque, self.turns = bits, decided, opaque, 0
+    def __init__(self, bits: float, decided: bool, kinds: Mapping[str, Kind], claiming: bool):
+        self.bits, self.decided, self.kinds, self.turns = bits, decided, kinds, 0
+        self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # up to which kind two unknowns never tie
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -172,7 +184,7 @@ class _Walk:
             return self.program(inside, facts)
         where = self.named(name, _text(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if name in SAME_VALUE else self.named(where, i) for i, _ in enumerate(eqn.outvars)]
-        least = Kind.LOOSE if name in self.opaque else least_kind(name)
+        least = self.kinds.get(name, least_kind(name))
         kind = max((least, *(f.kind for f in facts)))
         shared = {"kind": kind, "most": _most(eqn, facts), "opposite": facts[0].name if name == "neg" else None}
         if all(f.known for f in facts) and name != "lu":
@@ -216,7 +228,7 @@ class _Walk:
             return lambda eqn, facts, shapes: _elementwise(eqn, facts, shapes, bits(facts))
 
         return {
-            **dict.fromkeys(ELEMENTWISE, self.nonlinear),
+            **dict.fromkeys((*ELEMENTWISE, *ENTRYWISE), self.nonlinear),
             **dict.fromkeys(LINEAR, elementwise(lambda facts: max(f.bits for f in facts))),
             **dict.fromkeys(PRODUCTS, elementwise(lambda facts: math.fsum(f.bits for f in facts))),
             **dict.fromkeys(COMPARISONS, self.compared),
@@ -257,18 +269,12 @@ class _Walk:
         out = self.nonlinear(eqn, facts, shapes)
         if all(not _is_float(v.aval) for v in eqn.invars):
             return out
-        support = dict(out.support)
-        name = eqn.primitive.name
-        if name == "clamp":
-            pairs = (((facts[1], facts[0]), "low"), ((facts[1], facts[2]), "high"), ((facts[0], facts[2]), "ends"))
-        else:
-            pairs = ((tuple(facts[:2]), ""),)
-        for pair, which in pairs:
-            support[_own((self.difference(pair), which), eqn)] = self.bits
+        pairs = [facts[:2]] if eqn.primitive.name != "clamp" else itertools.combinations(facts, 2)
+        compared = {self.difference(pair) for pair in pairs if not all(f.known for f in pair)}
+        support = {**out.support, **{_own(pair, eqn): self.bits for pair in compared}}
         unknown = [f.kind for f in facts if not f.known]
-        if max(unknown) > (Kind.ANALYTIC if len(unknown) == 1 else Kind.RATIONAL):  # ties are decided too
-            ties = {_own((("equal", self.difference(pair)), which), eqn): self.bits for pair, which in pairs}
-            support |= ties
+        if max(unknown) > (Kind.ANALYTIC if len(unknown) == 1 else self.apart):  # ties are decided too
+            support |= {_own(("equal", pair), eqn): TIE for pair in compared}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def difference(self, facts: Sequence[Fact]) -> Any:
@@ -282,11 +288,10 @@ class _Walk:
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
-        rational = all(f.kind is Kind.RATIONAL for f in facts) or not _is_float(eqn.invars[0].aval)
-        if rational:
+        if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
             return self.nonlinear(eqn, facts, shapes)
         out = self.nonlinear(eqn, facts, shapes)
-        support = {**out.support, _own(("equal", self.difference(facts)), eqn): self.bits}
+        support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def selected(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
@@ -325,7 +330,7 @@ class _Walk:
 
     def compared_bits(self, fact: Fact) -> float:
         """Of a comparison of two of its entries, which decides a tie too where they may tie."""
-        return self.bits * (1 if fact.kind is Kind.RATIONAL else 2)
+        return self.bits + (TIE if fact.kind > self.apart else 0.0)
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         axis = eqn.params.get("dimension", eqn.params.get("axis", -1)) % len(shapes[0])

@@ -21,6 +21,7 @@ from handprop.verify.domains import Domain
 from handprop.verify.judge import checked, explained, fresh
 from handprop.verify.options import Options
 from handprop.verify.points import READINGS, Evaluator, compared, evaluators, sample, wrong_outputs
+from handprop.verify.polynomial import is_polynomial_in
 from handprop.verify.report import Check, Outcome, Report, Verdict
 from handprop.verify.rungs.proof import proof
 from handprop.verify.subject import Subject
@@ -110,12 +111,20 @@ def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: P
     wider = {place: one.wider or one for place, one in subject.domains.items()}
     if not any(one.wider for one in subject.domains.values()) or "proof" in options.skip:
         return None
+    points = {place for place, one in subject.domains.items() if one.wider and one.discrete}
     try:
+        if points and not _are_polynomials(prepare(given), points):
+            return None
         part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
         found = proof(prepare(within(given, wider)), part)
     except Exception:  # what does not run is for the structure to say
         return None
     return found if found.outcome is Outcome.PROVES else None
+
+
+def _are_polynomials(subject: Subject, places: set[int]) -> bool:
+    programs = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
+    return all(is_polynomial_in(program, places) for program in programs)
 
 
 def _needed(subject: Subject, report: Report, options: Options) -> Facts:
@@ -163,15 +172,19 @@ def _as_given(subject: Subject, place: int, chain: list[Domain]) -> Domain:
 
 
 def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:
-    """How many outputs are wrong at points where these facts hold."""
+    """How many outputs are wrong, or finite at none of them, at points where these facts hold."""
     narrow = within(subject, chosen, along=False)
     with jax.enable_x64(True):
         points = [inside(narrow.domains, sample(narrow, options, i)) for i in POINTS]
     least = len(subject.out_paths)
     for evaluator in evaluators(subject):
         wrong: set[int] = set()
+        finite: set[int] = set()
         for i, inputs in enumerate(points):
-            wrong |= wrong_outputs(subject, compared(evaluator, inputs, 300 + i))
+            point = compared(evaluator, inputs, 300 + i)
+            wrong |= wrong_outputs(subject, point)
+            finite |= {k for k, want in enumerate(point.want) if np.isfinite(want).any() or not want.size}
+        wrong |= set(range(len(subject.out_paths))) - finite
         least = min(least, len(wrong))
     return least
 

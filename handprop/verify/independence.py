@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-__all__ = ["are_independent", "bits_of", "root_groups"]
+__all__ = ["bits_of", "rank", "root_groups"]
 
 SPARE = 12
 Draw = Callable[[list[np.ndarray | None]], np.ndarray]
@@ -46,7 +46,7 @@ def root_groups(draw: Draw, characters: Callable[[np.ndarray], np.ndarray], shap
         return None
     private = [j for j, shape in enumerate(shapes) if shape]
     private = [j for j, (node, _) in zip(private, places, strict=True) if any(n is not None for n in node)]
-    rows = max(map(len, groups), default=0) + 1 + SPARE
+    rows = max(map(len, groups), default=0) + 1 + SPARE + len(groups).bit_length()
     own = [np.ones(shape, bool) if shape is not None and j in private else None for j, shape in enumerate(shapes)]
     shared = [group for group in groups if all(all(node[i] is None for node in nodes) for i in group)]
     redrawn = np.array([characters(draw(own)) for _ in range(rows)])
@@ -118,20 +118,23 @@ def _components(nodes_of: list[list]) -> list[list[int]]:
 def _full_rank(characters: np.ndarray) -> bool:
     """Whether the columns, a column of ones beside them, are independent over GF(2)."""
     ones = np.ones((len(characters), 1), bool)
-    return are_independent(bits_of(column) for column in np.concatenate([ones, characters], 1).T)
+    return rank(bits_of(column) for column in np.concatenate([ones, characters], 1).T) == characters.shape[1] + 1
 
 
 def bits_of(column: Iterable[bool]) -> int:
     return sum(int(x) << k for k, x in enumerate(column))
 
 
-def are_independent(vectors: Iterable[int]) -> bool:
-    """Whether vectors over GF(2), as the bits of integers, are linearly independent."""
+def rank(vectors: Iterable[int]) -> int:
+    """The rank over GF(2) of vectors, as the bits of integers.
+
+    >>> rank([0b110, 0b011, 0b101])
+    2
+    """
     basis: list[int] = []
     for vector in vectors:
         for other in basis:
             vector = min(vector, vector ^ other)
-        if not vector:
-            return False
-        basis.append(vector)
-    return True
+        if vector:
+            basis.append(vector)
+    return len(basis)

@@ -18,12 +18,13 @@ from jax import lax
 from jax._src import source_info_util
 from jax.core import Tracer
 from jax.extend import core
+from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
 from handprop._jax_versions import closed, equations, inner
 from handprop.verify.executables import applied, array
 from handprop.verify.field import literals
-from handprop.verify.field.layout import LAYOUT
+from handprop.verify.field.layout import LAYOUT, as_dtype
 
 __all__ = ["equations", "hash_of", "longest_sum", "strip_rules", "trace", "widen"]
 
@@ -35,6 +36,7 @@ SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
 PRINTS = ("debug_callback", "debug_print")
+ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
 MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
@@ -158,6 +160,17 @@ def hash_of(program: Any) -> str:
     return digest.hexdigest()[:32]
 
 
+def namesake(*programs: Any) -> str:
+    """The name that two primitives share, one of JAX's own perhaps; empty where there are none."""
+    met: dict[str, Any] = {}
+    for eqn in (eqn for program in programs for eqn in equations(program)):
+        name = eqn.primitive.name
+        known = getattr(primitives, f"{name.replace('-', '_')}_p", eqn.primitive)
+        if met.setdefault(name, known) is not eqn.primitive:
+            return name
+    return ""
+
+
 def numbers(program: Any) -> Iterator[np.ndarray]:
     """Constants and literals, those of inner programs too."""
     for part in (program, *(body for eqn in equations(program) for body in inner(eqn))):
@@ -277,7 +290,7 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool) -> list[
         lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])], [jnp.int32(0), *state]
     )
     cut = (turn >= most) & goes_on(state)
-    return [jnp.where(cut, jnp.nan, x) if is_float(x.dtype) else x for x in state]
+    return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
 
 def of_jax(eqn: Any) -> bool:
@@ -449,6 +462,8 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         key: np.dtype(np.float64) for key, value in eqn.params.items()
         if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None and is_float(value)
     }  # fmt: skip
+    if eqn.params.get("fill_value") is not None:
+        changed["fill_value"] = as_dtype(eqn.params["fill_value"], eqn.invars[0].aval.dtype)
     if "precision" in eqn.params:
         changed["precision"] = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
         if name == "conv_general_dilated":

@@ -51,6 +51,7 @@ SAFETY = 8.0
 ROUNDINGS = 64
 NOISY = 4 * executables.EQUATION
 READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
+SIGN = np.uint64(1 << 63)
 Outputs = list[np.ndarray]
 
 
@@ -155,6 +156,8 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         try:
             with jax.enable_x64(True):
                 got, want = ([_number(x) for x in program] for program in f(*args))
+            if any(_is_endless(x) for x in (*got, *want)):
+                raise RuntimeError(f"RuntimeError: a loop goes on for more than {jaxprs.MOST_TURNS} turns")
         except Exception as error:  # whatever a callback raises: the input is outside of what the program takes
             raised.append(said_last(error))
             got, want = (_not_a_number(program) for program in programs)
@@ -163,6 +166,11 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
                      subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS)  # fmt: skip
+
+
+def _is_endless(x: np.ndarray) -> bool:
+    bits = x.view(np.uint64) if x.dtype == np.float64 else np.zeros(0, np.uint64)
+    return bool((bits & ~SIGN == np.float64(jaxprs.ENDLESS).view(np.uint64)).any())
 
 
 def _number(x: Any) -> np.ndarray:

@@ -22,13 +22,18 @@ from handprop.verify.field.values import (
     MOST_TERMS,
     NAN,
     OPAQUE,
+    Everywhere,
     Kind,
     Term,
     Value,
+    everywhere,
+    is_negative,
     is_nonnegative,
     is_positive,
     moved,
+    of_positive,
     terms_of,
+    where_positive,
 )
 from handprop.verify.field.work import Work
 
@@ -70,7 +75,8 @@ class Run:
     are compared with, decides comparisons; None: a truth value is a random field element. ``sample`` is the shape that
     arrays have here instead of their own, where all entries are one function of entries of their own.
     ``decided_on``: the residues that decisions are made on, where they are asked for.
-    ``opaque``: primitives without a rule for what they were given, whose results may be anything.
+    ``kinds``: of primitives whose results' kind the operands decide, the worst that was met: those without a rule for
+    what they were given, whose results may be anything, and those in :data:`handprop.verify.field.kinds.OF_POSITIVE`.
     ``observer(eqn, operands, step)`` stands around every equation and returns ``step(eqn, operands)``.
     ``decided``: whether the argument of a function that is not defined everywhere (log, sqrt, ...) lies in its domain
     is a decision like any comparison, and NaN where it does not; else it is assumed to, and ``conditions`` says so,
@@ -79,8 +85,8 @@ class Run:
     the identity. ``work`` is what is counted of all runs together. ``probe``: truths, and whatever else is
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
     depend on the probe (:mod:`handprop.verify.field.steady`). ``claimed``: whether something is taken to be equal
-    almost nowhere that is to be tried at a real point, ``claims`` what, where that is done
-    (:mod:`handprop.verify.field.reals`).
+    almost nowhere that is to be tried at a real point, as two unknowns are where ``claiming``, and ``claims`` what,
+    where that is done (:mod:`handprop.verify.field.reals`).
     """
 
     field: Field
@@ -90,21 +96,21 @@ class Run:
     sample: tuple[int, ...] | None = None
     calls: int = 0
     argument: Bound = VARIABLE
-    roots: int = 0
     coins: int = 0
     decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
     replayed: Iterator[np.ndarray] | None = None
     decided_on: list[np.ndarray] | None = None
     compared: set[float] = dataclasses.field(default_factory=set)
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
-    opaque: set[str] = dataclasses.field(default_factory=set)
+    kinds: dict[str, Kind] = dataclasses.field(default_factory=dict)
     readings: set[str] = dataclasses.field(default_factory=set)
     assumptions: set[str] = dataclasses.field(default_factory=set)
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
-    under_roots: list[np.ndarray | None] = dataclasses.field(default_factory=list)
+    under_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_cube_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
-    characters: list[tuple[bool, bool]] = dataclasses.field(default_factory=list)
     observer: Callable[..., list] | None = None
     decided: bool = False
     least_bits: int = 0
@@ -119,6 +125,8 @@ class Run:
     steady: Sequence[bool] = ()
     steps: int = 0
     steady_degree: Bound = VARIABLE
+    claiming: bool = True
+    apart: list[np.ndarray] = dataclasses.field(default_factory=list)
     claims: list[tuple[Value, Value]] | None = None
     claimed: bool = False
 
@@ -135,7 +143,7 @@ class Run:
         decisions, that one's instead."""
         if self.replayed is not None:
             repeated = next(self.replayed, None)
-            if repeated is None:
+            if repeated is None or repeated.shape != decision.shape:
                 raise Unsupported("decisions that are met at some points and not at others")
             decision = repeated
         self.decisions.append(decision)
@@ -189,21 +197,31 @@ class Run:
         _, first, place = np.unique(np.concatenate(self.asked_of), return_index=True, return_inverse=True)
         return hashlib.blake2b(first[place].tobytes(), digest_size=16).digest()
 
-    def rooted(self, x: Elements, known: bool, square: bool = True, degree: Bound = VARIABLE) -> None:
-        """Counts the roots taken, an array that is taken again once, and keeps whether each argument is a square.
-
-        A cube root counts twice: its norm multiplies a degree by 3. A known number's root adds no degree.
-        """
-        self.root_argument = self.root_argument.worst(degree)
-        if ("root", digest(x)) in self.memo:
+    def rooted(self, a: Value, square: bool = True) -> None:
+        """Keeps what a square or a cube root is taken of; which of them are equal is compared between runs."""
+        flat = a.x.re.reshape(-1)
+        if a.known is not None:
+            self.under_known_roots.append(flat)
             return
-        self.memo["root", digest(x)] = None
-        self.roots += 0 if known else x.size if square else 2 * x.size
-        if not known:
-            self.under_roots.append(x.re.reshape(-1) if square else None)
-        if square:
-            distinct = _first_of_each(x.re) if known else x.re.reshape(-1)
-            self.characters.extend((bool(odd), known) for odd in ~self.field.is_square(distinct))
+        self.root_argument = self.root_argument.worst(a.degree)
+        if ("root", digest(a.x), square) not in self.memo:
+            self.memo["root", digest(a.x), square] = None
+            self.asked(a)
+            self.oracle("root", a.x)
+            (self.under_roots if square else self.under_cube_roots).append(flat)
+
+    @functools.cached_property
+    def characters(self) -> list[tuple[bool, bool]]:
+        """Of each number under a square root whether it is no square, and whether it is known."""
+        unknown, known = (_first_of_each(under) for under in (self.under_roots, self.under_known_roots))
+        return [(bool(odd), is_known) for under, is_known in ((unknown, False), (known, True))
+                for odd in ~self.field.is_square(under)]  # fmt: skip
+
+    @functools.cached_property
+    def roots(self) -> int:
+        """How many roots of unknown numbers were taken. The norm of a cube root multiplies a degree by 3, as if it
+        were two."""
+        return len(_first_of_each(self.under_roots)) + 2 * len(_first_of_each(self.under_cube_roots))
 
     def constant(self, name: str) -> int:
         return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
@@ -222,6 +240,10 @@ class Run:
             known = array.astype(np.float64)
             most = float(np.abs(known).max(initial=0.0))
             return Value(self.field.of(array), _size_of(known), known, most=most)
+        if np.iscomplexobj(array):
+            if array.imag.any():
+                raise NotUnderstood("a complex number")
+            array = array.real
         known = array.astype(np.float64)
         masks = np.isfinite(known) & (known <= literals.MASKED) & (self.rational and read)
         self.masks |= {f"{number:.9g} stands for minus infinity" for number in np.unique(known[masks])}
@@ -271,7 +293,7 @@ class Run:
         value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
         root = np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)
         if reading.root != 1:
-            self.rooted(Elements(root), known=True)
+            self.under_known_roots.append(root.reshape(-1))
         value = f.mul(value, f.sqrt(root))
         value = f.mul(value, f.power(Elements(np.asarray(self.root_of_pi())), reading.half_pis))
         return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))
@@ -297,16 +319,23 @@ class Run:
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known + sign * b.known)
-        nonnegative = sign > 0 and is_nonnegative(a) and is_nonnegative(b)
-        positive = nonnegative and (is_positive(a) or is_positive(b))
+        b_is_positive, b_is_nonnegative = (is_positive(b), is_nonnegative(b)) if sign > 0 else (is_negative(b),) * 2
+        nonnegative = is_nonnegative(a) and b_is_nonnegative
+        positive = nonnegative and (is_positive(a) or b_is_positive)
+        everywhere_is = everywhere(a, b)
+        if everywhere_is is Everywhere.NONNEGATIVE:  # a positive part makes a positive sum
+            everywhere_is = max(everywhere(a), everywhere(b))
+        if sign < 0:
+            everywhere_is = min(everywhere_is, Everywhere.ANALYTIC)
         return Value(x, a.degree + b.degree, known, terms, kind=max(a.kind, b.kind), positive=positive,
-                     nonnegative=nonnegative, error=a.error + b.error, most=a.most + b.most)  # fmt: skip
+                     nonnegative=nonnegative, error=a.error + b.error, most=a.most + b.most,
+                     everywhere=everywhere_is)  # fmt: skip
 
     def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
-        """The terms of the sum without those that are zero throughout, or numbers that cancel; () where they would be
-        too many."""
-        terms = [(c, v) for c, v in a if v.x.re.any() or v.x.im is not None]
-        terms += [(sign * c, v) for c, v in b if v.x.re.any() or v.x.im is not None]
+        """The terms of the sum, each atom once, without those that are zero throughout, or numbers that cancel; ()
+        where they would be too many."""
+        both = (*a, *((sign * c, v) for c, v in b))
+        terms = _collected([(c, v) for c, v in both if v.x.re.any() or v.x.im is not None])
         numbers = [(c, v) for c, v in terms if v.known is not None]
         if len(numbers) > 1 and len(numbers) < len(terms) and self._cancel(numbers):
             terms = [(c, v) for c, v in terms if v.known is None]
@@ -320,7 +349,8 @@ class Run:
     def neg(self, a: Value) -> Value:
         terms = tuple((-c, v) for c, v in terms_of(a))
         known = None if a.known is None else -a.known
-        return Value(self.field.neg(a.x), a.degree, known, terms, kind=a.kind, error=a.error, most=a.most)
+        return Value(self.field.neg(a.x), a.degree, known, terms, kind=a.kind, error=a.error, most=a.most,
+                     everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
 
     def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
@@ -328,7 +358,7 @@ class Run:
         known = None if a.known is None else np.asarray(a.known.sum(axes))
         total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, special=special, kind=a.kind,
                       positive=_has_positive(a, axes) and count > 0, nonnegative=a.nonnegative, error=a.error * count,
-                      most=a.most * count)  # fmt: skip
+                      most=a.most * count, everywhere=everywhere(a) if count else Everywhere.UNKNOWN)  # fmt: skip
         if special is not None:
             return total._replace(x=total.x.move(lambda part: np.where(special == 0, part, 0)))
         if not a.log or a.rest is None or count == 0:
@@ -357,7 +387,8 @@ class Run:
             error = a.error * _largest(b) + b.error * _largest(a)
         nonnegative = is_nonnegative(a) and is_nonnegative(b)
         product = Value(x, a.degree * b.degree, known, kind=max(a.kind, b.kind), nonnegative=nonnegative,
-                        positive=is_positive(a) and is_positive(b), error=error, most=a.most * b.most)  # fmt: skip
+                        positive=is_positive(a) and is_positive(b), error=error, most=a.most * b.most,
+                        everywhere=_everywhere_of_product(a, b))  # fmt: skip
         if known is not None:
             return product
         if not nonnegative and a.shape == b.shape and a.x.im is None and b.x.im is None and (a.x.re == b.x.re).all():
@@ -410,7 +441,8 @@ class Run:
             error = _error_of_quotient(a, b, known)
         with np.errstate(all="ignore"):
             numbers = None if b.known is None else np.asarray(1.0 / b.known)
-        below = Value(inverse, b.degree.inverse(b.x.size, digest(b.x)), numbers, kind=b.kind, positive=b.positive)
+        below = Value(inverse, b.degree.inverse(b.x.size, digest(b.x)), numbers, kind=b.kind, positive=b.positive,
+                      everywhere=where_positive(b, Everywhere.POSITIVE))  # fmt: skip
         quotient = self.mul(a, below)._replace(
             known=known, error=error, most=np.inf, positive=is_positive(a) and is_positive(b),
             nonnegative=is_nonnegative(a) and is_nonnegative(b),
@@ -443,7 +475,7 @@ class Run:
         even = exponent % 2 == 0
         powered = Value(self.field.power(a.x, exponent), a.degree.power(exponent), known, kind=a.kind, error=error,
                         positive=exponent == 0 or is_positive(a) or (even and self.is_nonzero(a)),
-                        nonnegative=even or is_nonnegative(a),
+                        nonnegative=even or is_nonnegative(a), everywhere=_everywhere_of_power(a, even),
                         power_of=_power_of(a, exponent) if exponent > 1 and known is None else None)  # fmt: skip
         if not a.log or a.rest is None:
             return powered
@@ -458,7 +490,9 @@ class Run:
         if key not in self.memo:
             result = self.exp_of_terms(terms_of(a), a.shape)
             self.memo[key] = self._as_of_the_opposite(a, result)
-        return self.memo[key]._replace(kind=a.kind.of_analytic, positive=True)
+        analytic = everywhere(a) >= Everywhere.ANALYTIC
+        return self.memo[key]._replace(kind=a.kind.of_analytic, positive=True,
+                                       everywhere=Everywhere.POSITIVE if analytic else Everywhere.UNKNOWN)  # fmt: skip
 
     def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
         """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""
@@ -481,7 +515,7 @@ class Run:
             product = product._replace(x=self.field.mul(product.x, power.x), degree=product.degree * power.degree)
             powers.append(power)
         if not logs:
-            return product._replace(power_of=powers[0].power_of) if len(powers) == 1 else product
+            return product._replace(power_of=powers[0].power_of, terms=powers[0].terms) if len(powers) == 1 else product
         if len(logs) == len(terms):
             return product._replace(log=tuple(logs), rest=self.number(1, shape))
         rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
@@ -489,7 +523,9 @@ class Run:
 
     def _exp_of_log(self, c: Fraction, base: Value) -> Value | None:
         """``e^(c log base) = base^c`` for whole c, and for halves where the base is positive; None for others."""
-        base = base._replace(log=(), rest=None, terms=())
+        base = base._replace(log=(), rest=None)
+        if c == 1:
+            return base
         if c.denominator == 1:
             return self.power(base, int(c))
         if c.denominator == 2 and is_positive(base) and base.x.im is None:
@@ -503,9 +539,9 @@ class Run:
             with np.errstate(all="ignore"):
                 known = np.asarray(np.sqrt(a.known))
             error = np.inf if a.error else 0.0
-        self.rooted(Elements(a.x.re), known=a.known is not None, degree=a.degree)
-        return Value(self.field.sqrt(a.x.re), a.degree, known, error=error, kind=max(a.kind, Kind.RELATED),
-                     positive=is_positive(a), nonnegative=True,
+        self.rooted(a)
+        return Value(self.field.sqrt(a.x.re), a.degree, known, error=error, kind=of_positive(a),
+                     positive=is_positive(a), nonnegative=True, everywhere=where_positive(a, Everywhere.POSITIVE),
                      power_of=_power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
@@ -547,9 +583,36 @@ class Run:
         return flipped, Elements(np.where(flipped, negative.re, x.re))
 
 
-def _first_of_each(x: np.ndarray) -> np.ndarray:
-    """The distinct entries, in the order of the array, which is the same modulo every prime."""
-    flat = x.reshape(-1)
+def _everywhere_of_product(a: Value, b: Value) -> Everywhere:
+    square = a.shape == b.shape and a.x.im is None and b.x.im is None and np.array_equal(a.x.re, b.x.re)
+    return _everywhere_of_power(a, True) if square else everywhere(a, b)
+
+
+def _everywhere_of_power(a: Value, even: bool) -> Everywhere:
+    """Of a whole power that is not negative."""
+    return max(everywhere(a), Everywhere.NONNEGATIVE) if even and everywhere(a) else everywhere(a)
+
+
+def _collected(terms: list[Term]) -> list[Term]:
+    """The same sum with one coefficient for what is the same unknown."""
+    collected: list[Term] = []
+    for c, v in terms:
+        for i, (other, w) in enumerate(collected):
+            if v.known is None and w.known is None and _is_same_array(v.x, w.x):
+                collected[i] = (other + c, w)
+                break
+        else:
+            collected.append((c, v))
+    return [(c, v) for c, v in collected if c]
+
+
+def _is_same_array(x: Elements, y: Elements) -> bool:
+    return x.im is None and y.im is None and (x.re is y.re or np.array_equal(x.re, y.re))
+
+
+def _first_of_each(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The distinct entries, in the order of the arrays, which is the same modulo every prime."""
+    flat = np.concatenate([np.zeros(0, np.int64), *arrays])
     return flat[np.sort(np.unique(flat, return_index=True)[1])]
 
 

@@ -14,15 +14,32 @@ from handprop.verify.field.elementwise import Rule
 from handprop.verify.field.functions import log, sqrt
 from handprop.verify.field.layout import bind, joined, move, ranks
 from handprop.verify.field.specials import are_special, patched, without_specials
-from handprop.verify.field.truth import Thing, as_value, check_input, greater, maximum, minimum
-from handprop.verify.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, is_positive, moved
+from handprop.verify.field.truth import Thing, as_value, check_input, greater, maximum, minimum, never_tie
+from handprop.verify.field.values import (
+    INFINITY,
+    NAN,
+    OPAQUE,
+    Everywhere,
+    Kind,
+    Value,
+    everywhere,
+    is_nonnegative,
+    is_positive,
+    moved,
+)
 
 __all__ = ["CONTRACTION"]
 
 MOST_TERMS_SUMMED = 1 << 19  # up to here sums of limbs are exact in float64
 
 
+def _check_numbers(eqn: Any) -> None:
+    if eqn.outvars[0].aval.dtype == np.bool_:  # its sums are ors
+        raise NeedsBranches("a product of arrays of truth values")
+
+
 def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    _check_numbers(eqn)
     a, b = (as_value(run, thing) for thing in inputs)
     finite(a, "a product of matrices")
     finite(b, "a product of matrices")
@@ -39,9 +56,10 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     batch = tuple(a.shape[axis] for axis in batch_a)
     shape = (*batch, *free_a, *free_b)
     alike = contract_a == contract_b and batch_a == batch_b and not free_a and not free_b
-    square = alike and digest(a.x) == digest(b.x)
+    square = alike and terms > 0 and digest(a.x) == digest(b.x)
     folded = product.move(lambda part: part.reshape(shape))
-    product = Value(folded, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind), nonnegative=square)
+    product = Value(folded, (a.degree * b.degree).summed(terms), kind=max(a.kind, b.kind), nonnegative=square,
+                    everywhere=everywhere(a, b) if terms else Everywhere.UNKNOWN)  # fmt: skip
     run.memo[key] = product._replace(positive=square and run.is_nonzero(a))
     return [run.memo[key]]
 
@@ -60,6 +78,7 @@ def _as_matrices(x: Elements, batch, contract, last: bool) -> tuple[Elements, tu
 
 
 def _convolution(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    _check_numbers(eqn)
     a, b = (as_value(run, thing) for thing in inputs)
     finite(a, "a convolution")
     finite(b, "a convolution")
@@ -86,7 +105,8 @@ def _reduce_prod(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     for axis in sorted(params["axes"], reverse=True):
         count = value.shape[axis]
         value = Value(run.field.prod(value.x, axis), value.degree.power(count), kind=value.kind,
-                      positive=is_positive(value), nonnegative=is_nonnegative(value))  # fmt: skip
+                      positive=is_positive(value), nonnegative=is_nonnegative(value),
+                      everywhere=everywhere(value))  # fmt: skip
     return [value]
 
 
@@ -122,10 +142,11 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     check_input(value)
     run.coins += value.x.size
     rank = ranks(run, value._replace(special=None), -1, value.finite)
+    decided_on = np.where(value.finite, np.abs(rank) - 1, -1)
     if value.special is not None:
         extreme = np.where(value.special == NAN, 2, value.special).astype(np.int64)
         rank = np.where(value.special != 0, extreme << 60, rank)
-    return run.decide(np.argmax(rank, -1), rank)
+    return run.decide(np.argmax(rank, -1), decided_on)
 
 
 def _reduce_extremum(largest: bool) -> Rule:
@@ -190,7 +211,7 @@ def _special_extremum(value: Value, largest: bool) -> np.ndarray | None:
 def _arg_extremum(largest: bool) -> Rule:
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         value = _flattened(as_value(run, inputs[0]), tuple(params["axes"]))
-        if value.known is None and value.kind is not Kind.RATIONAL:
+        if value.known is None and not never_tie(run, value, -1):
             raise NotUnderstood("the largest of what may be equal")
         index = _largest(run, value if largest else run.neg(value))
         return [index.astype(params["index_dtype"])]
@@ -235,6 +256,7 @@ def _cumsum(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
     count = max(thing.shape[axis], 1)
     return [Value(run.field.linear(thing.x, f), thing.degree.summed(count), known, kind=thing.kind,
                   nonnegative=is_nonnegative(thing), positive=is_positive(thing), error=thing.error * count,
+                  everywhere=everywhere(thing),
                   most=thing.most * count)]  # fmt: skip
 
 

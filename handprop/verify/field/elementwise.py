@@ -22,7 +22,7 @@ from handprop.verify.field.truth import (
     select,
     sign,
 )
-from handprop.verify.field.values import Kind, Value, moved
+from handprop.verify.field.values import Kind, Value, is_nonnegative, moved
 
 __all__ = ["ELEMENTWISE", "Rule"]
 
@@ -127,6 +127,8 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     to_float = jnp.issubdtype(dtype, np.floating)
     if isinstance(thing, np.ndarray):
         return [run.embed(thing)] if to_float else [thing.astype(dtype)]
+    if np.issubdtype(dtype, np.complexfloating) or np.issubdtype(own, np.complexfloating):
+        raise NotUnderstood(f"a cast of unknown numbers from {own} to {dtype}")
     if to_float and jnp.issubdtype(own, np.floating):
         return [_refloated(run, thing, own, dtype)]
     if to_float:
@@ -137,7 +139,8 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
         return [thing._replace(most=1)]
     if dtype == np.bool_:
         return [_ne(run, thing, run.number(0, thing.shape))]
-    if jnp.issubdtype(own, np.integer) and thing.most <= jnp.iinfo(dtype).max:
+    fits = jnp.issubdtype(own, np.integer) and thing.most <= jnp.iinfo(dtype).max
+    if fits and (is_nonnegative(thing) or not jnp.issubdtype(dtype, jnp.unsignedinteger)):
         return [thing]
     raise NeedsBranches(f"a cast of unknown numbers to {dtype}")
 
@@ -182,7 +185,7 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _is_finite(run: Run, a: Value) -> Thing:
-    if run.opaque and a.kind is Kind.LOOSE:
+    if Kind.LOOSE in run.kinds.values() and a.kind is Kind.LOOSE:
         raise NotUnderstood("whether what is not understood is finite")
     return np.ones(a.shape, bool)
 

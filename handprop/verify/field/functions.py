@@ -20,13 +20,17 @@ from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.values import (
     INFINITY,
     NAN,
+    Everywhere,
     Kind,
     Value,
+    everywhere,
     is_nonnegative,
     is_positive,
     moved,
+    of_positive,
     positive_entries,
     terms_of,
+    where_positive,
 )
 
 __all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
@@ -74,12 +78,20 @@ def log(run: Run, a: Value) -> Value:
     if run.may_vanish(a) or is_nonnegative(a):
         run.check_not_zero(a, "a logarithm of what may be zero", "the argument of log is positive")
     negative = defined(run, a, "the argument of log is positive")
-    result = _log_of(run, a)._replace(kind=max(a.kind, Kind.RELATED))
+    result = _log_of(run, a)._replace(kind=of_positive(a), everywhere=where_positive(a, Everywhere.ANALYTIC))
     zero = run.field.is_zero(a.x)
     if negative is None and not zero.any():
         return result
     special = np.where(zero, -INFINITY, 0 if negative is None else np.where(negative, NAN, 0)).astype(np.int8)
     return result._replace(special=special, x=result.x.move(lambda part: np.where(special == 0, part, 0)))
+
+
+def _log1p(run: Run, a: Value) -> Value:
+    result = log(run, one_plus(run, a))
+    finite = result.special is None
+    above = everywhere(a) if everywhere(a) >= Everywhere.NONNEGATIVE else result.everywhere
+    return result._replace(positive=finite and is_positive(a), nonnegative=finite and is_nonnegative(a),
+                           everywhere=above)  # fmt: skip
 
 
 def _log_of(run: Run, a: Value) -> Value:
@@ -139,7 +151,7 @@ def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
         candidate = run.field.sub(log_of_term.x, log_of_share.x)
         x = choose(pivot == j, candidate, x)
         degree = degree + log_of_term.degree + log_of_share.degree
-    return Value(x, degree, log_of=plain(a), kind=max(a.kind, Kind.RELATED))
+    return Value(x, degree, log_of=plain(a)._replace(terms=a.terms), kind=max(a.kind, Kind.RELATED))
 
 
 def choose(where: np.ndarray, a: Elements, b: Elements) -> Elements:
@@ -157,7 +169,7 @@ def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
         choose(where, a.x, b.x), a.degree.worst(b.degree), known, special=special, kind=max(a.kind, b.kind),
         positive=is_positive(a) and is_positive(b), nonnegative=is_nonnegative(a) and is_nonnegative(b),
         sure=np.where(where, positive_entries(a), positive_entries(b)), error=max(a.error, b.error),
-        most=max(a.most, b.most),
+        most=max(a.most, b.most), everywhere=everywhere(a, b),
     )  # fmt: skip
 
 
@@ -200,7 +212,8 @@ def sqrt(run: Run, a: Value) -> Value:
     """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
     negative = defined(run, a, "the argument of sqrt is not negative")
     root = _root_of(run, a)
-    facts = {"kind": max(a.kind, Kind.RELATED), "positive": is_positive(a), "nonnegative": True}
+    facts = {"kind": of_positive(a), "positive": is_positive(a), "nonnegative": True,
+             "everywhere": where_positive(a, Everywhere.POSITIVE)}  # fmt: skip
     if negative is None or not negative.any():
         return root._replace(**facts)
     special = np.where(negative, NAN, 0).astype(np.int8)
@@ -208,8 +221,10 @@ def sqrt(run: Run, a: Value) -> Value:
 
 
 def _root_of(run: Run, a: Value) -> Value:
-    if a.log and a.rest is not None and a.rest.known is not None and (a.rest.known == 1).all():
-        return run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
+    if a.log and a.rest is not None and a.special is None:
+        half = run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
+        is_one = a.rest.known is not None and (a.rest.known == 1).all()
+        return half if is_one else run.mul(half, _root_of(run, a.rest))
     if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
         return run.power(a.power_of[1], a.power_of[0].numerator // 2)
     if a.factors is not None:
@@ -224,7 +239,7 @@ def cbrt(run: Run, a: Value) -> Value:
     """p is 2 modulo 3: every element has one cube root, a^((2p - 1)/3)."""
     if a.x.im is not None:
         return uninterpreted(run, "cbrt", a)
-    run.rooted(a.x, known=a.known is not None, square=False)
+    run.rooted(a, square=False)
     root = run.field.power(a.x, (2 * run.field.p - 1) // 3)
     return Value(root, a.degree, kind=max(a.kind, Kind.RELATED), nonnegative=is_nonnegative(a), positive=is_positive(a))
 
@@ -252,11 +267,13 @@ def _turn_degree(a: Value) -> Bound:
 
 
 def sin(run: Run, a: Value) -> Value:
-    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=a.kind.of_analytic)
+    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=a.kind.of_analytic,
+                 everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
 
 
 def cos(run: Run, a: Value) -> Value:
-    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=a.kind.of_analytic)
+    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=a.kind.of_analytic,
+                 everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
 
 
 def pow_value(run: Run, a: Value, b: Value) -> Value:
@@ -277,10 +294,18 @@ def pow_value(run: Run, a: Value, b: Value) -> Value:
 
 def _general_power(run: Run, a: Value, b: Value) -> Value:
     if not is_positive(a):
-        defined(run, a, "the base of a power is positive")
+        if run.may_vanish(a) or is_nonnegative(a):
+            run.check_not_zero(a, "a power of what may be zero", "the base of a power is positive")
+        _refuse_negative(defined(run, a, "the base of a power is positive"))
         if run.decided or run.field.is_zero(a.x).any():
             raise NotUnderstood("a power of what may be negative or zero")
-    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(a.kind, b.kind, Kind.RELATED))
+    known = where_positive(a, Everywhere.POSITIVE) if everywhere(b) else Everywhere.UNKNOWN
+    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(b.kind, of_positive(a)), everywhere=known)
+
+
+def _refuse_negative(negative: np.ndarray | None) -> None:
+    if negative is not None and negative.any():
+        raise NotUnderstood("a power of what is negative")
 
 
 def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
@@ -293,7 +318,7 @@ def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
     if exponent.denominator == 2:
         return with_special(run.power(root := sqrt(run, a), exponent.numerator), root)
     if not is_nonnegative(a):
-        defined(run, a, "the base of a power is not negative")
+        _refuse_negative(defined(run, a, "the base of a power is not negative"))
         if run.decided:
             raise NotUnderstood("a power of what may be negative")
     return run.power(cbrt(run, a), exponent.numerator)
@@ -352,7 +377,7 @@ UNARY: dict[str, Unary] = {
     "exp2": lambda run, a: run.exp(run.mul(a, _log_of_2(run, a.shape))),
     "log": log,
     "log2": lambda run, a: with_special(run.div(natural := log(run, a), _log_of_2(run, a.shape)), natural),
-    "log1p": lambda run, a: log(run, one_plus(run, a)),
+    "log1p": _log1p,
     "expm1": _expm1,
     "logistic": logistic,
     "tanh": tanh,

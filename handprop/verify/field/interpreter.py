@@ -21,10 +21,10 @@ from handprop.verify.field.contraction import CONTRACTION
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.elementwise import ELEMENTWISE, Rule
 from handprop.verify.field.functions import uninterpreted
-from handprop.verify.field.kinds import least_kind
+from handprop.verify.field.kinds import OF_POSITIVE, least_kind
 from handprop.verify.field.labels import label_of
 from handprop.verify.field.layout import LAYOUT, bind, joined, move
-from handprop.verify.field.specials import are_special, patched, without_specials
+from handprop.verify.field.specials import are_special, beside_infinity, patched, without_specials
 from handprop.verify.field.steady import settled
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Kind, Value, is_number
@@ -136,6 +136,8 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
     if name == "clamp":
         raise NotUnderstood("clamp of what is not finite")
     operands = [as_value(run, thing) for thing in inputs]
+    if name in COMPARES and (truth := beside_infinity(COMPARES[name], *operands)) is not None:
+        return [truth]
     plain = [without_specials(v) for v in operands]
     (result,) = rule(
         run, [p if isinstance(t, Value) else t for p, t in zip(plain, inputs, strict=True)], eqn.params, eqn
@@ -165,7 +167,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
         return np.asarray(out)
     name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
     values = [thing for thing in inputs if isinstance(thing, Value)]
-    kind = _kind(name, inputs, out)
+    kind = _kind(run, name, inputs, out)
     if jnp.issubdtype(dtype, jnp.integer) and out.most > jnp.iinfo(dtype).max:
         raise NeedsBranches(f"{name} of unknown integers, which may leave their type")
     error = out.error
@@ -182,15 +184,22 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             finite_numbers = np.abs(out.known[np.isfinite(out.known)])
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
         error += _lost(run, values, out)
+    if _is_float(dtype) and name != "convert_element_type":
+        widest = max((ml_dtypes.finfo(v.aval.dtype).nmant for v in eqn.invars if _is_float(v.aval.dtype)), default=0)
+        if ml_dtypes.finfo(dtype).nmant < min(widest, run.least_bits):
+            run.casts.add(str(dtype))
     mask = any(v.mask for v in values) and are_special([out])
     constant = all(not isinstance(t, Value) or is_number(t) for t in inputs)
     return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
 
 
-def _kind(name: str, inputs: list[Thing], out: Value) -> Kind:
+def _kind(run: Run, name: str, inputs: list[Thing], out: Value) -> Kind:
     """The result's kind: :func:`least_kind`, where one function of one rational value stays one."""
     unknown = [t for t in inputs if isinstance(t, Value) and not is_number(t)]
-    kind = max((least_kind(name), out.kind, *(v.kind for v in unknown)))
+    least = Kind.ANALYTIC if name in OF_POSITIVE and out.everywhere else least_kind(name)
+    if name in OF_POSITIVE:
+        run.kinds[name] = max(least, run.kinds.get(name, least))
+    kind = max((least, out.kind, *(v.kind for v in unknown)))
     if kind not in (Kind.UNIVARIATE, Kind.ANALYTIC):
         return kind
     if len(unknown) != 1 or name == "exp2":  # whose base has a logarithm that the field knows
@@ -231,7 +240,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         raise NotUnderstood(f"{name} of keys")
     values = [as_value(run, thing) for thing in inputs]
     run.asked(*values)
-    run.opaque.add(name)
+    run.kinds[name] = Kind.LOOSE
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
     shape, params = run.shape_of(outs[0].shape), label_of(eqn.params)
@@ -261,6 +270,7 @@ ENTRYWISE = {
 OF_ONE = {"neg", "add", "sub", "mul", "integer_pow", "square", "copy", "copy_p", "stop_gradient", "real",
           "convert_element_type", "reduce_precision", "optimization_barrier", "device_put", "broadcast_in_dim",
           "reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", "gather", "dynamic_slice"}  # fmt: skip
+COMPARES = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "ge": np.greater, "lt": np.less, "le": np.less}
 NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
 PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
 # Their rules take what is not finite as any other entry.

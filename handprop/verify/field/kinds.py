@@ -6,7 +6,7 @@ for decided the other does not count, and nothing else.
 
 from handprop.verify.field.values import Kind
 
-__all__ = ["least_kind"]
+__all__ = ["OF_POSITIVE", "least_kind"]
 
 RATIONAL = {
     "add", "add_any", "sub", "mul", "div", "neg", "integer_pow", "square", "one_minus_square", "dot_general",
@@ -25,6 +25,7 @@ RELATED = {
     "cumlogsumexp", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma", "log", "log1p", "log2",
     "polygamma", "pow", "random_gamma_grad", "regularized_incomplete_beta", "rsqrt", "sqrt", "zeta",
 }  # fmt: skip
+OF_POSITIVE = {"log", "log1p", "log2", "pow", "rsqrt", "sqrt"}  # analytic where what they are of is positive everywhere
 KINDS = {
     **dict.fromkeys(RATIONAL, Kind.RATIONAL),
     **dict.fromkeys(ANALYTIC, Kind.ANALYTIC),

@@ -13,16 +13,22 @@ from handprop._jax_versions import closed, inner
 
 __all__ = ["label_of"]
 
-IRRELEVANT = {"sharding", "out_sharding", "name", "accuracy"}
+IRRELEVANT = {"sharding", "out_sharding", "accuracy"}
 
 
 def label_of(params: Mapping[str, Any]) -> str:
-    """Every parameter by its value: arrays and programs by what is in them, functions by which object they are."""
-    return " ".join(f"{key}={_text(value)}" for key, value in sorted(params.items()) if key not in IRRELEVANT)
+    """Every parameter by its value: arrays and programs by what is in them, functions by which object they are. Where a
+    program is among them its name says nothing."""
+    irrelevant = {*IRRELEVANT, "name"} if any(map(_is_program, params.values())) else IRRELEVANT
+    return " ".join(f"{key}={_text(value)}" for key, value in sorted(params.items()) if key not in irrelevant)
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 def _text(value: Any) -> str:
-    if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+    if _is_program(value):
         return _program(closed(value))
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array(value)

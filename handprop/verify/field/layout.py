@@ -17,8 +17,15 @@ from handprop.verify.executables import applied
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
-from handprop.verify.field.truth import Thing, as_value, check_input, greater
-from handprop.verify.field.values import Kind, Value, is_nonnegative, is_number, is_positive, moved
+from handprop.verify.field.truth import Thing, as_value, check_input, greater, never_tie
+from handprop.verify.field.values import (
+    Value,
+    everywhere,
+    is_nonnegative,
+    is_number,
+    is_positive,
+    moved,
+)
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -96,6 +103,7 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
         x, _worst(values), known, special=special, kind=max(v.kind for v in values),
         positive=all(map(is_positive, values)), nonnegative=all(map(is_nonnegative, values)),
         error=max(v.error for v in values), most=max(v.most for v in values), constant=all(map(is_number, values)),
+        everywhere=everywhere(*values),
     )  # fmt: skip
 
 
@@ -152,7 +160,14 @@ def _gather(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
     fill = params.get("fill_value")
     if fill is None:
         fill = _fill_of(eqn.invars[0].aval.dtype)
-    return [move_by_positions(run, [operand], moved_positions, fill)]
+    return [move_by_positions(run, [operand], moved_positions, as_dtype(fill, eqn.invars[0].aval.dtype))]
+
+
+def as_dtype(number: Any, dtype: Any) -> Any:
+    """The number as it is in that dtype, in a type that holds it."""
+    with np.errstate(all="ignore"):
+        rounded = np.asarray(number).astype(dtype)
+    return float(rounded) if jnp.issubdtype(dtype, jnp.floating) else rounded[()]
 
 
 def _fill_of(dtype: Any) -> Any:
@@ -281,7 +296,7 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         return np.argsort(np.asarray(numbers), axis, kind="stable")
     assert isinstance(keys, Value)
     finite(keys, "a sort")
-    if keys.kind is not Kind.RATIONAL:
+    if not never_tie(run, keys, axis):
         raise NotUnderstood("an order of what may be equal")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")
@@ -292,18 +307,18 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
         swap = np.asarray(greater(run, first, second)).astype(np.int64)
         return np.concatenate([swap, 1 - swap], axis)
     rank = ranks(run, keys, axis)
-    return run.decide(np.argsort(rank, axis, kind="stable"), rank)
+    return run.decide(np.argsort(rank, axis, kind="stable"), np.abs(rank) - 1)
 
 
 def ranks(run: Run, keys: Value, axis: int, counted: np.ndarray | None = None) -> np.ndarray:
-    """Random numbers that stand for the keys' order; negated keys get negated numbers. ``counted``: those that are
-    finite."""
+    """Random numbers that stand for the keys' order; negated keys get negated numbers, and what is the mean 0.
+    ``counted``: those that are finite."""
     counts = np.full(keys.shape, keys.shape[axis]) if counted is None else counted.sum(axis, keepdims=True)
     mean = run.field.sum(keys.x, (axis,)).move(lambda part: np.expand_dims(part, axis))
     centred = run.field.sub(run.field.mul(keys.x, run.field.of(np.broadcast_to(counts, keys.shape))), mean)
     run.asked(keys)
     flipped, canonical = run.canonical(centred)
-    rank = run.oracle("rank", canonical).re
+    rank = np.where(run.field.is_zero(centred), 0, run.oracle("rank", canonical).re + 1)
     return np.where(flipped, -rank, rank)
 
 

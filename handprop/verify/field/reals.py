@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.field.algebra import mix
 from handprop.verify.field.truth import Thing
 from handprop.verify.field.values import Value
 
@@ -69,7 +70,8 @@ class Reals:
                 return False
             clean, *noisy = (x - y for x, y in zip(left, right, strict=True))
             unclear = CLEAR * np.max([np.abs(d - clean) for d in noisy], axis=0)
-            if not ((np.abs(clean) > unclear) | (a.x.re == b.x.re)).all():
+            same = (a.x.re == b.x.re) & (a.x.imaginary() == b.x.imaginary())
+            if not ((np.abs(clean) > unclear) | same).all():
                 return False
         return True
 
@@ -98,29 +100,28 @@ class Reals:
         return np.asarray(found, None if jaxprs.is_float(aval.dtype) else aval.dtype)
 
     def _canonical(self, thing: Value) -> tuple[np.ndarray, np.ndarray]:
-        """Its elements without their signs, and the signs."""
-        residues = thing.x.re.ravel()
-        negative = residues > self.p // 2
-        return np.where(negative, self.p - residues, residues), np.where(negative, -1.0, 1.0)
+        """Numbers that name its elements without their signs, and the signs."""
+        re, im = thing.x.re.ravel(), np.broadcast_to(thing.x.imaginary(), thing.shape).ravel()
+        negative = np.where(im == 0, re, im) > self.p // 2
+        re, im = (np.where(negative & (part > 0), self.p - part, part) for part in (re, im))
+        words = (mix(re, im) >> np.uint64(2)).astype(np.int64) + (1 << 61)
+        return np.where(im == 0, re, words), np.where(negative, -1.0, 1.0)
 
     def _keep(self, thing: Value, copies: list[np.ndarray]) -> None:
-        if thing.x.im is None:
-            finite = thing.finite.ravel()
-            keys, signs = self._canonical(thing)
-            rows = np.stack([np.broadcast_to(np.asarray(x, np.float64), thing.shape).ravel() for x in copies], axis=1)
-            self.kept.add(keys[finite], (rows * signs[:, None])[finite])
+        finite = thing.finite.ravel()
+        keys, signs = self._canonical(thing)
+        rows = np.stack([np.broadcast_to(np.asarray(x, np.float64), thing.shape).ravel() for x in copies], axis=1)
+        self.kept.add(keys[finite], (rows * signs[:, None])[finite])
 
     def _all_known(self, thing: Value) -> bool:
-        if thing.known is not None or thing.x.im is not None:
-            return thing.known is not None
+        if thing.known is not None:
+            return True
         return bool((self.kept.has(self._canonical(thing)[0]) | ~thing.finite.ravel()).all())
 
     def _of(self, thing: Value) -> np.ndarray | None:
         """The numbers that its elements stand for, a first axis of all copies; None where one is not known."""
         if thing.known is not None:
             return np.broadcast_to(thing.known, (COPIES, *thing.shape))
-        if thing.x.im is not None:
-            return None
         keys, signs = self._canonical(thing)
         rows, found = self.kept.find(keys)
         if not (found | ~thing.finite.ravel()).all():

@@ -16,6 +16,7 @@ from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.functions import choose, plain
 from handprop.verify.field.values import (
+    INFINITY,
     NAN,
     OPAQUE,
     Kind,
@@ -27,7 +28,7 @@ from handprop.verify.field.values import (
     positive_entries,
 )
 
-__all__ = ["are_special", "patched", "without_specials"]
+__all__ = ["are_special", "beside_infinity", "patched", "without_specials"]
 
 TRIED = np.array([-2.5, -0.3, 0.3, 2.5])
 MOST_TRIED = 1 << 16
@@ -61,6 +62,15 @@ def patched(run: Run, name: str, reference: Reference, operands: list[Value], re
     flat = result.reshape(-1) if isinstance(result, np.ndarray) else moved(result, lambda part: part.reshape(-1))
     out = _patched(run, name, reference, operands, flat)
     return out.reshape(shape) if isinstance(out, np.ndarray) else moved(out, lambda part: part.reshape(shape))
+
+
+def beside_infinity(compare: np.ufunc, a: Value, b: Value) -> np.ndarray | None:
+    """The truth where all entries of one are one infinity and those of the other finite; None elsewhere."""
+    sides = [0 if v.special is None else int(v.special.flat[0]) if v.special.size else NAN for v in (a, b)]
+    uniform = all(v.special is None or (v.special == side).all() for v, side in zip((a, b), sides, strict=True))
+    if not uniform or sorted(map(abs, sides)) != [0, INFINITY]:
+        return None
+    return np.full(np.broadcast_shapes(a.shape, b.shape), bool(compare(*sides)))
 
 
 def _patched(run: Run, name: str, reference: Reference, operands: list[Value], result: "Value | np.ndarray",

@@ -12,16 +12,18 @@ or a function with relations of its own may be equal to a number on a set that m
 value as any other.
 """
 
+import itertools
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
-from handprop.verify.field.decisions import coin, known_greater, placed
+from handprop.verify.field.decisions import coin, found_apart, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import (
+    Everywhere,
     Kind,
     Term,
     Value,
@@ -34,10 +36,11 @@ from handprop.verify.field.values import (
 )
 
 __all__ = [
-    "Thing", "absolute", "as_value", "check_input", "equal", "greater", "logical_not", "maximum", "minimum", "select",
-    "sign",
+    "Thing", "absolute", "as_value", "check_input", "equal", "greater", "logical_not", "maximum", "minimum",
+    "never_tie", "select", "sign",
 ]  # fmt: skip
 
+MOST_CLAIMED = 16  # entries, each two of which are claimed never to tie
 Thing: TypeAlias = "Value | np.ndarray"
 
 
@@ -61,6 +64,8 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
     if _almost_nowhere_equal(run, a, b):
+        if run.branching:
+            found_apart(run, run.field.sub(a.x, b.x))
         return more
     apart = logical_not(run, equal(run, a, b))  # ties have a measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
@@ -69,17 +74,29 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
-    """Whether two values that the field sees to differ are equal on a set of measure zero: rational functions, an
-    analytic one beside a number."""
+    """Whether two values that the field sees to differ are equal on a set of measure zero: rational functions, and
+    analytic ones, which is a claim but for a function of one value beside a number."""
     kind = max(a.kind, b.kind)
-    if kind <= Kind.RATIONAL or (a.known is None and b.known is None):
-        return kind <= Kind.RATIONAL
-    return _claimed(run, kind, a, b)
+    if kind <= Kind.RATIONAL:
+        return True
+    of_one = kind is Kind.UNIVARIATE and (a.known is not None or b.known is not None)
+    return of_one or (run.claiming and _claimed(run, a, b))
 
 
-def _claimed(run: Run, kind: Kind, a: Value, b: Value) -> bool:
-    """The same of what is at most analytic: a claim where it is more than one function of one value."""
-    if kind is Kind.ANALYTIC:
+def never_tie(run: Run, value: Value, axis: int) -> bool:
+    """Whether no two entries along the axis that the field sees to differ are equal on a set that matters."""
+    if value.kind <= Kind.RATIONAL:
+        return True
+    if not run.claiming or value.kind > Kind.ANALYTIC or value.shape[axis] > MOST_CLAIMED:
+        return False
+    entries = [moved(value, lambda part, i=i: np.take(part, i, axis)) for i in range(value.shape[axis])]
+    return all(_claimed(run, a, b) for a, b in itertools.combinations(entries, 2))
+
+
+def _claimed(run: Run, a: Value, b: Value) -> bool:
+    """Claims it of what is at most analytic."""
+    kind = max(a.kind, b.kind)
+    if kind <= Kind.ANALYTIC:
         run.claimed = True
         if run.claims is not None:
             run.claims.append((a, b))
@@ -115,10 +132,14 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or _is_apart(a, b) or _is_apart(b, a) or _almost_nowhere_equal(run, a, b):
+    if same.all() or _is_apart(a, b) or _is_apart(b, a):
+        return same
+    if _almost_nowhere_equal(run, a, b):
+        if run.branching:
+            found_apart(run, difference.x)
         return same
     beside_zero = same | run.field.is_zero(a.x) | run.field.is_zero(b.x)
-    if beside_zero.all() and _claimed(run, max(a.kind, b.kind), a, b):  # as in z == max(z, 0), where the maximum is 0
+    if beside_zero.all() and _claimed(run, a, b):  # as in z == max(z, 0), where the maximum is 0
         return same
     check_input(a, b)
     if run.branching:
@@ -192,6 +213,7 @@ def _mixed(run: Run, which: Value, no: Value, yes: Value) -> Value:
     return mixed._replace(
         special=special, kind=Kind.LOOSE, positive=is_positive(no) and is_positive(yes),
         nonnegative=is_nonnegative(no) and is_nonnegative(yes), most=max(no.most, yes.most),
+        everywhere=Everywhere.UNKNOWN,
     )  # fmt: skip
 
 

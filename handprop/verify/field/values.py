@@ -21,16 +21,20 @@ __all__ = [
     "INFINITY",
     "NAN",
     "OPAQUE",
+    "Everywhere",
     "Kind",
     "Term",
     "Value",
+    "everywhere",
     "is_negative",
     "is_nonnegative",
     "is_number",
     "is_positive",
     "moved",
+    "of_positive",
     "positive_entries",
     "terms_of",
+    "where_positive",
 ]
 
 MOST_TERMS = 6
@@ -62,6 +66,16 @@ class Kind(enum.IntEnum):
         return Kind.UNIVARIATE if self <= Kind.UNIVARIATE else max(self, Kind.ANALYTIC)
 
 
+class Everywhere(enum.IntEnum):
+    """What an expression is at every point of the inputs' space, with the decisions as they are: analytic, and not
+    negative, and positive."""
+
+    UNKNOWN = 0
+    ANALYTIC = 1
+    NONNEGATIVE = 2
+    POSITIVE = 3
+
+
 class Value(NamedTuple):
     """An array over the field.
 
@@ -73,8 +87,9 @@ class Value(NamedTuple):
     more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
     ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``: where only
     some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the largest
-    size. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author is taken
-    to have meant them.
+    size. ``everywhere``: what its expression is at every point of the inputs' space, also where other decisions would
+    be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author is
+    taken to have meant them.
     """
 
     x: Elements
@@ -95,6 +110,7 @@ class Value(NamedTuple):
     factors: "tuple[Value, Value, int] | None" = None
     constant: bool = False
     sure: np.ndarray | None = None
+    everywhere: Everywhere = Everywhere.UNKNOWN
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -142,6 +158,30 @@ def is_positive(value: Value) -> bool:
     return value.positive or (value.known is not None and bool((value.known > value.error).all()))
 
 
+def everywhere(*values: Value) -> Everywhere:
+    """What all of them are at every point."""
+    return min(map(_everywhere, values))
+
+
+def _everywhere(value: Value) -> Everywhere:
+    if value.special is not None:
+        return Everywhere.UNKNOWN
+    if value.known is None:
+        return value.everywhere
+    sign = Everywhere.NONNEGATIVE if is_nonnegative(value) else Everywhere.ANALYTIC
+    return Everywhere.POSITIVE if is_positive(value) else sign
+
+
+def where_positive(value: Value, then: Everywhere) -> Everywhere:
+    """What a function of it is that is analytic for positive numbers: ``then`` where it is positive at every point."""
+    return then if everywhere(value) is Everywhere.POSITIVE else Everywhere.UNKNOWN
+
+
+def of_positive(value: Value) -> Kind:
+    """The kind of a function of it that is analytic for positive numbers, as a logarithm is."""
+    return max(value.kind, Kind.ANALYTIC if everywhere(value) is Everywhere.POSITIVE else Kind.RELATED)
+
+
 def positive_entries(value: Value) -> np.ndarray:
     """Which finite entries are known to be positive, almost everywhere."""
     if value.known is not None:
@@ -158,7 +198,8 @@ def is_negative(value: Value) -> bool:
     """Whether every finite entry is negative over the reals, except on a set of measure zero."""
     if value.known is not None:
         return bool((value.known < -value.error).all())
-    return bool(value.terms) and all(c < 0 and is_positive(atom) for c, atom in value.terms)
+    below = all(c < 0 and is_nonnegative(atom) for c, atom in value.terms)
+    return below and any(is_positive(atom) for _, atom in value.terms)
 
 
 def is_nonnegative(value: Value) -> bool:

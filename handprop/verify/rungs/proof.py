@@ -33,14 +33,16 @@ from handprop.verify import branches, jaxprs
 from handprop.verify.conditions import as_given, described, holds
 from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements, Field, draw_prime
+from handprop.verify.field.decisions import NUMBERS
 from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.interpreter import evaluate
+from handprop.verify.field.kinds import OF_POSITIVE, least_kind
 from handprop.verify.field.reals import Reals
 from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
-from handprop.verify.field.values import Value
+from handprop.verify.field.values import Everywhere, Kind, Value
 from handprop.verify.field.work import Work
-from handprop.verify.independence import are_independent, bits_of, root_groups
+from handprop.verify.independence import bits_of, rank, root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -50,11 +52,13 @@ __all__ = ["drawn", "proof", "same", "with_negatives"]
 
 class Reading(NamedTuple):
     """``rational``: literals as the simplest numbers that round to them. ``branching``: comparisons are decided.
-    ``decided``: where log, sqrt and their like are defined is decided too, and not assumed."""
+    ``decided``: where log, sqrt and their like are defined is decided too, and not assumed. ``claiming``: that two
+    analytic unknowns are equal nowhere is claimed, and not decided."""
 
     rational: bool = False
     branching: bool = False
     decided: bool = False
+    claiming: bool = True
 
 
 ASSUMING = (Reading(), Reading(rational=True), Reading(branching=True), Reading(rational=True, branching=True))
@@ -68,6 +72,7 @@ SPARE_RUNS = 24
 IN_REALS = 8  # real points, or as many as a run stands for where they hold up to so many entries
 ENTRIES_IN_REALS = 1 << 16
 RESTARTS = 5
+WEIL = 2.0**-24  # times a degree: by how much a character at random points may be off from a coin
 SHARE = 0.25  # of the budget
 MOST_LEFT = 16  # times more points wanted than fit at once: not begun
 
@@ -88,7 +93,8 @@ class Trial(NamedTuple):
 class Pair(NamedTuple):
     """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
     and how many entries are the same function of entries of their own, each a point too. ``sample``: so many of them
-    are evaluated, where there are more.
+    are evaluated, where there are more. ``calls`` of oracles and ``roots``: how many there are at one
+    point, where many are drawn at once.
     """
 
     reference: Any
@@ -100,6 +106,8 @@ class Pair(NamedTuple):
     lanes: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
+    calls: int = 0
+    roots: int = 0
 
     @property
     def points(self) -> int:
@@ -113,10 +121,14 @@ def proof(subject: Subject, options: Options) -> Check:
     reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
     work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
     rng = options.rng(3)
+    if name := jaxprs.namesake(reference, hand):
+        return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     outside = False  # whether the given input lies where something assumed does not hold
-    for reading in (*ASSUMING, *DECIDING):
+    readings = [*ASSUMING, *DECIDING]
+    while readings:
+        reading = readings.pop(0)
         if (reading.rational and not readable) or reading.decided != outside:
             continue
         if work.spent > work.most / 2 or work.over:
@@ -126,6 +138,8 @@ def proof(subject: Subject, options: Options) -> Check:
             pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not _claims_hold(subject, pair, rng):
+                if reading.branching and reading.claiming:
+                    readings.insert(0, reading._replace(claiming=False))
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
@@ -153,10 +167,10 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
     pair = Pair(reference, hand, subject.inputs, thresholds, reading, work, 1, entries, sample)
-    opaque: frozenset[str] = frozenset()
+    kinds = dict.fromkeys(OF_POSITIVE, Kind.ANALYTIC)
     for _ in range(RESTARTS):
         before, trials = work.spent, list[Trial]()
-        bits = _decision_bits(pair, opaque, reference, hand)
+        bits = _decision_bits(pair, kinds, reference, hand)
         while not _enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
@@ -165,15 +179,16 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
                 break
             if last.partition != trials[0].partition:
                 break
-            if pair.thresholds is not None and not last.run.opaque <= opaque:
-                opaque |= last.run.opaque
+            worse = {name: kind for name, kind in last.run.kinds.items() if kind > kinds.get(name, least_kind(name))}
+            if pair.thresholds is not None and worse:
+                kinds |= worse
                 break
             limit = MOST_RUNS if _log2_false(trials) > -wanted else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or len(trials) >= limit or last.chance >= 1:
                 return pair, trials
             if last.partition is None and len(trials) == 1 and pair.lanes == 1:
-                wide = _in_lanes(subject, pair, bits)
-                if wide is not pair:
+                wide = _in_lanes(subject, _with_counts(pair, last.run), bits)
+                if wide.lanes > 1:
                     pair = wide
                     break
             if _too_long(trials, (work.spent - before) / len(trials), wanted, work):
@@ -183,12 +198,16 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
     raise Unsupported("what is compared, or equal, differs from run to run")
 
 
+def _with_counts(pair: Pair, run: Run) -> Pair:
+    return pair._replace(calls=run.calls, roots=sum(under.size for under in run.under_roots))
+
+
 def _too_long(trials: list[Trial], each: float, wanted: int, work: Work) -> bool:
     """Whether the work is done; where decisions are met run by run, whether what is lacking is more than is left."""
-    if trials[0].partition is not None:
+    met = _log2_false(trials) / len(trials) if trials[0].partition is not None else math.log2(trials[-1].chance)
+    if trials[0].partition is not None and (met <= -1 or len(trials) < len(trials[-1].run.characters) + SPARE_RUNS):
         return bool(work.over)
-    bits = max(-math.log2(trials[-1].chance), 1e-9)
-    lacking = max(wanted / bits - len(trials), 0.0)
+    lacking = max(wanted / max(-met, 1e-9) - len(trials), 0.0)
     return lacking * each > work.left or bool(work.over)
 
 
@@ -222,7 +241,7 @@ def _wide(subject: Subject, pair: Pair, lanes: int) -> Pair:
                    for x, axis in zip(subject.inputs, axes, strict=True))  # fmt: skip
     reference, hand = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
                        for f in (subject.reference, subject.hand))  # fmt: skip
-    return Pair(reference, hand, inputs, pair.thresholds, pair.reading, pair.work, lanes, pair.entries)
+    return pair._replace(reference=reference, hand=hand, inputs=inputs, lanes=lanes, sample=None)
 
 
 def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
@@ -234,7 +253,9 @@ def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple
 
 
 def _enough(trials: list[Trial], bits: int) -> bool:
-    return len(trials) >= 2 and _log2_false(trials) <= -bits and _independent(trials, trials[-1].grouped)
+    if len(trials) < 2 or _log2_false(trials) > -bits:
+        return False
+    return not (trials[-1].grouped and _relations(trials, of_numbers=True))
 
 
 def _log2_false(trials: list[Trial]) -> float:
@@ -244,21 +265,28 @@ def _log2_false(trials: list[Trial]) -> float:
     chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
     if trials[0].partition is None:
         return min(float(np.log2(chances).sum()) + math.log2(RESTARTS), 0.0)
+    relations = 0 if trials[-1].grouped else _relations(trials)
+    if relations:
+        chances = np.minimum(chances + 1 - 2.0**-relations + trials[-1].run.root_argument.over * WEIL, 1.0)
     terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
-def _independent(trials: list[Trial], of_numbers: bool = False) -> bool:
-    """Whether no product of the roots' arguments is a square, without which the norm bounds nothing.
+def _relations(trials: list[Trial], of_numbers: bool = False) -> int:
+    """How many products of the roots' arguments may be squares; ``of_numbers``: of known numbers alone, where the
+    others were told apart in each run.
 
     Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
-    run, would not have full rank over GF(2). So full rank proves it. ``of_numbers``: of known numbers alone, where the
-    others were told apart in each run.
+    run, would lack so much of full rank over GF(2). By full rank no root is a rational function of others, and the
+    norm bounds how often a difference vanishes. Where ``sqrt(a) sqrt(b) = |R|`` it is ``R`` or ``-R`` in the field, as
+    R is a square there or is not. Whatever signs such R have where two programs differ, all of these have them in one
+    of ``2^k`` runs at least, k the number of relations, and there the norm of the others bounds it.
     """
     rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
     columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
     # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
-    return are_independent(column for column, known in columns if column or not known)
+    taking_part = [column for column, known in columns if column or not known]
+    return len(taking_part) - rank(taking_part)
 
 
 def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
@@ -285,8 +313,11 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
         run, _, differs, _ = _evaluated(pair, rng)
     else:  # a difference, or accidents again and again: nothing is bounded
         return Trial(differs, run, 1.0, 0.0, None, points, told > 0)
-    unseen = RESTARTS * (chance**2 + run.calls**2 / 2 * accident**2)
-    missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen)
+    # Of many points one that shows a difference has to be seen, so that all else is counted at one.
+    calls = max(pair.calls, run.calls / pair.lanes)
+    unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
+    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds)) * 2 * accident
+    missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
 
@@ -364,7 +395,9 @@ def _decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> b
 
 
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
-    return Run(field, seed, pair.reading.rational, pair.thresholds, sample=pair.sample, decided=pair.reading.decided,
+    reading = pair.reading
+    return Run(field, seed, reading.rational, pair.thresholds, sample=pair.sample, decided=reading.decided,
+               claiming=reading.claiming,
                least_bits=_least(pair, "nmant"), least_exponent=_least(pair, "maxexp"), work=pair.work,
                decided_on=[] if pair.points > 1 else None, **others)  # fmt: skip
 
@@ -398,7 +431,7 @@ def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]
     """An input over the field: floats are drawn, in this shape; integers and keys are as they are."""
     if not jaxprs.is_float(x.dtype):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
-    return Value(field.draw(rng, shape), VARIABLE)
+    return Value(field.draw(rng, shape), VARIABLE, everywhere=Everywhere.ANALYTIC)
 
 
 def all_in_their_places(decided_on: list[np.ndarray]) -> bool:
@@ -440,13 +473,13 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
     run, inputs = evaluation.run, evaluation.inputs
     if not run.roots or (run.roots <= MOST_ROOTS and not run.branching):
         return 2.0**run.roots, 0
-    if any(under is None for under in run.under_roots):
+    if run.under_cube_roots:
         return math.inf, 0
     shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
-    sizes = [under.size for under in run.under_roots if under is not None]
+    sizes = [under.size for under in run.under_roots]
 
     def redrawn(x: Any, mask: np.ndarray | None) -> Thing:
-        return x if mask is None else Value(Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)), VARIABLE)
+        return x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
         again = _run(pair, run.field, run.seed, steady=run.steady,
@@ -454,20 +487,23 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.hand):
             evaluate(again, program, list(anew))
-        under_roots = [under for under in again.under_roots if under is not None]
-        if [under.size for under in under_roots] != sizes:
+        if [under.size for under in again.under_roots] != sizes:
             raise Unsupported("roots that are taken at some points and not at others")
-        return np.concatenate(under_roots)
+        return np.concatenate(again.under_roots)
 
     found = root_groups(draw, run.field.is_square, shapes, MOST_ROOTS)
-    return (math.fsum(2.0**size for size in found[0]), found[1] or 1) if found else (math.inf, 0)
+    if found is None:
+        return math.inf, 0
+    at_one_point = sorted(found[0], reverse=True)[: pair.roots or None]
+    return math.fsum(2.0**size for size in at_one_point), found[1] or 1
 
 
-def _decision_bits(pair: Pair, opaque: frozenset[str], *programs: Any) -> float:
+def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> float:
     if pair.thresholds is None:
         return 0.0
     interval = math.log2(len(pair.thresholds) + 1)
-    counted = (branches.decision_bits(program, interval, pair.reading.decided, opaque) for program in programs)
+    counted = (branches.decision_bits(program, interval, pair.reading.decided, kinds, pair.reading.claiming)
+               for program in programs)  # fmt: skip
     return max((bits for program in counted for bits in program), default=0.0)
 
 
@@ -502,7 +538,7 @@ def _agreed(subject: Subject, trials: list[Trial], reading: Reading, assumed: Ma
     if branching and last.coins:
         why = f"{last.coins} truth values"
     elif last.characters:
-        why = f"{last.roots} roots" if _independent(trials) or trials[-1].chance >= 1 else "roots that may be related"
+        why = "roots that may be related" if trials[-1].chance < 1 and _relations(trials) else f"{last.roots} roots"
     shows = f"equal in {len(trials)} runs, but {why} leave the chance of a false proof above 2^-{options.bits}"
     evidence["conditions"] = ()
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)

@@ -88,7 +88,7 @@ def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
         return out.reshape(c.shape)
 
     return [with_cotangents(f) for f in (
-        np.zeros_like, one_hot, np.negative, lambda c: c + 2 * rng.normal(size=c.shape))]  # fmt: skip
+        np.zeros_like, np.ones_like, one_hot, np.negative, lambda c: c + 2 * rng.normal(size=c.shape))]  # fmt: skip
 
 
 def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
