@@ -26,7 +26,7 @@ from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.values import Kind
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
-__all__ = ["decision_bits", "like_entries"]
+__all__ = ["Bits", "decision_bits", "like_entries"]
 
 TIE = 1.0  # the bits of whether two are equal
 MOST_STEPS = 64
@@ -68,9 +68,17 @@ UNBOUNDED = Fact(0, bits=math.inf)
 Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
+class Bits(NamedTuple):
+    """Bits of decisions: in one term of an output at most, and in what two unknowns rest on that are claimed never to
+    tie."""
+
+    output: float
+    claim: float
+
+
 def decision_bits(program: Any, interval_bits: float, decided: bool = False, kinds: Mapping[str, Kind] | None = None,
-                  claiming: bool = True) -> list[float]:  # fmt: skip
-    """For every output the bits of decisions in one term; ``interval_bits`` is what one comparison decides.
+                  claiming: bool = True) -> Bits:  # fmt: skip
+    """How many bits of decisions there are; ``interval_bits`` is what one comparison decides.
 
     ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``kinds``: of primitives'
     results, as runs met them, where they are not what the table says. ``claiming``: whether two analytic unknowns are
@@ -79,7 +87,8 @@ def decision_bits(program: Any, interval_bits: float, decided: bool = False, kin
     walk = _Walk(interval_bits, decided, kinds or {}, claiming)
     inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
               for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
-    return [fact.bits for fact in walk.program(program, inputs)]
+    outputs = [fact.bits for fact in walk.program(program, inputs)]
+    return Bits(max(outputs, default=0.0), walk.claims)
 
 
 def _keeps(eqn: Any) -> bool:
@@ -144,6 +153,7 @@ class _Walk:
     def __init__(self, bits: float, decided: bool, kinds: Mapping[str, Kind], claiming: bool):
         self.bits, self.decided, self.kinds, self.turns = bits, decided, kinds, 0
         self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # up to which kind two unknowns never tie
+        self.claims = 0.0
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -269,6 +279,7 @@ class _Walk:
         out = self.nonlinear(eqn, facts, shapes)
         if all(not _is_float(v.aval) for v in eqn.invars):
             return out
+        self.claim(facts, out.support)
         pairs = [facts[:2]] if eqn.primitive.name != "clamp" else itertools.combinations(facts, 2)
         compared = {self.difference(pair) for pair in pairs if not all(f.known for f in pair)}
         support = {**out.support, **{_own(pair, eqn): self.bits for pair in compared}}
@@ -276,6 +287,11 @@ class _Walk:
         if max(unknown) > (Kind.ANALYTIC if len(unknown) == 1 else self.apart):  # ties are decided too
             support |= {_own(("equal", pair), eqn): TIE for pair in compared}
         return out._replace(support=support, bits=math.fsum(support.values()))
+
+    def claim(self, facts: Sequence[Fact], support: "dict[Label, float]") -> None:
+        """Notes that these are compared, and may be claimed never to tie, whatever the decisions that they rest on."""
+        if any(f.kind is not Kind.RATIONAL for f in facts):
+            self.claims = max(self.claims, math.fsum(support.values()))
 
     def difference(self, facts: Sequence[Fact]) -> Any:
         """What is unknown in the difference of two operands, the same for its negative."""
@@ -289,7 +305,9 @@ class _Walk:
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
         if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
-            return self.nonlinear(eqn, facts, shapes)
+            out = self.nonlinear(eqn, facts, shapes)
+            self.claim(facts, out.support)
+            return out
         out = self.nonlinear(eqn, facts, shapes)
         support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
@@ -316,15 +334,19 @@ class _Walk:
         axis = eqn.params["axis"]
         bits = (shapes[0][axis] - 1) * self.compared_bits(facts[0])
         label = _own(("running", eqn.primitive.name, facts[0].name, _text(eqn.params)), eqn)
-        return _decided(eqn, facts[0], _over(facts[0], shapes[0], (axis,), keep=True), label, bits)
+        support = _over(facts[0], shapes[0], (axis,), keep=True)
+        self.claim(facts[:1], {**support, label: bits})  # the largest so far is one of those before
+        return _decided(eqn, facts[0], support, label, bits)
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         axes = tuple(eqn.params["axes"])
         count = math.prod(shapes[0][axis] for axis in axes)
         low = eqn.primitive.name in ("reduce_min", "argmin")
         label = _own(("largest", facts[0].name, axes, low), eqn)
+        support = _over(facts[0], shapes[0], axes)
+        self.claim(facts[:1], support)
         return _decided(
-            eqn, facts[0], _over(facts[0], shapes[0], axes), label,
+            eqn, facts[0], support, label,
             math.log2(count) if count > 2 else self.compared_bits(facts[0]),
         )  # fmt: skip
 
@@ -341,12 +363,15 @@ class _Walk:
         support: dict[Label, float] = {}
         for fact in facts:
             support |= _over(fact, shapes[0], (axis,), keep=True)
+        self.claim(facts[:1], support)
         return _decided(eqn, facts[0], support, (("order", facts[0].name, axis, chosen), along), bits)
 
     def window(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         bits = (math.prod(eqn.params["window_dimensions"]) - 1) * self.compared_bits(facts[0])
         label = _own(("window", facts[0].name, _text(eqn.params)), eqn)
-        return _decided(eqn, facts[0], self.mixing(eqn, facts[:1], shapes[:1]).support, label, bits)
+        support = self.mixing(eqn, facts[:1], shapes[:1]).support
+        self.claim(facts[:1], {**support, label: bits})
+        return _decided(eqn, facts[0], support, label, bits)
 
     def summed(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         if eqn.primitive.name.startswith("scatter"):

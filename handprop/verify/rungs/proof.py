@@ -69,8 +69,8 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
-IN_REALS = 8  # real points, or as many as a run stands for where they hold up to so many entries
-ENTRIES_IN_REALS = 1 << 16
+ENTRIES_IN_REALS, MOST_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
+MISSED_CLAIMS, MOST_CLAIM_BITS = 30.0, 16.0  # e to the minus first is the chance that a false claim is missed
 RESTARTS = 5
 WEIL = 2.0**-24  # times a degree: by how much a character at random points may be off from a coin
 SHARE = 0.25  # of the budget
@@ -94,7 +94,7 @@ class Pair(NamedTuple):
     """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
     and how many entries are the same function of entries of their own, each a point too. ``sample``: so many of them
     are evaluated, where there are more. ``calls`` of oracles and ``roots``: how many there are at one
-    point, where many are drawn at once.
+    point, where many are drawn at once. ``claim_bits``: of the decisions that one claim rests on.
     """
 
     reference: Any
@@ -108,6 +108,7 @@ class Pair(NamedTuple):
     sample: tuple[int, ...] | None = None
     calls: int = 0
     roots: int = 0
+    claim_bits: float = 0.0
 
     @property
     def points(self) -> int:
@@ -170,7 +171,8 @@ def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, 
     kinds = dict.fromkeys(OF_POSITIVE, Kind.ANALYTIC)
     for _ in range(RESTARTS):
         before, trials = work.spent, list[Trial]()
-        bits = _decision_bits(pair, kinds, reference, hand)
+        bits, claim_bits = _decision_bits(pair, kinds, reference, hand)
+        pair = pair._replace(claim_bits=claim_bits)
         while not _enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
@@ -322,12 +324,19 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
 
 
 def _claims_hold(subject: Subject, pair: Pair, rng: np.random.Generator) -> bool:
-    """Whether what runs take to be equal almost nowhere differs at real points, with decisions as they are drawn: a
-    claim may be met with few of them alone, so that as many points are tried as a run stands for."""
-    if pair.lanes > 1:
-        lanes = max(min(pair.lanes, ENTRIES_IN_REALS * pair.lanes // _largest(pair)), IN_REALS)
-        return _claims_hold_at(pair if lanes >= pair.lanes else _wide(subject, pair, lanes), rng)
-    return all(_claims_hold_at(pair, rng) for _ in range(IN_REALS if pair.reading.branching else 1))
+    """Whether what runs take to be equal almost nowhere differs at a real point, with decisions as they are drawn: at
+    as many points as it takes for each of the decisions that a claim rests on to be met at one of them."""
+    if not pair.claim_bits:
+        return _claims_hold_at(pair if pair.lanes == 1 else _wide(subject, pair, 1), rng)
+    wanted = math.ceil(MISSED_CLAIMS * 2.0**pair.claim_bits) if pair.claim_bits < MOST_CLAIM_BITS else math.inf
+    at_once = max(ENTRIES_IN_REALS // max(_largest(pair) // pair.lanes, 1), 1)
+    if wanted > at_once * MOST_IN_REALS:
+        raise Unsupported("a comparison that rests on many decisions")
+    try:
+        wide = _wide(subject, pair, min(at_once, math.ceil(wanted)))
+    except Exception as error:  # whatever JAX raises where it cannot batch a program
+        raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
+    return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
 
 
 def _claims_hold_at(pair: Pair, rng: np.random.Generator) -> bool:
@@ -498,13 +507,13 @@ def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tupl
     return math.fsum(2.0**size for size in at_one_point), found[1] or 1
 
 
-def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> float:
+def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> branches.Bits:
     if pair.thresholds is None:
-        return 0.0
+        return branches.Bits(0.0, 0.0)
     interval = math.log2(len(pair.thresholds) + 1)
-    counted = (branches.decision_bits(program, interval, pair.reading.decided, kinds, pair.reading.claiming)
-               for program in programs)  # fmt: skip
-    return max((bits for program in counted for bits in program), default=0.0)
+    counted = [branches.decision_bits(program, interval, pair.reading.decided, kinds, pair.reading.claiming)
+               for program in programs]  # fmt: skip
+    return branches.Bits(*(max(each) for each in zip(*counted, strict=True)))
 
 
 def _conditions(subject: Subject, trials: list[Trial], reading: Reading, assumed: Mapping) -> tuple[str, ...]:
