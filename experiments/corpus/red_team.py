@@ -1456,8 +1456,10 @@ def sections() -> dict[str, tuple[Case, ...]]:
     """All cases by section, those of the files that are written with the helpers above among them."""
     from corpus.red_team_counts import counts, not_finite
     from corpus.red_team_relations import relations
+    from corpus.red_team_types import analytic, bases, types
 
-    return {section.__name__: tuple(section()) for section in (*SECTIONS, relations, counts, not_finite)}
+    written = (*SECTIONS, relations, counts, not_finite, types, bases, analytic)
+    return {section.__name__: tuple(section()) for section in written}
 
 
 def cases() -> dict[str, Case]:

@@ -85,6 +85,14 @@ def test_a_program_that_changes_from_trace_to_trace_is_not_judged():
     assert "keeps a state" in report.reason
 
 
+def test_a_fact_with_which_nothing_is_defined_is_none():
+    """All entries are positive, and with such entries alone no factor is to be had: it is the symmetry that counts."""
+    a = np.array([[2, 1, 0.5], [1, 3, 0.2], [0.5, 0.2, 1]], np.float32)
+    report = v.verify_gradient(jnp.linalg.inv, lambda a: 2 * jnp.sum(jnp.log(jnp.diag(jnp.linalg.cholesky(a)))), a)
+    assert report.ok, report
+    assert not any("is positive," in condition for condition in report.conditions)
+
+
 def test_each_condition_stands_in_the_report_that_is_read_again():
     report = proof_of(*DOMAINS["log"], POSITIVE)
     assert v.Report.from_json(report.to_json()).conditions == report.conditions

@@ -29,6 +29,7 @@ def cube(x):
 CAUGHT = {
     "cotangent ignored": ("transformations", cube, lambda x, d: 3 * x * x, X),
     "cotangent squared": ("transformations", cube, lambda x, d: 3 * x * x * d * d, X),
+    "cotangent of ones": ("transformations", cube, lambda x, d: jnp.where(jnp.all(d == 1), 5.0, 3 * x * x * d), X),
     "cotangent clipped": ("transformations", cube, lambda x, d: 3 * x * x * jnp.clip(d, -0.1, 0.1), X),
     "saturated": ("hard inputs", jax.nn.softplus, lambda x, d: d * jnp.where(x > 30, 0, jax.nn.sigmoid(x)), X),
     "at zero alone": ("hard inputs", cube, lambda x, d: d * jnp.where(x == 0, 1, 3 * x * x), X),

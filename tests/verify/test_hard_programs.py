@@ -84,7 +84,18 @@ def test_a_loop_that_never_ends_is_cut(name):
     assert time.monotonic() - start < 20
     assert report.verdict is not v.Verdict.REFUTED, report
     if name == "hard inputs":
-        assert "ends" in report.check(name).shows
+        assert "a loop goes on" in report.check(name).shows
+
+
+def test_a_loop_of_more_turns_than_are_tried_is_not_judged():
+    """Its own program returns the right numbers, and what it was cut at is none."""
+
+    def turned(x, n):
+        return jax.lax.fori_loop(0, n, lambda _, y: y + 0, x)
+
+    report = v.equivalent(turned, lambda x, n: 1 * x, X, np.int32(200_000), budget=10)
+    assert report.verdict is not v.Verdict.REFUTED, report
+    assert v.equivalent(turned, lambda x, n: 2 * x, X, np.int32(20)).verdict is v.Verdict.REFUTED
 
 
 def test_why_a_program_cannot_be_traced_in_float64_is_said():

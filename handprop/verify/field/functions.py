@@ -221,12 +221,12 @@ def sqrt(run: Run, a: Value) -> Value:
 
 
 def _root_of(run: Run, a: Value) -> Value:
+    if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
+        return run.power(a.power_of[1], a.power_of[0].numerator // 2)
     if a.log and a.rest is not None and a.special is None:
         half = run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
         is_one = a.rest.known is not None and (a.rest.known == 1).all()
         return half if is_one else run.mul(half, _root_of(run, a.rest))
-    if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
-        return run.power(a.power_of[1], a.power_of[0].numerator // 2)
     if a.factors is not None:
         left, right = (_root_of(run, v) for v in a.factors[:2])
         return run.mul(left, right) if a.factors[2] > 0 else run.div(left, right)

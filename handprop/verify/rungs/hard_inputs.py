@@ -119,8 +119,8 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
     seen.tried.append(name)
     points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
     if points[0].raised:
-        seen.left_out[name] = "a program raises"
-        seen.found(f"a program raises, which was left out: {points[0].raised}", name)
+        seen.left_out[name] = points[0].raised.split(":")[0]
+        seen.found(f"{points[0].raised}, which was left out", name)
         return None
     worsts = [worst_entry(subject, point) for point in points]
     if any(worst is None for worst in worsts):
@@ -128,10 +128,6 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
     worst = worsts[0]
     assert worst is not None
     if not np.isfinite(worst.got):
-        if _may_be_cut(subject):
-            seen.left_out[name] = "no number where a loop ends late"
-            seen.found(f"{worst.path} is no number: a loop that depends on data ends late there, or never", name)
-            return None
         seen.lost.append(f"{worst.path} at {name}")
     if name in FINITENESS_ONLY:
         return None
@@ -160,9 +156,6 @@ def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
     given = [np.asarray(subject.inputs[i]) for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
     return any(x.size and (x > 0).all() for x in given)
 
-
-def _may_be_cut(subject: Subject) -> bool:
-    return any(eqn.primitive.name == "while" for program in as_users(subject) for eqn in jaxprs.equations(program))
 
 
 def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,

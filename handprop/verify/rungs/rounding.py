@@ -71,7 +71,7 @@ def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> Sample
         told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
         where = "at the given input" if i == 0 else f"at sample {i}"
         if points[-1].raised:
-            findings.append(f"{where} a program raises, which was left out: {points[-1].raised}")
+            findings.append(f"{where} {points[-1].raised}, which was left out")
         elif dispute is not None and (dispute.kind is Kind.WRONG or (dispute.kind is Kind.JUMP and i == 0)):
             return Sampled(points, findings, told, dispute)
         elif dispute is not None:
@@ -85,7 +85,7 @@ def _judged(subject: Subject, sampled: Sampled, options: Options, start: float) 
     if sampled.told:
         return _agreed(subject, sampled, seconds)
     raised = [point.raised for point in sampled.points if point.raised]
-    shows = f"it raises at every sampled point: {raised[0]}" if raised else sampled.findings[0]
+    shows = f"at every sampled point {raised[0]}" if raised else sampled.findings[0]
     return Check("rounding", Outcome.UNDECIDED, shows, {"findings": tuple(sampled.findings)}, seconds=seconds)
 
 

@@ -1,0 +1,143 @@
+"""Pairs against what a type does with a number, what a base may be, and where a fact holds.
+
+The same kind of cases as :mod:`corpus.red_team`, whose helpers they are written with. A negative integer wraps in an
+unsigned type, a product of truth values is an "or", a complex number has an imaginary part; the base of a power may be
+zero or negative; a sum of no terms is zero; one-hot rows are no part of measure of those that sum to 1; and a primitive
+of the user's own may share its name with another.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+import handprop
+from corpus.red_team import DOWN, UP, X3, Y3, Case, differ, equal, relu
+
+__all__ = ["analytic", "bases", "types"]
+
+F32 = jnp.float32
+NOTHING = np.zeros((0,), np.float32)
+SQUARE = np.ones((3, 3), np.float32)
+ONE_HOT = np.eye(3, dtype=np.float32)
+
+
+def own_primitive(name: str, f: Callable) -> Primitive:
+    """A primitive as a user defines one."""
+    primitive = Primitive(name)
+    primitive.def_impl(f)
+    primitive.def_abstract_eval(lambda a, **params: a)
+    mlir.register_lowering(primitive, mlir.lower_fun(f, multiple_results=False))
+    return primitive
+
+
+TWICE, THRICE = own_primitive("scaled", lambda x: x * 2), own_primitive("scaled", lambda x: x * 3)
+NOT_EXP = own_primitive("exp", lambda x: x * 3)
+NAMED = own_primitive("named", lambda x, name: x * (2 if name == "two" else 3))
+
+
+def one_hot(f: Any, g: Any, *args: Any, **more: Any) -> Any:
+    return handprop.equivalent(f, g, *args, domain={"y": handprop.domains.one_hot()}, **more)
+
+
+def minus_one(x: Any, dtype: Any) -> Any:
+    return jnp.where(x > 0, -1, 1).astype(dtype).astype(F32)
+
+
+def taken(x: Any, fill: float) -> Any:
+    return jnp.take(x, jnp.array([9]), mode="fill", fill_value=fill)
+
+
+def types() -> Iterator[Case]:
+    """Casts, products of truth values, complex numbers, numbers that a type rounds, names of primitives."""
+    for dtype in (jnp.uint8, jnp.uint32):
+        yield differ(f"type_minus_one_to_{dtype.__name__}", partial(minus_one, dtype=dtype),
+                     lambda x: jnp.where(x > 0, -1.0, 1.0), X3, at=(UP,))  # fmt: skip
+    yield differ("type_small_to_unsigned",
+                 lambda x: jnp.where(x > 0, 100, -3).astype(jnp.int8).astype(jnp.uint16) * F32(1),
+                 lambda x: jnp.where(x > 0, 100.0, -3.0), X3, at=(DOWN,))  # fmt: skip
+    yield differ("type_truth_less_one", lambda x: ((x > 0).astype(jnp.int32) - 1).astype(jnp.uint32).astype(F32),
+                 lambda x: (x > 0).astype(F32) - 1, X3, at=(DOWN,))  # fmt: skip
+    yield differ("type_product_of_truths", lambda x: jnp.dot(x > 0, jnp.ones(3, bool)).astype(F32),
+                 lambda x: jnp.sum((x > 0).astype(F32)), X3, at=(UP,))  # fmt: skip
+    yield differ("type_matrix_of_truths", lambda x: jnp.einsum("i,ij->j", x > 0, jnp.tri(3, dtype=bool)).astype(F32),
+                 lambda x: (x > 0).astype(F32) @ jnp.tri(3, dtype=F32), X3, at=(UP,))  # fmt: skip
+    yield differ("type_convolution_of_truths",
+                 lambda x: lax.conv((x > 0)[None, None], jnp.ones((1, 1, 2), bool), (1,), "VALID").astype(F32),
+                 lambda x: lax.conv((x > 0).astype(F32)[None, None], jnp.ones((1, 1, 2), F32), (1,), "VALID"),
+                 X3, at=(UP,))  # fmt: skip
+    yield equal("type_counted_truths", lambda x: lax.dot(x > 0, x > 0, preferred_element_type=jnp.int32).astype(F32),
+                lambda x: jnp.sum((x > 0).astype(F32)), X3)  # fmt: skip
+    yield differ("type_complex_chosen",
+                 lambda x: jnp.abs(jnp.where(x > 0, jnp.complex64(3 + 4j), jnp.complex64(3 - 7j))),
+                 lambda x: 3 + 0 * x, X3, at=(UP,))  # fmt: skip
+    yield differ("type_complex_times_truth", lambda x: jnp.real((x > 0).astype(jnp.complex64) * (2 + 3j) * (2 + 3j)),
+                 lambda x: 4 * (x > 0).astype(F32), X3, at=(UP,))  # fmt: skip
+    yield differ("type_complex_summed",
+                 lambda x: jnp.real(jnp.dot((x > 0).astype(jnp.complex64), jnp.array([1j, 2j, 3j])) * 1j),
+                 lambda x: 0 * x[0], X3, at=(UP,))  # fmt: skip
+    yield differ("type_fill_rounds", lambda x: taken(x, 16777217.0) - 16777216, lambda x: 1 + 0 * x[:1], X3,
+                 at=(X3,), own=True)  # fmt: skip
+    yield differ("type_fill_beyond", lambda x: x[:1] * jnp.where(jnp.isfinite(taken(x, 1e39)), 2.0, 1.0),
+                 lambda x: 2 * x[:1], X3, at=(X3,), own=True)  # fmt: skip
+    yield differ("type_primitives_of_one_name", TWICE.bind, THRICE.bind, X3, at=(UP,))
+    yield differ("type_primitive_named_exp", NOT_EXP.bind, jnp.exp, X3, at=(UP,))
+    yield differ("type_parameter_called_name", partial(NAMED.bind, name="two"), partial(NAMED.bind, name="three"), X3,
+                 at=(UP,))  # fmt: skip
+
+
+def bases() -> Iterator[Case]:
+    """Powers of what may vanish or be negative, sums of nothing, rows that are one-hot."""
+    yield differ("base_relu", lambda x, y: relu(x) ** y * relu(x) ** -y, lambda x, y: 1 + 0 * x, X3, Y3, at=(DOWN, UP),
+                 kind="domain")  # fmt: skip
+    yield differ("base_relu_divided", lambda x, y: relu(x) ** y / relu(x) ** y, lambda x, y: 1 + 0 * x, X3, Y3,
+                 at=(DOWN, UP), kind="domain")  # fmt: skip
+    yield differ("base_relu_compared", lambda x: jnp.where(relu(x) ** 1.7 > 0, x, 2 * x), lambda x: x, X3, at=(DOWN,))
+    yield differ("base_relu_adds", lambda x, a, b: relu(x) ** (a + b), lambda x, a, b: relu(x) ** a * relu(x) ** b,
+                 X3, Y3, Y3, at=(DOWN, 2 * UP, DOWN), kind="domain")  # fmt: skip
+    yield differ("base_negative", lambda x: jnp.power(-2.0, x) * jnp.power(-2.0, -x), lambda x: 1 + 0 * x, X3,
+                 at=(UP / 3,), kind="domain")  # fmt: skip
+    yield differ("base_negative_compared", lambda x: jnp.where(jnp.power(-2.0, x) > 0, x, 2 * x), lambda x: x, X3,
+                 at=(UP / 3,))  # fmt: skip
+    yield differ("base_nothing_squared", lambda x, a: jnp.where(jnp.dot(a, a) > 0, x, 2 * x), lambda x, a: x, X3,
+                 NOTHING, at=(UP, NOTHING))  # fmt: skip
+    yield differ("base_rows_of_nothing", lambda x, a: jnp.where(jnp.einsum("ij,ij->i", a, a) > 0, x, 2 * x),
+                 lambda x, a: x, X3, np.zeros((3, 0), np.float32), at=(UP, np.zeros((3, 0))))  # fmt: skip
+    yield differ("base_one_hot_is_zero", lambda x, y: jnp.where(y == 0, 5 * x, x), lambda x, y: x, SQUARE, ONE_HOT,
+                 at=(SQUARE, ONE_HOT), call=one_hot)  # fmt: skip
+    yield differ("base_one_hot_divided", lambda x, y: x * y / y, lambda x, y: x, SQUARE, ONE_HOT, at=(SQUARE, ONE_HOT),
+                 call=one_hot, kind="domain")  # fmt: skip
+
+
+def analytic() -> Iterator[Case]:
+    """What is analytic at every point, and what only where a decision has it so; roots that are related."""
+
+    def rooted(x: Any) -> Any:
+        return jnp.sqrt(relu(x * x - 1) + 1)
+
+    yield differ("analytic_root_of_relu", lambda x: jnp.where(rooted(x) == x, 5.0, x), lambda x: x, X3, at=(2 + UP,))
+    yield differ("analytic_log_of_exponentials", lambda x: jnp.where(
+        3 * jnp.log(jnp.exp(x / 3) + jnp.exp(x / 3)) - 3 * jnp.log(2.0) == jnp.log(jnp.exp(x / 3) ** 3), 5.0, x),
+        lambda x: x, X3, at=(np.zeros(3),))  # fmt: skip
+    yield differ("analytic_related_roots", lambda x, y: jnp.sqrt(x * x) * jnp.sqrt(y * y), lambda x, y: x * y, X3, Y3,
+                 at=(UP, DOWN))  # fmt: skip
+    yield differ("analytic_roots_of_products", lambda x: jnp.sqrt(x * x * (x + 1) ** 2) * jnp.sqrt((x + 1) ** 2),
+                 lambda x: x * (x + 1) ** 2, X3, at=(DOWN,))  # fmt: skip
+    yield equal("analytic_root_of_square", lambda x: jnp.sqrt((jnp.exp(x) * (1 + x * x)) ** 2),
+                lambda x: jnp.exp(x) * (1 + x * x), X3)  # fmt: skip
+    yield equal("analytic_softplus_largest", lambda x: jnp.maximum(jax.nn.softplus(x), -jax.nn.softplus(-x)),
+                lambda x: jax.nn.softplus(x), X3)  # fmt: skip
+    yield equal("analytic_log_of_exp_of_log", lambda x: jnp.log(jnp.exp(jnp.log1p(jnp.exp(x)))),
+                lambda x: jax.nn.softplus(x), X3)  # fmt: skip
+    yield equal("analytic_larger_of_both", lambda x: jnp.maximum(x, -x), lambda x: jnp.abs(x), X3)
+    yield equal("analytic_clipped_probability",
+                lambda x: jnp.maximum(jax.nn.sigmoid(x), jnp.minimum(jax.nn.sigmoid(x), 1.0)),
+                lambda x: jax.nn.sigmoid(x), X3)  # fmt: skip
+    yield equal("analytic_order_of_tangents", lambda x: x[jnp.argmax(jnp.tanh(x))],
+                lambda x: x[jnp.argmax(jnp.tanh(2 * x / 2))], X3)  # fmt: skip
