@@ -59,8 +59,8 @@ class Evaluator(NamedTuple):
     """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
 
     Integers and truth values are numbers here, which noise seldom changes: ``draws`` says how often it is tried.
-    Where a program raises, in a callback, every output is NaN. That, or that a loop was cut, is appended to ``raised``. ``accuracy``:
-    the relative error, of an output's largest entry, that the user allows beside rounding.
+    Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
+    ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
     """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]

@@ -26,7 +26,6 @@ from handprop.verify.options import Options
 from handprop.verify.points import (
     Evaluator,
     Point,
-    as_users,
     compared,
     evaluators,
     failure,
