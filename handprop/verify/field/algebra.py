@@ -313,8 +313,10 @@ class Run:
         terms = ()
         if a.known is None or b.known is None:
             terms = self._joined(spread(terms_of(a), shape), spread(terms_of(b), shape), sign)
-            if len(terms) == 1 and terms[0][0] == 1 and terms[0][1].shape == shape:
-                return terms[0][1]._replace(degree=a.degree + b.degree, kind=max(a.kind, b.kind))
+            if len(terms) == 1 and terms[0][1].shape == shape:
+                c, atom = terms[0]
+                only = atom if c == 1 else self.mul(self.number(c, shape), atom)
+                return only._replace(degree=a.degree + b.degree, kind=max(a.kind, b.kind))
         known = None
         if a.known is not None and b.known is not None:
             with np.errstate(all="ignore"):

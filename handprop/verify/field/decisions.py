@@ -112,10 +112,10 @@ def _primitive_part(run: Run, a: Value, b: Value, unknown: Elements, beyond: np.
     coefficients = [c for c, atom in run.add(a, b, -1).terms if atom.known is None]
     shared = Fraction(math.gcd(*(c.numerator for c in coefficients)), math.lcm(*(c.denominator for c in coefficients)))
     beyond = np.broadcast_to(beyond, unknown.shape)
-    scaled = beyond * float(1 / shared) if shared else beyond
-    if shared in (0, 1) or (scaled * float(shared) != beyond).any() or shared.numerator & (shared.numerator - 1):
+    exactly = all(n & (n - 1) == 0 for n in (shared.numerator, shared.denominator))  # by a power of 2
+    if shared in (0, 1) or (beyond.any() and not exactly):
         return unknown, beyond
-    return run.field.scale(unknown, run.field.ratio(shared.denominator, shared.numerator)), scaled
+    return run.field.scale(unknown, run.field.ratio(shared.denominator, shared.numerator)), beyond / float(shared)
 
 
 def _check_exact(v: Value) -> None:
