@@ -241,9 +241,9 @@ class Run:
             most = float(np.abs(known).max(initial=0.0))
             return Value(self.field.of(array), _size_of(known), known, most=most)
         if np.iscomplexobj(array):
-            if array.imag.any():
+            if np.imag(array).any():
                 raise NotUnderstood("a complex number")
-            array = array.real
+            array = np.real(array)
         known = array.astype(np.float64)
         masks = np.isfinite(known) & (known <= literals.MASKED) & (self.rational and read)
         self.masks |= {f"{number:.9g} stands for minus infinity" for number in np.unique(known[masks])}

@@ -318,7 +318,7 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     # Of many points one that shows a difference has to be seen, so that all else is counted at one.
     calls = max(pair.calls, run.calls / pair.lanes)
     unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
-    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds)) * 2 * accident
+    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * accident
     missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)
     return Trial(differs, run, missed, 0.0, None, points, told > 0)
 
