@@ -293,6 +293,7 @@ def test_a_literal_slightly_off_is_named_with_the_likely_one():
     assert report.diagnosis == "the literal is slightly off: 0.79788 where 0.797884560803 belongs"
 
 
+@pytest.mark.usefixtures("time_enough")
 def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved():
     mutant = next(m for m in corpus.mutants() if m.name == "group_norm-2")
     report = mistakes_study.explained(mutant)
