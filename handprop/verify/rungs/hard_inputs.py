@@ -156,7 +156,6 @@ def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
     return any(x.size and (x > 0).all() for x in given)
 
 
-
 def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,
                 start: float) -> Check | None:  # fmt: skip
     """Where the rule shares an answer of autodiff's that the function does not have: wrong, if it is not the very

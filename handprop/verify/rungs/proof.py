@@ -69,6 +69,7 @@ MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
+
 ENTRIES_IN_REALS, MOST_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
 MISSED_CLAIMS, MOST_CLAIM_BITS = 30.0, 16.0  # e to the minus first is the chance that a false claim is missed
 RESTARTS = 5
@@ -130,6 +131,8 @@ def proof(subject: Subject, options: Options) -> Check:
     readings = [*ASSUMING, *DECIDING]
     while readings:
         reading = readings.pop(0)
+        if reading.branching and reading.claiming:
+            readings.insert(0, reading._replace(claiming=False))
         if (reading.rational and not readable) or reading.decided != outside:
             continue
         if work.spent > work.most / 2 or work.over:
@@ -139,8 +142,6 @@ def proof(subject: Subject, options: Options) -> Check:
             pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not _claims_hold(subject, pair, rng):
-                if reading.branching and reading.claiming:
-                    readings.insert(0, reading._replace(claiming=False))
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason)] = None
@@ -328,8 +329,8 @@ def _claims_hold(subject: Subject, pair: Pair, rng: np.random.Generator) -> bool
     as many points as it takes for each of the decisions that a claim rests on to be met at one of them."""
     if not pair.claim_bits:
         return _claims_hold_at(pair if pair.lanes == 1 else _wide(subject, pair, 1), rng)
-    wanted = math.ceil(MISSED_CLAIMS * 2.0**pair.claim_bits) if pair.claim_bits < MOST_CLAIM_BITS else math.inf
     at_once = max(ENTRIES_IN_REALS // max(_largest(pair) // pair.lanes, 1), 1)
+    wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MOST_CLAIM_BITS))
     if wanted > at_once * MOST_IN_REALS:
         raise Unsupported("a comparison that rests on many decisions")
     try:
