@@ -309,6 +309,7 @@ class _Walk:
             self.claim(facts, out.support)
             return out
         out = self.nonlinear(eqn, facts, shapes)
+        self.claim(facts, out.support)
         support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
