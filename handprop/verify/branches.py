@@ -106,8 +106,9 @@ def _is_float(aval: Any) -> bool:
 
 def like_entries(programs: Sequence[Any], inputs: Sequence[Any]) -> int:
     """How many entries are one and the same function of their own entries of the inputs: n, or 1 where they are not."""
-    read = [any(program.jaxpr.invars[i] in _read(program.jaxpr) for program in programs) for i, _ in enumerate(inputs)]
-    inputs = [x for x, is_read in zip(inputs, read, strict=True) if is_read]
+    atoms = [_read(program.jaxpr) for program in programs]
+    read = [[v in met for v in program.jaxpr.invars] for program, met in zip(programs, atoms, strict=True)]
+    inputs = [x for x, *is_read in zip(inputs, *read, strict=True) if any(is_read)]
     shapes = {tuple(x.shape) for x in inputs}
     entrywise = all(_is_float(x) for x in inputs) and all(_is_entrywise(program) for program in programs)
     return math.prod(shapes.pop()) if entrywise and len(shapes) == 1 else 1
@@ -304,12 +305,10 @@ class _Walk:
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
-        if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
-            out = self.nonlinear(eqn, facts, shapes)
-            self.claim(facts, out.support)
-            return out
         out = self.nonlinear(eqn, facts, shapes)
         self.claim(facts, out.support)
+        if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
+            return out
         support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
 

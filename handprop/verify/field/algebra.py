@@ -387,13 +387,13 @@ class Run:
             with np.errstate(all="ignore"):
                 known = np.asarray(a.known * b.known)
             error = a.error * _largest(b) + b.error * _largest(a)
-        nonnegative = is_nonnegative(a) and is_nonnegative(b)
+        nonnegative, square = is_nonnegative(a) and is_nonnegative(b), _is_same_array(a.x, b.x)
         product = Value(x, a.degree * b.degree, known, kind=max(a.kind, b.kind), nonnegative=nonnegative,
                         positive=is_positive(a) and is_positive(b), error=error, most=a.most * b.most,
-                        everywhere=_everywhere_of_product(a, b))  # fmt: skip
+                        everywhere=_everywhere_of_power(a, True) if square else everywhere(a, b))  # fmt: skip
         if known is not None:
             return product
-        if not nonnegative and a.shape == b.shape and a.x.im is None and b.x.im is None and (a.x.re == b.x.re).all():
+        if not nonnegative and square:
             product = product._replace(nonnegative=True, positive=self.is_nonzero(a))
         product = product._replace(power_of=_joint_power(a, b, 1), factors=_factors(a, b, 1))
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
@@ -583,11 +583,6 @@ class Run:
                 np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
             )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
-
-
-def _everywhere_of_product(a: Value, b: Value) -> Everywhere:
-    square = a.shape == b.shape and a.x.im is None and b.x.im is None and np.array_equal(a.x.re, b.x.re)
-    return _everywhere_of_power(a, True) if square else everywhere(a, b)
 
 
 def _everywhere_of_power(a: Value, even: bool) -> Everywhere:

@@ -48,10 +48,10 @@ class Kind(enum.IntEnum):
     ``RATIONAL``: a rational function of them: equal to another such function almost nowhere or everywhere, and the
     field sees where it is everywhere. ``UNIVARIATE``: ``g(u)`` of a rational u with g analytic on the whole line, as
     ``tanh(u)`` or ``3 - exp(sin(u))``: equal to any number almost nowhere, unless u is a number. ``ANALYTIC``: any
-    expression with exponentials, sines or erf; ``RELATED``: with other functions, as ``log(x y) = log x + log y``.
-    Both may be equal to others, and to numbers, by identities that the field does not know. ``LOOSE``: through what may
-    be constant on a set that matters: a truth value read as a polynomial, a rounding, a function that is not
-    understood.
+    expression with exponentials, sines or erf, and logarithms and roots of what is positive at every point;
+    ``RELATED``: with other functions, as ``log(x y) = log x + log y``. Both may be equal to others, and to numbers, by
+    identities that the field does not know. ``LOOSE``: through what may be constant on a set that matters: a truth
+    value read as a polynomial, a rounding, a function that is not understood.
     """
 
     RATIONAL = 0

@@ -61,15 +61,15 @@ class Reading(NamedTuple):
     claiming: bool = True
 
 
-ASSUMING = (Reading(), Reading(rational=True), Reading(branching=True), Reading(rational=True, branching=True))
-DECIDING = (Reading(branching=True, decided=True), Reading(rational=True, branching=True, decided=True))
+DECIDED = tuple(Reading(rational, True, claiming=claiming) for rational in (False, True) for claiming in (True, False))
+ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
+DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
 MOST_ENTRIES = 1 << 18
 ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
-
 ENTRIES_IN_REALS, MOST_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
 MISSED_CLAIMS, MOST_CLAIM_BITS = 30.0, 16.0  # e to the minus first is the chance that a false claim is missed
 RESTARTS = 5
@@ -128,11 +128,7 @@ def proof(subject: Subject, options: Options) -> Check:
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     outside = False  # whether the given input lies where something assumed does not hold
-    readings = [*ASSUMING, *DECIDING]
-    while readings:
-        reading = readings.pop(0)
-        if reading.branching and reading.claiming:
-            readings.insert(0, reading._replace(claiming=False))
+    for reading in (*ASSUMING, *DECIDING):
         if (reading.rational and not readable) or reading.decided != outside:
             continue
         if work.spent > work.most / 2 or work.over:
@@ -334,7 +330,7 @@ def _claims_hold(subject: Subject, pair: Pair, rng: np.random.Generator) -> bool
     if wanted > at_once * MOST_IN_REALS:
         raise Unsupported("a comparison that rests on many decisions")
     try:
-        wide = _wide(subject, pair, min(at_once, math.ceil(wanted)))
+        wide = _wide(subject, pair, min(at_once, wanted))
     except Exception as error:  # whatever JAX raises where it cannot batch a program
         raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
     return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
