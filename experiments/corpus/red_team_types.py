@@ -121,6 +121,12 @@ def analytic() -> Iterator[Case]:
     def rooted(x: Any) -> Any:
         return jnp.sqrt(relu(x * x - 1) + 1)
 
+    def plain(x: Any) -> Any:  # positive, which the rules show of the second form alone
+        return jnp.log(jnp.exp(x) + jnp.exp(x * x))
+
+    def stable(x: Any) -> Any:
+        return jnp.logaddexp(x, x * x)
+
     yield differ("analytic_root_of_relu", lambda x: jnp.where(rooted(x) == x, 5.0, x), lambda x: x, X3, at=(2 + UP,))
     yield differ("analytic_log_of_exponentials", lambda x: jnp.where(
         3 * jnp.log(jnp.exp(x / 3) + jnp.exp(x / 3)) - 3 * jnp.log(2.0) == jnp.log(jnp.exp(x / 3) ** 3), 5.0, x),
@@ -141,3 +147,11 @@ def analytic() -> Iterator[Case]:
                 lambda x: jax.nn.sigmoid(x), X3)  # fmt: skip
     yield equal("analytic_order_of_tangents", lambda x: x[jnp.argmax(jnp.tanh(x))],
                 lambda x: x[jnp.argmax(jnp.tanh(2 * x / 2))], X3)  # fmt: skip
+    yield equal("found_positive_later", lambda x: jnp.abs(plain(x)), lambda x: jnp.abs(stable(x)), X3)
+    yield equal("found_positive_before", lambda x: jnp.abs(stable(x)), lambda x: jnp.abs(plain(x)), X3)
+    yield equal("found_positive_of_its_negative", lambda x: relu(-stable(x)), lambda x: jnp.minimum(plain(x), 0), X3)
+    yield differ("found_positive_beside_one", lambda x: jnp.where((stable(x) > 0) & (plain(x) > 1), 5.0, x),
+                 lambda x: x, X3, at=(3 * UP,))  # fmt: skip
+    yield differ("found_beside_infinity", lambda x: jnp.where(
+        (jnp.where(x == x, -jnp.inf, -jnp.exp(x)) < jnp.floor(x * x)) & (jnp.floor(x * x) == 0), 5.0, x),
+        lambda x: x, X3, at=(UP / 9,))  # fmt: skip

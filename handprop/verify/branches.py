@@ -155,6 +155,7 @@ class _Walk:
         self.bits, self.decided, self.kinds, self.turns = bits, decided, kinds, 0
         self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # up to which kind two unknowns never tie
         self.claims = 0.0
+        self.extreme_of: dict[int, set[int]] = {}  # by the name of an extremum the names of what it is one of
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
 
@@ -201,6 +202,8 @@ class _Walk:
         if all(f.known for f in facts) and name != "lu":
             return [Fact(n, known=_keeps(eqn) or not _is_float(v.aval), kind=kind, most=shared["most"])
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
+        if name in ("max", "min"):
+            self.extreme_of[names[0]] = {f.name for f in facts}
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         if any(f.bits == math.inf for f in facts):
             outs = [UNBOUNDED] * len(names)
@@ -304,9 +307,11 @@ class _Walk:
         return tuple((name, sign * signed[0][1]) for name, sign in signed)
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """No decision of its own where neither has relations that are not known: then they are equal nowhere."""
+        """No decision of its own where neither has relations that are not known: then they are equal nowhere. What is
+        equal to an extremum that it takes part in is claimed where that is taken."""
         out = self.nonlinear(eqn, facts, shapes)
-        self.claim(facts, out.support)
+        if not any(f.name in self.extreme_of.get(g.name, ()) for f, g in itertools.permutations(facts)):
+            self.claim(facts, out.support)
         if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
             return out
         support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}

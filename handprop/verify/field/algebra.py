@@ -86,7 +86,9 @@ class Run:
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
     depend on the probe (:mod:`handprop.verify.field.steady`). ``claimed``: whether something is taken to be equal
     almost nowhere that is to be tried at a real point, as two unknowns are where ``claiming``, and ``claims`` what,
-    where that is done (:mod:`handprop.verify.field.reals`).
+    where that is done (:mod:`handprop.verify.field.reals`). ``apart``: what was found to be zero almost nowhere, and
+    ``beside`` what was found to be nowhere below zero, 1, or nowhere above, -1: what one program's rules show of an
+    element holds wherever it is met.
     """
 
     field: Field
@@ -127,6 +129,7 @@ class Run:
     steady_degree: Bound = VARIABLE
     claiming: bool = True
     apart: list[np.ndarray] = dataclasses.field(default_factory=list)
+    beside: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
     claims: list[tuple[Value, Value]] | None = None
     claimed: bool = False
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
-from handprop.verify.field.decisions import coin, found_apart, known_greater, placed
+from handprop.verify.field.decisions import coin, found_apart, found_beside, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import (
@@ -52,15 +52,13 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     """``a > b`` of finite numbers: an array of booleans, or a value in [0, 1] read polynomially."""
     if a.known is not None and b.known is not None:
         return known_greater(a, b)
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    if is_positive(a) and b.known is not None and (b.known <= -b.error).all():
-        return np.ones(shape, bool)
-    if is_nonnegative(b) and a.known is not None and (a.known <= -a.error).all():
-        return np.zeros(shape, bool)
-    if is_negative(a) and is_nonnegative(b):
-        return np.zeros(shape, bool)
-    if is_negative(b) and is_nonnegative(a):
-        return np.ones(shape, bool)
+    if (sure := _surely_greater(a, b)) is not None:
+        if run.branching:
+            difference = _where_held(run, a, b)
+            found_beside(run, difference, sure)
+            if _surely_greater(b, a) is not None:
+                found_apart(run, difference)
+        return np.full(np.broadcast_shapes(a.shape, b.shape), sure)
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
     if _almost_nowhere_equal(run, a, b):
@@ -71,6 +69,29 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
         return np.asarray(more & apart)
     return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+
+
+def _surely_greater(a: Value, b: Value) -> bool | None:
+    """Whether ``a > b`` by the signs that they are known to have; None where these do not say."""
+    if is_positive(a) and _is_at_most_zero(b):
+        return True
+    if is_nonnegative(b) and _is_at_most_zero(a):
+        return False
+    if is_negative(a) and is_nonnegative(b):
+        return False
+    return True if is_negative(b) and is_nonnegative(a) else None
+
+
+def _where_held(run: Run, a: Value, b: Value) -> Elements:
+    """The differences, but where an unknown is zero: there it stands for what is not finite, which has no sign."""
+    held = np.broadcast_to(True, np.broadcast_shapes(a.shape, b.shape))
+    for v in (a, b):
+        held = held & ((v.known is not None) | ~run.field.is_zero(v.x))
+    return run.field.sub(a.x, b.x).move(lambda part: np.broadcast_to(part, held.shape)[held])
+
+
+def _is_at_most_zero(a: Value) -> bool:
+    return a.known is not None and bool((a.known <= -a.error).all())
 
 
 def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
@@ -132,7 +153,11 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
         return np.asarray(a.known == b.known)
     difference = run.add(a, b, -1)
     same = np.asarray(run.field.is_zero(difference.x))
-    if same.all() or _is_apart(a, b) or _is_apart(b, a):
+    if same.all():
+        return same
+    if (is_positive(a) and _is_at_most_zero(b)) or (is_positive(b) and _is_at_most_zero(a)):
+        if run.branching:
+            found_apart(run, _where_held(run, a, b))
         return same
     if _almost_nowhere_equal(run, a, b):
         if run.branching:
@@ -149,11 +174,6 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     run.coins += difference.x.size
     _, canonical = run.canonical(difference.x)
     return _truth(np.where(same, 1, run.loose_oracle("equal", canonical).re))
-
-
-def _is_apart(a: Value, b: Value) -> bool:
-    """Whether a is positive and b is a number that is not."""
-    return is_positive(a) and b.known is not None and bool((b.known <= -b.error).all())
 
 
 def logical_not(run: Run, truth: Thing) -> Thing:

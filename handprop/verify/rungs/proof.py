@@ -375,7 +375,12 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
 
 def _evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
     try:
-        return _at(pair, run, inputs)
+        evaluation = _at(pair, run, inputs)
+        if evaluation.differs is None or run.replayed is not None or not (run.apart or run.beside):
+            return evaluation
+        # What one program's rules show of an element may have been met after the other had it decided at random.
+        return _at(pair, _run(pair, run.field, run.seed, apart=run.apart, beside=run.beside,
+                              observer=run.observer, claims=run.claims), inputs)  # fmt: skip
     except NeedsBranches:
         if run.branching:
             raise
