@@ -7,6 +7,7 @@ from handprop.verify.report import Check
 from handprop.verify.rungs.differences import differences
 from handprop.verify.rungs.hard_inputs import hard_inputs
 from handprop.verify.rungs.identical import identical
+from handprop.verify.rungs.other_sizes import other_sizes
 from handprop.verify.rungs.proof import proof
 from handprop.verify.rungs.rounding import rounding
 from handprop.verify.rungs.structure import structure
@@ -24,4 +25,5 @@ RUNGS: tuple[tuple[str, Rung], ...] = (
     ("differences", differences),
     ("transformations", transformations),
     ("hard inputs", hard_inputs),
+    ("other sizes", other_sizes),
 )

@@ -47,7 +47,7 @@ from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
-__all__ = ["drawn", "proof", "same", "with_negatives"]
+__all__ = ["agree_once", "drawn", "proof", "same", "with_negatives"]
 
 
 class Reading(NamedTuple):
@@ -148,11 +148,24 @@ def proof(subject: Subject, options: Options) -> Check:
                 outside = True
                 reasons[f"{next(iter(assumed.values()))[1]}, which the given input does not fulfil"] = None
                 continue
+            subject.kept["proved by"] = pair
             return _agreed(subject, trials, reading, assumed, options, time.monotonic() - start)
         lacks = ", ".join(sorted(trials[-1].run.uninterpreted)) or "no relation that the field knows makes them equal"
         reasons[f"{subject.out_paths[trials[-1].differs]}: {lacks}"] = None
     shows = f"not equal in this theory: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
+
+
+def agree_once(subject: Subject, pair: Pair, options: Options) -> bool:
+    """Whether both programs agree at one random point, read as ``pair`` is: no proof, and quick. False where that
+    cannot be seen."""
+    reference, hand = (jaxprs.trace(f, subject.inputs) for f in (subject.reference, subject.hand))
+    work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
+    anew = Pair(reference, hand, subject.inputs, pair.thresholds, pair.reading, work)
+    try:
+        return _evaluated(anew, options.rng(7)).differs is None
+    except Unsupported:
+        return False
 
 
 def _trials(subject: Subject, reference: Any, hand: Any, rng, reading: Reading, wanted: int, work: Work

@@ -1,0 +1,59 @@
+"""Other sizes: what is one function at these shapes alone.
+
+A proof speaks of the shapes that were given. Where a rule takes the height of a picture for its width, divides by 3
+where it means the number of rows, or the like, it is right at some shapes: both programs are held against each other
+at sizes that are all different (``handprop.verify.sizes``).
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from handprop.verify import jaxprs
+from handprop.verify.options import Options
+from handprop.verify.report import Check, Outcome
+from handprop.verify.rungs.proof import agree_once
+from handprop.verify.rungs.rounding import rounding
+from handprop.verify.sizes import at_other_sizes
+from handprop.verify.subject import Subject
+
+__all__ = ["other_sizes"]
+
+AS_GIVEN = "sizes are as given"
+
+
+def other_sizes(subject: Subject, options: Options) -> Check:
+    """Whether what is proved at the given sizes holds at others; what does not is a finding and a condition."""
+    start = time.monotonic()
+    pair = subject.kept.get("proved by")
+    resized = at_other_sizes(subject) if pair is not None else None
+    if resized is None:
+        why = "the reference has no other sizes" if pair is not None else "only what the proof proves is tried"
+        return Check("other sizes", Outcome.SKIPPED, why, {}, seconds=time.monotonic() - start)
+    sizes = ", ".join(f"{path} {'x'.join(map(str, x.shape))}" for path, x, given in zip(
+        resized.in_paths, resized.inputs, subject.inputs, strict=True) if np.shape(x) != np.shape(given))  # fmt: skip
+    fails, wrong = _found_there(resized, pair, options)
+    seconds = time.monotonic() - start
+    if not fails and not wrong:
+        return Check("other sizes", Outcome.HOLDS, f"it holds with {sizes} too", {"sizes": sizes}, seconds=seconds)
+    said = f"at other sizes ({sizes}) " + (f"the program by hand fails: {fails}" if fails else f"it is wrong: {wrong}")
+    evidence = {"sizes": sizes, "findings": (said,), "conditions": (AS_GIVEN,) if wrong else ()}
+    return Check("other sizes", Outcome.NOTES, said, evidence, seconds=seconds)
+
+
+def _found_there(subject: Subject, pair: Any, options: Options) -> tuple[str, str]:
+    """How the program by hand fails at the other sizes, and what is wrong there; empty where nothing is seen."""
+    subject.kept["accuracy"] = options.accuracy
+    want = jaxprs.trace(subject.reference, subject.inputs).out_avals
+    try:
+        got = jaxprs.trace(subject.hand, subject.inputs).out_avals
+    except Exception as error:  # whatever JAX, or the rule, says to these sizes
+        return jaxprs.first_line(error), ""
+    for path, a, b in zip(subject.out_paths, got, want, strict=True):
+        if a.shape != b.shape:
+            return "", f"{path} has the shape {a.shape} where {b.shape} belongs"
+    if agree_once(subject, pair, options):
+        return "", ""
+    check = rounding(subject, options)
+    return "", check.shows if check.outcome is Outcome.FAILS else ""
