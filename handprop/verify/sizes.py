@@ -143,7 +143,7 @@ class _Ties:
             self.body(eqn, body)
 
     def body(self, eqn: Any, body: Any) -> None:
-        """A program inside: its inputs are the last of the equation, its outputs the equation's, where shapes say so."""
+        """A program inside: its inputs are the last of the equation, where shapes say so, its outputs the outputs."""
         ins, outs = body.jaxpr.invars, body.jaxpr.outvars
         given = eqn.invars[len(eqn.invars) - len(ins) :]
         if [v.aval.shape for v in ins] == [v.aval.shape for v in given]:
