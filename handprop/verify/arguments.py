@@ -82,7 +82,7 @@ class Arguments(NamedTuple):
         floats = self.keeping(lambda x: isinstance(x, float) and not isinstance(x, np.generic))
         if len(floats.places) < len(self.places):
             yield floats
-        whole = floats.keeping(lambda x: isinstance(x, np.ndarray | jax.Array) and not is_inexact(x))
+        whole = floats.keeping(lambda x: isinstance(x, np.ndarray | np.generic | jax.Array) and not is_inexact(x))
         if len(whole.places) < len(floats.places):
             yield whole
 

@@ -361,7 +361,8 @@ def widen(program: Any) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing; None for no noise. Float32 literals are read as the numbers they were
+    rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
+    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the numbers they were
     written as where that is plain. Loops that depend on data end; NaN where one was cut.
     """
 
@@ -371,12 +372,24 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         factors = None if noise is None else _Factors(noise, seed, largest)
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+            own = _own_rounding(eqn)
+            if factors is not None and own:
+                values = [factors.times(x, own) for x in values]
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            return outputs if factors is None or eqn.primitive.name in EXACT else [factors.times(x) for x in outputs]
+            exact = factors is None or (eqn.primitive.name in EXACT and not own)
+            return outputs if exact else [factors.times(x, own) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
 
     return evaluate
+
+
+def _own_rounding(eqn: Any) -> float:
+    """By how much floats are rounded in an equation that runs in its own dtype; 0 in any other."""
+    if eqn.primitive.name not in OWN_WIDTH or eqn.primitive.name == "reduce_precision":
+        return 0.0
+    return max((float(jnp.finfo(v.aval.dtype).eps) for v in (*eqn.invars, *eqn.outvars)
+                if is_float(v.aval.dtype) and v.aval.dtype != np.float64), default=0.0)  # fmt: skip
 
 
 class _Factors:
@@ -386,11 +399,14 @@ class _Factors:
     def __init__(self, noise: Any, seed: Any, largest: int):
         self.size, self.places = largest + SPARE_FACTORS, iter(range(1 << 30))
         uniform = _scrambled(self.size, seed * jnp.uint32(0x9E3779B1)).astype(jnp.float64) * 2.0**-31 - 1.0
-        self.drawn = 1.0 + noise * uniform
+        self.uniform, self.drawn = uniform, 1.0 + noise * uniform
 
-    def times(self, x: Any) -> Any:
+    def times(self, x: Any, noise: float = 0.0) -> Any:
+        """With rounding errors, of the size ``noise`` where that is given."""
         if not is_float(x.dtype) or not x.size:
             return x
+        if noise:
+            return x * (1.0 + noise * jnp.resize(self.uniform, x.size).reshape(x.shape))
         drawn = self.drawn if x.size <= self.size else jnp.tile(self.drawn, -(-x.size // self.size))
         start = next(self.places) * 7919 % (drawn.size - x.size + 1)
         return x * lax.slice(drawn, (start,), (start + x.size,)).reshape(x.shape)

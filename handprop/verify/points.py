@@ -129,7 +129,8 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
     programs = as_users(subject)
     with jax.enable_x64(True):
         if x64:
-            programs = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
+            programs = [_alike(jaxprs.trace(f, inputs), program)
+                        for f, program in zip((subject.hand, subject.reference), programs, strict=True)]  # fmt: skip
         reading, known = [reading_of(program) for program in programs], subject.kept.setdefault("readings", [])
         if reading in known:
             return None
@@ -168,6 +169,13 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
                      subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS)  # fmt: skip
 
 
+def _alike(wide: Any, program: Any) -> Any:
+    """The program traced in float64, if it is another one by its types alone: bits read as integers are not."""
+    if [aval.shape for aval in wide.out_avals] != [aval.shape for aval in program.out_avals]:
+        raise TypeError("in float64 it returns other shapes")
+    return wide
+
+
 def _is_endless(x: np.ndarray) -> bool:
     bits = x.view(np.uint64) if x.dtype == np.float64 else np.zeros(0, np.uint64)
     return bool((bits & ~SIGN == np.float64(jaxprs.ENDLESS).view(np.uint64)).any())
@@ -197,6 +205,8 @@ def in_float64(f: Callable, inputs: Sequence[Any], seconds: float) -> Callable[[
     with jax.enable_x64(True):
         try:
             traced = jaxprs.trace(f, inputs)
+            if any(eqn.primitive.name == "bitcast_convert_type" for eqn in jaxprs.equations(traced)):
+                raise TypeError("its bits are those of its own type")
         except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
             with jax.enable_x64(False):
                 traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])

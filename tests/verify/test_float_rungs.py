@@ -142,3 +142,24 @@ def test_a_rule_that_is_another_in_a_batch_is_noted():
     report = alone("transformations", ruled(lambda x: 2 * x, lambda x, d: times_two(d)), X)
     assert report.check("transformations").outcome is v.Outcome.NOTES
     assert "in a batch" in report.check("transformations").shows
+
+
+def bits_of_abs(x):
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32) & 0x7FFFFFFF
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def called_back(x):
+    return jax.pure_callback(lambda a: np.sin(np.float32(a)), jax.ShapeDtypeStruct(x.shape, jnp.float32), x)
+
+
+@pytest.mark.parametrize(("f", "g"), [
+    (bits_of_abs, jnp.abs),
+    (lambda x: bits_of_abs(3 * x + 1), lambda x: jnp.abs(3 * x + 1)),
+    (lambda x: called_back(3 * x + 1), lambda x: jnp.sin(3 * x + 1)),
+])  # fmt: skip
+def test_what_runs_in_its_own_type_rounds_in_it(f, g):
+    report = v.equivalent(f, g, X, skip=("proof", "mistakes"))
+    assert report.verdict is v.Verdict.VERIFIED
+    assert not report.internal
+    assert v.equivalent(f, lambda x: 1.001 * g(x), X, skip=("proof", "mistakes")).verdict is v.Verdict.REFUTED

@@ -105,3 +105,28 @@ def test_why_a_program_cannot_be_traced_in_float64_is_said():
             return d * 3 * x * x
 
     assert v.verify(ruled(cube, narrow), X).ok
+
+
+EMPTY = np.zeros((0, 0), np.float32)
+
+
+@pytest.mark.parametrize(("f", "g", "args"), [
+    (jnp.linalg.cholesky, lambda a: jnp.linalg.cholesky(1.0 * a), (EMPTY,)),
+    (jnp.linalg.solve, lambda a, b: jnp.linalg.inv(a) @ b, (EMPTY, np.zeros((0, 2), np.float32))),
+])  # fmt: skip
+def test_equations_without_unknowns(f, g, args):
+    report = v.equivalent(f, g, *args)
+    assert report.verdict is v.Verdict.PROVED
+    assert not report.internal
+
+
+@pytest.mark.parametrize("rows", [3, np.int32(3), np.array(3)])
+def test_a_number_that_shapes_are_made_of(rows):
+    def summed(x, rows):
+        return x.reshape(int(rows), -1).sum(1)
+
+    sums = jax.custom_vjp(summed)
+    sums.defvjp(lambda x, rows: (summed(x, rows), None), lambda kept, d: (jnp.repeat(d, 2), None))
+    report = v.verify(sums, X, rows)
+    assert report.verdict is v.Verdict.PROVED
+    assert report.conditions in ((), ("rows is 3, as given",))

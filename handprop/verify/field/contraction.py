@@ -325,6 +325,8 @@ def _triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> 
     a, b = (as_value(run, thing) for thing in inputs)
     finite(a, "a system of equations")
     finite(b, "a system of equations")
+    if not b.x.size:
+        return [b]
     matrix = moved(a, lambda part: np.swapaxes(part, -1, -2)) if params["transpose_a"] else a
     lower = params["lower"] != bool(params["transpose_a"])
     if not params["left_side"]:
@@ -430,6 +432,8 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     if run.decided:
         raise NotUnderstood("cholesky, which is not defined everywhere")
     f, n = run.field, a.shape[-1]
+    if not a.x.size:
+        return [a]
     lower = np.tril(np.ones((n, n), bool))
     rest = a.x.move(lambda part: np.where(lower, part, np.swapaxes(part, -1, -2)))
     columns = []
