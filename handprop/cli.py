@@ -245,6 +245,8 @@ def verify(
     reference: str | None = None,
     loss: str | None = None,
     argnums: str | None = None,
+    domain: str | None = None,
+    accuracy: float | None = None,
     order: int | None = None,
     seed: int | None = None,
     budget: float | None = None,
@@ -262,6 +264,8 @@ def verify(
         reference: a readable twin, pkg.module:f, whose derivative is the truth; default: the rule's own primal.
         loss: for a gradient function: the loss it differentiates, pkg.module:loss.
         argnums: whose gradients these are, by position: 1, or 0,1 for several (default: 0 of a loss, all of a rule).
+        domain: what arguments may be, such as "y=one_hot, w=interval(0, 1)"; "any" asks for all numbers.
+        accuracy: the relative error of a rule that is approximate on purpose (default 0).
         order: 2 judges second derivatives as well (default 1).
         seed: decides every draw (default 0).
         budget: seconds a report may take (default 30).
@@ -270,7 +274,7 @@ def verify(
     """
     return _judge("verify", rule, json, replay, {
         "args": args, "shapes": shapes, "reference": reference, "loss": loss, "argnums": argnums,
-        "order": order, "seed": seed, "budget": budget,
+        "domain": domain, "accuracy": accuracy, "order": order, "seed": seed, "budget": budget,
     })  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from handprop.verify.report import Report
 
-__all__ = ["Command", "CommandError", "find", "judge", "parse_shapes", "plan", "read_certificate", "since", "text_of"]
+__all__ = ["Command", "CommandError", "find", "judge", "parse_domains", "parse_shapes", "plan", "read_certificate", "since", "text_of"]
 
 AUDIT = "handprop.audit.v1"
 DTYPES = {"f": "float", "i": "int", "u": "uint", "s": "int", "c": "complex"}
@@ -37,6 +37,8 @@ class Command(NamedTuple):
     reference: str | None = None
     loss: str | None = None
     argnums: str | None = None
+    domain: str | None = None
+    accuracy: float = 0.0
     order: int = 1
     seed: int = 0
     budget: float = 30.0
@@ -80,6 +82,8 @@ def _check(command: Command) -> None:
         raise CommandError(f"--order {command.order} cannot be; give 1 or 2.")
     if not 0 <= command.seed < 2**32:
         raise CommandError(f"--seed {command.seed} cannot be; give a whole number from 0 to 4294967295.")
+    if not 0 <= command.accuracy < 1:
+        raise CommandError(f"--accuracy {command.accuracy:g} cannot be; give a relative error from 0 to 1.")
     if not 0 < command.budget < float("inf"):
         raise CommandError(f"--budget {command.budget:g} cannot be; give seconds above 0.")
 
@@ -95,7 +99,10 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
     name = "verify_gradient" if command.loss else command.entry
     entry = getattr(entries, name)
     functions = (rule, named["loss"]) if command.loss else (rule,)
-    options = {"key": command.seed, "budget": command.budget, "order": command.order}
+    options = {"key": command.seed, "budget": command.budget, "order": command.order,
+               "accuracy": command.accuracy}  # fmt: skip
+    if command.domain is not None:
+        options["domain"] = parse_domains(command.domain)
     if "reference" in named:
         options["reference"] = named["reference"]
     if command.argnums is not None:
@@ -121,6 +128,42 @@ def _argnums(text: str) -> int | tuple[int, ...]:
         raise CommandError(f'--argnums "{text}" is not understood; write positions such as 0 or 0,1.')
     numbers = tuple(int(part) for part in text.split(",") if part.strip())
     return numbers if "," in text else numbers[0]
+
+
+def parse_domains(text: str) -> Any:
+    """``"y=one_hot w=interval(0,1)"`` as the domains of these arguments; ``"positive()"`` as that of all.
+
+    >>> parse_domains("y=one_hot, w=interval(0, 1)")["y"].says
+    'is one-hot in its rows'
+    >>> parse_domains("any")
+    'any'
+    """
+    item = r"(?:([\w.\[\]'\"]+)\s*=\s*)?(\w+)(?:\(([^()]*)\))?"
+    if not re.fullmatch(rf"\s*(?:{item}[\s,]*)+", text):
+        raise CommandError(f'--domain "{text}" is not understood; write "y=one_hot, w=interval(0, 1)".')
+    found = [(name, _domain(kind, numbers)) for name, kind, numbers in re.findall(item, text)]
+    if len(found) == 1 and not found[0][0]:
+        return found[0][1]
+    if not all(name for name, _ in found):
+        raise CommandError(f'--domain "{text}": one kind for all arguments stands alone; name each of several.')
+    return {int(name) if name.isdigit() else name: domain for name, domain in found}
+
+
+def _domain(kind: str, numbers: str) -> Any:
+    domains = importlib.import_module("handprop.verify.domains")
+    if kind == "any":
+        return "any"
+    kinds = sorted(set(domains.__all__) - {"Domain", "as_given", "image"})
+    if kind not in kinds:
+        raise CommandError(f"--domain: there is no {kind}; there are any, {', '.join(kinds)}.")
+    try:
+        return getattr(domains, kind)(*(_number(part) for part in numbers.split(",") if part.strip()))
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--domain: {kind}({numbers}) cannot be: {_said(error)}") from None
+
+
+def _number(text: str) -> int | float:
+    return int(text) if re.fullmatch(r"\s*-?\d+\s*", text) else float(text)
 
 
 def _arguments(command: Command) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from handprop import cli, verify_cli
+from handprop.verify import domains
 from handprop.verify.report import Check, Outcome, Report, Verdict
 
 RULES = """
@@ -53,8 +54,9 @@ class Entries:
         check = Check("proof", Outcome.PROVES, "equal", {"x": np.float32(1)})
         return Report("the rule", self.verdict, "", (check,), certificate={"hashes": self.hashes})
 
-    def verify(self, rule, *args, reference=None, argnums=None, key=None, order=1, budget=30.0):
-        self.argnums = argnums
+    def verify(self, rule, *args, reference=None, argnums=None, key=None, order=1, budget=30.0, domain=None,
+               accuracy=0.0):  # fmt: skip
+        self.argnums, self.domain, self.accuracy = argnums, domain, accuracy
         return self._report("verify", rule, args, reference, key, order, budget)
 
     def verify_gradient(self, hand, loss, *args, argnums=0, key=None, budget=30.0):
@@ -146,6 +148,30 @@ def test_argnums_reach_the_entry(entries, given, argnums):
         entries.argnums = None
         assert cli.main(["verify", "--replay", "c.json"]) == 0
         assert entries.argnums == argnums
+
+
+def test_domains_and_the_accuracy_reach_the_entry(entries):
+    given = ["--domain", "y=one_hot, 1=interval(0, 2.5)", "--accuracy", "1e-8"]
+    assert cli.main(["verify", "rules:rule", "--args", "rules:make_args", *given, "--json", "c.json"]) == 0
+    assert cli.main(["verify", "--replay", "c.json"]) == 0
+    assert {name: domain.says for name, domain in entries.domain.items()} == {
+        "y": "is one-hot in its rows", 1: domains.interval(0, 2.5).says}  # fmt: skip
+    assert entries.accuracy == 1e-8
+    assert cli.main(["verify", "rules:rule", "--args", "rules:make_args", "--domain", "any"]) == 0
+    assert entries.domain == "any"
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (["--domain", "y=one_cold"], "there is no one_cold; there are any, boolean,"),
+    (["--domain", "y=interval(1)"], "interval(1) cannot be"),
+    (["--domain", "one_hot, w=any"], "name each of several"),
+    (["--domain", "y==1"], "is not understood"),
+    (["--accuracy", "2"], "give a relative error from 0 to 1"),
+])  # fmt: skip
+def test_domains_that_are_none(entries, capsys, given, says):
+    assert cli.main(["verify", "rules:rule", "--args", "rules:make_args", *given]) == 2
+    assert says in capsys.readouterr().err
+    assert not entries.calls
 
 
 def test_a_certificate_repeats_the_command(entries, capsys):
