@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from handprop.verify.report import Report
 
-__all__ = ["Command", "CommandError", "find", "judge", "parse_domains", "parse_shapes", "plan", "read_certificate", "since", "text_of"]
+__all__ = [
+    "Command",
+    "CommandError",
+    "find",
+    "judge",
+    "parse_domains",
+    "parse_shapes",
+    "plan",
+    "read_certificate",
+    "since",
+    "text_of",
+]
 
 AUDIT = "handprop.audit.v1"
 DTYPES = {"f": "float", "i": "int", "u": "uint", "s": "int", "c": "complex"}

@@ -372,11 +372,12 @@ def widen(program: Any) -> Callable[..., list[Any]]:
         factors = None if noise is None else _Factors(noise, seed, largest)
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+            if factors is None:
+                return [widened(x) for x in wide_step(eqn, values)]
             own = _own_rounding(eqn)
-            if factors is not None and own:
-                values = [factors.times(x, own) for x in values]
+            values = [factors.times(x, own) for x in values] if own else values
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            exact = factors is None or (eqn.primitive.name in EXACT and not own)
+            exact = eqn.primitive.name in EXACT and not own
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
