@@ -1,4 +1,5 @@
-"""The line where a rule breaks at one input: where NaN or infinity is born, or where its answer jumps.
+"""The line where a rule breaks at one input: where NaN or infinity is born, or where its answer jumps; and the line
+where it stops to be linear in its cotangent.
 
 The field, in which mistakes are searched for, knows neither; so the hand program runs equation by equation in float64.
 The first equation that makes NaN or infinity of numbers is where it is born. Else the program runs beside the input
@@ -22,12 +23,14 @@ from handprop.verify.points import Point
 from handprop.verify.report import Location, Worst
 from handprop.verify.subject import Subject
 
-__all__ = ["Broken", "broken"]
+__all__ = ["Broken", "broken", "not_linear"]
 
 NEAR = 2.0**-30
 BESIDE = 3
 JUMP = 1e-3
 STEEP = 1e3
+SAME = 1e-9
+ADDED = {"add": "added", "add_any": "added", "sub": "subtracted"}
 WORDS = {"div": "{0} / {1}", "log": "log({0})", "sqrt": "sqrt({0})", "rsqrt": "rsqrt({0})", "sub": "{0} - {1}",
          "mul": "{0} * {1}", "exp": "exp({0})", "pow": "{0} ** {1}", "add": "{0} + {1}",
          "log1p": "log1p({0})"}  # fmt: skip
@@ -49,6 +52,40 @@ def broken(subject: Subject, point: Point, worst: Worst, options: Options) -> Br
     steps = run_of(program, inputs)
     found = _birth(steps) if not np.isfinite(worst.got) else None
     return _located(*found, worst.path) if found else _located_jump(subject, point, program, steps, worst, options)
+
+
+def not_linear(subject: Subject, worst: Worst) -> Broken | None:
+    """The user's line where the wrong output stops to be linear in the cotangents, None where it is linear.
+
+    The hand program runs at cotangents c and 2 c: a number on the way to the output stays as it is, or is doubled. The
+    first that does neither, made of such as do, is where a pullback cannot be right for every cotangent.
+    """
+    if not subject.cotangents or worst.path not in subject.out_paths:
+        return None
+    program = _program(subject, subject.out_paths.index(worst.path))
+    with jax.enable_x64(True):
+        inputs = tuple(jaxprs.widened(x) for x in subject.inputs)
+        twice = tuple(2 * x if i in subject.cotangents else x for i, x in enumerate(inputs))
+    once, doubled = run_of(program, inputs), run_of(program, twice)
+    if len(once) != len(doubled):
+        return None
+    for a, b in zip(once, doubled, strict=True):
+        if not all(map(_is_linear, a.outputs, b.outputs)) and all(map(_is_linear, a.operands, b.operands)):
+            name = a.eqn.primitive.name
+            terms = f"a term is {ADDED[name]} here of which the cotangent is no factor" if name in ADDED else ""
+            said = terms or ("the cotangent is a factor twice here" if name == "mul" else f"the cotangent is in {name}")
+            return _located(a, said, worst.path)
+    return None
+
+
+def _is_linear(once: np.ndarray, doubled: np.ndarray) -> bool:
+    """Whether all entries are the same at twice the cotangent, or all are doubled."""
+    if not jaxprs.is_float(once.dtype):
+        return bool((once == doubled).all())
+    kept = np.isfinite(once) & np.isfinite(doubled)
+    once, doubled = once[kept], doubled[kept]
+    size = SAME * np.abs(once).max(initial=0.0)
+    return any(bool((np.abs(doubled - factor * once) <= size).all()) for factor in (1, 2))
 
 
 def _program(subject: Subject, output: int) -> Any:

@@ -362,8 +362,8 @@ def widen(program: Any) -> Callable[..., list[Any]]:
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
     rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
-    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the numbers they were
-    written as where that is plain. Loops that depend on data end; NaN where one was cut.
+    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
+    numbers they were written as where that is plain. Loops that depend on data end; NaN where one was cut.
     """
 
     largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)

@@ -9,6 +9,7 @@ import jax
 
 from handprop.verify import jaxprs
 from handprop.verify.births import broken as where_broken
+from handprop.verify.births import not_linear as where_not_linear
 from handprop.verify.mistakes import explain
 from handprop.verify.mistakes.explain import UNKNOWN
 from handprop.verify.options import Options
@@ -47,7 +48,9 @@ def explained(subject: Subject, options: Options, report: Report) -> Report:
     if "mistakes" in options.skip or options.seconds_left <= 0:
         return found
     try:
-        broken = where_broken(subject, point, failing.worst, options)
+        unknown = found.diagnosis is None or found.diagnosis.startswith(UNKNOWN)
+        broken = where_not_linear(subject, failing.worst) if unknown and not broken_only else None
+        broken = broken or where_broken(subject, point, failing.worst, options)
     except Exception as error:  # the verdict stands without this
         said = f"the search for the line failed: {jaxprs.first_line(error)}"
         return dataclasses.replace(found, internal=(*found.internal, said))

@@ -60,7 +60,7 @@ class CachedRun(Run):
 
 
 class Bench(NamedTuple):
-    """``thresholds`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's;
+    """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's;
     ``work`` what is counted of everything that is run on it."""
 
     field: Field
@@ -71,11 +71,14 @@ class Bench(NamedTuple):
     want: tuple[Value, ...]
     memo: dict
     work: Work
+    rational: bool = True
 
     def run(self, observer: Callable[..., list] | None = None) -> Run:
         small = sum(v.x.size for v in self.want) <= MOST_KEPT
         memo = self.memo if small else {}
-        return CachedRun(self.field, self.seed, True, self.thresholds, memo=memo, observer=observer, work=self.work)
+        return CachedRun(
+            self.field, self.seed, self.rational, self.thresholds, memo=memo, observer=observer, work=self.work
+        )
 
 
 def set_up(subject: Subject, options: Options, work: Work) -> tuple[Bench, ...]:
@@ -98,14 +101,25 @@ def set_up(subject: Subject, options: Options, work: Work) -> tuple[Bench, ...]:
     sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
     if sum(sizes) > MOST_ENTRIES:
         raise Unsupported("too large to weigh many candidates")
+    blank = Bench(field, seed, None, inputs, subject.inputs, (), {}, work)
+    for rational in (True, False):  # a literal that stands for another number may stand in the way of all rules
+        found = _seen(subject, blank._replace(rational=rational), reference, hand)
+        if found:
+            least = min(number for number, _ in found.values())
+            return tuple(bench for number, bench in found.values() if number == least)
+    raise Unsupported("no reading sees a difference")
+
+
+def _seen(subject: Subject, blank: Bench, reference: Any, hand: Any) -> dict[bool, tuple[int, Bench]]:
+    """By whether truths are numbers, how many outputs are seen to be wrong, with the bench that sees them."""
     found: dict[bool, tuple[int, Bench]] = {}
     thresholds: tuple[float, ...] | None = None
     for _ in range(5):
-        bench = Bench(field, seed, thresholds, inputs, subject.inputs, (), {}, work)
+        bench = blank._replace(thresholds=thresholds, memo={})
         runs = bench.run(), bench.run()
         try:
-            want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(inputs)))
-            got = tuple(as_value(runs[1], o) for o in evaluate(runs[1], hand, list(inputs))) if hand else ()
+            want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(bench.inputs)))
+            got = tuple(as_value(runs[1], o) for o in evaluate(runs[1], hand, list(bench.inputs))) if hand else ()
         except Unsupported:
             if thresholds is not None:
                 break
@@ -122,10 +136,7 @@ def set_up(subject: Subject, options: Options, work: Work) -> tuple[Bench, ...]:
         if thresholds is not None or (hand and not runs[0].coins and not runs[1].coins):
             break
         thresholds = (0.0,)
-    if not found:
-        raise Unsupported("no reading sees a difference")
-    least = min(number for number, _ in found.values())
-    return tuple(bench for number, bench in found.values() if number == least)
+    return found
 
 
 def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = None) -> tuple[Value, ...]:
