@@ -60,8 +60,8 @@ class CachedRun(Run):
 
 
 class Bench(NamedTuple):
-    """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the reference's;
-    ``work`` what is counted of everything that is run on it."""
+    """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the
+    reference's; ``work`` what is counted of everything that is run on it."""
 
     field: Field
     seed: int
