@@ -128,6 +128,11 @@ def test_what_a_rule_cannot_bear_is_noted():
     assert "a second derivative" in report.check("transformations").evidence["cannot"]
 
 
+def test_a_rule_of_jax_operations_bears_all():
+    report = alone("transformations", ruled(cube, lambda x, d: 3 * x * x * d), X)
+    assert report.check("transformations").evidence["cannot"] == ()
+
+
 @jax.custom_batching.custom_vmap
 def times_two(x):
     return 2 * x
