@@ -230,7 +230,10 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name in PRINTS and not eqn.outvars:
             return []
         if name == "cond":
-            branches = [partial(lambda body, *xs: walk(body, xs), closed(branch)) for branch in params["branches"]]
+            bodies = [closed(branch) for branch in params["branches"]]
+            if not isinstance(values[0], Tracer):  # to call JAX's switch would compile every branch
+                return walk(bodies[int(np.clip(int(values[0]), 0, len(bodies) - 1))], values[1:])
+            branches = [partial(lambda body, *xs: walk(body, xs), body) for body in bodies]
             return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
         if name == "pallas_call":
             return walk(kernel_program(eqn), values)

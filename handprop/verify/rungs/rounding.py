@@ -83,7 +83,7 @@ def _judged(subject: Subject, sampled: Sampled, options: Options, start: float) 
     """What is said where no point refutes."""
     seconds = time.monotonic() - start
     if sampled.told:
-        return _agreed(subject, sampled, seconds)
+        return _agreed(subject, sampled, seconds, late=options.seconds_left < 0)
     raised = [point.raised for point in sampled.points if point.raised]
     shows = f"at every sampled point {raised[0]}" if raised else sampled.findings[0]
     return Check("rounding", Outcome.UNDECIDED, shows, {"findings": tuple(sampled.findings)}, seconds=seconds)
@@ -104,14 +104,15 @@ def _largest_error(subject: Subject, dispute: Dispute, options: Options) -> tupl
     return (f"the largest relative error is {max(errors):.0e}",) if errors else ()
 
 
-def _agreed(subject: Subject, sampled: Sampled, seconds: float) -> Check:
+def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> Check:
+    """``late``: what the programs lose in their own dtype is not asked any more."""
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
     exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
     idle = tuple(path for (path, wants), gradient in zip(exercised.items(), subject.gradients, strict=True)
                  if gradient and not any(((w != 0) & np.isfinite(w)).any() for w in wants))  # fmt: skip
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
-    lost = {} if given.raised else _own_dtype(subject, given)
+    lost = {} if given.raised or late else _own_dtype(subject, given)
     words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
     accuracy = f", to a relative accuracy of {subject.kept['accuracy']:.0e}" if subject.kept.get("accuracy") else ""
     shows = f"equal to float64 rounding{accuracy} at {len(points)} points" + (f"; {', '.join(words)}" if words else "")
