@@ -182,6 +182,24 @@ def test_the_line_is_found_through_scan_and_jit():
     assert report.fix.expression == "return y + x, y"
 
 
+def sine_backward(x, d):
+    slope = jnp.sin(x)
+    return (d * slope,)
+
+
+@pytest.mark.parametrize("transformed", [
+    lambda rule: rule, jax.jit, jax.vmap, lambda rule: jax.grad(lambda x: rule(x).sum()), jax.checkpoint,
+])  # fmt: skip
+def test_the_line_and_the_fix_are_found_under_a_transformation(transformed):
+    rule = jax.custom_vjp(jnp.sin)
+    rule.defvjp(lambda x: (jnp.sin(x), x), sine_backward)
+    report = handprop.verify(transformed(rule), normal(3))
+    assert report.verdict is handprop.Verdict.REFUTED
+    assert report.location.line == line_of(sine_backward, "slope = jnp.sin(x)")
+    assert report.fix.expression == "slope = jnp.cos(x)"
+    assert report.fix.proved
+
+
 def test_what_no_edit_mends_says_so():
     report = handprop.verify_gradient(lambda w: jnp.cosh(w) + w**7, lambda w: jnp.sum(w**3), normal(3))
     assert report.diagnosis == "no known cause fits"

@@ -63,8 +63,9 @@ def found_apart(run: Run, x: Elements) -> None:
 
 def found_beside(run: Run, x: Elements, above: bool) -> None:
     """Keeps that these are nowhere below zero, or nowhere above it, however they come about elsewhere."""
-    flipped, canonical = run.canonical(x)
-    run.beside.append((_words(canonical).reshape(-1), np.where(flipped.reshape(-1) == above, -1, 1)))
+    if x.size:
+        flipped, canonical = run.canonical(x)
+        run.beside.append((_words(canonical).reshape(-1), np.where(flipped.reshape(-1) == above, -1, 1)))
 
 
 def _side_of(run: Run, x: Elements) -> np.ndarray:

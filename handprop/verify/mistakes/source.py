@@ -75,12 +75,13 @@ def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.Fu
 
 def _parts(item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, types.FunctionType):
-        if not jaxprs.is_users(item.__code__.co_filename):
+        users = jaxprs.is_users(item.__code__.co_filename)
+        if not users and not item.__code__.co_filename.startswith(jaxprs.JAX):  # jax.vmap(f) and its like hold f
             return
         for name, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=True):
             if (held := _held(cell)) is not None and _is_followed(held):
                 yield name, held
-        for name in _names(item.__code__):
+        for name in _names(item.__code__) if users else ():
             if name in item.__globals__ and _is_followed(item.__globals__[name]):
                 yield name, item.__globals__[name]
         return
