@@ -35,6 +35,7 @@ __all__ = [
     "evaluators",
     "failure",
     "in_float64",
+    "is_compiled",
     "is_defined",
     "repeats",
     "said_last",
@@ -272,6 +273,11 @@ def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None 
     finite = np.isfinite(wide)
     scale = spread or (np.sqrt(np.mean(wide[finite] ** 2)) if finite.any() else 1.0)
     return executables.array(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
+
+
+def is_compiled(subject: Subject) -> bool:
+    """Whether the programs are compiled with their noise, so that to measure bounds is quick."""
+    return executables.compile_within(as_users(subject), subject.compiling, NOISY)
 
 
 def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:

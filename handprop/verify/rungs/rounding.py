@@ -18,6 +18,7 @@ from handprop.verify.points import (
     as_users,
     compared,
     evaluators,
+    is_compiled,
     repeats,
     sample,
     untraceable,
@@ -66,7 +67,8 @@ def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> Sample
         if points and options.seconds_left < 0:
             break
         # What a check would have seen is only said where nothing is proved.
-        points.append(compared(evaluator, sample(subject, options, i), i, measured=not subject.kept.get("proved")))
+        measured = not subject.kept.get("proved") and is_compiled(subject)
+        points.append(compared(evaluator, sample(subject, options, i), i, measured))
         dispute = settled(subject, [evaluator], points[-1:], options)
         told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
         where = "at the given input" if i == 0 else f"at sample {i}"
