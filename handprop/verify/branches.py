@@ -284,12 +284,14 @@ class _Walk:
         if all(not _is_float(v.aval) for v in eqn.invars):
             return out
         self.claim(facts, out.support)
-        pairs = [facts[:2]] if eqn.primitive.name != "clamp" else itertools.combinations(facts, 2)
+        pairs = [facts[:2]] if eqn.primitive.name != "clamp" else list(itertools.combinations(facts, 2))
         compared = {self.difference(pair) for pair in pairs if not all(f.known for f in pair)}
         support = {**out.support, **{_own(pair, eqn): self.bits for pair in compared}}
         unknown = [f.kind for f in facts if not f.known]
-        if max(unknown) > (Kind.ANALYTIC if len(unknown) == 1 else self.apart):  # ties are decided too
-            support |= {_own(("equal", pair), eqn): TIE for pair in compared}
+        if max(unknown) > max(
+            self.apart, Kind.UNIVARIATE if len(unknown) == 1 else Kind.RATIONAL
+        ):  # ties are decided too
+            support |= {_own(("equal", self.sides(pair)), eqn): TIE for pair in pairs}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def claim(self, facts: Sequence[Fact], support: "dict[Label, float]") -> None:
@@ -306,6 +308,10 @@ class _Walk:
         signed.sort()
         return tuple((name, sign * signed[0][1]) for name, sign in signed)
 
+    def sides(self, facts: Sequence[Fact]) -> Any:
+        """What a tie is of: of each number a tie of its own, where an order has one place among all numbers."""
+        return tuple(sorted(fact.name for fact in facts))
+
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """No decision of its own where neither has relations that are not known: then they are equal nowhere. What is
         equal to an extremum that it takes part in is claimed where that is taken."""
@@ -314,7 +320,7 @@ class _Walk:
             self.claim(facts, out.support)
         if all(f.kind <= self.apart for f in facts) or not _is_float(eqn.invars[0].aval):
             return out
-        support = {**out.support, _own(("equal", self.difference(facts)), eqn): TIE}
+        support = {**out.support, _own(("equal", self.sides(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def selected(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
@@ -324,7 +330,9 @@ class _Walk:
     def converted(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """Linear but for casts of numbers to integers or booleans, which round or compare."""
         old, new = eqn.invars[0].aval, eqn.outvars[0].aval
-        exact = _is_float(new) or old.dtype == np.bool_ or (not _is_float(old) and facts[0].most <= _most_of(new))
+        wraps = jnp.issubdtype(new.dtype, jnp.unsignedinteger) and jnp.issubdtype(old.dtype, jnp.signedinteger)
+        fits = not _is_float(old) and facts[0].most <= _most_of(new) and not wraps
+        exact = _is_float(new) or old.dtype == np.bool_ or fits
         if exact:
             return _elementwise(eqn, facts, shapes, facts[0].bits)
         return self.compared(eqn, facts, shapes) if _is_float(old) else self.nonlinear(eqn, facts, shapes)
@@ -389,7 +397,8 @@ class _Walk:
     def scattered(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """Each term of the sum is an update at the place that its own index decides."""
         operand, index, updates = facts
-        bits = max(operand.bits, updates.bits + (index.weight if index.bits else 0.0))
+        row = math.fsum(_over(index, shapes[1], (len(shapes[1]) - 1,)).values())  # all components of an index
+        bits = max(operand.bits, updates.bits + (row if index.bits else 0.0))
         return self.mixing(eqn, facts, shapes)._replace(bits=bits)
 
     def dot(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
@@ -403,7 +412,8 @@ class _Walk:
                 free = [*own, *[None] * frees[1]] if k == 0 else [*[None] * frees[0], *own]
                 label = ((base, "over", along, over) if over else base, (*(along[i] for i in batch[k]), *free))
                 support[label] = support.get(label, 0.0) + weight * math.prod(shapes[k][i] for i in over)
-        return facts[0]._replace(bits=math.fsum(f.bits for f in facts), support=support)
+        out = facts[0]._replace(bits=math.fsum(f.bits for f in facts), support=support)
+        return out.nonlinear() if eqn.outvars[0].aval.dtype == np.bool_ else out  # an or of ands
 
     def broadcast(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
@@ -470,6 +480,12 @@ class _Walk:
             return UNBOUNDED
         return self.mixing(eqn, facts, shapes)
 
+    def row(self, x: Fact, i: int) -> Fact:
+        """Entry i along the first axis."""
+        opposite = None if x.opposite is None else self.named(x.opposite, "row", i)
+        row = _relabelled(x, lambda along: along[1:], ("row", i))
+        return row._replace(name=self.named(x.name, "row", i), opposite=opposite)
+
     def scan(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
         n_consts, n_carry = scan_counts(eqn.params)
         body, length = closed(eqn.params["jaxpr"]), eqn.params["length"]
@@ -481,8 +497,7 @@ class _Walk:
             if self.turns > MOST_TURNS:
                 return [UNBOUNDED] * len(eqn.outvars)
             i = length - 1 - turn if reverse else turn
-            here = [_relabelled(x, lambda along: along[1:], ("row", i))._replace(name=self.named(x.name, "row", i))
-                    for x in xs]  # fmt: skip
+            here = [self.row(x, i) for x in xs]
             out = self.program(body, [*facts[:n_consts], *carry, *here])
             carry = out[:n_carry]
             rows.append(out[n_carry:])

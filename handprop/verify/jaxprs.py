@@ -54,6 +54,7 @@ EXACT = {
     "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
+MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
 
 
@@ -245,9 +246,17 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
 
 
 def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
-    """The equation's own primitive on these values."""
+    """The equation's own primitive on these values; what only moves entries of numbers is moved by NumPy, as a program
+    of XLA's for each slice takes long to compile."""
+    if eqn.primitive.name in MOVED and not changed and not _is_traced_or_key(values[0]):
+        moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
+        return [array(out) for out in moved]
     out = applied(eqn.primitive.bind, *values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def _is_traced_or_key(x: Any) -> bool:
+    return isinstance(x, Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> list[Any]:

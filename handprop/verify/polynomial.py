@@ -5,11 +5,13 @@ almost everywhere on a plane holds at each of its points: so one-hot rows, which
 that sum to 1, are proved with these.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from jax.extend import core
 
-from handprop.verify.jaxprs import called, is_float
+from handprop.verify.jaxprs import bound, called, equations, inner, is_float, numbers
 
 __all__ = ["is_polynomial_in"]
 
@@ -25,8 +27,21 @@ OPERANDS = {"div": (0,), "gather": (0,), "dynamic_slice": (0,), "dynamic_update_
 
 
 def is_polynomial_in(program: Any, places: set[int]) -> bool:
-    """Whether all outputs are polynomials in the inputs at these places together."""
+    """Whether all outputs are polynomials in the inputs at these places together.
+
+    Their coefficients have to be finite: ``y inf`` is infinite for almost all y, and NaN where y is 0.
+    """
+    if any(not np.isfinite(number).all() for number in _numbers(program) if is_float(number.dtype)):
+        return False
     return _walk(program, [i in places for i, _ in enumerate(program.jaxpr.invars)]) is not None
+
+
+def _numbers(program: Any) -> Iterator[np.ndarray]:
+    """Constants and literals, and what equations make of these alone."""
+    yield from numbers(program)
+    for eqn in equations(program):
+        if eqn.invars and all(isinstance(atom, core.Literal) for atom in eqn.invars) and not inner(eqn):
+            yield from (np.asarray(out) for out in bound(eqn, [np.asarray(v.val, v.aval.dtype) for v in eqn.invars]))
 
 
 def _walk(program: Any, holds: list[bool]) -> list[bool] | None:

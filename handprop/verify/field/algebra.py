@@ -29,6 +29,7 @@ from handprop.verify.field.values import (
     everywhere,
     is_negative,
     is_nonnegative,
+    is_number,
     is_positive,
     moved,
     of_positive,
@@ -86,9 +87,8 @@ class Run:
     loose, are drawn by it too, and ``words`` holds what every step came to; ``steady``: at which steps that did not
     depend on the probe (:mod:`handprop.verify.field.steady`). ``claimed``: whether something is taken to be equal
     almost nowhere that is to be tried at a real point, as two unknowns are where ``claiming``, and ``claims`` what,
-    where that is done (:mod:`handprop.verify.field.reals`). ``apart``: what was found to be zero almost nowhere, and
-    ``beside`` what was found to be nowhere below zero, 1, or nowhere above, -1: what one program's rules show of an
-    element holds wherever it is met.
+    where that is done (:mod:`handprop.verify.field.reals`). ``apart``: what was found to be zero almost nowhere.
+    ``by_signs``: a comparison that the signs of its operands decide is not drawn; ``used_signs``: there was one.
     """
 
     field: Field
@@ -111,6 +111,7 @@ class Run:
     memo: dict = dataclasses.field(default_factory=dict)
     under_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_constant_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_cube_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
     observer: Callable[..., list] | None = None
@@ -128,8 +129,9 @@ class Run:
     steps: int = 0
     steady_degree: Bound = VARIABLE
     claiming: bool = True
+    by_signs: bool = True
+    used_signs: bool = False
     apart: list[np.ndarray] = dataclasses.field(default_factory=list)
-    beside: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
     claims: list[tuple[Value, Value]] | None = None
     claimed: bool = False
 
@@ -212,13 +214,17 @@ class Run:
             self.asked(a)
             self.oracle("root", a.x)
             (self.under_roots if square else self.under_cube_roots).append(flat)
+            if is_number(a):
+                self.under_constant_roots.append(flat)
 
     @functools.cached_property
     def characters(self) -> list[tuple[bool, bool]]:
-        """Of each number under a square root whether it is no square, and whether it is known."""
+        """Of each number under a square root whether it is no square, and whether it is the same at every point."""
         unknown, known = (_first_of_each(under) for under in (self.under_roots, self.under_known_roots))
-        return [(bool(odd), is_known) for under, is_known in ((unknown, False), (known, True))
-                for odd in ~self.field.is_square(under)]  # fmt: skip
+        constant = np.isin(unknown, _first_of_each(self.under_constant_roots))
+        pairs = ((unknown, constant), (known, np.ones(known.size, bool)))
+        return [(bool(odd), bool(same)) for under, alike in pairs
+                for odd, same in zip(~self.field.is_square(under), alike, strict=True)]  # fmt: skip
 
     @functools.cached_property
     def roots(self) -> int:
@@ -461,13 +467,12 @@ class Run:
         zero, both = np.broadcast_arrays(zero, zero & self.field.is_zero(a.x))
         zero, both = (np.broadcast_to(where, quotient.shape) for where in (zero, both))
         special = np.where(both, NAN, np.where(zero, OPAQUE, 0)).astype(np.int8)
-        if quotient.known is not None:
-            nan, sign = np.isnan(quotient.known), np.sign(np.nan_to_num(quotient.known))
-            special = np.where(zero, np.where(nan, NAN, sign), 0).astype(np.int8)
-        # Which infinity it is depends on the sign of the zero: it is not shared, not even with the same quotient.
+        known = None if (special == OPAQUE).any() else quotient.known
+        # Which infinity it is depends on the sign of the zero, which is not followed, nor kept by all that XLA does to
+        # numbers that are known: it is not shared, not even with the same quotient.
         label = self.oracle(f"1/0, number {self.calls}", quotient.x).re
         x = Elements(np.where(special == OPAQUE, label, np.where(zero, 0, quotient.x.re)), quotient.x.im)
-        return Value(x, quotient.degree.worst(VARIABLE), quotient.known, special=special, kind=quotient.kind)
+        return Value(x, quotient.degree.worst(VARIABLE), known, special=special, kind=quotient.kind)
 
     def power(self, a: Value, exponent: int) -> Value:
         if exponent < 0:

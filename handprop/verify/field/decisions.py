@@ -15,7 +15,7 @@ from handprop.verify.field.algebra import Run, Unsupported, mix
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.values import Value
 
-__all__ = ["NUMBERS", "coin", "found_apart", "found_beside", "known_greater", "placed"]
+__all__ = ["NUMBERS", "coin", "found_apart", "known_greater", "placed"]
 
 NUMBERS = [n / d for d in (1, 2) for n in range(1, 9)]  # which are recognized, beside the thresholds
 
@@ -27,8 +27,7 @@ def placed(run: Run, a: Value, b: Value) -> np.ndarray:
     unknown, beyond = _primitive_part(run, a, b, run.field.sub(x, y), _exact_sum(right, -left))
     flipped, canonical = run.canonical(unknown)
     number = np.where(flipped, -1, 1) * _numbers_of(run, canonical)
-    side = _side_of(run, run.field.sub(a.x, b.x))
-    decided = np.isnan(number) & (side == 0)
+    decided = np.isnan(number)
     run.compared.update(np.unique(beyond[decided]).tolist())
     run.coins += int(decided.sum())
     run.argument = run.argument.worst(a.degree + b.degree)
@@ -36,8 +35,7 @@ def placed(run: Run, a: Value, b: Value) -> np.ndarray:
     place = run.oracle("place", canonical).re % (count + 1)
     place = np.where(flipped, count - place, place)
     above = place > np.searchsorted(run.thresholds, beyond)
-    sure = np.where(np.isnan(number), side > 0, number > beyond)
-    return run.decide(np.where(decided, above, sure), np.where(decided, _words(canonical), -1))
+    return run.decide(np.where(decided, above, number > beyond), np.where(decided, _words(canonical), -1))
 
 
 def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
@@ -59,25 +57,6 @@ def _words(x: Elements) -> np.ndarray:
 def found_apart(run: Run, x: Elements) -> None:
     """Keeps that these are zero almost nowhere, however they come about elsewhere."""
     run.apart.append(_words(run.canonical(x)[1]).reshape(-1))
-
-
-def found_beside(run: Run, x: Elements, above: bool) -> None:
-    """Keeps that these are nowhere below zero, or nowhere above it, however they come about elsewhere."""
-    if x.size:
-        flipped, canonical = run.canonical(x)
-        run.beside.append((_words(canonical).reshape(-1), np.where(flipped.reshape(-1) == above, -1, 1)))
-
-
-def _side_of(run: Run, x: Elements) -> np.ndarray:
-    """On which side of zero elements were found to be, 1 or -1, or 0 where nothing was found."""
-    if not run.beside:
-        return np.zeros(x.shape, np.int64)
-    words, sides = (np.concatenate(parts) for parts in zip(*run.beside, strict=True))
-    words, first = np.unique(words, return_index=True)
-    flipped, canonical = run.canonical(x)
-    wanted = _words(canonical)
-    at = np.minimum(np.searchsorted(words, wanted), len(words) - 1)
-    return np.where(words[at] == wanted, np.where(flipped, -1, 1) * sides[first][at], 0)
 
 
 def _numbers_of(run: Run, x: Elements) -> np.ndarray:

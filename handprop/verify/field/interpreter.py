@@ -148,7 +148,7 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
         return bind(eqn.primitive, *(np.broadcast_to(a, shape) for a in arrays), **eqn.params)
 
-    return [patched(run, f"{name} {label_of(eqn.params)}", reference, operands, result)]
+    return [patched(run, f"{name} {label_of(eqn.params, eqn.primitive)}", reference, operands, result)]
 
 
 def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
@@ -243,12 +243,12 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     run.kinds[name] = Kind.LOOSE
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
-    shape, params = run.shape_of(outs[0].shape), label_of(eqn.params)
+    shape, params = run.shape_of(outs[0].shape), label_of(eqn.params, eqn.primitive)
     if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE and not are_special(values):
         return [_with_facts(run, eqn, inputs, uninterpreted(run, f"{name} {params}".strip(), *values), 0)]
     types = [f"{v.aval.dtype}{v.aval.shape}" for v in (*eqn.invars, *eqn.outvars)]
     label = f"{name} {params} {types} {[word(v) for v in values]}"
-    if name in PARTIAL_PRIMITIVES:
+    if name not in TOTAL:  # a factorization, a callback, whatever a user's own primitive does
         run.assume(f"{name} is defined there")
         if run.decided:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
@@ -272,7 +272,11 @@ OF_ONE = {"neg", "add", "sub", "mul", "integer_pow", "square", "copy", "copy_p",
           "reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", "gather", "dynamic_slice"}  # fmt: skip
 COMPARES = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "ge": np.greater, "lt": np.less, "le": np.less}
 NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
-PARTIAL_PRIMITIVES = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "triangular_solve"}
+# What they make of finite numbers is finite, however they are written. Of others nobody knows.
+TOTAL = {*LAYOUT, *CONTRACTION, "fft", "approx_top_k", "sort", "top_k", "clamp", "floor", "ceil", "round", "nextafter",
+         "abs", "sign", "max", "min", "add", "sub", "mul", "exp", "exp2", "expm1", "tanh", "logistic", "sin", "cos",
+         "sinh", "cosh", "asinh", "atan", "atan2", "cbrt", "erf", "erfc", "bessel_i0e", "bessel_i1e", "select_n"
+         } - {"cholesky", "lu", "triangular_solve"}  # fmt: skip
 # Their rules take what is not finite as any other entry.
 SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}
 SAFE_FOR_INTEGERS = {

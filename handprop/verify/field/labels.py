@@ -1,26 +1,43 @@
 """Parameters of an equation as text that tells it from every other, and is the same in two traces of one program."""
 
+import enum
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import primitives
 
 from handprop._jax_versions import closed, inner
 
 __all__ = ["label_of"]
 
 IRRELEVANT = {"sharding", "out_sharding", "accuracy"}
+NAMED = {"shard_map", "pallas_call", "while", "scan", "cond", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"}
+SPELLED = ("builtins", "jax", "jaxlib", "numpy", "ml_dtypes")  # whose objects' text tells them apart
+COUNT = itertools.count()
 
 
-def label_of(params: Mapping[str, Any]) -> str:
-    """Every parameter by its value: arrays and programs by what is in them, functions by which object they are. Where a
-    program is among them its name says nothing."""
-    irrelevant = {*IRRELEVANT, "name"} if any(map(_is_program, params.values())) else IRRELEVANT
+def label_of(params: Mapping[str, Any], primitive: Any = None) -> str:
+    """Every parameter by its value: arrays and programs by what is in them, functions by which object they are.
+
+    Parameters of JAX's own primitives that do not change a value are left out, beside a program its name too: of a
+    ``primitive`` of the user's every one may.
+    """
+    irrelevant = IRRELEVANT if primitive is None or _is_of_jax(primitive) else set()
+    if irrelevant and any(map(_is_program, params.values())):
+        irrelevant = {*irrelevant, "name"}
     return " ".join(f"{key}={_text(value)}" for key, value in sorted(params.items()) if key not in irrelevant)
+
+
+def _is_of_jax(primitive: Any) -> bool:
+    known = getattr(primitives, f"{primitive.name.replace('-', '_')}_p", None)
+    return primitive is known or primitive.name in NAMED
 
 
 def _is_program(value: Any) -> bool:
@@ -41,7 +58,24 @@ def _text(value: Any) -> str:
     if callable(value):
         return f"{getattr(value, '__name__', '')} {id(value)}"
     text = str(value)
-    return f"{type(value).__name__} {id(value)}" if " at 0x" in text else text
+    if " at 0x" in text:
+        return f"{type(value).__name__} {id(value)}"
+    if isinstance(value, enum.Enum) or type(value).__module__.split(".")[0] in SPELLED:
+        return text
+    return f"{type(value).__name__} {_serial(value)} {text}"
+
+
+def _serial(value: Any) -> int:
+    """A number for all objects that are equal: the text of a user's object may leave out what tells it from others."""
+    try:
+        return _counted(value)
+    except TypeError:  # it has no hash
+        return id(value)
+
+
+@lru_cache(4096)
+def _counted(value: Any) -> int:
+    return next(COUNT)
 
 
 def _array(value: Any) -> str:

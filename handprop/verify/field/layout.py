@@ -248,6 +248,8 @@ def _scatter_one_by_one(combine) -> Rule:
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         operand, updates = as_value(run, inputs[0]), as_value(run, inputs[2])
+        for v in (operand, updates):
+            finite(v, "a product of updates")
         to = _destinations(inputs, params).reshape(-1)
         flat, from_flat = (moved(v, lambda part: part.reshape(-1)) for v in (operand, updates))
         order = np.argsort(to, kind="stable")
@@ -326,6 +328,7 @@ def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
     axis = params.get("axis", -1) % len(inputs[0].shape)
     if isinstance(inputs[0], np.ndarray):
         raise Unsupported("an order of integers")
+    finite(as_value(run, inputs[0]), "an order from the largest on")  # NaN comes first there, and last in a sort
     order = sorting_order(run, run.neg(inputs[0]), axis)
     order = np.take(order, np.arange(params["k"]), axis)
     return [move(inputs[0], lambda part: np.take_along_axis(part, order, axis)), order.astype(np.int32)]

@@ -19,7 +19,7 @@ import numpy as np
 
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
-from handprop.verify.field.decisions import coin, found_apart, found_beside, known_greater, placed
+from handprop.verify.field.decisions import coin, found_apart, known_greater, placed
 from handprop.verify.field.degrees import VARIABLE
 from handprop.verify.field.functions import chosen
 from handprop.verify.field.values import (
@@ -52,12 +52,8 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     """``a > b`` of finite numbers: an array of booleans, or a value in [0, 1] read polynomially."""
     if a.known is not None and b.known is not None:
         return known_greater(a, b)
-    if (sure := _surely_greater(a, b)) is not None:
-        if run.branching:
-            difference = _where_held(run, a, b)
-            found_beside(run, difference, sure)
-            if _surely_greater(b, a) is not None:
-                found_apart(run, difference)
+    if run.by_signs and (sure := _surely_greater(a, b)) is not None:
+        run.used_signs = True
         return np.full(np.broadcast_shapes(a.shape, b.shape), sure)
     check_input(a, b)
     more = placed(run, a, b) if run.branching else _chance(run, a, b)
@@ -80,14 +76,6 @@ def _surely_greater(a: Value, b: Value) -> bool | None:
     if is_negative(a) and is_nonnegative(b):
         return False
     return True if is_negative(b) and is_nonnegative(a) else None
-
-
-def _where_held(run: Run, a: Value, b: Value) -> Elements:
-    """The differences, but where an unknown is zero: there it stands for what is not finite, which has no sign."""
-    held = np.broadcast_to(True, np.broadcast_shapes(a.shape, b.shape))
-    for v in (a, b):
-        held = held & ((v.known is not None) | ~run.field.is_zero(v.x))
-    return run.field.sub(a.x, b.x).move(lambda part: np.broadcast_to(part, held.shape)[held])
 
 
 def _is_at_most_zero(a: Value) -> bool:
@@ -155,9 +143,8 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     same = np.asarray(run.field.is_zero(difference.x))
     if same.all():
         return same
-    if (is_positive(a) and _is_at_most_zero(b)) or (is_positive(b) and _is_at_most_zero(a)):
-        if run.branching:
-            found_apart(run, _where_held(run, a, b))
+    if run.by_signs and ((is_positive(a) and _is_at_most_zero(b)) or (is_positive(b) and _is_at_most_zero(a))):
+        run.used_signs = True
         return same
     if _almost_nowhere_equal(run, a, b):
         if run.branching:

@@ -53,15 +53,19 @@ __all__ = ["agree_once", "drawn", "proof", "same", "with_negatives"]
 class Reading(NamedTuple):
     """``rational``: literals as the simplest numbers that round to them. ``branching``: comparisons are decided.
     ``decided``: where log, sqrt and their like are defined is decided too, and not assumed. ``claiming``: that two
-    analytic unknowns are equal nowhere is claimed, and not decided."""
+    analytic unknowns are equal nowhere is claimed, and not decided. ``by_signs``: what the signs of its operands decide
+    is not drawn; one program's rules may show a sign and the other's, of the same element, may not. It is drawn then,
+    and never kept for the other: a sign may hold for this run's decisions alone, and these would not be independent."""
 
     rational: bool = False
     branching: bool = False
     decided: bool = False
     claiming: bool = True
+    by_signs: bool = True
 
 
-DECIDED = tuple(Reading(rational, True, claiming=claiming) for rational in (False, True) for claiming in (True, False))
+WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
+DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
 ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
 DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
 MOST_THRESHOLDS = 15
@@ -128,14 +132,18 @@ def proof(subject: Subject, options: Options) -> Check:
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
     outside = False  # whether the given input lies where something assumed does not hold
+    used_signs = False
     for reading in (*ASSUMING, *DECIDING):
         if (reading.rational and not readable) or reading.decided != outside:
+            continue
+        if not reading.by_signs and not used_signs:
             continue
         if work.spent > work.most / 2 or work.over:
             reasons[work.over or "the work that the budget is for"] = None
             break
         try:
             pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
+            used_signs |= trials[-1].run.used_signs
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not _claims_hold(subject, pair, rng):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
@@ -275,18 +283,21 @@ def _log2_false(trials: list[Trial]) -> float:
     calls = max(trial.run.calls for trial in trials)
     pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
     chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
-    if trials[0].partition is None:
+    if trials[0].partition is None:  # the signs of roots of numbers are the same at all points of a run
+        relations = _relations(trials, of_numbers=True)
+        chances = np.minimum(chances + 1 - 2.0**-relations, 1.0) if relations else chances
         return min(float(np.log2(chances).sum()) + math.log2(RESTARTS), 0.0)
     relations = 0 if trials[-1].grouped else _relations(trials)
     if relations:
         chances = np.minimum(chances + 1 - 2.0**-relations + trials[-1].run.root_argument.over * WEIL, 1.0)
-    terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
+    with np.errstate(divide="ignore"):  # no oracle was asked: no accident
+        terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
 def _relations(trials: list[Trial], of_numbers: bool = False) -> int:
-    """How many products of the roots' arguments may be squares; ``of_numbers``: of known numbers alone, where the
-    others were told apart in each run.
+    """How many products of the roots' arguments may be squares; ``of_numbers``: of numbers alone, where the others were
+    told apart in each run.
 
     Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
     run, would lack so much of full rank over GF(2). By full rank no root is a rational function of others, and the
@@ -388,12 +399,7 @@ def _evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray]
 
 def _evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
     try:
-        evaluation = _at(pair, run, inputs)
-        if evaluation.differs is None or run.replayed is not None or not (run.apart or run.beside):
-            return evaluation
-        # What one program's rules show of an element may have been met after the other had it decided at random.
-        return _at(pair, _run(pair, run.field, run.seed, apart=run.apart, beside=run.beside,
-                              observer=run.observer, claims=run.claims), inputs)  # fmt: skip
+        return _at(pair, run, inputs)
     except NeedsBranches:
         if run.branching:
             raise
@@ -421,7 +427,7 @@ def _decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> b
 def _run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
     reading = pair.reading
     return Run(field, seed, reading.rational, pair.thresholds, sample=pair.sample, decided=reading.decided,
-               claiming=reading.claiming,
+               claiming=reading.claiming, by_signs=reading.by_signs,
                least_bits=_least(pair, "nmant"), least_exponent=_least(pair, "maxexp"), work=pair.work,
                decided_on=[] if pair.points > 1 else None, **others)  # fmt: skip
 
