@@ -77,7 +77,8 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
             checks.append(proved if proved is not None and proved.name == name else _run(name, rung, subject, options))
-            subject.kept["proved"] = any(check.outcome is Outcome.PROVES for check in checks)
+            proving = [check for check in checks if check.outcome is Outcome.PROVES]
+            subject.kept["proved"], subject.kept["assumed"] = bool(proving), bool(_said(proving, "conditions"))
             subject.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
     verdict, reason = (Verdict.INCONCLUSIVE, subject.obstacle) if subject.obstacle else _verdict(checks)
     certificate = _certificate(subject, options, entry, checks)

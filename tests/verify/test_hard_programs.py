@@ -9,6 +9,7 @@ import pytest
 from checks import all_but
 
 import handprop as v
+from handprop.verify.polynomial import is_polynomial_in
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
 IDS = np.array([0, 1, 1])
@@ -130,3 +131,28 @@ def test_a_number_that_shapes_are_made_of(rows):
     report = v.verify(sums, X, rows)
     assert report.verdict is v.Verdict.PROVED
     assert report.conditions in ((), ("rows is 3, as given",))
+
+
+def test_coefficients_of_a_polynomial_are_finite():
+    scaled, endless = (jax.make_jaxpr(lambda x, y, c=c: c * x * y * y)(X, X) for c in (2.0, np.inf))
+    assert is_polynomial_in(scaled, {1})
+    assert not is_polynomial_in(endless, {1})
+    assert not is_polynomial_in(jax.make_jaxpr(lambda x, y: y * y * (1 / jax.lax.full((), 0.0)))(X, X), {1})
+
+
+def test_a_long_product_is_walked_once():
+    def squared(x, times):
+        power = jnp.exp(x)
+        for _ in range(times):
+            power = power * power
+        return power
+
+    steps = jnp.abs(jnp.tile(X, 100))
+    report = v.equivalent(lambda x: jnp.sqrt(squared(x, 14)), lambda x: squared(x, 13), X,
+                          skip=all_but("proof", "structure"), budget=60)  # fmt: skip
+    assert report.verdict is v.Verdict.PROVED
+    report = v.equivalent(lambda y: jax.lax.scan(lambda c, r: (c * jnp.exp(r), None), 1.0, y)[0],
+                          lambda y: jax.lax.scan(lambda c, r: (jnp.exp(r) * c, None), 1.0, y)[0], steps,
+                          skip=all_but("proof", "structure"), budget=60)  # fmt: skip
+    assert not report.internal
+    assert report.verdict is v.Verdict.PROVED

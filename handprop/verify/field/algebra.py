@@ -42,6 +42,7 @@ __all__ = ["NeedsBranches", "NotUnderstood", "Run", "Unsupported"]
 
 # Powers of pi and of log 2 are powers of random squares.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
+MOST_FACTORS = 16  # of which a product remembers that it is one
 SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -360,8 +361,9 @@ class Run:
     def neg(self, a: Value) -> Value:
         terms = tuple((-c, v) for c, v in terms_of(a))
         known = None if a.known is None else -a.known
-        return Value(self.field.neg(a.x), a.degree, known, terms, kind=a.kind, error=a.error, most=a.most,
-                     everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
+        special = None if a.special is None else np.where(np.abs(a.special) == INFINITY, -a.special, a.special)
+        return Value(self.field.neg(a.x), a.degree, known, terms, special=special, kind=a.kind, error=a.error,
+                     most=a.most, everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
 
     def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
@@ -633,7 +635,15 @@ def _factors(a: Value, b: Value, exponent: int) -> tuple[Value, Value, int] | No
     """What a product's or a quotient's square root is one of: factors that are not negative, no numbers."""
     if a.shape != b.shape or a.known is not None or b.known is not None:
         return None
-    return (a, b, exponent) if is_nonnegative(a) and is_nonnegative(b) else None
+    if not (is_nonnegative(a) and is_nonnegative(b)):
+        return None
+    if _how_many(a) + _how_many(b) > MOST_FACTORS:  # each of which is moved with the product
+        a, b = a._replace(factors=None), b._replace(factors=None)
+    return a, b, exponent
+
+
+def _how_many(a: Value) -> int:
+    return 1 if a.factors is None else sum(map(_how_many, a.factors[:2]))
 
 
 def _joint_power(a: Value, b: Value, exponent: int) -> tuple[Fraction, Value] | None:

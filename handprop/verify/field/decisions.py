@@ -17,6 +17,7 @@ from handprop.verify.field.values import Value
 
 __all__ = ["NUMBERS", "coin", "found_apart", "known_greater", "placed"]
 
+MOST_BITS = 500  # of what is divided by as a float
 NUMBERS = [n / d for d in (1, 2) for n in range(1, 9)]  # which are recognized, beside the thresholds
 
 
@@ -112,8 +113,9 @@ def _primitive_part(run: Run, a: Value, b: Value, unknown: Elements, beyond: np.
     coefficients = [c for c, atom in run.add(a, b, -1).terms if atom.known is None]
     shared = Fraction(math.gcd(*(c.numerator for c in coefficients)), math.lcm(*(c.denominator for c in coefficients)))
     beyond = np.broadcast_to(beyond, unknown.shape)
-    exactly = all(n & (n - 1) == 0 for n in (shared.numerator, shared.denominator))  # by a power of 2
-    if shared in (0, 1) or (beyond.any() and not exactly):
+    parts = shared.numerator, shared.denominator
+    exactly = all(n & (n - 1) == 0 for n in parts)  # by a power of 2
+    if shared in (0, 1) or max(parts).bit_length() > MOST_BITS or (beyond.any() and not exactly):
         return unknown, beyond
     return run.field.scale(unknown, run.field.ratio(shared.denominator, shared.numerator)), beyond / float(shared)
 

@@ -224,8 +224,9 @@ def _with_counts(pair: Pair, run: Run) -> Pair:
 
 def _too_long(trials: list[Trial], each: float, wanted: int, work: Work) -> bool:
     """Whether the work is done; where decisions are met run by run, whether what is lacking is more than is left."""
-    met = _log2_false(trials) / len(trials) if trials[0].partition is not None else math.log2(trials[-1].chance)
-    if trials[0].partition is not None and (met <= -1 or len(trials) < len(trials[-1].run.characters) + SPARE_RUNS):
+    drawn, characters = trials[0].partition is None, len(trials[-1].run.characters)
+    met = math.log2(_with_relations(trials)[-1]) if drawn else _log2_false(trials) / len(trials)
+    if (characters or not drawn) and (met <= -1 or len(trials) < characters + SPARE_RUNS):
         return bool(work.over)
     lacking = max(wanted / max(-met, 1e-9) - len(trials), 0.0)
     return lacking * each > work.left or bool(work.over)
@@ -283,16 +284,20 @@ def _log2_false(trials: list[Trial]) -> float:
     calls = max(trial.run.calls for trial in trials)
     pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
     chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
-    if trials[0].partition is None:  # the signs of roots of numbers are the same at all points of a run
-        relations = _relations(trials, of_numbers=True)
-        chances = np.minimum(chances + 1 - 2.0**-relations, 1.0) if relations else chances
-        return min(float(np.log2(chances).sum()) + math.log2(RESTARTS), 0.0)
+    if trials[0].partition is None:
+        return min(float(np.log2(_with_relations(trials)).sum()) + math.log2(RESTARTS), 0.0)
     relations = 0 if trials[-1].grouped else _relations(trials)
     if relations:
         chances = np.minimum(chances + 1 - 2.0**-relations + trials[-1].run.root_argument.over * WEIL, 1.0)
     with np.errstate(divide="ignore"):  # no oracle was asked: no accident
         terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
+
+
+def _with_relations(trials: list[Trial]) -> np.ndarray:
+    """The chances of runs in which decisions are drawn: roots of numbers have one sign for all points of a run."""
+    chances, relations = np.array([trial.chance for trial in trials]), _relations(trials, of_numbers=True)
+    return np.minimum(chances + 1 - 2.0**-relations, 1.0) if relations else chances
 
 
 def _relations(trials: list[Trial], of_numbers: bool = False) -> int:
