@@ -288,9 +288,8 @@ class _Walk:
         compared = {self.difference(pair) for pair in pairs if not all(f.known for f in pair)}
         support = {**out.support, **{_own(pair, eqn): self.bits for pair in compared}}
         unknown = [f.kind for f in facts if not f.known]
-        if max(unknown) > max(
-            self.apart, Kind.UNIVARIATE if len(unknown) == 1 else Kind.RATIONAL
-        ):  # ties are decided too
+        never_tie = max(self.apart, Kind.UNIVARIATE) if len(unknown) == 1 else self.apart
+        if max(unknown) > never_tie:  # ties are decided too
             support |= {_own(("equal", self.sides(pair)), eqn): TIE for pair in pairs}
         return out._replace(support=support, bits=math.fsum(support.values()))
 
