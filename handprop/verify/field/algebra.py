@@ -111,7 +111,7 @@ class Run:
     asked_of: list[np.ndarray] = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
     under_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
-    under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)  # numbers, and their residues
     under_constant_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_cube_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
@@ -207,7 +207,7 @@ class Run:
         """Keeps what a square or a cube root is taken of; which of them are equal is compared between runs."""
         flat = a.x.re.reshape(-1)
         if a.known is not None:
-            self.under_known_roots.append(flat)
+            self.under_known_roots.append(np.stack([a.known.reshape(-1), flat.astype(np.float64)]))
             return
         self.root_argument = self.root_argument.worst(a.degree)
         if ("root", digest(a.x), square) not in self.memo:
@@ -220,8 +220,12 @@ class Run:
 
     @functools.cached_property
     def characters(self) -> list[tuple[bool, bool]]:
-        """Of each number under a square root whether it is no square, and whether it is the same at every point."""
-        unknown, known = (_first_of_each(under) for under in (self.under_roots, self.under_known_roots))
+        """Of each number under a square root whether it is no square, and whether it is the same at every point. Known
+        ones stand in their order: decisions may choose among them."""
+        unknown = _first_of_each(self.under_roots)
+        numbers, residues = np.concatenate([np.zeros((2, 0)), *self.under_known_roots], axis=1)
+        first = np.sort(np.unique(residues, return_index=True)[1])
+        known = residues[first][np.argsort(numbers[first], kind="stable")].astype(np.int64)
         constant = np.isin(unknown, _first_of_each(self.under_constant_roots))
         pairs = ((unknown, constant), (known, np.ones(known.size, bool)))
         return [(bool(odd), bool(same)) for under, alike in pairs
@@ -303,7 +307,7 @@ class Run:
         value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
         root = np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)
         if reading.root != 1:
-            self.under_known_roots.append(root.reshape(-1))
+            self.under_known_roots.append(np.array([[float(reading.root)], [float(root)]]))
         value = f.mul(value, f.sqrt(root))
         value = f.mul(value, f.power(Elements(np.asarray(self.root_of_pi())), reading.half_pis))
         return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))

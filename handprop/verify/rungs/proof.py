@@ -311,6 +311,8 @@ def _relations(trials: list[Trial], of_numbers: bool = False) -> int:
     of ``2^k`` runs at least, k the number of relations, and there the norm of the others bounds it.
     """
     rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
+    if len({len(row) for row in rows}) > 1:  # decisions chose other numbers: nothing is known of them
+        return max(map(len, rows))
     columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
     # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
     taking_part = [column for column, known in columns if column or not known]
