@@ -21,7 +21,10 @@ from handprop.verify.subject import Subject
 __all__ = ["at_other_sizes"]
 
 Axis: TypeAlias = tuple[Any, int]  # a variable of a program and one of its axes
-LARGEST, MOST_GROUPS = 1 << 16, 12
+LARGEST = 1 << 16
+# By so much axes grow: all sums and differences of two are others (Mian and Chowla 1944), so that sizes made of two
+# axes, as a picture's less a kernel's, do not coincide either.
+GROWTH = (1, 2, 4, 8, 13, 21, 31, 45, 66, 81)
 # Axis i of what goes in is not axis i of what comes out, though the ranks are equal.
 MIXING = {"transpose", "dot_general", "gather", "conv_general_dilated", "cholesky", "lu", "triangular_solve", "eigh",
           "qr", "svd", "eig", "custom_linear_solve", "reshape"}  # fmt: skip
@@ -36,7 +39,7 @@ def at_other_sizes(subject: Subject) -> Subject | None:
     if sum(np.size(x) for x in subject.inputs) > LARGEST:
         return None
     groups = _groups(subject, movable)
-    if not 0 < len(groups) <= MOST_GROUPS:
+    if not 0 < len(groups) <= len(GROWTH):
         return None
     if (found := _resized(subject, groups)) is not None:
         return found
@@ -67,8 +70,8 @@ def _resized(subject: Subject, groups: Sequence[Sequence[tuple[int, int]]]) -> S
     """With a size of its own for each group; None where the reference does not run so."""
     shapes = [list(np.shape(x)) for x in subject.inputs]
     taken = set(itertools.chain.from_iterable(shapes))
-    for group in groups:
-        size = next(n for n in itertools.count(shapes[group[0][0]][group[0][1]] + 1) if n not in taken)
+    for group, growth in zip(groups, GROWTH, strict=False):
+        size = next(n for n in itertools.count(shapes[group[0][0]][group[0][1]] + growth) if n not in taken)
         taken.add(size)
         for place, axis in group:
             shapes[place][axis] = size

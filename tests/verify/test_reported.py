@@ -31,13 +31,11 @@ POINTS = [(name, where) for name, case in CASES.items() for where in ("args", "e
 RANK: dict[str, int | None] = {
     "token_losses": 2,
     "lstm": 2,
-    "ctc": None,
 }  # of the first good line where it is not 1, None where none is named
 UNMENDED = {  # no fix is found
     "weighted_logsumexp", "log_sigmoid", "token_losses", "ctc", "running_product", "column_maximum", "lstm", "triplet",
     "embedding_biases",
 }  # fmt: skip
-MISSED = {"convolution"}  # on a square picture both sizes are one
 BUDGET = 120.0  # seconds: a loaded machine is not what is tested
 STEPS = (1e-3, 5e-4, 2.5e-4)
 RIGHT, WRONG_BY = 1e-6, 1e-3
@@ -173,11 +171,8 @@ def test_where_only_an_edge_shows_it_more_is_said_than_that_it_is_proved(name):
 @pytest.mark.parametrize("name", HIDDEN)
 def test_where_a_mistake_is_easily_missed_it_is_refuted_or_a_condition(name):
     report = report_of(name, "wrong", "hidden")
-    if name not in MISSED:
-        assert report.verdict is v.Verdict.REFUTED or "it fails" in " ".join(report.findings), report
-    else:
-        assert report.ok, "it is no longer missed"
-        assert not report.conditions
+    said = " ".join(report.findings)
+    assert report.verdict is v.Verdict.REFUTED or "it fails" in said or "at other sizes" in said, report
 
 
 @pytest.mark.parametrize(("name", "where"), [*POINTS, *((name, "hidden") for name in HIDDEN)])
