@@ -26,8 +26,8 @@ LARGEST = 1 << 16
 # axes, as a picture's less a kernel's, do not coincide either.
 GROWTH = (1, 2, 4, 8, 13, 21, 31, 45, 66, 81)
 # Axis i of what goes in is not axis i of what comes out, though the ranks are equal.
-MIXING = {"transpose", "dot_general", "gather", "conv_general_dilated", "cholesky", "lu", "triangular_solve", "eigh",
-          "qr", "svd", "eig", "custom_linear_solve", "reshape"}  # fmt: skip
+MIXING = {"gather", "conv_general_dilated", "cholesky", "lu", "triangular_solve", "eigh", "qr", "svd", "eig",
+          "custom_linear_solve"}  # fmt: skip
 REDUCTIONS = ("reduce_", "argmax", "argmin")
 
 
@@ -179,8 +179,7 @@ class _Ties:
             for i, j in enumerate(params["broadcast_dimensions"]):
                 self.tie(first, i, out, j)
         elif name == "transpose":
-            for j, i in enumerate(params["permutation"]):
-                self.tie(first, i, out, j)
+            self.in_order(first, params["permutation"], [out])
         elif name == "squeeze" or (name.startswith(REDUCTIONS) and "axes" in params):
             gone = params["dimensions"] if name == "squeeze" else params["axes"]
             self.in_order(first, [i for i in range(len(first.aval.shape)) if i not in gone], eqn.outvars)
