@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verify.field.algebra import Run, Unsupported, mix
+from handprop.verify.field.algebra import Run, Unsupported, among, mix
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.values import Value
 
@@ -45,7 +45,7 @@ def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
     _, canonical = run.canonical(x)
     sure = sure | ~np.isnan(_numbers_of(run, canonical))
     if run.apart:
-        sure |= np.isin(_words(canonical), np.concatenate(run.apart))
+        sure |= among(_words(canonical), np.concatenate(run.apart))
     run.coins += int((~sure).sum())
     return run.decide(~sure & (run.oracle(name, canonical).re % 2 == 1), np.where(sure, -1, _words(canonical)))
 

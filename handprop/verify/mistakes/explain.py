@@ -62,8 +62,11 @@ def explain(subject: Subject, options: Options, report: Report, check: Check) ->
                         return found
             found = _explained(subject, subject, options, work, report, check)
             return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
-    except Exception:  # whatever the user's own code raises when it is traced again: the verdict stands without this
+    except Unsupported:  # what the field cannot read
         return report
+    except Exception as error:  # whatever the user's own code raises when it is traced again: the verdict stands
+        said = f"the search for the mistake failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(report, internal=(*report.internal, said))
 
 
 def _by_itself(subject: Subject, options: Options, report: Report) -> Report:
