@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
-__all__ = ["closed", "equations", "inner", "one_kernel", "times_one_minus_square"]
+__all__ = ["closed", "equations", "inner", "one_kernel", "times_one_minus_square",
+           "trace_state_clean"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:

@@ -93,6 +93,7 @@ def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
     return evaluator._replace(
         clean=lambda free: evaluator.clean(run(clean, tuple(free))),
         rough=lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
+        shifted=lambda free: evaluator.shifted(run(clean, tuple(free))),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.constants import explain
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
@@ -36,11 +37,28 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
         return None
     evaluator, point, worst = found[0], points[0], worsts[0]
     assert worst is not None
+    if _by_constants(evaluator, point):
+        return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     beyond = overflow(subject, evaluator, point, options)
     if beyond is not None:
         return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
     said = ruling(subject, evaluator, point, worst, options)
     return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.together)
+
+
+def _by_constants(evaluator: Evaluator, point: Point) -> bool:
+    """Whether what rounding did to the programs' constants explains all of the difference."""
+    if point.raised or not all((np.isfinite(g) | ~np.isfinite(w)).all()
+                               for g, w in zip(point.got, point.want, strict=True)):  # fmt: skip
+        return False
+    moved = evaluator.shifted(point.inputs)
+    return len(moved) > 1 and explain(moved[0], moved[1:], point.bound)
+
+
+def _said_of_constants(point: Point, worst: Worst) -> str:
+    size = abs(worst.got - worst.want) / max(abs(worst.got), abs(worst.want))
+    return (f"{worst.path} by hand and by the reference differ by {size:.0e} of their size, which the rounding of the "
+            "programs' constants to their dtype explains")  # fmt: skip
 
 
 def failed(name: str, subject: Subject, dispute: Dispute, where: str, start: float) -> Check:

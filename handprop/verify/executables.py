@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from handprop._jax_versions import equations
+from handprop._jax_versions import equations, trace_state_clean
 
-__all__ = ["applied", "array", "compile_within", "compiled"]
+__all__ = ["applied", "array", "compile_within", "compiled", "run_once"]
 
 KEPT = 2048  # a primitive's executable takes some 50 kB
 FEW_ENTRIES = 1 << 18
@@ -51,8 +51,21 @@ def applied(f: Callable, *values: Any, **params: Any) -> Any:
 def _executable(f: Callable, types: tuple, params: tuple, wide: bool) -> Callable:
     """``wide``: with 64-bit types on, as they are now."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in types]
-    lowered = jax.jit(lambda *values: f(*values, **dict(params))).lower(*shapes)
-    return lowered.compile(compiler_options=_options(sum(math.prod(shape) for shape, *_ in types)))
+    entries = sum(math.prod(shape) for shape, *_ in types)
+    return _compiled(lambda *values: f(*values, **dict(params)), shapes, entries)
+
+
+def _compiled(f: Callable, args: Sequence[Any], entries: int) -> Callable:
+    return jax.jit(f).lower(*args).compile(compiler_options=_options(entries))
+
+
+def run_once(f: Callable, *args: Any) -> Any:
+    """``f(*args)`` of a loop, compiled for this one run where nothing is traced: JAX would keep the executable, a
+    megabyte or more of each, as long as the process lives."""
+    if not trace_state_clean():
+        return f(*args)
+    with jax.disable_jit(False):
+        return _compiled(f, args, sum(math.prod(jax.typeof(x).shape) for x in jax.tree.leaves(args)))(*args)
 
 
 def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:
@@ -70,7 +83,7 @@ def compiled(f: Callable, *args: Any, programs: Sequence[Any], seconds: float, e
     if not compile_within(programs, seconds, each):
         return f
     entries = sum(math.prod(getattr(v.aval, "shape", ())) for p in programs for e in equations(p) for v in e.outvars)
-    return jax.jit(f).lower(*args).compile(compiler_options=_options(entries))
+    return _compiled(f, args, entries)
 
 
 def _options(entries: int) -> Options:

@@ -22,7 +22,7 @@ from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
 from handprop._jax_versions import closed, equations, inner
-from handprop.verify.executables import applied, array
+from handprop.verify.executables import applied, array, run_once
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT, as_dtype
 
@@ -270,7 +270,7 @@ def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> li
     carry, xs = values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
     length, reverse = params["length"], params["reverse"]
     if not unrolled or not length:
-        carry, ys = lax.scan(f, carry, xs, length=length, reverse=reverse)
+        carry, ys = run_once(partial(lax.scan, f, length=length, reverse=reverse), carry, xs)
         return [*carry, *ys]
     rows: dict[int, list[Any]] = {}
     for i in reversed(range(length)) if reverse else range(length):
@@ -296,11 +296,10 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool) -> list[
         return walk(cond, [*for_cond, *s])[0].any()
 
     if not ends:
-        return lax.while_loop(goes_on, turned, state)
+        return run_once(partial(lax.while_loop, goes_on, turned), state)
     most = max(MOST_TURNS // max(len(list(equations(body))) // 40, 1), 1000)
-    turn, *state = lax.while_loop(
-        lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])], [jnp.int32(0), *state]
-    )
+    loop = partial(lax.while_loop, lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])])
+    turn, *state = run_once(loop, [array(np.int32(0)), *state])
     cut = (turn >= most) & goes_on(state)
     return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
@@ -369,13 +368,14 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
     return stripped
 
 
-def widen(program: Any) -> Callable[..., list[Any]]:
+def widen(program: Any, constant: Callable[[Any], Any] | None = None) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
     rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
     own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
-    numbers they were written as where that is plain. Loops that depend on data end; NaN where one was cut.
+    numbers they were written as where that is plain, or by ``constant``. Loops that depend on data end; NaN where one
+    was cut.
     """
 
     largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
@@ -392,7 +392,7 @@ def widen(program: Any) -> Callable[..., list[Any]]:
             exact = eqn.primitive.name in EXACT and not own
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
-        return run(program, [widened(x) for x in inputs], leaf, constant=as_written, ends=True)
+        return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written, ends=True)
 
     return evaluate
 

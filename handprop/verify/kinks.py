@@ -56,6 +56,7 @@ class Kind(enum.Enum):
     KINK = "another subgradient"
     JUMP = "another value at a jump"
     RANGE = "out of float64's range"
+    CONSTANTS = "rounded constants"
     AUTODIFF = "autodiff is wrong"
     UNKNOWN = "cannot be told"
 

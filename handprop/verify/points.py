@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verify import executables, jaxprs
+from handprop.verify import constants, executables, jaxprs
 from handprop.verify.options import Options
 from handprop.verify.readings import reading_of
 from handprop.verify.render import apart
@@ -62,6 +62,8 @@ class Evaluator(NamedTuple):
     Integers and truth values are numbers here, which noise seldom changes: ``draws`` says how often it is tried.
     Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
     ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
+    ``shifted(inputs)``: outputs with constants as they are held, then with one after the other shifted by half a unit
+    (:mod:`handprop.verify.constants`). ``traced_at``: the inputs that the programs were traced at.
     """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
@@ -70,6 +72,8 @@ class Evaluator(NamedTuple):
     raised: list[str]
     accuracy: float = 0.0
     draws: int = DRAWS
+    shifted: Callable[[Sequence[Any]], list[tuple[Outputs, Outputs]]] = lambda inputs: []
+    traced_at: tuple[Any, ...] = ()
 
 
 class Point(NamedTuple):
@@ -152,6 +156,18 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             return executables.compiled(noisy, shapes, np.uint32(0), programs=programs, seconds=subject.compiling,
                                    each=NOISY)  # fmt: skip
 
+    @functools.cache
+    def with_shifts() -> tuple[Callable, int]:
+        found = constants.inexact(programs)
+
+        def moved(inputs: Any, shifts: Any) -> list[Any]:
+            held = functools.partial(constants.shifted, constants=found, shifts=shifts)
+            return [jaxprs.widen(program, held)(inputs, None, None) for program in programs]
+
+        with jax.enable_x64(True):
+            return executables.compiled(moved, shapes, np.zeros(len(found)), programs=programs,
+                                        seconds=subject.compiling), len(found)  # fmt: skip
+
     raised: list[str] = []
 
     def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
@@ -165,9 +181,13 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             raised.append("a loop goes on for longer than it is followed")
         return got, want
 
+    def shifted(inputs: Sequence[Any]) -> list[tuple[Outputs, Outputs]]:
+        f, count = with_shifts()
+        return [run(f, tuple(inputs), shift) for shift in (np.zeros(count), *np.eye(count))] if count else []
+
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS)  # fmt: skip
+                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS, shifted, inputs)  # fmt: skip
 
 
 def _alike(wide: Any, program: Any) -> Any:

@@ -9,7 +9,7 @@ what rounding does to a difference of terms of size S.
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -39,12 +39,15 @@ class Sides(NamedTuple):
 
 
 def values_along(subject: Subject, inputs: Sequence[jax.Array], along: dict[int, np.ndarray],
-                 size: float = 1.0) -> Values:  # fmt: skip
-    """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input."""
+                 size: float = 1.0, traced_at: Sequence[Any] | None = None) -> Values:  # fmt: skip
+    """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input. ``traced_at``: the
+    inputs that the function is traced at, ``inputs`` themselves unless they are given."""
     assert subject.primal is not None
-    if "primal" not in subject.kept:
-        subject.kept["primal"] = in_float64(subject.primal, inputs, subject.compiling)
-    run = subject.kept["primal"]
+    traced_at = inputs if traced_at is None else traced_at
+    key = "primal", *(str(x.dtype) for x in traced_at)
+    if key not in subject.kept:
+        subject.kept[key] = in_float64(subject.primal, traced_at, subject.compiling)
+    run = subject.kept[key]
 
     def at(h: float) -> list[np.ndarray]:
         with jax.enable_x64(True):

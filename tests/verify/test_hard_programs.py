@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import all_but
+from jax._src import dispatch
 
 import handprop as v
+from handprop.verify import jaxprs
 from handprop.verify.polynomial import is_polynomial_in
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
@@ -156,3 +158,20 @@ def test_a_long_product_is_walked_once():
                           skip=all_but("proof", "structure"), budget=60)  # fmt: skip
     assert not report.internal
     assert report.verdict is v.Verdict.PROVED
+
+
+@pytest.mark.parametrize("loop", ["scan", "while", "fori"])
+def test_a_loop_that_runs_by_itself_leaves_no_executable_behind(loop):
+    """JAX keeps what it compiles for a primitive that runs on numbers, here the loop's whole program, for good."""
+    loops = {
+        "scan": lambda x: jax.lax.scan(lambda h, a: (jnp.tanh(h + a), h), x[0], x)[0],
+        "while": lambda x: jax.lax.while_loop(lambda h: h < 3, lambda h: h * (1 + x[2]), x[0]),
+        "fori": lambda x: jax.lax.fori_loop(0, 5, lambda i, h: jnp.sin(h) + x[1], x[0]),
+    }
+    x = jnp.array([0.3, 1.2, 0.7], jnp.float32)
+    program, kept = jaxprs.trace(loops[loop], [x]), []
+    for _ in range(3):
+        (got,) = jaxprs.run(program, [x], ends=True)
+        kept.append(dispatch.xla_primitive_callable.cache_info().currsize)
+    np.testing.assert_allclose(got, loops[loop](x), rtol=1e-6)
+    assert kept[0] == kept[1] == kept[2]
