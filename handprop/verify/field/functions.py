@@ -75,7 +75,7 @@ def exp(run: Run, a: Value) -> Value:
 
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
-    if run.may_vanish(a) or is_nonnegative(a):
+    if run.may_vanish(a) or is_nonnegative(a) or run.decided:
         run.check_not_zero(a, "a logarithm of what may be zero", "the argument of log is positive")
     negative = defined(run, a, "the argument of log is positive")
     result = _log_of(run, a)._replace(kind=of_positive(a), everywhere=where_positive(a, Everywhere.ANALYTIC))
