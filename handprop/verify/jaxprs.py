@@ -54,6 +54,7 @@ EXACT = {
     "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
+ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
 
@@ -504,4 +505,14 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         total = start + lengths.solve + lengths.transpose_solve
         leaf = lambda e, v: [widened(x) for x in wide_step(e, v)]  # noqa: E731
         return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
+    if name in ITERATED:
+        return _of_finite_matrices(eqn, values, changed)
     return bound(eqn, values, **changed)
+
+
+def _of_finite_matrices(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+    """NaN for each matrix of a batch that has an entry which is not finite."""
+    matrix, *rest = values
+    finite = jnp.isfinite(matrix).all(axis=(-2, -1))
+    outputs = bound(eqn, [jnp.where(finite[..., None, None], matrix, 0.0), *rest], **changed)
+    return [jnp.where(finite.reshape(finite.shape + (1,) * (out.ndim - finite.ndim)), out, jnp.nan) for out in outputs]

@@ -175,3 +175,17 @@ def test_a_loop_that_runs_by_itself_leaves_no_executable_behind(loop):
         kept.append(dispatch.xla_primitive_callable.cache_info().currsize)
     np.testing.assert_allclose(got, loops[loop](x), rtol=1e-6)
     assert kept[0] == kept[1] == kept[2]
+
+
+@pytest.mark.parametrize("name", ["svd", "eigh", "eig"])
+def test_matrices_that_are_not_finite_are_not_given_to_lapack(name):
+    """Its iterations may not end there."""
+    parts = {
+        "svd": lambda a: jnp.linalg.svd(a, compute_uv=False),
+        "eigh": lambda a: jnp.linalg.eigh(a)[0],
+        "eig": lambda a: jnp.real(jnp.linalg.eig(a)[0]),
+    }
+    x = jnp.stack([jnp.diag(jnp.array([3.0, 2.0, 1.0])), jnp.eye(3).at[0, 1].set(jnp.inf)])
+    (got,) = jaxprs.widen(jaxprs.trace(parts[name], [x]))([x], None, None)
+    np.testing.assert_allclose(sorted(got[0]), [1.0, 2.0, 3.0], rtol=1e-12)
+    assert np.isnan(got[1]).all()
