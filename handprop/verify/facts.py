@@ -228,7 +228,8 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
     ['positive', 'increasing']
     """
     whole = bool((np.rint(x) == x).all())
-    varied = x.size == 1 or bool((x != x.flat[0]).any())
+    several = bool((x != x.flat[0]).any())
+    varied = x.size == 1 or several
     axis = next((a for a in (-1, -2)[: x.ndim] if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)), -1)
     places = x.shape[axis] if x.ndim else 1
     square = x.ndim > 1 and x.shape[-1] > 1 and varied and bool((x * (1 - np.eye(*x.shape[-2:])) != 0).any())
@@ -242,10 +243,11 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
         "one-hot": (1 < places <= MOST_PLACES and whole, d.one_hot(axis)),
         "definite": (square, d.positive_definite()),
         "orthogonal": (square and not whole, d.orthogonal()),
-        "signs": (varied, d.signs()),
-        "boolean": (varied, d.boolean()),
+        "signs": (several, d.signs()),
+        "boolean": (several, d.boolean()),
         "increasing": (places > 1, d.increasing()),
-        "integers": (varied, d.integers()),
+        "integers": (several, d.integers()),
+        "one number": (whole and x.size == 1, _one_number(x)),
     }
     if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):
         tried = {"mask": (True, MASK)}
@@ -254,6 +256,11 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
         if any(other in found for other in said_already):
             found.pop(name, None)
     return found
+
+
+def _one_number(x: np.ndarray) -> Domain:
+    """Of one number it is not known what else it may be: a temperature of 1 is no truth value."""
+    return d.as_given(f"is {x.flat[0]:g}", lambda y, tolerance: "" if np.array_equal(x, y) else "is another number")
 
 
 def _no_mask(x: np.ndarray, tolerance: float) -> str:
