@@ -11,7 +11,9 @@ from handprop.verify import jaxprs
 from handprop.verify.arguments import CONCRETE, said
 from handprop.verify.rules import name_of, parts_of
 
-__all__ = ["Fault", "leaf_faults", "rule_faults"]
+__all__ = ["NOT_LINEAR", "Fault", "leaf_faults", "rule_faults"]
+
+NOT_LINEAR = "is not linear in its tangents"
 
 
 class Fault(NamedTuple):
@@ -57,7 +59,7 @@ def _told(error: Exception) -> str:
     """JAX says that something is not linear by an AssertionError, or names the primitive."""
     text = str(error)
     if "Transpose rule" in text or (isinstance(error, AssertionError) and (not text or "Accum" in text)):
-        return f"is not linear in its tangents, so that JAX cannot transpose it ({said(error)})"
+        return f"{NOT_LINEAR}, so that JAX cannot transpose it ({said(error)})"
     return jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.arguments import Arguments, Unusable, arguments, is_inexact, parameters
-from handprop.verify.faults import Fault, leaf_faults, rule_faults
+from handprop.verify.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
 from handprop.verify.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
 from handprop.verify.subject import (
     Program,
@@ -24,6 +25,8 @@ from handprop.verify.subject import (
 
 __all__ = ["of_rule"]
 
+MOST_DIRECTIONS = 64
+FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
 PLAIN = "value without differentiation"
 NO_RULE = ("{} holds no custom_vjp or custom_jvp rule but JAX's: it would be compared with itself; verify a gradient "
            "beside its loss (verify_gradient, --loss), any other function beside reference=")  # fmt: skip
@@ -95,10 +98,11 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
     plain = [f"{PLAIN}{path}" for path, _ in outputs] if with_plain else []
 
-    def pulled_back(f: Callable, undifferentiated: Callable | None = None) -> Program:
+    def pulled_back(f: Callable, undifferentiated: Callable | None = None,
+                    gradients: Callable = _pulled_back) -> Program:  # fmt: skip
         def program(*inputs: Any) -> tuple[jax.Array, ...]:
             leaves = inputs[:count]
-            found = _pulled_back(f, leaves, inputs[count:], chosen)
+            found = gradients(f, leaves, inputs[count:], chosen)
             if not with_plain:
                 return found
             alone = outputs_of(undifferentiated(*leaves)) if undifferentiated else found[: len(values)]
@@ -108,6 +112,9 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
     def by_hand(f: Any, watch: Callable = lambda rule: rule) -> Program:
         return pulled_back(with_rules(given.calling(f), watch), stripped(f))
+
+    def forwards(f: Any, watch: Callable = lambda rule: rule) -> Program:
+        return pulled_back(with_rules(given.calling(f), watch), stripped(f), _by_directions)
 
     def faults_of(f: Any) -> list[Fault]:
         return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
@@ -140,7 +147,11 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     if subject.obstacle:
         return subject
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
-    return subject._replace(faults=tuple(other or _standing(faults_of(rule), truth, inputs)))
+    faults = tuple(other or _standing(faults_of(rule), truth, inputs))
+    if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
+        return subject._replace(hand=forwards(rule), as_program=forwards, faults_of=lambda f: [],
+                                conditions=(*subject.conditions, FORWARDS))  # fmt: skip
+    return subject._replace(faults=faults)
 
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
@@ -189,16 +200,53 @@ def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequen
     return "" if chosen else "there is no argument of a floating dtype to differentiate"
 
 
-def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Outputs of f, and the cotangents of the chosen leaves."""
+def _floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
+    """f as a function of the chosen leaves: its outputs of a floating dtype, and all."""
 
     def partial(*diff: Any) -> tuple[list[Any], Any]:
         outputs = outputs_of(f(*jaxprs.with_replaced(leaves, chosen, diff)))
         return [o for o in outputs if is_inexact(o)], outputs
 
+    return partial
+
+
+def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """Outputs of f, and the cotangents of the chosen leaves."""
     wrt = [leaves[i] for i in chosen]
-    _, pull, outputs = jax.vjp(partial, *wrt, has_aux=True)
+    _, pull, outputs = jax.vjp(_floats(f, leaves, chosen), *wrt, has_aux=True)
     # A number without a dtype of its own has a cotangent of any.
     found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
              for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
     return (*outputs, *found)
+
+
+def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """The same without transposing: each entry of a cotangent is a derivative along one axis."""
+    wrt = [leaves[i] for i in chosen]
+    partial, found = _floats(f, leaves, chosen), []
+    for k, x in enumerate(wrt):
+
+        def slope(axis: jax.Array, k: int = k, x: jax.Array = x) -> jax.Array:
+            along = [jnp.zeros(y.shape, y.dtype) for y in wrt]
+            along[k] = axis.reshape(x.shape)
+            _, tangents, _ = jax.jvp(partial, wrt, along, has_aux=True)
+            return jnp.asarray(sum(jnp.sum(c * t) for c, t in zip(cotangents, tangents, strict=True)), x.dtype)
+
+        found.append(jax.lax.map(slope, jnp.eye(x.size, dtype=x.dtype)).reshape(x.shape))
+    return (*partial(*wrt)[1], *found)
+
+
+def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
+    """Whether few numbers are differentiated, and the derivative along a sum is the sum of the derivatives: what JAX
+    cannot transpose may be linear all the same."""
+    partial, wrt = _floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
+    if sum(x.size for x in wrt) > MOST_DIRECTIONS:
+        return False
+    one, other = ([jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt] for _ in range(2))
+    both = jax.tree.map(jnp.add, one, other)
+    try:
+        tangents = [jax.jvp(partial, wrt, along, has_aux=True)[1] for along in (one, other, both)]
+    except Exception:  # whatever the rule raises: that it cannot be transposed stays its fault
+        return False
+    return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
+               for a, b, c in zip(*tangents, strict=True))  # fmt: skip

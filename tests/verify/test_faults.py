@@ -70,3 +70,33 @@ def test_a_cotangent_of_a_python_float_may_be_of_any_float():
 
     times.defvjp(lambda x, a: (times(x, a), (x, a)), lambda kept, d: (d * kept[1], (d * kept[0]).sum()))
     assert v.verify(times, X.astype(jnp.bfloat16), 0.5, skip=QUICK).verdict is v.Verdict.PROVED
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "PROVED"), (1.1, "REFUTED")])
+def test_a_rule_that_jax_cannot_transpose_is_judged_forwards(factor, verdict):
+    @jax.custom_jvp
+    def sine(x):
+        return jnp.sin(x)
+
+    @sine.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        return sine(x), factor * jnp.cos(x) * jnp.sqrt(t * t) * jnp.sign(t)  # linear, though no step of it is
+
+    report = v.verify(sine, jnp.array([0.3, 1.2]))
+    assert report.verdict.name == verdict, report
+    assert any("differentiated forwards" in said for said in report.conditions)
+
+
+def test_a_rule_that_is_not_linear_is_refuted():
+    @jax.custom_jvp
+    def sine(x):
+        return jnp.sin(x)
+
+    @sine.defjvp
+    def _(primals, tangents):
+        return sine(primals[0]), jnp.cos(primals[0]) * tangents[0] * tangents[0]
+
+    report = v.verify(sine, jnp.array([0.3, 1.2]))
+    assert report.verdict is v.Verdict.REFUTED
+    assert "is not linear in its tangents" in report.reason
