@@ -8,6 +8,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.constants import explain
+from handprop.verify.convergence import has_not_converged
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
@@ -16,6 +17,11 @@ from handprop.verify.report import Check, Worst
 from handprop.verify.subject import Subject
 
 __all__ = ["Dispute", "Kind", "failed", "settled"]
+
+
+UNCONVERGED = (
+    "{} is not autodiff's, but the function's own iteration has not converged there: what it returns is no fixed point"
+)
 
 
 class Dispute(NamedTuple):
@@ -43,6 +49,8 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     if beyond is not None:
         return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
     said = ruling(subject, evaluator, point, worst, options)
+    if said.kind is Kind.WRONG and has_not_converged(subject, point, options):
+        return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
     return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.together)
 
 

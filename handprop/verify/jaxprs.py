@@ -197,12 +197,13 @@ def has_readings(program: Any) -> bool:
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
         constant: Callable = jnp.asarray, unrolled: bool = False,
-        around: Callable = contextlib.nullcontext, ends: bool = False) -> list[Any]:  # fmt: skip
+        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
     each equation within ``around(eqn)``; what only prints is left out.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
     scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
+    ``more``: what iterates makes one turn more.
     """
 
     def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -226,9 +227,9 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name in RULE_CALLS:
             return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(eqn), values)
         if name == "scan":
-            return _scan(walk, params, values, unrolled)
+            return _scan(walk, params, values, unrolled, more and is_iteration(eqn))
         if name == "while":
-            return _while(walk, params, values, ends)
+            return _while(walk, params, values, ends, more)
         if name in PRINTS and not eqn.outvars:
             return []
         if name == "cond":
@@ -260,7 +261,14 @@ def _is_traced_or_key(x: Any) -> bool:
     return isinstance(x, Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
-def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> list[Any]:
+def is_iteration(eqn: Any) -> bool:
+    """Whether it is a loop that takes and returns nothing turn by turn, as what tends to a fixed point."""
+    name, params = eqn.primitive.name, eqn.params
+    return name == "while" or (name == "scan" and sum(scan_counts(params)) == len(eqn.invars)
+                               and scan_counts(params)[1] == len(eqn.outvars))  # fmt: skip
+
+
+def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool, more: bool) -> list[Any]:
     n_consts, n_carry = scan_counts(params)
     body, consts = closed(params["jaxpr"]), values[:n_consts]
 
@@ -272,14 +280,14 @@ def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool) -> li
     length, reverse = params["length"], params["reverse"]
     if not unrolled or not length:
         carry, ys = run_once(partial(lax.scan, f, length=length, reverse=reverse), carry, xs)
-        return [*carry, *ys]
+        return f(carry, [])[0] if more else [*carry, *ys]
     rows: dict[int, list[Any]] = {}
     for i in reversed(range(length)) if reverse else range(length):
         carry, rows[i] = f(carry, [x[i] for x in xs])
     return [*carry, *(jnp.stack(row) for row in zip(*(rows[i] for i in range(length)), strict=True))]
 
 
-def _while(walk: Callable, params: dict, values: list[Any], ends: bool) -> list[Any]:
+def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bool) -> list[Any]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
     for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
@@ -302,6 +310,7 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool) -> list[
     loop = partial(lax.while_loop, lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])])
     turn, *state = run_once(loop, [array(np.int32(0)), *state])
     cut = (turn >= most) & goes_on(state)
+    state = turned(state) if more else state
     return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
 
@@ -369,14 +378,14 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
     return stripped
 
 
-def widen(program: Any, constant: Callable[[Any], Any] | None = None) -> Callable[..., list[Any]]:
+def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False) -> Callable[..., list[Any]]:
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
     rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
     own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
     numbers they were written as where that is plain, or by ``constant``. Loops that depend on data end; NaN where one
-    was cut.
+    was cut. ``more``: what iterates makes one turn more.
     """
 
     largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
@@ -393,7 +402,8 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None) -> Callabl
             exact = eqn.primitive.name in EXACT and not own
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
-        return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written, ends=True)
+        return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
+                   ends=True, more=more)  # fmt: skip
 
     return evaluate
 

@@ -57,6 +57,7 @@ class Kind(enum.Enum):
     JUMP = "another value at a jump"
     RANGE = "out of float64's range"
     CONSTANTS = "rounded constants"
+    UNCONVERGED = "an iteration that has not converged"
     AUTODIFF = "autodiff is wrong"
     UNKNOWN = "cannot be told"
 

@@ -52,6 +52,7 @@ SAFETY = 8.0
 ROUNDINGS = 64
 NOISY = 4 * executables.EQUATION
 READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
+UNDERFLOW = 2.0**-1000  # products that become this small lose their digits in one order of factors and not in another
 SIGN = np.uint64(1 << 63)
 Outputs = list[np.ndarray]
 
@@ -307,7 +308,7 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     if len(evaluator.raised) > before:
         return Point(inputs, got, want, [np.full(w.shape, np.inf) for w in want], evaluator.raised[-1])
     with np.errstate(all="ignore"):
-        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) for w in want]
+        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + UNDERFLOW for w in want]
     if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
     change = [np.zeros(x.shape) for x in want]

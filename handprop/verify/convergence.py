@@ -1,0 +1,62 @@
+"""Whether a loop that iterates towards a fixed point has come to it.
+
+A rule by the implicit function theorem, or by the envelope theorem, is the derivative of the point that an iteration
+tends to. Where the iteration has not converged, the function's value is another one, and autodiff's derivative of it
+too: that says nothing of the rule. A loop that is given nothing turn by turn makes one turn more: where it has
+converged, the function's values stay what they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop._jax_versions import equations
+from handprop.verify import executables, jaxprs
+from handprop.verify.options import Options
+from handprop.verify.points import Point, sample
+from handprop.verify.subject import Subject
+
+__all__ = ["has_not_converged"]
+
+CONVERGED = 1e-6  # the relative change of the values in one turn more, at the given input
+ROUNDING = 1e-12
+WORSE = 1e3  # times the change at the given input
+
+
+def has_not_converged(subject: Subject, point: Point, options: Options) -> bool:
+    """Whether the function's iterations have converged at the given input, and not at this point."""
+    if subject.primal is None:
+        return False
+    given = _change(subject, sample(subject, options, 0))
+    return given <= CONVERGED and not _change(subject, point.inputs) <= max(WORSE * given, ROUNDING)
+
+
+def _change(subject: Subject, inputs: Sequence[Any]) -> float:
+    """By how much the largest value changes, of its own size, when each iteration makes one turn more; infinite where
+    there is no iteration."""
+    if "turns" not in subject.kept:
+        subject.kept["turns"] = _with_turns(subject, inputs)
+    if (run := subject.kept["turns"]) is None:
+        return np.inf
+    with jax.enable_x64(True):
+        usual, more = ([np.asarray(x, np.float64) for x in values] for values in run(tuple(inputs)))
+    with np.errstate(all="ignore"):
+        changes = [
+            np.abs(b - a).max(initial=0.0) / np.abs(a).max(initial=0.0) for a, b in zip(usual, more, strict=True)
+        ]
+    return float(np.max([0.0 if change != change else change for change in changes], initial=0.0))
+
+
+def _with_turns(subject: Subject, inputs: Sequence[Any]) -> Any:
+    """The function's values, and those with one turn more; None where it holds no loop of this kind."""
+    assert subject.primal is not None
+    with jax.enable_x64(True):
+        program = jaxprs.trace(subject.primal, inputs)
+        if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
+            return None
+        both = [jaxprs.widen(program, more=more) for more in (False, True)]
+        wide = tuple(jaxprs.widened(x) for x in inputs)
+        return executables.compiled(lambda inputs: [f(inputs, None, None) for f in both], wide,
+                                    programs=[program] * 2, seconds=subject.compiling)  # fmt: skip
