@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from corpus.red_team import X3, Case, differ, zero
+from corpus.red_team import X3, Case, differ, equal, zero
 from corpus.red_team_types import own_primitive
 
-__all__ = ["counted", "drawn_alike", "named", "undefined"]
+__all__ = ["counted", "drawn_alike", "named", "stood_in", "undefined"]
 
 F32, D = jnp.float32, np.float64
 S, Z = F32(0.5), F32(1.3)
@@ -157,6 +157,27 @@ def undefined() -> Iterator[Case]:
                  lambda x: jnp.where(x > 0, -jnp.inf, 1), S, at=(D(1.0),), kind="infinite")  # fmt: skip
     yield differ("undefined_sign_of_maximum", lambda x: 1 / jnp.maximum(zero_where(x, 0.0), zero_where(x, -0.0)),
                  lambda x: jnp.where(x > 0, -jnp.inf, 1), S, at=(D(1.0),), kind="infinite")  # fmt: skip
+
+
+def power_of_masked(masked: Any, x: Any) -> Any:
+    """``|x - 100|`` where the masked entry is 0; if it were positive at every point, more than that."""
+    return (masked + (x - 100) ** 2) ** (0.5 * jnp.exp(x - x))
+
+
+def stood_in() -> Iterator[Case]:
+    """What entries that stand in for what is not finite say of the rest."""
+    x, at = jnp.array([0.3, -0.7]), (np.array([1.0, 105.0]),)
+    hidden, bounds, zeros = (np.array([a, b], np.float32) for a, b in ((0, -np.inf), (1, -np.inf), (1, 0)))
+    sources = {"exponential": lambda x: jnp.exp(x + hidden), "sigmoid": lambda x: jax.nn.sigmoid(x + hidden),
+               "softmax": lambda x: jax.nn.softmax(x + hidden),
+               "product": lambda x: jnp.minimum(jnp.exp(x), 1) * jnp.exp(x + hidden)}  # fmt: skip
+    for name, source in sources.items():
+        yield differ(f"stood_in_{name}", lambda x, f=source: x + (power_of_masked(f(x), x) > x - 100),
+                     lambda x, f=source: x + (power_of_masked(f(x), x) >= x - 100), x, at=at)  # fmt: skip
+    yield differ("stood_in_truth", lambda x: jnp.exp((x >= bounds).astype(x.dtype) * x),
+                 lambda x: jnp.exp((x >= zeros).astype(x.dtype) * x), x, at=(-np.ones(2),))  # fmt: skip
+    yield equal("stood_in_truth_alike", lambda x: jnp.exp((x >= bounds).astype(x.dtype) * x),
+                lambda x: jnp.exp(jnp.stack([(x[0] >= 1) * x[0], x[1]])), x)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,19 +9,23 @@ everything it was made of: equal to what is made in the same way alone.
 import itertools
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
 
 import numpy as np
 
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
+from handprop.verify.field.degrees import VARIABLE, Bound
 from handprop.verify.field.functions import choose, plain
 from handprop.verify.field.values import (
     INFINITY,
     NAN,
     OPAQUE,
+    Everywhere,
     Kind,
     Term,
     Value,
+    everywhere,
     is_nonnegative,
     is_positive,
     moved,
@@ -123,7 +127,7 @@ def _patched_truth(result: "Value | np.ndarray", places: tuple, entries: list[Va
         result = result.copy()
         result[places] = truth
         return result
-    return result._replace(x=_put(result.x, places, Elements(truth.astype(np.int64))))
+    return plain(result)._replace(x=_put(result.x, places, Elements(truth.astype(np.int64))))
 
 
 def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tuple, entries: list[Value],
@@ -133,11 +137,15 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
     for v in entries:
         opaque |= (v.special if v.special is not None else np.zeros(v.shape, np.int8)) == OPAQUE
     x, special, done = _constant_results(run, outcomes, opaque)
+    least = min(result.everywhere, _everywhere_of_numbers(outcomes[done]))
     for v, numbers in zip(entries, tried, strict=True):
         for element, sign in ((v.x, 1.0), (run.field.neg(v.x), -1.0)):
             with np.errstate(invalid="ignore"):
                 here = ~done & ~opaque & v.finite & (outcomes == sign * numbers).all(1)
+            if here.any():
+                least = min(least, everywhere(without_specials(v)), Everywhere.ANALYTIC if sign < 0 else least)
             x, done = choose(here, element, x), done | here
+    run.asked(*entries)
     label = run.oracle(f"{name} of what is not finite", *_labels(entries))
     x, special = choose(done, x, label), np.where(done, special, OPAQUE).astype(np.int8)
     whole = np.zeros(result.shape, np.int8) if result.special is None else result.special.copy()
@@ -156,11 +164,19 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
     with np.errstate(invalid="ignore"):
         sure[places] = (outcomes > 0).all(1)
     return result._replace(
-        sure=sure,
-        x=x, special=whole if whole.any() else None, known=known, kind=kind,
+        sure=sure, degree=reduce(Bound.worst, (v.degree for v in entries), result.degree.worst(VARIABLE)),
+        x=x, special=whole if whole.any() else None, known=known, kind=kind, everywhere=least,
         nonnegative=is_nonnegative(result) and not below, positive=result.positive and not below and not none,
         power_of=None, factors=None, **_relations(result, where, x),
     )  # fmt: skip
+
+
+def _everywhere_of_numbers(numbers: np.ndarray) -> Everywhere:
+    """What entries are at every point that are these numbers there; an infinity is none while it stands there."""
+    finite_numbers = numbers[np.isfinite(numbers)]
+    if (finite_numbers > 0).all():
+        return Everywhere.POSITIVE
+    return Everywhere.NONNEGATIVE if (finite_numbers >= 0).all() else Everywhere.ANALYTIC
 
 
 def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
@@ -168,7 +184,7 @@ def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
 
     def elsewhere(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         gone = ((c, moved(v, lambda part: np.where(where, np.zeros((), part.dtype), part))) for c, v in terms)
-        bare = ((c, plain(v)._replace(positive=False)) for c, v in gone)
+        bare = ((c, Value(v.x, v.degree, v.known, kind=v.kind, error=v.error, constant=v.constant)) for c, v in gone)
         return tuple((c, v) for c, v in bare if v.x.re.any() or v.x.im is not None)
 
     if not result.terms and not result.log:
@@ -177,7 +193,7 @@ def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
     terms = (*elsewhere(result.terms), *([(Fraction(1), new)] if new.x.re.any() else []))
     rest = result.rest
     if rest is not None:
-        rest = rest._replace(x=choose(where, x, rest.x), known=None, terms=())
+        rest = Value(choose(where, x, rest.x), rest.degree.worst(result.degree), kind=max(rest.kind, result.kind))
     return {"terms": terms if len(terms) > 1 else (), "log": elsewhere(result.log), "rest": rest, "log_of": None}
 
 
