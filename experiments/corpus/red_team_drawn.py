@@ -17,7 +17,7 @@ from jax import lax
 from corpus.red_team import X3, Case, differ, equal, zero
 from corpus.red_team_types import own_primitive
 
-__all__ = ["counted", "drawn_alike", "named", "stood_in", "undefined"]
+__all__ = ["counted", "drawn_alike", "named", "stood_in", "undefined", "widened"]
 
 F32, D = jnp.float32, np.float64
 S, Z = F32(0.5), F32(1.3)
@@ -178,6 +178,21 @@ def stood_in() -> Iterator[Case]:
                  lambda x: jnp.exp((x >= zeros).astype(x.dtype) * x), x, at=(-np.ones(2),))  # fmt: skip
     yield equal("stood_in_truth_alike", lambda x: jnp.exp((x >= bounds).astype(x.dtype) * x),
                 lambda x: jnp.exp(jnp.stack([(x[0] >= 1) * x[0], x[1]])), x)  # fmt: skip
+
+
+def widened() -> Iterator[Case]:
+    """Literals that another operation than a cast makes wider, or that are chosen before: they are what they round to."""
+    narrow, one = jnp.full((3,), 0.1, jnp.bfloat16), jnp.ones(3, jnp.bfloat16)
+
+    def leak(x: Any, dtype: Any) -> Any:
+        return jnp.where(x > 0, jnp.asarray(0.1, dtype), jnp.asarray(0.2, dtype))
+
+    yield differ("widened_by_dot", lambda x: lax.dot(narrow, x, preferred_element_type=F32),
+                 lambda x: jnp.dot(jnp.full((3,), 0.1, F32), x.astype(F32)), one, at=(one,), own=True)  # fmt: skip
+    yield differ("widened_choice", lambda x: x * leak(x, jnp.bfloat16).astype(F32), lambda x: x * leak(x, F32), X3,
+                 at=(jnp.ones(3),), own=True)  # fmt: skip
+    yield equal("widened_alike", lambda x: lax.dot(narrow, x, preferred_element_type=F32),
+                lambda x: jnp.sum(narrow.astype(F32) * x.astype(F32)), one, own=True)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,6 +191,36 @@ def has_readings(program: Any) -> bool:
     return any(literals.stands_for(float(v), str(x.dtype)) for x in distinct if x.size <= literals.MOST_READ for v in x)
 
 
+def narrower(eqn: Any) -> list[bool]:
+    """Which operands are floats of fewer bits than a float that the equation returns."""
+    bits = [jnp.finfo(v.aval.dtype).nmant if is_float(getattr(v.aval, "dtype", bool)) else None
+            for v in (*eqn.invars, *eqn.outvars)]  # fmt: skip
+    most = max((b for b in bits[len(eqn.invars) :] if b is not None), default=0)
+    return [b is not None and b < most for b in bits[: len(eqn.invars)]]
+
+
+def widened_literals(program: Any) -> dict[str, tuple[float, ...]]:
+    """Of each dtype that the program makes wider somewhere, the literals that are read as other numbers."""
+    dtypes = {str(v.aval.dtype) for eqn in equations(program) for v, less in zip(eqn.invars, narrower(eqn), strict=True)
+              if less}  # fmt: skip
+    found = {(str(x.dtype), float(v)) for x in numbers(program) if str(x.dtype) in dtypes
+             for v in np.unique(x)[: literals.MOST_READ]}  # fmt: skip
+    return {dtype: tuple(sorted({abs(v) for d, v in found if d == dtype and literals.read(v, d)})) for dtype in dtypes}
+
+
+def _as_rounded(eqn: Any, values: list[Any], read: dict[str, tuple[float, ...]]) -> list[Any]:
+    """The operands, but what the equation makes wider: of that a literal is the number it was rounded to."""
+
+    def rounded(x: Any, dtype: str) -> Any:
+        for literal in read.get(dtype, ()):
+            as_read = literals.read(literal, dtype).to_float()  # pyright: ignore[reportOptionalMemberAccess]
+            x = jnp.where(abs(x) == as_read, jnp.sign(x) * literal, x)
+        return x
+
+    return [rounded(x, str(v.aval.dtype)) if less else x
+            for x, v, less in zip(values, eqn.invars, narrower(eqn), strict=True)]  # fmt: skip
+
+
 # Evaluation with something done at every equation
 
 
@@ -199,12 +229,15 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         constant: Callable = jnp.asarray, unrolled: bool = False,
         around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
-    each equation within ``around(eqn)``; what only prints is left out.
+    each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
+    literal that is made wider is the number it was rounded to.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
     scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
     ``more``: what iterates makes one turn more.
     """
+
+    read = widened_literals(program) if leaf and constant is as_written else {}
 
     def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
         jaxpr = program.jaxpr
@@ -242,6 +275,8 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
             return walk(kernel_program(eqn), values)
         if name not in ("custom_linear_solve", "scan") and called(eqn) is not None:
             return walk(called(eqn), values)
+        if any(read.values()):
+            values = _as_rounded(eqn, values, read)
         return leaf(eqn, values) if leaf else bound(eqn, values)
 
     return walk(program, list(inputs))

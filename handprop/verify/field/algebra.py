@@ -90,6 +90,7 @@ class Run:
     almost nowhere that is to be tried at a real point, as two unknowns are where ``claiming``, and ``claims`` what,
     where that is done (:mod:`handprop.verify.field.reals`). ``apart``: what was found to be zero almost nowhere.
     ``by_signs``: a comparison that the signs of its operands decide is not drawn; ``used_signs``: there was one.
+    ``read``: of each dtype the literals that are read as other numbers, and as which.
     """
 
     field: Field
@@ -135,6 +136,7 @@ class Run:
     apart: list[np.ndarray] = dataclasses.field(default_factory=list)
     claims: list[tuple[Value, Value]] | None = None
     claimed: bool = False
+    read: dict[str, dict[float, Elements]] = dataclasses.field(default_factory=dict)
 
     def assume(self, what: str) -> None:
         """Notes that the proof only holds where the function at work is defined."""
@@ -272,6 +274,25 @@ class Run:
         special = np.where(np.isnan(known), NAN, np.where(finite_entries, 0, np.sign(known))).astype(np.int8)
         return Value(x, degree, known, special=special, error=error, mask=bool(masks.any()))
 
+    def as_rounded(self, a: Value, dtype: Any) -> Value:
+        """What is made wider than that dtype: a literal in it is the number it was rounded to."""
+        if not (readings := self.read.get(str(dtype))):
+            return a
+        if a.known is not None and a.error and np.isfinite(a.error):
+            rounded = a.known.astype(dtype).astype(np.float64)
+            if (rounded == a.known).all():
+                return self.embed(rounded, read=False)._replace(mask=a.mask)
+        re, im = a.x.re, a.x.imaginary()
+        for number, value in readings.items():
+            for literal, element in ((number, value), (-number, self.field.neg(value))):
+                here = (a.x.re == element.re) & (a.x.imaginary() == element.imaginary())
+                re, im = np.where(here, self._dyadic(np.asarray(literal)).re, re), np.where(here, 0, im)
+        if (re == a.x.re).all() and (im == a.x.imaginary()).all():
+            return a
+        bare = a._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
+        degree = functools.reduce(Bound.worst, (_size_of(np.asarray(n)) for n in readings), a.degree)
+        return bare._replace(x=Elements(re, im if im.any() else None), degree=degree)
+
     def is_exactly(self, a: Value, numbers: np.ndarray) -> bool:
         """Whether the finite entries are exactly these numbers."""
         real = a.x.im is None or not a.x.im.any()
@@ -295,6 +316,7 @@ class Run:
                 continue
             self.readings.add(f"{dtype} {float(number):.9g} as {reading}")
             value, here = self._reading(reading), known == number
+            self.read.setdefault(dtype, {})[float(number)] = value
             im = None if value.im is None and x.im is None else np.where(here, value.imaginary(), x.imaginary())
             x = Elements(np.where(here, value.re, x.re), im)
             drawn = CONSTANT if reading.half_pis or reading.log2s else Bound()

@@ -118,8 +118,7 @@ def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
 
 def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Casts between floats are the identity over the reals, but for a literal that is made wider: it is the number it
-    was rounded to. A cast to an integer needs a known number."""
+    """Casts between floats are the identity over the reals. A cast to an integer needs a known number."""
     (thing,) = inputs
     if jnp.issubdtype(params["new_dtype"], jax.dtypes.extended):
         raise Unsupported(f"a cast to {params['new_dtype']}")
@@ -147,10 +146,6 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
 
 def _refloated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:
     bits, had = (ml_dtypes.finfo(d).nmant for d in (dtype, own))
-    if bits > had and thing.known is not None and thing.error:
-        rounded = thing.known.astype(own).astype(np.float64)
-        if np.isfinite(thing.error) and (rounded == thing.known).all():
-            return run.embed(rounded, read=False)
     smaller = ml_dtypes.finfo(dtype).maxexp < min(ml_dtypes.finfo(own).maxexp, run.least_exponent)
     if bits < min(had, run.least_bits) or smaller:
         run.casts.add(str(dtype))

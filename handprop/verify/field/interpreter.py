@@ -28,7 +28,15 @@ from handprop.verify.field.specials import are_special, beside_infinity, patched
 from handprop.verify.field.steady import settled
 from handprop.verify.field.truth import Thing, as_value, select
 from handprop.verify.field.values import Kind, Value, is_number
-from handprop.verify.jaxprs import called, closed, first_line, kernel_program, scan_counts, stands_for_exp_neg_sq
+from handprop.verify.jaxprs import (
+    called,
+    closed,
+    first_line,
+    kernel_program,
+    narrower,
+    scan_counts,
+    stands_for_exp_neg_sq,
+)
 
 __all__ = ["evaluate"]
 
@@ -111,6 +119,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     if all(not isinstance(thing, Value) for thing in inputs) and name != "iota":
         return _as_it_is(run, eqn, inputs)
     _check_integers(eqn, inputs)
+    inputs = _as_rounded(run, eqn, inputs)
     if name not in MASK_KEPT and any(isinstance(thing, Value) and thing.mask for thing in inputs):
         raise NotUnderstood(f"a number that stands for minus infinity in {name}")
     try:
@@ -124,6 +133,14 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
             raise NotUnderstood(f"{name} of what is not finite, or not defined: {reason}") from reason
         run.uninterpreted.add(f"{name} ({reason})")
     return _uninterpreted(run, eqn, inputs)
+
+
+def _as_rounded(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
+    """The operands with literals that the equation makes wider as the numbers they were rounded to."""
+    if not run.read:
+        return inputs
+    triples = zip(inputs, eqn.invars, narrower(eqn), strict=True)
+    return [run.as_rounded(v, var.aval.dtype) if less and isinstance(v, Value) else v for v, var, less in triples]
 
 
 def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]:

@@ -131,12 +131,15 @@ def proof(subject: Subject, options: Options) -> Check:
         return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(hand)
+    widened = any(any(jaxprs.widened_literals(program).values()) for program in (reference, hand))
     outside = False  # whether the given input lies where something assumed does not hold
     used_signs = False
     for reading in (*ASSUMING, *DECIDING):
         if (reading.rational and not readable) or reading.decided != outside:
             continue
         if not reading.by_signs and not used_signs:
+            continue
+        if widened and reading.rational and not reading.branching:  # it mixes literals with what they are chosen beside
             continue
         if work.spent > work.most / 2 or work.over:
             reasons[work.over or "the work that the budget is for"] = None
