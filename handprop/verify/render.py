@@ -36,6 +36,8 @@ def lines(report: "Report") -> Iterator[str]:
     yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
     if report.fix is not None:
         yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", fixed)
+        if report.fix.conditions:
+            yield from _wrapped(" " * NAME, f"provided that {'; '.join(report.fix.conditions)}")
     yield from _lost_bits(report.lost_bits)
     yield from _section("counterexample", _inputs(report.counterexample))
     yield from _section("findings", report.findings)

@@ -142,13 +142,18 @@ class Location(_Value):
 class Fix(_Value):
     """An edit, mostly of one line, after which every output is equal: ``expression`` is that line as it should be,
     several of them where there are several mistakes; ``diff`` is a unified diff that applies to the file. ``proved``:
-    the edited program went through the proof; otherwise it agrees at float64. Nothing is ever written to the file."""
+    the edited program went through the proof, under no condition that the refuted one would not need; otherwise it
+    agrees at float64. ``conditions`` are those under which it holds. Nothing is ever written to the file."""
 
     file: str
     line: int
     expression: str
     diff: str
     proved: bool
+    conditions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _set(self, conditions=tuple(self.conditions))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -343,7 +348,8 @@ def _read_location(packed: Any) -> Location:
 def _read_fix(packed: Any) -> Fix:
     f = _fields(packed, Fix)
     file, expression, diff = (_is(f[name], str) for name in ("file", "expression", "diff"))
-    return Fix(file, _is(f["line"], int), expression, diff, _is(f["proved"], bool))
+    conditions = tuple(_is(text, str) for text in _is(f["conditions"], tuple))
+    return Fix(file, _is(f["line"], int), expression, diff, _is(f["proved"], bool), conditions)
 
 
 def _read_lost_bits(packed: Any) -> LostBits:

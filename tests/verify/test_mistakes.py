@@ -14,6 +14,7 @@ import pytest
 import handprop
 from handprop.verify.field.arithmetic import Field
 from handprop.verify.mistakes.bench import rational
+from handprop.verify.report import Check, Outcome
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import corpus
@@ -309,6 +310,103 @@ def test_a_literal_slightly_off_is_named_with_the_likely_one():
 
     report = handprop.verify_gradient(gelu_slope, gelu, normal(5))
     assert report.diagnosis == "the literal is slightly off: 0.79788 where 0.797884560803 belongs"
+
+
+def huber_with(delta):
+    huber = jax.custom_jvp(lambda r: jnp.where(jnp.abs(r) <= delta, 0.5 * r * r, delta * (jnp.abs(r) - 0.5 * delta)))
+
+    @huber.defjvp
+    def _(primals, tangents):
+        (r,), (dr,) = primals, tangents
+        outside = jnp.sign(r)
+        return huber(r), jnp.where(jnp.abs(r) <= delta, r, outside) * dr
+
+    return huber
+
+
+def test_a_number_is_written_by_its_name_rather_than_by_a_size_that_it_equals():
+    report = handprop.verify(huber_with(0.7), 2 * normal(7))
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression == "outside = delta * jnp.sign(r)"
+    assert "(delta = 0.7)" in report.diagnosis
+
+
+def test_a_number_that_enclosing_functions_hold_is_at_hand_where_the_rule_does_not_use_it():
+    keep = 0.8
+    dropped = jax.custom_vjp(lambda x, kept: jnp.where(kept, x, 0) / keep)
+
+    def back(kept, g):
+        return jnp.where(kept, g, 0), None
+
+    dropped.defvjp(lambda x, kept: (dropped(x, kept), kept), back)
+    kept = normal(4, 5) > 0
+    report = handprop.verify(dropped, normal(4, 5), kept)
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression == "return jnp.where(kept, g, 0) / keep, None"
+    assert report.fix.conditions == ("kept holds the numbers it does, as given",)
+    assert "provided that kept holds the numbers it does, as given" in " ".join(str(report).split())
+
+
+def test_a_size_that_equals_a_number_by_accident_is_not_taken_for_it():
+    def fifth(x):
+        return jnp.sum(jnp.sin(x)) / 5
+
+    def hand(x):
+        return jnp.cos(x)
+
+    report = handprop.verify_gradient(hand, fifth, normal(5))
+    assert report.fix
+    assert report.fix.proved
+    assert report.fix.expression == "return jnp.cos(x) / 5"
+
+
+def test_a_fix_that_runs_at_the_given_sizes_alone_gives_way_to_one_that_runs_at_all():
+    root = jax.custom_vjp(jnp.linalg.cholesky)
+    solve = jax.scipy.linalg.solve_triangular
+
+    def back(low, g):
+        inner = jnp.tril(low.T @ g)
+        half = solve(low, solve(low, inner, trans=1, lower=True).T, trans=1, lower=True).T
+        return (0.5 * (half + half.T),)
+
+    root.defvjp(lambda a: (root(a), root(a)), back)
+    b = normal(3, 3)
+    report = handprop.verify(root, b @ b.T + 2 * jnp.eye(3))
+    assert report.fix
+    assert report.fix.proved  # under no more conditions than the reference needs
+    assert "eye(3)" not in report.fix.expression
+    assert "the matrix given to cholesky is positive definite" in report.fix.conditions
+
+
+def test_a_fix_for_the_given_sizes_alone_says_so_and_is_not_proved():
+    def mean(x, y):
+        return jnp.mean(jnp.sin(x)) + jnp.sum(jnp.sin(y))
+
+    def hand(x, y):
+        return jnp.cos(x) / 6, -jnp.cos(y)
+
+    report = handprop.verify_gradient(hand, mean, normal(6), normal(4), argnums=(0, 1))
+    assert report.fix
+    assert not report.fix.proved
+    assert report.fix.conditions == ("sizes are as given",)
+    assert "provided that sizes are as given" in str(report)
+
+
+def test_a_fix_under_a_condition_that_the_programs_do_not_need_is_not_proved(monkeypatch):
+    def entropy(x):
+        return jnp.sum(x * jnp.log(x))
+
+    def hand(x):
+        return -(jnp.log(x) + 1)
+
+    x = jnp.abs(normal(5)) + 1
+    assert handprop.verify_gradient(hand, entropy, x).fix.proved
+    monkeypatch.setattr(
+        sys.modules["handprop.verify.mistakes.explain"], "proof", lambda *_: Check("proof", Outcome.UNDECIDED, "")
+    )
+    assert not handprop.verify_gradient(hand, entropy, x).fix.proved
 
 
 @pytest.mark.usefixtures("time_enough")

@@ -117,7 +117,7 @@ def _of_value(slot: Slot, hand: dict[str, AtHand]) -> Iterator[Edit]:
         squared = binary(node, ast.Pow(), ast.Constant(2))
         yield Edit(1.6, slot, squared, f"{ast.unparse(node)} where {ast.unparse(squared)} belongs")
         yield Edit(1.5, slot, one_minus(node), f"{ast.unparse(node)} where 1 - {ast.unparse(node)} belongs")
-        for name in hand if in_sequence else ():
+        for name in (n for n, h in hand.items() if in_sequence or not h.shape):
             yield Edit(1.5, slot, variable(name), f"{ast.unparse(node)} where {name} belongs")
     elif not in_sequence:
         for function in FUNCTIONS:

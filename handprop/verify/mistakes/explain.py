@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,7 +25,11 @@ from handprop.verify.mistakes.statements import editable, last_line, neighbours,
 from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
+from handprop.verify.report import Check as Checked
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
+from handprop.verify.rungs.other_sizes import AS_GIVEN
+from handprop.verify.rungs.proof import proof
+from handprop.verify.sizes import at_other_sizes
 from handprop.verify.subject import Subject
 
 __all__ = ["explain"]
@@ -33,6 +38,9 @@ Check: TypeAlias = Callable[[Subject], Report]
 SECONDS = 3.0  # of counted work
 LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
 SHOWN = 3
+MOST_NARROW = 8  # edits that hold more narrowly, before the search for another ends
+LINE = re.compile(r" \([^()]*:\d+\)$")
+READ = re.compile("stands for minus infinity$|change nothing$")  # how a proof reads both programs: no condition of one
 UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
@@ -54,13 +62,15 @@ def explain(subject: Subject, options: Options, report: Report, check: Check) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
             work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
-            small = shrunk(subject)
+            small, partly = shrunk(subject), None
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
                     found = _explained(small, subject, options, work, report, check)
-                    if found.fix is not None:
+                    if found.fix is not None and found.fix.proved:
                         return found
+                    partly = found if found.fix else None
             found = _explained(subject, subject, options, work, report, check)
+            found = partly if partly is not None and found.fix is None else found
             return found if found.diagnosis != UNKNOWN else _unknown(subject, options, found)
     except Unsupported:  # what the field cannot read
         return report
@@ -108,19 +118,18 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
         found, got, every = [], None, None
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(subject, bench)
-        fix = _fix(whole._replace(reference=held[1]), held[0], check) if held else None
+        fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
         if held and fix:
             places = _places(subject, bench, got, found, held[0])
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
     said = by_outputs(subject, bench, got) if got is not None else None
     returned = said is not None and "swapped" in said
     first = last_line(subject) if returned else None
-    for repair in repairs(subject, whole, benches, found, first, known, every, options, SECONDS):
-        fix = _fix(whole, repair, check)
-        if fix is not None:
-            places = _places(subject, bench, got, found, repair)
-            causes = dict.fromkeys(edit.cause for _, edit in repair.changes)
-            return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=fix)
+    best = _best(whole, repairs(subject, whole, benches, found, first, known, every, options, SECONDS), options, check)
+    if best is not None:
+        places = _places(subject, bench, got, found, best[0])
+        causes = dict.fromkeys(edit.cause for _, edit in best[0].changes)
+        return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
     places = _likely(subject, bench, got, found, returned)
     return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
 
@@ -166,18 +175,70 @@ def _spoils(subject: Subject, bench: Bench, got: Any) -> tuple[str, ...]:
     return subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
 
 
-def _fix(subject: Subject, found: Found, check: Check) -> Fix | None:
-    """The edit as a fix if it passes the whole verification; ``proved`` if every check of it was run too."""
+def _best(subject: Subject, found: Iterable[Found], options: Options, check: Check) -> tuple[Found, Fix] | None:
+    """The first edit that passes, unless it holds more narrowly than the refuted program would: then a later one that
+    does not, if there is one."""
+    narrow: tuple[Found, Fix] | None = None
+    count = 0
+    for repair in found:
+        fix, narrower = _fix(subject, repair, options, check)
+        if fix is not None and not narrower:
+            return repair, fix
+        if fix is not None:
+            count, narrow = count + 1, narrow or (repair, fix)
+        if count == MOST_NARROW or options.seconds_left <= 0:
+            break
+    return narrow
+
+
+def _fix(subject: Subject, found: Found, options: Options, check: Check) -> tuple[Fix | None, bool]:
+    """The edit as a fix if it passes the whole verification, ``proved`` if every check of it was run too; and whether
+    it holds more narrowly than the refuted program would, and so is not called proved."""
     assert subject.as_program is not None
     try:
         expression, diff = diff_of(found)
     except ValueError:
-        return None
+        return None, False
     report = check(subject._replace(hand=subject.as_program(found.rule), faults=(), kept={}))
     if not report.ok:
-        return None
+        return None, False
+    narrower = _is_narrower(subject, report, options)
+    conditions = report.conditions
+    if narrower and AS_GIVEN not in conditions and report.check("other sizes").evidence.get("fails"):
+        conditions = (*conditions, AS_GIVEN)
     place, edit = found.changes[0]
-    return Fix(place.file, edit.slot.node.lineno, expression, diff, report.verdict is Verdict.PROVED)
+    proved = report.verdict is Verdict.PROVED and not narrower
+    return Fix(place.file, edit.slot.node.lineno, expression, diff, proved, conditions), narrower
+
+
+def _is_narrower(subject: Subject, mended: Report, options: Options) -> bool:
+    """Whether the mended program is right at the given sizes alone, or under a condition that neither the refuted
+    program nor the reference needs, held against itself."""
+    elsewhere = mended.check("other sizes").evidence
+    if AS_GIVEN in elsewhere.get("conditions", ()) or (elsewhere.get("fails") and _runs_elsewhere(subject)):
+        return True
+    needed = {c for c in _needs(mended.check("proof")) if not READ.search(c)}
+    for program in (subject.reference, subject.hand):
+        if not needed:
+            return False
+        with contextlib.suppress(Exception):  # a rule whose structure is wrong does not run
+            alone = proof(subject._replace(reference=program, hand=program, kept={}), options)
+            needed -= _needs(alone)
+    return bool(needed)
+
+
+def _needs(check: Checked) -> set[str]:
+    """A check's conditions without the lines that they are made for."""
+    return {LINE.sub("", condition) for condition in check.evidence.get("conditions", ())}
+
+
+def _runs_elsewhere(subject: Subject) -> bool:
+    """Whether the refuted program runs at other sizes."""
+    resized = at_other_sizes(subject)
+    try:
+        return resized is not None and bool(jaxprs.trace(resized.hand, resized.inputs))
+    except Exception:  # whatever JAX, or the rule, says to these sizes
+        return False
 
 
 def _places(subject: Subject, bench: Bench, got: Any, found: list[Suspect], repair: Found) -> tuple[Location, ...]:

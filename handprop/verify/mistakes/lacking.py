@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from handprop.verify import jaxprs
 from handprop.verify.mistakes.search import Search
-from handprop.verify.mistakes.solving import Sizes, factor
+from handprop.verify.mistakes.solving import Sizes, factor, quotient, written
 from handprop.verify.mistakes.source import Place, compiled, place_of, rebuilt
 from handprop.verify.mistakes.statements import assigned, end_of, parameters_of, returned
 from handprop.verify.mistakes.terms import Missing, Term
@@ -18,7 +18,7 @@ from handprop.verify.mistakes.watch import mark_name, mark_value, watch
 __all__ = ["Lacks", "PartLacks"]
 
 MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
-SOLVING, MOST_TERMS = 1.3, 8
+SOLVING, MOST_TERMS, WRITTEN = 1.3, 8, 1e-3
 LONGEST, MOST_EXPRESSIONS = 60, 60
 SLOPE = re.compile(r"\(1 - (\w+)( \*\* 2)?\)|(\w+) \* \(1 - \3\)")
 
@@ -59,13 +59,10 @@ class PartLacks(NamedTuple):
         cotangent = parameters_of(search.subject)[-1:]
         last = isinstance(place.body, ast.Return) or bool(assigned(place.body) & returned(place))
         for term in self.missing.of(self.number, is_top(self.slot))[:MOST_TERMS]:
-            edit = _with_term(place, self.slot, term, sizes)
-            if edit is not None:
-                # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
-                early = (
-                    term.kind == "factor" and not last and not set(cotangent).isdisjoint(re.findall(r"\w+", term.text))
-                )
-                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early)
+            # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
+            early = term.kind == "factor" and not last and not set(cotangent).isdisjoint(re.findall(r"\w+", term.text))
+            for n, edit in enumerate(_with_term(place, self.slot, term, sizes)):
+                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early + WRITTEN * n)
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
@@ -113,26 +110,28 @@ def _mark_names(names: dict[str, Any]) -> None:
         mark_name(name, held)
 
 
-def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> Edit | None:
-    node, c = slot.node, term.times
-    old, text = ast.unparse(node), term.text
-    if term.kind == "factor" and text == "1":
+def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> list[Edit]:
+    """The ways to write the number that the term is taken times, the likeliest first."""
+    c = term.times
+    if term.kind == "factor" and term.text == "1":
         return factor(slot, term.cost, c, place, sizes)
-    size: ast.expr = parsed(text)
-    if abs(c.numerator) != 1:
-        size = ast.BinOp(ast.Constant(abs(c.numerator)), ast.Mult(), size)
-    if c.denominator != 1:
-        named = sizes.named(place, c.denominator)
-        size = ast.BinOp(size, ast.Div(), parsed(named.text) if named else ast.Constant(c.denominator))
+    ways = [quotient(parsed(term.text), n, abs(c)) for n in (sizes.quotients(place, c) if abs(c) != 1 else ())]
+    size = sizes.named(place, c.denominator)
+    ways += [written(parsed(term.text), abs(c), None, below) for below in dict.fromkeys((size, None))]
+    return [_edit_with(slot, term, way) for way in ways]
+
+
+def _edit_with(slot: Slot, term: Term, part: ast.expr) -> Edit:
+    node, c, old = slot.node, term.times, ast.unparse(slot.node)
     if term.kind == "term":
-        new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), size)
-        cause = f"the term {'' if c > 0 else '-'}{ast.unparse(size)} of a sum is missing"
+        new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), part)
+        cause = f"the term {'' if c > 0 else '-'}{ast.unparse(part)} of a sum is missing"
     elif term.kind == "factor":
-        new = ast.BinOp(node, ast.Mult(), size)
+        new = ast.BinOp(node, ast.Mult(), part)
         new = ast.UnaryOp(ast.USub(), new) if c < 0 else new
-        slope = ", as of an activation's derivative" if SLOPE.fullmatch(text) else ""
-        cause = f"the factor {ast.unparse(size)} is missing{slope}"
+        slope = ", as of an activation's derivative" if SLOPE.fullmatch(term.text) else ""
+        cause = f"the factor {ast.unparse(part)} is missing{slope}"
     else:
-        new = ast.UnaryOp(ast.USub(), size) if c < 0 else size
+        new = ast.UnaryOp(ast.USub(), part) if c < 0 else part
         cause = f"{old} where {ast.unparse(new)} belongs"
     return Edit(term.cost, slot, new, cause)

@@ -79,25 +79,22 @@ def repairs(subject: Subject, whole: Subject, benches: tuple[Bench, ...], suspec
                 for more in edit.ask(search, place, sizes):
                     push(edit.penalty, place, more)
             continue
-        if isinstance(edit, Scaled):
-            edit = solved(search, place, edit, sizes)
-            if edit is None:
+        for way in solved(search, place, edit, sizes) if isinstance(edit, Scaled) else [edit]:
+            text = edited([(place, way)], partial(ast.dump, place.top))
+            if text in seen:
                 continue
-        text = edited([(place, edit)], partial(ast.dump, place.top))
-        if text in seen:
-            continue
-        seen.add(text)
-        tried = attempt(search, [(place, edit)])
-        if tried is None or not _stands(subject, tried.rule):
-            continue
-        found = Found(((place, edit),), tried.rule)
-        left = _left(benches, tried)
-        if not left:
-            yield found
-            continue
-        ran.append(found)
-        if left < bad:
-            partial_fixes.setdefault(bad - left, found)
+            seen.add(text)
+            tried = attempt(search, [(place, way)])
+            if tried is None or not _stands(subject, tried.rule):
+                continue
+            found = Found(((place, way),), tried.rule)
+            left = _left(benches, tried)
+            if not left:
+                yield found
+                continue
+            ran.append(found)
+            if left < bad:
+                partial_fixes.setdefault(bad - left, found)
     yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(subject, ran, options, work)
 

@@ -16,7 +16,7 @@ from handprop.verify.mistakes.weigh import Backward, Tried, weigh
 from handprop.verify.options import Options
 from handprop.verify.subject import Subject
 
-__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited"]
+__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
 
 PROBE = "__handprop_at_hand__"
 TRACED = 40  # steps that take as long as tracing a candidate
@@ -71,18 +71,18 @@ def attempt(search: Search, changes: Sequence[Change]) -> Tried | None:
 
 
 def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
-    """The arrays that names stand for where a statement runs: asked by running it with a question before it."""
-    found: dict[str, AtHand] = {}
+    """The arrays that names stand for where a statement runs."""
+    held = ((name, x) for name, x in names_there(search, place).items() if hasattr(x, "shape") and hasattr(x, "dtype"))
+    return {name: AtHand(tuple(x.shape), jaxprs.is_float(x.dtype)) for name, x in held}
 
-    def ask(names: dict[str, Any]) -> None:
-        for name, held in names.items():
-            if hasattr(held, "shape") and hasattr(held, "dtype"):
-                found[name] = AtHand(tuple(held.shape), jaxprs.is_float(held.dtype))
 
+def names_there(search: Search, place: Place) -> dict[str, Any]:
+    """What names stand for where a statement runs: asked by running it with a question before it."""
+    found: dict[str, Any] = {}
     try:
         slot = slots(place.body)[0]
         code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
-        rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: ask})
+        rule = rebuilt(search.subject.written, {place.code: code}, {PROBE: found.update})
         jaxprs.trace(search.subject.as_program(rule), search.subject.inputs)  # pyright: ignore[reportOptionalCall]
     except Exception:  # the statement holds nothing, or the rule does not run as it is
         pass

@@ -15,7 +15,8 @@ import jax
 
 from handprop.verify import jaxprs
 
-__all__ = ["RULES", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt", "text_of"]
+__all__ = ["RULES", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt", "siblings",
+           "text_of"]  # fmt: skip
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
 
@@ -212,9 +213,10 @@ def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType], given: dict[
     that make them. What leads to no such function is not copied. ``given``: globals for the edited ones alone.
 
     Raises:
-        KeyError: an edited code needs a variable that its function does not hold.
+        KeyError: an edited code needs a variable that neither its function nor one beside it holds.
     """
     made: dict[int, Any] = {}
+    live = functools.cache(lambda: functions(root))
 
     def copied(item: Any) -> Any:
         if id(item) in made:
@@ -227,7 +229,8 @@ def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType], given: dict[
             code = codes.get(item.__code__, item.__code__)
             if changed or code is not item.__code__:
                 more = given or {} if code is not item.__code__ else {}
-                made[id(item)] = _copied_function(item, code, changed, more)
+                lent = siblings(item, live()) if set(code.co_freevars) - set(item.__code__.co_freevars) else {}
+                made[id(item)] = _copied_function(item, code, changed, more, lent)
         elif changed and isinstance(item, functools.partial):
             made[id(item)] = functools.partial(changed["func"], *item.args, **item.keywords)
         elif changed:
@@ -260,9 +263,20 @@ def _with_own_lines(bwd: Callable) -> Callable:
     return traced
 
 
-def _copied_function(f: types.FunctionType, code: types.CodeType, changed: dict[str, Any],
-                     given: dict[str, Any]) -> types.FunctionType:  # fmt: skip
-    cells = dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+def siblings(f: types.FunctionType, live: list[types.FunctionType]) -> dict[str, types.CellType]:
+    """What functions defined beside ``f`` hold of the functions around them, where they agree what it is."""
+    found: dict[str, types.CellType] = {}
+    parted: set[str] = set()
+    scope = f.__module__, f.__qualname__.rpartition(".")[0]
+    for other in (g for g in live if (g.__module__, g.__qualname__.rpartition(".")[0]) == scope):
+        for name, cell in zip(other.__code__.co_freevars, other.__closure__ or (), strict=True):
+            parted |= {name} if found.setdefault(name, cell) is not cell or _held(cell) is None else set()
+    return {name: cell for name, cell in found.items() if name not in parted}
+
+
+def _copied_function(f: types.FunctionType, code: types.CodeType, changed: dict[str, Any], given: dict[str, Any],
+                     lent: dict[str, types.CellType]) -> types.FunctionType:  # fmt: skip
+    cells = lent | dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
     closure = tuple(types.CellType(changed[n]) if n in changed else cells[n] for n in code.co_freevars)
     outside = {name: new for name, new in changed.items() if name not in cells} | given
     new = types.FunctionType(

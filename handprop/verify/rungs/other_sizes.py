@@ -18,7 +18,7 @@ from handprop.verify.rungs.rounding import rounding
 from handprop.verify.sizes import at_other_sizes
 from handprop.verify.subject import Subject
 
-__all__ = ["other_sizes"]
+__all__ = ["AS_GIVEN", "other_sizes"]
 
 AS_GIVEN = "sizes are as given"
 
@@ -38,7 +38,7 @@ def other_sizes(subject: Subject, options: Options) -> Check:
     if not fails and not wrong:
         return Check("other sizes", Outcome.HOLDS, f"it holds with {sizes} too", {"sizes": sizes}, seconds=seconds)
     said = f"at other sizes ({sizes}) " + (f"the program by hand fails: {fails}" if fails else f"it is wrong: {wrong}")
-    evidence = {"sizes": sizes, "findings": (said,), "conditions": (AS_GIVEN,) if wrong else ()}
+    evidence = {"sizes": sizes, "findings": (said,), "conditions": (AS_GIVEN,) if wrong else (), "fails": bool(fails)}
     return Check("other sizes", Outcome.NOTES, said, evidence, seconds=seconds)
 
 
