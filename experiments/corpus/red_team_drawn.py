@@ -204,6 +204,7 @@ class Factor:
 
 BY_ACCURACY = own_primitive("by_accuracy", lambda x, accuracy: x * accuracy)
 BY_FACTOR = own_primitive("by_factor", lambda x, factor: x * factor.number)
+BEYOND = own_primitive("beyond_factor", lambda x, factor: jnp.where((x > 200) & (x < factor.number), x + 1, x))
 BESIDE = own_primitive("beside_a_program", lambda x, name, body: x * (2 if name == "two" else 3))
 
 
@@ -214,5 +215,7 @@ def named() -> Iterator[Case]:
                  lambda x: BY_ACCURACY.bind(x, accuracy=3), X3, at=(np.ones(3),))  # fmt: skip
     yield differ("named_without_text", lambda x: BY_FACTOR.bind(x, factor=Factor(2)),
                  lambda x: BY_FACTOR.bind(x, factor=Factor(3)), X3, at=(np.ones(3),))  # fmt: skip
+    yield differ("named_far_away", lambda x: BEYOND.bind(x, factor=Factor(210)),
+                 lambda x: BEYOND.bind(x, factor=Factor(220)), X3, at=(np.full(3, 215.0),))  # fmt: skip
     yield differ("named_beside_a_program", lambda x: BESIDE.bind(x, name="two", body=body),
                  lambda x: BESIDE.bind(x, name="three", body=body), X3, at=(np.ones(3),))  # fmt: skip

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
 
-from handprop._jax_versions import closed, inner
+from handprop._jax_versions import closed, equations, inner
 
-__all__ = ["label_of"]
+__all__ = ["label_of", "own_labels"]
 
 IRRELEVANT = {"sharding", "out_sharding", "accuracy"}
 NAMED = {"shard_map", "pallas_call", "while", "scan", "cond", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"}
@@ -33,6 +33,11 @@ def label_of(params: Mapping[str, Any], primitive: Any = None) -> str:
     if irrelevant and any(map(_is_program, params.values())):
         irrelevant = {*irrelevant, "name"}
     return " ".join(f"{key}={_text(value)}" for key, value in sorted(params.items()) if key not in irrelevant)
+
+
+def own_labels(program: Any) -> list[str]:
+    """The labels of all equations with a primitive of the user's own, whose text may leave out what tells two apart."""
+    return [label_of(eqn.params, eqn.primitive) for eqn in equations(program) if not _is_of_jax(eqn.primitive)]
 
 
 def _is_of_jax(primitive: Any) -> bool:
@@ -92,4 +97,5 @@ def _program(program: Any) -> str:
         parts += [_text(np.asarray(v.val)) for v in eqn.invars if hasattr(v, "val")]
         parts += [_program(body) for body in inner(eqn)]
         parts += [_text(value) for value in eqn.params.values() if callable(value)]
+        parts += [] if _is_of_jax(eqn.primitive) else [label_of(eqn.params, eqn.primitive)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from handprop.verify import jaxprs
+from handprop.verify.field.labels import own_labels
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
@@ -17,7 +18,7 @@ def identical(subject: Subject, options: Options) -> Check:
     hand, reference = (jaxprs.trace(f, subject.inputs) for f in (subject.hand, subject.reference))
     same = jaxprs.hash_of(hand) == jaxprs.hash_of(reference)
     same = same and not any(_is_opaque(eqn) for eqn in jaxprs.equations(hand))
-    same = same and not jaxprs.namesake(hand, reference)
+    same = same and not jaxprs.namesake(hand, reference) and own_labels(hand) == own_labels(reference)
     shows = "the same equations: the same bits on every input" if same else "written differently"
     outcome = Outcome.PROVES if same else Outcome.UNDECIDED
     evidence = {"hand": len(list(jaxprs.equations(hand))), "reference": len(list(jaxprs.equations(reference)))}
