@@ -181,7 +181,8 @@ def stood_in() -> Iterator[Case]:
 
 
 def widened() -> Iterator[Case]:
-    """Literals that another operation than a cast makes wider, or that are chosen before: they are what they round to."""
+    """Literals that another operation than a cast makes wider, or that are chosen before: they are what they round
+    to."""
     narrow, one = jnp.full((3,), 0.1, jnp.bfloat16), jnp.ones(3, jnp.bfloat16)
 
     def leak(x: Any, dtype: Any) -> Any:

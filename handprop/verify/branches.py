@@ -123,8 +123,9 @@ def _is_entrywise(program: Any) -> bool:
     def is_same(eqn: Any) -> bool:
         if (inside := called(eqn)) is not None:
             return _is_entrywise(inside)
-        spreads = eqn.primitive.name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
-        return spreads or eqn.primitive.name in ELEMENTWISE or eqn.primitive.name in ENTRYWISE
+        if eqn.primitive.name == "broadcast_in_dim":  # integers are spread as they are, to all entries
+            return not eqn.invars[0].aval.shape and _is_float(eqn.invars[0].aval)
+        return eqn.primitive.name in ELEMENTWISE or eqn.primitive.name in ENTRYWISE
 
     return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 

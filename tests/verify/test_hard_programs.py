@@ -189,3 +189,27 @@ def test_matrices_that_are_not_finite_are_not_given_to_lapack(name):
     (got,) = jaxprs.widen(jaxprs.trace(parts[name], [x]))([x], None, None)
     np.testing.assert_allclose(sorted(got[0]), [1.0, 2.0, 3.0], rtol=1e-12)
     assert np.isnan(got[1]).all()
+
+
+@pytest.mark.parametrize(
+    "two",
+    [lambda: jnp.full((6000,), 2, jnp.int32).astype(jnp.float32), lambda: jnp.where(jnp.full(6000, True), 2.0, 3)],
+)
+def test_integers_as_many_as_the_entries_of_which_some_are_drawn(two):
+    report = v.equivalent(lambda x: x * two(), lambda x: x + x, jnp.linspace(0.1, 1.0, 6000))
+    assert report.verdict is v.Verdict.PROVED, report
+    assert not report.internal
+
+
+def test_a_window_of_thousands_of_entries_ends_in_time():
+    window = ((3001,), (1,), "SAME")
+    start = time.monotonic()
+    report = v.equivalent(
+        lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *window),
+        lambda x: -jax.lax.reduce_window(-x, jnp.inf, jax.lax.min, *window),
+        jnp.linspace(0.5, 1.5, 20000),
+        skip=all_but("structure", "proof"),
+        budget=4,
+    )
+    assert report.verdict is v.Verdict.INCONCLUSIVE
+    assert time.monotonic() - start < 1.5 * 4 + 5

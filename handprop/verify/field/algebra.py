@@ -142,6 +142,16 @@ class Run:
         """Notes that the proof only holds where the function at work is defined."""
         self.conditions.setdefault(id(self.equation), (self.equation, what))
 
+    def worked(self, entries: int) -> None:
+        """Counts a turn within one equation.
+
+        Raises:
+            NotUnderstood: the work that there is to do is done.
+        """
+        self.work.add(entries)
+        if over := self.work.over:
+            raise NotUnderstood(over)
+
     @property
     def branching(self) -> bool:
         return self.thresholds is not None

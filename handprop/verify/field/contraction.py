@@ -231,6 +231,7 @@ def _cumulative(combine) -> Rule:
         finite(value, "a running combination")
         steps = [moved(value, lambda part, i=i: np.take(part, [i], axis)) for i in range(value.shape[axis])]
         for i in range(1, len(steps)):
+            run.worked(steps[i].x.size)
             steps[i] = as_value(run, combine(run, steps[i - 1], steps[i]))
         if not steps:
             return [thing]
@@ -306,6 +307,7 @@ def _window_extremum(largest: bool) -> Rule:
         pool = as_value(run, joined(run, [moved(value, lambda part: part.reshape(-1)), bottom], 0))
         best = moved(pool, lambda part: part[windows[..., 0]])
         for k in range(1, windows.shape[-1]):
+            run.worked(best.x.size)
             other = moved(pool, lambda part, k=k: part[windows[..., k]])
             best = as_value(run, _further(run, best, other, largest))
         return [best]
@@ -344,6 +346,7 @@ def _substituted(run: Run, matrix: Elements, b: Elements, order, unit: bool) -> 
     f, rows, done = run.field, {}, []
     for i in order:
         row = b.move(lambda part, i=i: part[..., i, :])
+        run.worked(len(done) * row.size)
         for j in done:
             entry = matrix.move(lambda part, i=i, j=j: part[..., i, j, None])
             row = f.sub(row, f.mul(entry, rows[j]))
@@ -373,6 +376,7 @@ def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     seed = _word_of_each(run, a)
     x, permutation, pivots = a.x, np.broadcast_to(np.arange(n), (*batch, n)).copy(), []
     for k in range(min(n, m)):
+        run.worked(x.size)
         pivots.append(_drawn_pivot(run, x, k, seed))
         order = _exchanged(n, k, pivots[-1])
         x = x.move(lambda part, order=order: np.take_along_axis(part, order[..., None], -2))
@@ -438,6 +442,7 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     rest = a.x.move(lambda part: np.where(lower, part, np.swapaxes(part, -1, -2)))
     columns = []
     for j in range(n):
+        run.worked(rest.size)
         pivot = rest.move(lambda part: part[..., 0, 0])
         real = Elements(pivot.re) if pivot.im is not None and not pivot.im.any() else pivot
         root = sqrt(run, Value(real, a.degree, nonnegative=True)).x
