@@ -37,7 +37,7 @@ def _change(subject: Subject, inputs: Sequence[Any]) -> float:
     """By how much the largest value changes, of its own size, when each iteration makes one turn more; infinite where
     there is no iteration."""
     if "turns" not in subject.kept:
-        subject.kept["turns"] = _with_turns(subject, inputs)
+        subject.kept["turns"] = _with_turns(subject)
     if (run := subject.kept["turns"]) is None:
         return np.inf
     with jax.enable_x64(True):
@@ -49,14 +49,14 @@ def _change(subject: Subject, inputs: Sequence[Any]) -> float:
     return float(np.max([0.0 if change != change else change for change in changes], initial=0.0))
 
 
-def _with_turns(subject: Subject, inputs: Sequence[Any]) -> Any:
+def _with_turns(subject: Subject) -> Any:
     """The function's values, and those with one turn more; None where it holds no loop of this kind."""
     assert subject.primal is not None
+    program = jaxprs.trace(subject.primal, subject.inputs)
+    if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
+        return None
     with jax.enable_x64(True):
-        program = jaxprs.trace(subject.primal, inputs)
-        if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
-            return None
         both = [jaxprs.widen(program, more=more) for more in (False, True)]
-        wide = tuple(jaxprs.widened(x) for x in inputs)
+        wide = tuple(jaxprs.widened(x) for x in subject.inputs)
         return executables.compiled(lambda inputs: [f(inputs, None, None) for f in both], wide,
                                     programs=[program] * 2, seconds=subject.compiling)  # fmt: skip
