@@ -27,6 +27,7 @@ __all__ = ["of_rule"]
 
 MOST_DIRECTIONS = 64
 FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
+TRIED = "that the rule is linear in its tangents was tried, and is not proved"
 PLAIN = "value without differentiation"
 NO_RULE = ("{} holds no custom_vjp or custom_jvp rule but JAX's: it would be compared with itself; verify a gradient "
            "beside its loss (verify_gradient, --loss), any other function beside reference=")  # fmt: skip
@@ -150,7 +151,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     faults = tuple(other or _standing(faults_of(rule), truth, inputs))
     if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
         return subject._replace(hand=forwards(rule), as_program=forwards, faults_of=lambda f: [],
-                                conditions=(*subject.conditions, FORWARDS))  # fmt: skip
+                                conditions=(*subject.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
     return subject._replace(faults=faults)
 
 
@@ -237,16 +238,23 @@ def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any]
 
 
 def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
-    """Whether few numbers are differentiated, and the derivative along a sum is the sum of the derivatives: what JAX
-    cannot transpose may be linear all the same."""
+    """Whether few numbers are differentiated, and the derivative along a sum is the sum of the derivatives, at zeros
+    too: what JAX cannot transpose may be linear all the same."""
     partial, wrt = _floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
     if sum(x.size for x in wrt) > MOST_DIRECTIONS:
         return False
-    one, other = ([jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt] for _ in range(2))
+    halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]
+    one = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt]
+    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]  # |dx| adds up where signs agree
     both = jax.tree.map(jnp.add, one, other)
     try:
-        tangents = [jax.jvp(partial, wrt, along, has_aux=True)[1] for along in (one, other, both)]
+        return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
     except Exception:  # whatever the rule raises: that it cannot be transposed stays its fault
         return False
+
+
+def _adds_up(f: Callable, at: list[Any], *directions: list[Any]) -> bool:
+    """Whether the derivative of f in the third direction is the sum of those in the first two."""
+    tangents = [jax.jvp(f, at, along, has_aux=True)[1] for along in directions]
     return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
                for a, b, c in zip(*tangents, strict=True))  # fmt: skip

@@ -109,7 +109,10 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
 def _run(name: str, rung: Rung, subject: Subject, options: Options) -> Check:
     """The check's result; where it fails to run that is said, and the other checks go on."""
     try:
-        return rung(subject, options)
+        check = rung(subject, options)
+        if subject.assumed and check.outcome is Outcome.PROVES:
+            return dataclasses.replace(check, outcome=Outcome.UNDECIDED, shows=subject.assumed)
+        return check
     except Exception as error:  # a fault of the verifier, or whatever JAX or the user's code raises for other values
         said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
         return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})

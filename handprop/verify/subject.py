@@ -52,7 +52,7 @@ class Subject(NamedTuple):
     ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
     positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
     asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run equation by
-    equation.
+    equation. ``assumed``: what was tried of the rule and not proved, without which a proof proves nothing.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Subject(NamedTuple):
     drawn: tuple[int, ...] = ()
     asked_any: tuple[int, ...] = ()
     compiling: float = float("inf")
+    assumed: str = ""
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject]) -> Subject:
