@@ -73,7 +73,11 @@ def not_linear(subject: Subject, worst: Worst) -> Broken | None:
         if not all(map(_is_linear, a.outputs, b.outputs)) and all(map(_is_linear, a.operands, b.operands)):
             name = a.eqn.primitive.name
             terms = f"a term is {ADDED[name]} here of which the cotangent is no factor" if name in ADDED else ""
-            said = terms or ("the cotangent is a factor twice here" if name == "mul" else f"the cotangent is in {name}")
+            said = terms or (
+                "the cotangent is a factor twice here"
+                if name == "mul"
+                else f"the result is not linear in the cotangent, which {name} is applied to here"
+            )
             return _located(a, said, worst.path)
     return None
 

@@ -88,7 +88,7 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
     stated = options.accuracy and verdict is Verdict.VERIFIED
-    accuracy = (f"to a relative accuracy of {options.accuracy:.0e}, as stated",) if stated else ()
+    accuracy = (f"a relative error of {options.accuracy:.0e} is allowed, as stated",) if stated else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
     return Report(
         subject=subject.name,
@@ -141,7 +141,10 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return Verdict.INCONCLUSIVE, sampled.shows if sampled else "no check could judge it"
     if sampled.evidence["unexercised"]:
-        return Verdict.INCONCLUSIVE, f"no sample exercises {', '.join(sampled.evidence['unexercised'])}"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
+        )
     return Verdict.VERIFIED, by_name["proof"].shows if "proof" in by_name else sampled.shows
 
 

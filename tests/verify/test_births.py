@@ -34,7 +34,7 @@ def ones_alone(x, d):
 @pytest.mark.parametrize(("backward", "line", "says"), [
     (subtracted, 2, "a term is subtracted here of which the cotangent is no factor"),
     (twice, 1, "the cotangent is a factor twice here"),
-    (in_exp, 1, "the cotangent is in exp"),
+    (in_exp, 1, "the result is not linear in the cotangent, which exp is applied to here"),
     (ones_alone, None, ""),
 ])  # fmt: skip
 def test_where_the_cotangent_is_no_factor(backward, line, says):

@@ -195,7 +195,7 @@ def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
 
 def _chosen_key(which: Thing, cases: list) -> Any:
     if isinstance(which, Value):
-        raise NeedsBranches("a choice of keys")
+        raise NeedsBranches("a choice between random keys that depends on unknown numbers")
     if which.size and (which == which.flat[0]).all():
         return cases[int(which.flat[0])]
     raise NotUnderstood("keys chosen one by one")

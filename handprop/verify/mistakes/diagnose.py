@@ -38,7 +38,9 @@ def _factor(subject: Subject, bench: Bench, got: tuple[Value, ...], bad: list[in
         return "the sign is wrong"
     if max(abs(ratio.numerator), ratio.denominator) > SMALL:
         return None
-    return f"a constant factor is wrong: {ratio} times what it should be"
+    return (
+        f"a constant factor is wrong: {', '.join(subject.out_paths[i] for i in bad)} is {ratio} times what it should be"
+    )
 
 
 def _ratio(bench: Bench, got: Value, want: Value) -> Fraction | None:

@@ -141,7 +141,7 @@ def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], retu
     shown = [location(s, subject.out_paths) for s in found]
     aliases = [_at(place, "it only hands on a value", spoils) for place in renamings(subject)]
     place = last_line(subject)
-    last = [] if place is None else [_at(place, "what is returned is formed here", spoils)]
+    last = [] if place is None else [_at(place, "this line forms what is returned", spoils)]
     if returned or not shown:
         return _distinct([*last, *shown, *aliases])
     frame = found[0].frame
@@ -262,5 +262,5 @@ def _edited(subject: Subject, change: Change, spoils: tuple[str, ...]) -> Locati
     columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
     function = _function_of(place)
     fwd = part_of(subject, "fwd")
-    reason = edit.cause + ("; enters through fwd" if fwd is not None and function == fwd.__name__ else "")
+    reason = edit.cause + ("; fwd computes it" if fwd is not None and function == fwd.__name__ else "")
     return Location(place.file, node.lineno, columns, text, function, spoils, reason)

@@ -105,17 +105,18 @@ def _reason(step: Step, known: Known, subject: Subject) -> str:
     code = None if fwd is None else fwd.__code__
     frame = step.frames[0]
     if code and frame.file == code.co_filename and any(f.function == code.co_qualname for f in step.frames):
-        return "enters through fwd"
+        return "fwd computes it"
     if all(ratio == (1, 1) for ratio in operands) and output is None:
-        return "what goes in is right, what comes out the reference never has"
+        return "its operands are right, and the reference never computes its result"
     if output not in (None, (1, 1)):
         numerator, denominator = output  # pyright: ignore[reportGeneralTypeIssues]
         if not numerator:
-            return "a constant multiple of what the reference has"
-        return f"{numerator}{f'/{denominator}' if denominator != 1 else ''} times what the reference has"
+            return "the reference computes a constant multiple of this value"
+        times = f"{numerator}/{denominator}" if denominator != 1 else f"{numerator}"
+        return f"this value is {times} times one that the reference computes"
     if output == (1, 1):
-        return "a value that the reference has, but not here"
-    return "on the way to what is wrong"
+        return "the reference has this value too, but in another place"
+    return "the wrong output is computed from it"
 
 
 def location(suspect: Suspect, out_paths: tuple[str, ...]) -> Location:

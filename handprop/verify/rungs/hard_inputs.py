@@ -49,19 +49,23 @@ def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 PATTERNS: dict[str, Pattern] = {
     "zeros": lambda x, rng: np.zeros_like(x),
     "equal entries": lambda x, rng: np.full_like(x, 0.7),
-    "40": lambda x, rng: np.full_like(x, 40.0),
-    "-40": lambda x, rng: np.full_like(x, -40.0),
-    "40 of both signs": lambda x, rng: 40.0 * _signs(x, rng),
-    "one zero among others": lambda x, rng: np.where(np.arange(x.size).reshape(x.shape) == x.size // 2, 0.0, x),
-    "millions of both signs": lambda x, rng: 1e6 * _signs(x, rng) * rng.uniform(1, 2, x.shape),
-    "millionths": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
+    "inputs whose entries are all 40": lambda x, rng: np.full_like(x, 40.0),
+    "inputs whose entries are all -40": lambda x, rng: np.full_like(x, -40.0),
+    "inputs whose entries are all 40 or -40": lambda x, rng: 40.0 * _signs(x, rng),
+    "the given numbers with one entry set to zero": lambda x, rng: np.where(
+        np.arange(x.size).reshape(x.shape) == x.size // 2, 0.0, x
+    ),
+    "inputs whose entries are positive and negative millions": lambda x, rng: (
+        1e6 * _signs(x, rng) * rng.uniform(1, 2, x.shape)
+    ),
+    "inputs whose entries are about a millionth": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
     "the largest numbers": lambda x, rng: 1e150 * _signs(x, rng),
     "denormal numbers": lambda x, rng: 1e-310 * _signs(x, rng),
 }
 MANY_ENTRIES = 1 << 17
-FOR_LARGE = ("zeros", "equal entries", "40 of both signs", "the largest numbers")
+FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
-WITH_ZEROS = ("zeros", "one zero among others")
+WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
 
