@@ -13,6 +13,8 @@ __all__ = ["WIDTH", "apart", "lines"]
 
 WIDTH = 80
 NAME, OUTCOME = 18, 11
+LEFT_OUT, MOST_BACK = "... ", 16
+MISBUILT = "its results do not have the structure that they must have, and no numbers were compared"
 SHOWN_ENTRIES, SHOWN_LEAVES, SHOWN_INPUTS = 4, 12, 8
 
 
@@ -20,8 +22,10 @@ def lines(report: "Report") -> Iterator[str]:
     """The verdict and its sentence, a row a check, and what the verdict rests on."""
     provided = f", provided {'; '.join(report.conditions)}" if report.conditions and report.ok else ""
     yield from _wrapped(f"{report.verdict.name:<14}", report.subject + provided)
-    yield from _wrapped("  ", f"{report.verdict.value}.")
-    if report.reason:
+    misbuilt = report.verdict.name == "REFUTED" and any(c.name == "structure" and c.outcome.name == "FAILS"
+                                                        for c in report.checks)  # fmt: skip
+    yield from _wrapped("  ", f"{MISBUILT if misbuilt else report.verdict.value}.")
+    if report.reason and report.verdict.name != "PROVED":  # its check says the same below
         yield from _wrapped("  ", report.reason)
     if report.checks:
         yield ""
@@ -54,6 +58,10 @@ def _pointed(location: "Location") -> Iterator[str]:
     indent = len(location.text) - len(location.text.lstrip())
     text = _printable(location.text.strip())
     skipped = max(0, start - indent - (WIDTH - NAME - 4) // 2) if len(text) > WIDTH - NAME else 0
+    if skipped:  # at a word, with a mark for what is left out
+        skipped = max(text.rfind(" ", 0, skipped) + 1, skipped - MOST_BACK)
+        skipped = max(skipped - len(LEFT_OUT), 0)
+        text = text[:skipped] + LEFT_OUT + text[skipped + len(LEFT_OUT) :]
     shown = text[skipped : skipped + WIDTH - NAME]
     start, end = (min(max(0, column - indent - skipped), len(shown)) for column in (start, end))
     yield " " * NAME + shown

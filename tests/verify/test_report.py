@@ -16,7 +16,17 @@ from hypothesis.extra import numpy as hnp
 
 import handprop
 from handprop.verify import encoding
-from handprop.verify.report import Check, Counterexample, GradientRefuted, LostBits, Outcome, Report, Verdict, Worst
+from handprop.verify.report import (
+    Check,
+    Counterexample,
+    GradientRefuted,
+    Location,
+    LostBits,
+    Outcome,
+    Report,
+    Verdict,
+    Worst,
+)
 
 texts = st.text(max_size=20)
 floats = st.floats(width=64)
@@ -134,6 +144,30 @@ def test_text_says_it_all():
     assert "0.1 is read as 1/10" in text and "grads[0].W: a relative error of 2.0e-13" in text
     assert "grads[0].b: no error: not exercised" in text
     assert lines[-1].split() == ["seconds", "0.75"]
+
+
+def test_a_proof_is_told_once():
+    said = "equal over finite fields"
+    assert str(Report("s", Verdict.PROVED, said, (Check("proof", Outcome.PROVES, said),))).count(said) == 1
+
+
+def test_a_fault_of_structure_is_no_difference_of_numbers():
+    text = str(Report("s", Verdict.REFUTED, "why", (Check("structure", Outcome.FAILS, "why"),)))
+    assert "rounding" not in text
+    assert "no numbers were compared" in " ".join(text.split())
+
+
+def test_a_long_line_is_cut_between_words():
+    line = "    return " + " + ".join(f"number_{n}" for n in range(20))
+    start = line.index("number_12")
+    text = str(
+        Report("s", Verdict.REFUTED, "", (), locations=(Location("f.py", 1, (start, start + 9), line, "f", (), "why"),))
+    )
+    shown, carets = text.splitlines()[-3:-1]
+    first = shown.split()
+    assert first[0] == "..."
+    assert first[1] in (*line.split(),)
+    assert shown[carets.index("^") : carets.rindex("^") + 1] == "number_12"
 
 
 def test_got_and_want_are_told_apart():

@@ -572,7 +572,7 @@ def _agreed(subject: Subject, trials: list[Trial], reading: Reading, assumed: Ma
         "conditions": _conditions(subject, trials, reading, assumed),
     }
     if _enough(trials, options.bits):
-        shows = f"the same function over the reals, at these shapes; chance of a false proof at most 2^-{int(-total)}"
+        shows = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
     why = trials[-1].run.work.over or "the runs that there are"
     if branching and last.coins:
