@@ -346,7 +346,7 @@ def _substituted(run: Run, matrix: Elements, b: Elements, order, unit: bool) -> 
     f, rows, done = run.field, {}, []
     for i in order:
         row = b.move(lambda part, i=i: part[..., i, :])
-        run.worked(len(done) * row.size)
+        run.worked(0)
         for j in done:
             entry = matrix.move(lambda part, i=i, j=j: part[..., i, j, None])
             row = f.sub(row, f.mul(entry, rows[j]))
@@ -376,7 +376,7 @@ def _lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     seed = _word_of_each(run, a)
     x, permutation, pivots = a.x, np.broadcast_to(np.arange(n), (*batch, n)).copy(), []
     for k in range(min(n, m)):
-        run.worked(x.size)
+        run.worked(0)
         pivots.append(_drawn_pivot(run, x, k, seed))
         order = _exchanged(n, k, pivots[-1])
         x = x.move(lambda part, order=order: np.take_along_axis(part, order[..., None], -2))
@@ -442,7 +442,7 @@ def _cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     rest = a.x.move(lambda part: np.where(lower, part, np.swapaxes(part, -1, -2)))
     columns = []
     for j in range(n):
-        run.worked(rest.size)
+        run.worked(0)
         pivot = rest.move(lambda part: part[..., 0, 0])
         real = Elements(pivot.re) if pivot.im is not None and not pivot.im.any() else pivot
         root = sqrt(run, Value(real, a.degree, nonnegative=True)).x
