@@ -342,8 +342,14 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bo
     if not ends:
         return run_once(partial(lax.while_loop, goes_on, turned), state)
     most = max(MOST_TURNS // max(len(list(equations(body))) // 40, 1), 1000)
-    loop = partial(lax.while_loop, lambda s: (s[0] < most) & goes_on(s[1:]), lambda s: [s[0] + 1, *turned(s[1:])])
-    turn, *state = run_once(loop, [array(np.int32(0)), *state])
+
+    def is_counted(s: list[Any]) -> Any:
+        return (s[0] < most) & goes_on(s[1:])
+
+    def counted(s: list[Any]) -> list[Any]:
+        return [s[0] + 1, *turned(s[1:])]
+
+    turn, *state = run_once(partial(lax.while_loop, is_counted, counted), [array(np.int32(0)), *state])
     cut = (turn >= most) & goes_on(state)
     state = turned(state) if more else state
     return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]

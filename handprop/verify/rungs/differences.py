@@ -45,6 +45,7 @@ def differences(subject: Subject, options: Options) -> Check:
     evaluator = next(evaluators(subject), None)
     if subject.primal is None or not subject.wrt or evaluator is None:
         return check(Outcome.SKIPPED, "this check needs the function that is differentiated, and none was given")
+    slopes, told, off = [], [], []
     for reading in evaluators(subject):  # in one of which the gradient has to be the slope
         slopes = _slopes(subject, reading, options)
         told = [s for s in slopes if np.isfinite(s.estimate) and s.error <= TRUSTED * abs(s.estimate) + 1e-12]
