@@ -46,7 +46,7 @@ def _change(subject: Subject, inputs: Sequence[Any]) -> float:
         changes = [
             np.abs(b - a).max(initial=0.0) / np.abs(a).max(initial=0.0) for a, b in zip(usual, more, strict=True)
         ]
-    return float(np.max([0.0 if change != change else change for change in changes], initial=0.0))
+    return float(np.nanmax([0.0, *changes]))  # what is 0 before and after says nothing
 
 
 def _with_turns(subject: Subject) -> Any:

@@ -228,8 +228,7 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
     ['positive', 'increasing']
     """
     whole = bool((np.rint(x) == x).all())
-    several = bool((x != x.flat[0]).any())
-    varied = x.size == 1 or several
+    varied = bool((x != x.flat[0]).any())
     axis = next((a for a in (-1, -2)[: x.ndim] if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)), -1)
     places = x.shape[axis] if x.ndim else 1
     square = x.ndim > 1 and x.shape[-1] > 1 and varied and bool((x * (1 - np.eye(*x.shape[-2:])) != 0).any())
@@ -243,10 +242,10 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
         "one-hot": (1 < places <= MOST_PLACES and whole, d.one_hot(axis)),
         "definite": (square, d.positive_definite()),
         "orthogonal": (square and not whole, d.orthogonal()),
-        "signs": (several, d.signs()),
-        "boolean": (several, d.boolean()),
+        "signs": (varied, d.signs()),
+        "boolean": (varied, d.boolean()),
         "increasing": (places > 1, d.increasing()),
-        "integers": (several, d.integers()),
+        "integers": (varied, d.integers()),
         "one number": (whole and x.size == 1, _one_number(x)),
     }
     if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):

@@ -1,5 +1,6 @@
 """A custom rule, or a function that holds some, beside the function without its rules."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -111,11 +112,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
         return program
 
-    def by_hand(f: Any, watch: Callable = lambda rule: rule) -> Program:
-        return pulled_back(with_rules(given.calling(f), watch), stripped(f))
-
-    def forwards(f: Any, watch: Callable = lambda rule: rule) -> Program:
-        return pulled_back(with_rules(given.calling(f), watch), stripped(f), _by_directions)
+    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Callable = _pulled_back) -> Program:
+        return pulled_back(with_rules(given.calling(f), watch), stripped(f), gradients)
 
     def faults_of(f: Any) -> list[Fault]:
         return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
@@ -150,6 +148,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
     faults = tuple(other or _standing(faults_of(rule), truth, inputs))
     if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
+        forwards = functools.partial(by_hand, gradients=_by_directions)
         return subject._replace(hand=forwards(rule), as_program=forwards, faults_of=lambda f: [],
                                 conditions=(*subject.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
     return subject._replace(faults=faults)

@@ -33,6 +33,7 @@ from handprop.verify.field.values import (
     is_positive,
     moved,
     of_positive,
+    plain,
     terms_of,
     where_positive,
 )
@@ -299,9 +300,8 @@ class Run:
                 re, im = np.where(here, self._dyadic(np.asarray(literal)).re, re), np.where(here, 0, im)
         if (re == a.x.re).all() and (im == a.x.imaginary()).all():
             return a
-        bare = a._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
         degree = functools.reduce(Bound.worst, (_size_of(np.asarray(n)) for n in readings), a.degree)
-        return bare._replace(x=Elements(re, im if im.any() else None), degree=degree)
+        return plain(a)._replace(x=Elements(re, im if im.any() else None), degree=degree)
 
     def is_exactly(self, a: Value, numbers: np.ndarray) -> bool:
         """Whether the finite entries are exactly these numbers."""

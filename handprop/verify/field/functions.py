@@ -28,6 +28,7 @@ from handprop.verify.field.values import (
     is_positive,
     moved,
     of_positive,
+    plain,
     positive_entries,
     terms_of,
     where_positive,
@@ -40,10 +41,6 @@ MOST_EXPONENTS, MOST_POWER = 8, 1 << 20
 # Of functions that are not interpreted those that are defined for some arguments only.
 PARTIAL = {"acos", "acosh", "asin", "atanh", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma",
            "polygamma", "regularized_incomplete_beta", "zeta"}  # fmt: skip
-
-
-def plain(v: Value) -> Value:
-    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
 
 
 def defined(run: Run, a: Value, what: str) -> np.ndarray | None:

@@ -16,7 +16,7 @@ import numpy as np
 from handprop.verify.field.algebra import Run, Unsupported
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.degrees import VARIABLE, Bound
-from handprop.verify.field.functions import choose, plain
+from handprop.verify.field.functions import choose
 from handprop.verify.field.values import (
     INFINITY,
     NAN,
@@ -29,6 +29,7 @@ from handprop.verify.field.values import (
     is_nonnegative,
     is_positive,
     moved,
+    plain,
     positive_entries,
 )
 

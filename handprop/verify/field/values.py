@@ -32,6 +32,7 @@ __all__ = [
     "is_positive",
     "moved",
     "of_positive",
+    "plain",
     "positive_entries",
     "terms_of",
     "where_positive",
@@ -128,6 +129,11 @@ Term: TypeAlias = tuple[Fraction, Value]
 def terms_of(value: Value) -> tuple[Term, ...]:
     """The value as a sum of atoms; an atom is its own only term."""
     return value.terms or ((Fraction(1), value),)
+
+
+def plain(v: Value) -> Value:
+    """The value without its relations to others."""
+    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
 
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
