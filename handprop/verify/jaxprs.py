@@ -523,11 +523,27 @@ def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[s
     return lax.scatter_apply(operand, indices, applied, dimensions, update_shape=updates.shape, **named)
 
 
+def _reduced_by(eqn: Any, values: list[Any]) -> list[Any]:
+    """A reduction with a function of its own, over whole axes or over windows."""
+    function, half = widen(closed(eqn.params["jaxpr"])), len(values) // 2
+
+    def combined(x: list[Any], y: list[Any]) -> list[Any]:
+        return function([*x, *y], None, None)
+
+    if eqn.primitive.name == "reduce":
+        return lax.reduce(values[:half], values[half:], combined, eqn.params["dimensions"])
+    named = {key: eqn.params[key] for key in ("window_dimensions", "window_strides", "padding", "base_dilation",
+                                              "window_dilation")}  # fmt: skip
+    return lax.reduce_window(values[:half], values[half:], combined, **named)
+
+
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
     if name == "reduce_precision":
         return values[:1]
+    if name in ("reduce", "reduce_window"):
+        return _reduced_by(eqn, values)
     if name in SCATTERS:
         keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
         dimensions, *rest = (eqn.params[key] for key in keep)

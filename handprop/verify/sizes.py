@@ -62,8 +62,21 @@ def _groups(subject: Subject, movable: Sequence[int]) -> list[list[tuple[int, in
                 found.setdefault(root, []).append((i, axis))
             elif i not in movable and i not in subject.cotangents:
                 fixed.add(root)
-    free = [group for root, group in found.items() if root not in fixed]
+    named = _named(subject)
+    free = [group for root, group in found.items()
+            if root not in fixed and subject.inputs[group[0][0]].shape[group[0][1]] not in named]  # fmt: skip
     return sorted(free, key=lambda group: subject.inputs[group[0][0]].shape[group[0][1]])
+
+
+def _named(subject: Subject) -> set[int]:
+    """Sizes that an input of sorted integers ends with, as row pointers do: at others it would be nonsense."""
+    integers = (np.asarray(x) for x in subject.inputs if jnp.issubdtype(x.dtype, np.integer))
+    return {int(x[-1]) for x in integers if _is_sorted(x)}
+
+
+def _is_sorted(x: np.ndarray) -> bool:
+    """Whether the entries of a vector ascend, some of them strictly."""
+    return x.ndim == 1 and bool((x[1:] >= x[:-1]).all() and x[-1:] > x[:1])
 
 
 def _resized(subject: Subject, groups: Sequence[Sequence[tuple[int, int]]]) -> Subject | None:
@@ -92,10 +105,13 @@ def _shapes_of_values(subject: Subject, inputs: Sequence[Any]) -> list[tuple[int
 
 
 def _repeated(x: Any, shape: tuple[int, ...]) -> Any:
-    """Enlarged to the shape by its own entries; shapes of other ranks are filled in their order."""
+    """Enlarged to the shape by its own entries; shapes of other ranks are filled in their order. What is sorted
+    stays so."""
     if np.shape(x) == shape:
         return x
     array = np.asarray(x)
+    if len(shape) == 1 and _is_sorted(array):
+        return jnp.asarray(np.sort(np.resize(array, shape)))
     if array.ndim != len(shape) or any(n < m for n, m in zip(shape, array.shape, strict=True)):
         return jnp.asarray(np.resize(array, shape))
     return jnp.asarray(np.pad(array, [(0, n - m) for n, m in zip(shape, array.shape, strict=True)], mode="wrap"))

@@ -213,3 +213,17 @@ def test_a_window_of_thousands_of_entries_ends_in_time():
     )
     assert report.verdict is v.Verdict.INCONCLUSIVE
     assert time.monotonic() - start < 1.5 * 4 + 5
+
+
+@pytest.mark.parametrize(("reduced", "written"), [
+    (lambda x, f: jax.lax.reduce(x, np.float32(0), f, (1,)), lambda x: jnp.prod(1 + x, 1) - 1),
+    (lambda x, f: jax.lax.reduce_window(x, np.float32(0), f, (1, 2), (1, 1), "VALID"),
+     lambda x: (1 + x[:, 1:]) * (1 + x[:, :-1]) - 1),
+    (lambda x, f: jax.lax.reduce((x, 2 * x), (np.float32(0), np.float32(0)),
+                                 lambda a, b: (f(a[0], b[0]), a[1] + b[1]), (1,)),
+     lambda x: (jnp.prod(1 + x, 1) - 1, 2 * x.sum(1))),
+])  # fmt: skip
+def test_reductions_with_a_function_of_their_own(reduced, written):
+    x = X.reshape(2, 3)
+    right, wrong = (v.equivalent(lambda x: reduced(x, lambda a, b: a + b + c * a * b), written, x) for c in (1, 1.1))  # noqa: B023
+    assert (right.verdict, wrong.verdict) == (v.Verdict.VERIFIED, v.Verdict.REFUTED), f"{right}\n{wrong}"

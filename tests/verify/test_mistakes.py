@@ -418,6 +418,22 @@ def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved(
     assert report.fix.expression == mutant.old
 
 
+def own_term_backward(x, g):
+    slope = 7.3 * jnp.cos(x) * g
+    own = jnp.expm1(x * x) * jnp.sin(x) - 0.3 * x
+    return (slope - own,)
+
+
+def test_a_term_that_the_incoming_gradient_does_not_multiply_is_named():
+    rule = jax.custom_vjp(lambda x: jnp.tanh(x) * jnp.exp(jnp.sin(x)) / (2 + jnp.cos(x)))
+    rule.defvjp(lambda x: (rule.fun(x), x), own_term_backward)
+    report = handprop.verify(rule, normal(4))
+    assert report.verdict is handprop.Verdict.REFUTED and report.fix is None
+    assert report.location.line == line_of(own_term_backward, "return (slope - own,)")
+    assert report.location.reason == "a term here is not multiplied by the incoming gradient"
+    assert report.diagnosis.startswith("dx is not zero where the incoming gradient is")
+
+
 @pytest.mark.parametrize(("numerator", "denominator"), [(1, 2), (-3, 7), (1000000, 1000001), (0, 1)])
 def test_fractions_come_back_from_residues(numerator, denominator):
     p = 1125899906842597

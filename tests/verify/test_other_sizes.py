@@ -106,3 +106,26 @@ def test_axes_that_an_equation_ties_keep_one_size(f, args, shapes):
     naming = dict(zip([n for s in shapes for n in s], [n for s in changed for n in s], strict=True))
     assert [tuple(naming[n] for n in s) for s in shapes] == changed  # the same axes share a size
     assert len(set(naming.values())) == len(naming)  # and no others
+
+
+def rows_of(indptr, count):
+    return jnp.searchsorted(indptr, jnp.arange(count), side="right") - 1
+
+
+def test_pointers_of_rows_stay_pointers():
+    """They end at the number of entries: at another number they would be nonsense, at another number of rows not."""
+
+    @jax.custom_vjp
+    def product(data, columns, indptr, x):
+        return jax.ops.segment_sum(data * x[columns], rows_of(indptr, data.shape[0]), indptr.shape[0] - 1)
+
+    def bwd(saved, dy):
+        data, columns, indptr, x = saved
+        by_entry = dy[rows_of(indptr, data.shape[0])]
+        return by_entry * x[columns], None, None, jnp.zeros_like(x).at[columns].add(by_entry * data)
+
+    product.defvjp(lambda *args: (product(*args), args), bwd)
+    report = v.verify(product, numbers(5), jnp.array([0, 2, 1, 0, 3]), jnp.array([0, 2, 3, 5]), numbers(4), skip=SKIP)
+    assert report.verdict is v.Verdict.PROVED
+    assert check_of(report).shows == "it holds with indptr 6, x 7, cotangent of value 5 too"
+    assert report.findings == ()

@@ -13,6 +13,7 @@ from handprop.verify.field.algebra import Unsupported
 from handprop.verify.field.values import Value
 from handprop.verify.field.work import Work
 from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
+from handprop.verify.mistakes.cotangents import left_out
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
 from handprop.verify.mistakes.lost_bits import lost_bits
@@ -112,10 +113,12 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
         got, steps = record(bench, hand)
         found = suspects(subject, bench, known, got, steps)
         every = (got, *(run_on(b, hand) for b in benches[1:]))
+        alone, not_linear = left_out(subject, bench, hand, got, steps)
+        found = [*alone, *found]
     except Exception:  # a rule whose structure is wrong does not run as it is
         if not subject.faults:
             raise
-        found, got, every = [], None, None
+        found, got, every, not_linear = [], None, None, ""
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(subject, bench)
         fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
@@ -131,7 +134,7 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
         causes = dict.fromkeys(edit.cause for _, edit in best[0].changes)
         return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
     places = _likely(subject, bench, got, found, returned)
-    return dataclasses.replace(report, locations=places, diagnosis=said or UNKNOWN)
+    return dataclasses.replace(report, locations=places, diagnosis=said or not_linear or UNKNOWN)
 
 
 def _likely(subject: Subject, bench: Bench, got: Any, found: list[Suspect], returned: bool) -> tuple[Location, ...]:

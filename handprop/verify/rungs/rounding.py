@@ -111,8 +111,8 @@ def _largest_error(subject: Subject, dispute: Dispute, options: Options) -> tupl
         with np.errstate(all="ignore"):
             pairs = zip(got, want, strict=True)
             errors += [np.abs(g - w).max(initial=0.0) / np.abs(w).max(initial=0.0) for g, w in pairs]
-    errors = [error for error in errors if np.isfinite(error)]
-    if not errors:
+    errors = [error for error in errors if not np.isnan(error)]
+    if not errors or np.isinf(max(errors)):  # infinite where an output should be 0 and is not
         return ()
     said = f"the largest relative error is {max(errors):.0e}"
     meant = f"; if the rule is meant to be approximate, accuracy={2 * max(errors):.0e} says so"
