@@ -3,6 +3,7 @@
 One engine behind every entry: two JAX functions that should be the same function.
 """
 
+import numbers
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -59,8 +60,10 @@ def _options(key: Any, budget: float, skip: Sequence[str], accuracy: float = 0.0
         raise ValueError(f"skip names no check {unknown[0]!r}: there are {', '.join(names)}")
     if order not in (1, 2):
         raise ValueError(f"order is 1 or 2, not {order!r}")
-    if not 0 <= accuracy < 1:
+    if not (isinstance(accuracy, numbers.Real) and 0 <= accuracy < 1):
         raise ValueError(f"accuracy is a relative error from 0 to 1, not {accuracy!r}")
+    if not (isinstance(budget, numbers.Real) and budget > 0):
+        raise ValueError(f"budget is a number of seconds above 0, not {budget!r}")
     return Options(
         seed_of(key), time.monotonic() + budget, frozenset(skip), order, accuracy=float(accuracy), budget=budget
     )

@@ -15,7 +15,7 @@ from handprop.verify.options import Options
 from handprop.verify.points import Evaluator
 from handprop.verify.subject import Program, Subject
 
-__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "is_of", "tolerance", "within"]
+__all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "is_of", "reached", "tolerance", "within"]
 
 ANY = "any"
 Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
@@ -73,6 +73,14 @@ def within(subject: Subject, domains: Mapping[int, Domain], along: bool = True) 
 def inside(domains: Mapping[int, Domain], free: Any) -> tuple[Any, ...]:
     """The arguments that these free parameters stand for."""
     return tuple(domains[i].from_free(x) if i in domains else x for i, x in enumerate(free))
+
+
+def reached(subject: Subject, free: tuple[Any, ...]) -> bool:
+    """Whether the arguments that these free parameters stand for lie in their domains; far ones may leave by
+    rounding."""
+    with jax.enable_x64(True):
+        return all(one.reached(np.asarray(one.from_free(free[i]), np.float64), tolerance(one.free))
+                   for i, one in subject.domains.items())  # fmt: skip
 
 
 def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
@@ -157,7 +165,7 @@ def _given(subject: Subject, place: int, domain: Domain, rng: np.random.Generato
     try:
         made = jax.eval_shape(domain.from_free, np.asarray(x, np.float32) if domain.free is None else domain.free)
         off = domain.lacks(np.asarray(x, np.float64), tolerance(x)) if place not in subject.drawn else ""
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever the user's own function raises, or a map for a shape that it is not for
         reason = jaxprs.first_line(error)
         raise ValueError(f"{path} of shape {x.shape} does not fit its domain, {domain.says}: {reason}") from error
     if made.shape != x.shape:

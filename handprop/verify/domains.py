@@ -55,7 +55,9 @@ class Domain:
     free parameters to the argument and is traced by JAX; ``to_free`` maps an array inside the domain back.
     ``lacks(array, tolerance)`` says what keeps an array out of it, "" where nothing does. ``discrete``: there are no
     directions inside, so that no gradient is compared along it. ``keeps``: the given values themselves, and no others.
-    ``wider``: a plainer domain that holds this one, where a proof is looked for first.
+    ``wider``: a plainer domain that holds this one, where a proof is looked for first. ``at_end``: which entries of an
+    array are at an end that ``from_free`` only comes to by rounding. ``any_shape``: whether ``from_free`` takes free
+    parameters of other shapes too.
     ``spread``: the scale that free parameters are drawn with, None for that of the given ones. ``free``: an example of
     the free parameters, or their shape and dtype, where they are no array of the argument's shape.
     """
@@ -69,6 +71,16 @@ class Domain:
     spread: float | None = None
     free: Any = None
     wider: "Domain | None" = None
+    at_end: Callable[[np.ndarray], Any] = lambda x: False
+    any_shape: bool = True
+
+    def reached(self, x: np.ndarray, tolerance: float) -> bool:
+        """Whether an array that ``from_free`` made lies inside, and did not leave by rounding or overflow.
+
+        >>> [interval(0.0, 1.0).reached(np.array(x), 0.0) for x in (0.5, 1.0, np.nan)]
+        [True, False, False]
+        """
+        return bool(np.isfinite(x).all()) and not self.lacks(x, tolerance) and not np.any(self.at_end(x))
 
 
 def sum_to_one(axis: int = -1) -> Domain:
@@ -100,7 +112,8 @@ def simplex(axis: int = -1) -> Domain:
         return np.log(np.maximum(x, SMALLEST))
 
     says = f"has probabilities in its {_lines(axis)}"
-    return Domain(says, lambda u: jax.nn.softmax(u, axis), to_free, lacks, spread=2.0, wider=sum_to_one(axis))
+    return Domain(says, lambda u: jax.nn.softmax(u, axis), to_free, lacks, spread=2.0, wider=sum_to_one(axis),
+                  at_end=lambda x: x == 0)  # fmt: skip
 
 
 def one_hot(axis: int = -1) -> Domain:
@@ -167,7 +180,8 @@ def interval(a: float, b: float) -> Domain:
     def lacks(x: np.ndarray, tolerance: float) -> str:
         return _first(~((x >= a) & (x <= b)), f"is not between {a:g} and {b:g}")
 
-    return Domain(f"is between {a:g} and {b:g}", lambda u: a + (b - a) * jax.nn.sigmoid(u), to_free, lacks, spread=2.0)
+    return Domain(f"is between {a:g} and {b:g}", lambda u: a + (b - a) * jax.nn.sigmoid(u), to_free, lacks, spread=2.0,
+                  at_end=lambda x: (x == a) | (x == b))  # fmt: skip
 
 
 def boolean() -> Domain:
@@ -218,7 +232,7 @@ def as_given(says: str, lacks: Callable[[np.ndarray, float], str]) -> Domain:
     >>> as_given("is the given mask", lambda x, tolerance: "").keeps
     True
     """
-    return Domain(says, lambda u: u, _itself, lacks, discrete=True, keeps=True)
+    return Domain(says, lambda u: u, _itself, lacks, discrete=True, keeps=True, any_shape=False)
 
 
 def symmetric() -> Domain:
@@ -334,15 +348,18 @@ def image(f: Callable[[Any], jax.Array], free: Any) -> Domain:
     """The values of ``f``: one array of free parameters in, the argument out.
 
     ``free`` is where the first sample is taken, or a ``jax.ShapeDtypeStruct``, drawn; the argument that is given has
-    only its shape and dtype read. ValueError where ``f`` returns another shape.
+    only its shape and dtype read. ValueError where ``f`` returns another shape or raises, TypeError where ``free`` is no
+    array.
 
     >>> circle = image(lambda t: jnp.stack([jnp.cos(t), jnp.sin(t)]), jnp.float32(0.5))
     >>> circle.from_free(jnp.float32(0.0)).tolist()
     [1.0, 0.0]
     """
+    if not hasattr(free, "shape"):
+        raise TypeError(f"image takes one array of free parameters, or its shape and dtype, not {type(free).__name__}")
     name = getattr(f, "__name__", type(f).__name__)
     says = "lies in the image of its free parameters" if name == "<lambda>" else f"lies in the image of {name}"
-    return Domain(says, f, _itself, lambda x, tolerance: "", free=free)
+    return Domain(says, f, _itself, lambda x, tolerance: "", free=free, any_shape=False)
 
 
 def _itself(x: np.ndarray) -> np.ndarray:

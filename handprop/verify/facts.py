@@ -43,6 +43,7 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
     for those of a domain too, and is not proved again.
     """
+    start = time.monotonic()
     given, subject = subject, fresh(declared(subject, domain, options), options)
     whole = prepare(subject)
     whole = whole if whole is subject else fresh(whole, options)
@@ -54,7 +55,7 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
         except Exception as error:  # whatever the user's code raises for other values
             said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
             report = dataclasses.replace(report, internal=(*report.internal, said))
-    return explained(whole, options, report)
+    return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
 
 
 def _fails_as_given(subject: Subject, needed: Facts, report: Report) -> bool:
@@ -213,7 +214,7 @@ def _facts_of(subject: Subject, place: int, report: Report, moving: bool) -> lis
     worst = report.counterexample.worst if report.counterexample else None
     if not any(subject.gradients) and worst is not None and np.isfinite(worst.got):
         found.pop("positive", None)  # where both functions are defined they are two
-    return [found[name] for name in HARDLY_BY_ACCIDENT if name in found]
+    return [one for name in HARDLY_BY_ACCIDENT for key, one in found.items() if key.split(" along ")[0] == name]
 
 
 HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", "definite", "orthogonal")
@@ -226,25 +227,29 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
     ['sums', 'one-hot']
     >>> list(facts(np.array([0.5, 1.5]), 0.0))
     ['positive', 'increasing']
+    >>> list(facts(np.eye(2), 0.0))
+    ['sums', 'sums along -2', 'symmetric, diagonal', 'one-hot', 'one-hot along -2', 'definite, diagonal', 'orthogonal, whole']
     """
     whole = bool((np.rint(x) == x).all())
     varied = bool((x != x.flat[0]).any())
-    axis = next((a for a in (-1, -2)[: x.ndim] if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)), -1)
-    places = x.shape[axis] if x.ndim else 1
-    square = x.ndim > 1 and x.shape[-1] > 1 and varied and bool((x * (1 - np.eye(*x.shape[-2:])) != 0).any())
+    rows = x.ndim > 0 and x.shape[-1] > 1
+    square = rows and x.ndim > 1 and varied
+    diagonal = "" if square and (x * (1 - np.eye(*x.shape[-2:])) != 0).any() else ", diagonal"
+    axes = [a for a in range(-1, -1 - x.ndim, -1) if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)]
+    along = {axis: f" along {axis}" if n else "" for n, axis in enumerate(axes)}
     tried = {
-        "sums": (places > 1 and not d.simplex(axis).lacks(x, tolerance), d.sum_to_one(axis)),
+        **{f"sums{name}": (True, d.sum_to_one(axis)) for axis, name in along.items()},
         "positive": (True, d.positive()),
         "between": (not whole, d.interval(0.0, 1.0)),
-        "symmetric": (square, d.symmetric()),
-        "unit": (places > 1 and not whole, d.unit()),
-        "probabilities": (places > 1 and not whole, d.simplex(axis)),
-        "one-hot": (1 < places <= MOST_PLACES and whole, d.one_hot(axis)),
-        "definite": (square, d.positive_definite()),
-        "orthogonal": (square and not whole, d.orthogonal()),
+        f"symmetric{diagonal}": (square, d.symmetric()),
+        "unit": (rows and not whole, d.unit()),
+        **{f"probabilities{name}": (not whole, d.simplex(axis)) for axis, name in along.items()},
+        **{f"one-hot{name}": (whole and x.shape[axis] <= MOST_PLACES, d.one_hot(axis)) for axis, name in along.items()},
+        f"definite{diagonal}": (square, d.positive_definite()),
+        "orthogonal" + ", whole" * whole: (square, d.orthogonal()),
         "signs": (varied, d.signs()),
         "boolean": (varied, d.boolean()),
-        "increasing": (places > 1, d.increasing()),
+        **{name: (rows, one) for name, one in ORDERS.items()},
         "integers": (varied, d.integers()),
         "one number": (whole and x.size == 1, _one_number(x)),
     }
@@ -255,6 +260,33 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
         if any(other in found for other in said_already):
             found.pop(name, None)
     return found
+
+
+def _ordered(says: str, sign: int, ties: bool) -> Domain:
+    """Rows in order, which may hold ties."""
+    strict = d.increasing()
+
+    def to_free(x: np.ndarray) -> np.ndarray:
+        first, _ = np.split(sign * x, [1], -1)
+        return np.concatenate([first, np.log(np.maximum(np.diff(sign * x), TIE))], -1)
+
+    def lacks(x: np.ndarray, tolerance: float) -> str:
+        steps = np.diff(sign * x)
+        tied = bool((steps == 0).any())
+        return "" if (steps >= 0).all() and (steps > 0).any() and tied == ties else "is in another order"
+
+    return dataclasses.replace(
+        strict, says=says, from_free=lambda u: sign * strict.from_free(u), to_free=to_free, lacks=lacks
+    )
+
+
+TIE = 1e-300  # the step between two equal numbers
+ORDERS = {
+    "increasing": d.increasing(),
+    "decreasing": _ordered("decreases along its rows", -1, False),
+    "not decreasing": _ordered("never decreases along its rows", 1, True),
+    "not increasing": _ordered("never increases along its rows", -1, True),
+}
 
 
 def _one_number(x: np.ndarray) -> Domain:

@@ -36,7 +36,7 @@ def of_gradient(hand: Callable, loss: Callable, args: tuple, argnums: int | Sequ
     """
     given = arguments(args, {}, (), rng, loss)
     chosen = normal(argnums, len(args), "argnums")
-    argnums = chosen[0] if isinstance(argnums, int) else chosen
+    argnums = chosen if isinstance(argnums, Sequence) else chosen[0]
     return first_built(hand, given, lambda given: _of_gradient(hand, loss, given, argnums))
 
 

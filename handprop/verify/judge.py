@@ -88,7 +88,7 @@ def checked(subject: Subject, options: Options, entry: str, proved: Check | None
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("power", "assumptions") if key in check.evidence}
     stated = options.accuracy and verdict is Verdict.VERIFIED
-    accuracy = (f"a relative error of {options.accuracy:.0e} is allowed, as stated",) if stated else ()
+    accuracy = (f"a relative error of {options.accuracy:.2g} is allowed, as stated",) if stated else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in subject.trusted)
     return Report(
         subject=subject.name,

@@ -5,7 +5,9 @@ multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, 
 error analysis of one run of the program with a unit roundoff at least 64 times the real one (a sum of K terms
 rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by more than ``8`` times
 the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more than rounding can
-explain. The runs with noise are only made where the two differ by more than ``4 eta``, or where the bound is asked for.
+explain. The runs with noise are only made where the two differ by more than ``4 eta``, or where the bound is asked for;
+where the two then differ by more than the bound, ``MORE_DRAWS`` of them, as a comparison that rounding decides may fall
+the same way in a few.
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 
@@ -60,7 +62,7 @@ Outputs = list[np.ndarray]
 class Evaluator(NamedTuple):
     """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
 
-    Integers and truth values are numbers here, which noise seldom changes: ``draws`` says how often it is tried.
+    Integers and truth values are numbers here. ``draws``: how many runs with noise are made at most.
     Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
     ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
     ``shifted(inputs)``: outputs with constants as they are held, then with one after the other shifted by half a unit
@@ -143,7 +145,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         known.append(reading)
         eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
         widened = [jaxprs.widen(program) for program in programs]
-        whole = any(not jaxprs.is_float(aval.dtype) for program in programs for aval in program.out_avals)
+        is_quick = executables.compile_within(programs, subject.compiling, NOISY)
         shapes = tuple(jaxprs.widened(x) for x in inputs)
         clean = executables.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs,
                                 seconds=subject.compiling)  # fmt: skip
@@ -188,7 +190,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if whole else DRAWS, shifted, inputs)  # fmt: skip
+                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs)  # fmt: skip
 
 
 def _alike(wide: Any, program: Any) -> Any:
@@ -311,14 +313,15 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
         least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + UNDERFLOW for w in want]
     if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
-    change = [np.zeros(x.shape) for x in want]
+    bound = least
     for draw in range(evaluator.draws):
-        rough = evaluator.rough(inputs, 1 + draw + evaluator.draws * seed)
-        for clean, noisy in zip((got, want), rough, strict=True):
-            for k, (c, r) in enumerate(zip(clean, noisy, strict=True)):
-                with np.errstate(all="ignore"):
-                    change[k] = np.fmax(change[k], np.abs(r - c))
-    return Point(inputs, got, want, [SAFETY * c + b for c, b in zip(change, least, strict=True)])
+        if draw >= DRAWS and not any(beyond(*leaf).any() for leaf in zip(got, want, bound, strict=True)):
+            break
+        rough = evaluator.rough(inputs, 1 + draw + MORE_DRAWS * seed)
+        with np.errstate(all="ignore"):
+            bound = [np.fmax(b, SAFETY * np.fmax(np.abs(g - c), np.abs(w - d)) + e) for b, c, d, g, w, e
+                     in zip(bound, got, want, *rough, least, strict=True)]  # fmt: skip
+    return Point(inputs, got, want, bound)
 
 
 def _largest(x: np.ndarray) -> float:
@@ -395,7 +398,7 @@ def failure(name: str, subject: Subject, evaluator: Evaluator, point: Point, wor
         arguments = [subject.domains[i].from_free(x) if i in subject.domains else x for i, x in enumerate(point.inputs)]
     named = tuple((path, np.asarray(x)) for path, x in zip(subject.in_paths, arguments, strict=True)
                   if not _is_key(x))  # fmt: skip
-    index = list(worst.index)
+    index = list(worst.index) or ""
     got, want = apart(worst.got, worst.want)
     shows = f"{worst.path}{index} is {got} by hand, {want} by the reference, {where}"
     return Check(name, Outcome.FAILS, shows, evidence, worst, Counterexample(named, worst, replay), seconds)

@@ -204,7 +204,8 @@ class Report(_Value):
     refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
     ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes,
     seeds, primes, hashes, versions). ``conditions`` are those under which the verdict holds, beside its name in the
-    first line; ``findings`` what else the user should know; ``internal`` what went wrong inside the verifier itself.
+    first line; ``findings`` what else the user should know; ``internal`` what went wrong inside the verifier itself;
+    ``seconds`` how long the whole report took.
 
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
     >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
@@ -235,11 +236,12 @@ class Report(_Value):
     conditions: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         mappings = {name: encoding.Values(getattr(self, name)) for name in ("power", "certificate")}
         sequences = {name: tuple(getattr(self, name)) for name in SEQUENCES}
-        _set(self, **sequences, **mappings)
+        _set(self, **sequences, **mappings, seconds=float(self.seconds))
 
     @property
     def location(self) -> Location | None:
@@ -250,10 +252,6 @@ class Report(_Value):
     def ok(self) -> bool:
         """Proved or verified."""
         return self.verdict in (Verdict.PROVED, Verdict.VERIFIED)
-
-    @property
-    def seconds(self) -> float:
-        return sum(check.seconds for check in self.checks)
 
     def check(self, name: str) -> Check:
         """The check of that name; KeyError with the names there are."""
@@ -334,6 +332,7 @@ def _read_report(packed: Any) -> Report:
         None if f["fix"] is None else _read_fix(f["fix"]),
         None if f["lost_bits"] is None else _read_lost_bits(f["lost_bits"]),
         *(tuple(_is(text, str) for text in _is(f[name], tuple)) for name in ("conditions", "findings", "internal")),
+        _is(f["seconds"], float, int),
     )
 
 

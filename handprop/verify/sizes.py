@@ -8,6 +8,7 @@ the table below goes; whether the reference then runs at other sizes is tried.
 
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -34,11 +35,14 @@ REDUCTIONS = ("reduce_", "argmax", "argmin")
 def at_other_sizes(subject: Subject) -> Subject | None:
     """The subject with other sizes, no two of them equal where they need not be; None where it has no others, where it
     is large, or where the reference does not run at them."""
-    movable = [i for i, x in enumerate(subject.inputs) if i not in subject.domains and i not in subject.cotangents
+    movable = [i for i, x in enumerate(subject.inputs) if i not in subject.cotangents
+               and (i not in subject.domains or subject.domains[i].any_shape)
                and not jnp.issubdtype(x.dtype, jax.dtypes.extended)]  # fmt: skip
     if sum(np.size(x) for x in subject.inputs) > LARGEST:
         return None
     groups = _groups(subject, movable)
+    if len(groups) > len(GROWTH):
+        groups = [group for group in groups if _size(subject, group) > 1]
     if not 0 < len(groups) <= len(GROWTH):
         return None
     if (found := _resized(subject, groups)) is not None:
@@ -58,14 +62,18 @@ def _groups(subject: Subject, movable: Sequence[int]) -> list[list[tuple[int, in
     for i, var in enumerate(program.jaxpr.invars):
         for axis, size in enumerate(var.aval.shape):
             root = ties.root((var, axis))
-            if i in movable and size > 1:
+            if i in movable and size > 0:
                 found.setdefault(root, []).append((i, axis))
             elif i not in movable and i not in subject.cotangents:
                 fixed.add(root)
     named = _named(subject)
-    free = [group for root, group in found.items()
-            if root not in fixed and subject.inputs[group[0][0]].shape[group[0][1]] not in named]  # fmt: skip
-    return sorted(free, key=lambda group: subject.inputs[group[0][0]].shape[group[0][1]])
+    free = [group for root, group in found.items() if root not in fixed and _size(subject, group) not in named]
+    return sorted(free, key=partial(_size, subject))
+
+
+def _size(subject: Subject, group: Sequence[tuple[int, int]]) -> int:
+    place, axis = group[0]
+    return subject.inputs[place].shape[axis]
 
 
 def _named(subject: Subject) -> set[int]:

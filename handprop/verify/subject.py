@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.arguments import CONCRETE, Arguments, Failing, Unusable, said
@@ -99,11 +100,12 @@ def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject])
 
 def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:
     """Positions from 0 on, negative ones counted from the end."""
-    found = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    found = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     for n in found:
-        if not isinstance(n, int) or not -count <= n < count:
-            raise Unusable(f"{what}={n!r} names no argument: give numbers from 0 to {count - 1}")
-    return tuple(n % count for n in found)
+        if not isinstance(n, int | np.integer) or not -count <= n < count:
+            there = f"give numbers from 0 to {count - 1}" if count else "there is none"
+            raise Unusable(f"{what}={n!r} names no argument: {there}")
+    return tuple(int(n) % count for n in found)
 
 
 def traced(f: Callable, leaves: Sequence[Any], whose: Any) -> tuple[Any, Any]:

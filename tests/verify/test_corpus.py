@@ -21,7 +21,7 @@ from corpus import public, verdict
 
 RULES = {rule.name: rule for rule in corpus.right_rules()}
 MUTANTS = corpus.mutants()
-NO_RELATION = "no relation that the field knows makes them equal"
+NO_RELATION = "no identity that it knows makes"
 UNPROVED = {  # what stops each proof
     "selu": NO_RELATION,  # a product of two literals, folded by Python
     "kl_divergence": NO_RELATION,  # log(p/q) = log p - log q holds for positive numbers only

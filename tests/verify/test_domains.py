@@ -417,7 +417,10 @@ FOUND = {
     "a finite mask": (np.array([[0.0, -1e9], [0.0, 0.0]]), ["mask"]),
     "rising": (RISING, ["increasing"]),
     "symmetric": (SYMMETRIC, ["symmetric"]),
-    "unit": (UNIT, ["unit"]),
+    "unit": (UNIT, ["unit", "decreasing"]),
+    "ties": (np.array([1.0, 2.5, 2.5]), ["positive", "not decreasing"]),
+    "falling ties": (np.array([2.5, 2.5, -1.0]), ["not increasing"]),
+    "a diagonal": (np.diag([1.0, 2.5]), ["symmetric, diagonal", "definite, diagonal"]),
     "nothing": (Z, []),
     "zeros": (np.zeros(3), []),
 }
@@ -458,3 +461,58 @@ def test_what_is_no_domain_is_said():
         v.verify_gradient(error, cross_entropy, Z, Y, domain="one_hot")
     with pytest.raises(ValueError, match="no numbers inside"):
         d.interval(1.0, 1.0)
+
+
+@pytest.mark.parametrize(("hand", "loss", "y", "condition"), [
+    (lambda z, y: jax.nn.softmax(z, 0) - y, lambda z, y: -jnp.sum(y * jax.nn.log_softmax(z, 0)), jnp.eye(3),
+     "y has columns that sum to 1, as given"),
+    (lambda z, y: jax.nn.softmax(z, 0) - y, lambda z, y: -jnp.sum(y * jax.nn.log_softmax(z, 0)),
+     jnp.moveaxis(jnp.eye(3)[jnp.array([[0, 1], [2, 1]])], -1, 0), "y has lines along axis -3 that sum to 1, as given"),
+    (lambda z, y: 2 * y @ z, lambda z, y: jnp.sum(z * (y @ z)), jnp.diag(jnp.array([1.0, 2.0, 3.0])),
+     "y is symmetric, as given"),
+    (lambda z, y: z, lambda z, y: jnp.sum((y @ z) ** 2) / 2, jnp.eye(3)[jnp.array([2, 0, 1])],
+     "y has orthonormal columns, as given"),
+    (lambda z, y: jnp.ones_like(z) * (y[0] - y[-1]), lambda z, y: z.sum() * jnp.abs(y[0] - y[-1]),
+     jnp.array([3.0, 1.5, 1.5]), "y never increases along its rows, as given"),
+])  # fmt: skip
+def test_facts_along_any_axis_of_matrices_and_of_orders(hand, loss, y, condition):
+    z = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+    report = v.verify_gradient(hand, loss, z, y, skip=FEW)
+    assert report.ok and report.conditions == (condition,), report
+
+
+UNITS = np.array([[-0.6, 0.8], [0.8, -0.6]], np.float32)
+
+
+@pytest.mark.parametrize(("f", "x", "domain"), [
+    (lambda x, z: z * jnp.sum(x * x, -1, keepdims=True), UNITS, d.unit()),
+    (lambda x, z: x.T @ (x @ z), UNITS @ np.float32([[0, 1], [1, 0]]) * np.float32([1, 1]), d.image(
+        lambda t: jnp.array([[jnp.cos(t), -jnp.sin(t)], [jnp.sin(t), jnp.cos(t)]]), np.float32(0.3))),
+    (lambda x, z: jnp.where(x > 0, z, 0.0), abs(UNITS), d.positive()),
+    (lambda x, z: jnp.where(x <= 1, z, 0.0), np.full((2, 2), 0.5, np.float32), d.simplex()),
+    (lambda x, z: x / x * z, abs(UNITS), d.interval(0, 1)),
+    (lambda x, z: jnp.where(x[0, 0] * x[1, 1] > x[0, 1] ** 2, z, 0.0), np.eye(2, dtype=np.float32),
+     d.positive_definite()),
+])  # fmt: skip
+def test_what_leaves_a_domain_by_rounding_is_no_edge_case_of_it(f, x, domain):
+    report = v.equivalent(f, lambda x, z: z, jnp.asarray(x), jnp.asarray(Z[:2, :2]), domain={"x": domain})
+    assert report.ok and not report.internal, report
+
+
+def test_corners_of_a_domain_are_looked_at():
+    def wrong_near_axes(x, z):
+        return jnp.sum(x * z) + jnp.sum(jnp.maximum(x, 0.95) - 0.95)
+
+    x, z = jnp.asarray(UNITS), jnp.asarray(Z[:2, :2])
+    report = v.equivalent(wrong_near_axes, lambda x, z: jnp.sum(x * z), x, z, domain={"x": d.unit()})
+    assert report.verdict is v.Verdict.REFUTED and "a corner of the domain" in report.reason, report
+
+
+@pytest.mark.parametrize(("domain", "x", "error", "said"), [
+    (lambda: d.image(lambda t: t["a"], {"a": Z}), Z, TypeError, "one array of free parameters"),
+    (lambda: d.image(lambda t: 1 / 0, Z), Z, ValueError, "division by zero"),
+    (d.symmetric, jnp.float32(1.0), ValueError, "does not fit its domain, is symmetric"),
+])  # fmt: skip
+def test_a_domain_that_does_not_fit_is_one_sentence(domain, x, error, said):
+    with pytest.raises(error, match=said):
+        v.equivalent(lambda x: x, lambda x: x, x, domain={"x": domain()})

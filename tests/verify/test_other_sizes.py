@@ -95,7 +95,10 @@ def looped(x, w):
     (lambda x: x.reshape(-1, 3), (numbers(3, 3),), None),
     (lambda x, y: (x * numbers(3))[None] + y, (numbers(3), numbers(2, 3)), [(3,), (4, 3)]),
     (lambda x, k: jax.vmap(lambda row: row[k])(x), (numbers(3, 3), jnp.array([0, 2, 1])), [(4, 4), (4,)]),
-    (lambda x: x.max(), (numbers(1),), None),
+    (lambda x: x.max(), (numbers(1),), [(2,)]),
+    (lambda x, s: x * s[0, 0], (numbers(3), numbers(1, 1)), [(4,), (2, 3)]),
+    (lambda x, s: x * s, (numbers(2, 3), numbers(1, 1)), [(3, 4), (1, 1)]),
+    (lambda x: x * 2, (jnp.float32(1.0),), None),
 ])  # fmt: skip
 def test_axes_that_an_equation_ties_keep_one_size(f, args, shapes):
     found = at_other_sizes(of_pair(f, f, args, np.random.default_rng(0)))
@@ -106,6 +109,23 @@ def test_axes_that_an_equation_ties_keep_one_size(f, args, shapes):
     naming = dict(zip([n for s in shapes for n in s], [n for s in changed for n in s], strict=True))
     assert [tuple(naming[n] for n in s) for s in shapes] == changed  # the same axes share a size
     assert len(set(naming.values())) == len(naming)  # and no others
+
+
+LABELS = jnp.eye(3)
+
+
+@pytest.mark.parametrize(("hand", "loss", "args", "domain"), [
+    (lambda z, y: (jax.nn.softmax(z) - y) / z.shape[1], lambda z, y: -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), -1)),
+     (numbers(3, 3), LABELS), domain)
+    for domain in (None, {"y": v.domains.one_hot()})
+] + [
+    (lambda w, x: 2 * w * jnp.sum(x * x, 0), lambda w, x: jnp.mean(jnp.sum((w[None] * x) ** 2, -1)),
+     (numbers(3), numbers(1, 3)), None),  # the mean is forgotten
+])  # fmt: skip
+def test_sizes_of_labels_and_a_batch_of_one_are_changed_too(hand, loss, args, domain):
+    report = v.verify_gradient(hand, loss, *args, skip=[name for name in SKIP if name != "rounding"], domain=domain)
+    assert report.verdict is v.Verdict.PROVED
+    assert "sizes are as given" in report.conditions
 
 
 def rows_of(indptr, count):

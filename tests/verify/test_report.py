@@ -90,6 +90,7 @@ REFUTED = Report(
     Counterexample((("x", X),), WORST),
     {"grads[0].W": 2e-13, "grads[0].b": np.inf},
     {"entry": "verify", "hashes": ["a", "b"], "seed": (0,)},
+    seconds=0.75,
 )
 
 

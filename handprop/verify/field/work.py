@@ -2,9 +2,10 @@
 
 import time
 
-__all__ = ["Work"]
+__all__ = ["LATE", "OVER", "Work"]
 
 A_SECOND = 1e6  # units that an idle core of 2025 does in a second
+OVER, LATE = "its share of the budget is used up", "the time that was left is used up"
 STEP, ENTRY = 250.0, 0.1  # units of a step, and of each entry of its results
 
 
@@ -32,8 +33,8 @@ class Work:
     def over(self) -> str:
         """What ran out, empty where nothing did."""
         if self.left < 0:
-            return "the work that the budget is for"
-        return "the seconds left" if self.late else ""
+            return OVER
+        return LATE if self.late else ""
 
     def reached(self, seconds: float) -> bool:
         """Whether work of so many seconds is done, or it is late."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 import time
 import warnings
@@ -40,6 +41,7 @@ SECONDS = 3.0  # of counted work
 LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
 SHOWN = 3
 MOST_NARROW = 8  # edits that hold more narrowly, before the search for another ends
+MOST_TRIED = 16  # edits that the whole verification is run for
 LINE = re.compile(r" \([^()]*:\d+\)$")
 READ = re.compile("stands for minus infinity$|change nothing$")  # how a proof reads both programs: no condition of one
 UNKNOWN = "no known cause fits"
@@ -183,7 +185,7 @@ def _best(subject: Subject, found: Iterable[Found], options: Options, check: Che
     does not, if there is one."""
     narrow: tuple[Found, Fix] | None = None
     count = 0
-    for repair in found:
+    for repair in itertools.islice(found, MOST_TRIED):
         fix, narrower = _fix(subject, repair, options, check)
         if fix is not None and not narrower:
             return repair, fix

@@ -5,6 +5,9 @@ one slope and the rule another, or none; a finding where the rule returns anothe
 and where numbers leave float64's range. At the largest and the smallest numbers only what is not finite is noted. At
 zeros and ties both programs may agree and be wrong together: there the reference is held to its own limits nearby.
 
+Where arguments lie in domains it is their free parameters that are hard, and what leaves the domain by rounding is left
+out; corners of the domain, where one free parameter stands out, come beside them.
+
 At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
 infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong. What is NaN on either
 side is noted at most: arithmetic on infinities depends on how a formula is written.
@@ -13,12 +16,14 @@ side is noted at most: arithmetic on infinities depends on how a formula is writ
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from handprop.verify import jaxprs
+from handprop.verify.along import reached
 from handprop.verify.disputes import Dispute, Kind, failed, settled
 from handprop.verify.executables import array
 from handprop.verify.kinks import agreed_and_wrong, ruling_of_a_value
@@ -46,6 +51,13 @@ def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return 2.0 * rng.integers(2, size=x.shape) - 1.0
 
 
+def _one_of_each_line(x: np.ndarray, rng: np.random.Generator, place: int, size: float) -> np.ndarray:
+    """Small numbers, but for one along the last axis, which is another one from line to line."""
+    n = max(x.shape[-1], 1) if x.ndim else 1
+    lines = np.arange(x.size) // n
+    return 0.1 * rng.normal(size=x.shape) + size * (np.arange(x.size) % n == (lines + place) % n).reshape(x.shape)
+
+
 PATTERNS: dict[str, Pattern] = {
     "zeros": lambda x, rng: np.zeros_like(x),
     "equal entries": lambda x, rng: np.full_like(x, 0.7),
@@ -61,6 +73,9 @@ PATTERNS: dict[str, Pattern] = {
     "inputs whose entries are about a millionth": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
     "the largest numbers": lambda x, rng: 1e150 * _signs(x, rng),
     "denormal numbers": lambda x, rng: 1e-310 * _signs(x, rng),
+}
+CORNERS: dict[str, Pattern] = {
+    f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
 }
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
@@ -104,7 +119,7 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         check = _both_wrong(subject, found[0], given, options, seen, "the given input", start)
         if check is not None:
             return check
-    for i, (name, pattern) in enumerate(PATTERNS.items()):
+    for i, (name, pattern) in enumerate({**PATTERNS, **(CORNERS if subject.domains else {})}.items()):
         if options.seconds_left < 0:
             break
         if large and name not in FOR_LARGE:
@@ -119,6 +134,8 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
 def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,
            inputs: tuple[Any, ...], seed: int, start: float) -> Check | None:  # fmt: skip
     """One edge case: the check, where it refutes."""
+    if not reached(subject, inputs):
+        return None
     seen.tried.append(name)
     points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
     if points[0].raised:
@@ -223,6 +240,8 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
     for name, inputs in _infinite(subject):
         if options.seconds_left < 0:
             break
+        if not reached(subject, inputs):
+            continue
         points = [compared(evaluator, inputs, 230) for evaluator in found]
         if points[0].raised:
             continue

@@ -41,7 +41,7 @@ from handprop.verify.field.reals import Reals
 from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Everywhere, Kind, Value
-from handprop.verify.field.work import Work
+from handprop.verify.field.work import LATE, OVER, Work
 from handprop.verify.independence import bits_of, rank, root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
@@ -142,7 +142,7 @@ def proof(subject: Subject, options: Options) -> Check:
         if widened and reading.rational and not reading.branching:  # it mixes literals with what they are chosen beside
             continue
         if work.spent > work.most / 2 or work.over:
-            reasons[work.over or "the work that the budget is for"] = None
+            reasons[work.over or OVER] = None
             break
         try:
             pair, trials = _trials(subject, reference, hand, rng, reading, options.bits, work)
@@ -151,19 +151,20 @@ def proof(subject: Subject, options: Options) -> Check:
             if claimed and not _claims_hold(subject, pair, rng):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
-            reasons[str(reason)] = None
+            reasons[str(reason) if str(reason) in (OVER, LATE) else f"it cannot read {reason}"] = None
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
             if not reading.decided and assumed and not holds((reference, hand), subject.inputs, assumed):
                 outside = True
-                reasons[f"{next(iter(assumed.values()))[1]}, which the given input does not fulfil"] = None
+                reasons[f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"] = None
                 continue
             subject.kept["proved by"] = pair
             return _agreed(subject, trials, reading, assumed, options, time.monotonic() - start)
-        lacks = ", ".join(sorted(trials[-1].run.uninterpreted)) or "no relation that the field knows makes them equal"
-        reasons[f"{subject.out_paths[trials[-1].differs]}: {lacks}"] = None
-    shows = f"not equal in this theory: {'; '.join(reasons)}"
+        path, lacks = subject.out_paths[trials[-1].differs], ", ".join(sorted(trials[-1].run.uninterpreted))
+        reasons[f"it cannot read {lacks}, which {path} may depend on" if lacks
+                else f"no identity that it knows makes {path} the same in both programs"] = None  # fmt: skip
+    shows = f"the proof does not succeed: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
 
 

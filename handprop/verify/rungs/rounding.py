@@ -129,7 +129,7 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
     lost = {} if given.raised or late else _own_dtype(subject, given)
     words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
-    accuracy = f", to a relative accuracy of {subject.kept['accuracy']:.0e}" if subject.kept.get("accuracy") else ""
+    accuracy = f", to a relative accuracy of {subject.kept['accuracy']:.2g}" if subject.kept.get("accuracy") else ""
     shows = f"equal to float64 rounding{accuracy} at {len(points)} points" + (f"; {', '.join(words)}" if words else "")
     evidence = {
         "points": len(points),
