@@ -129,7 +129,7 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
         raise CommandError(
             f"{command.rule} could not be judged: {' '.join(str(error).split()).rstrip('.')}."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CommandError(f"{command.rule} could not be judged: {_said(error)}") from error
 
 
@@ -184,7 +184,7 @@ def _arguments(command: Command) -> tuple[Any, ...]:
     if callable(maker):
         try:
             made: Any = maker()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CommandError(f"--args {command.args} failed: {_said(error)}") from error
     return tuple(made) if type(made) in (tuple, list) else (made,)
 
@@ -232,9 +232,12 @@ def find(name: str) -> Any:
         raise CommandError(f"{name} names nothing; write pkg.module:rule or path/to/file.py:rule.")
     found = _script(Path(place)) if place.endswith(".py") else _module(place)
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise CommandError(f"{place} has no {attribute}{_alike(part, found)}.")
-        found = getattr(found, part)
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise CommandError(f"{place} has no {attribute}{_alike(part, found)}.") from None
+        except (Exception, SystemExit) as error:
+            raise CommandError(f"{name} cannot be looked up: {_said(error)}") from error
     return found
 
 

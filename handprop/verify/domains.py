@@ -348,8 +348,8 @@ def image(f: Callable[[Any], jax.Array], free: Any) -> Domain:
     """The values of ``f``: one array of free parameters in, the argument out.
 
     ``free`` is where the first sample is taken, or a ``jax.ShapeDtypeStruct``, drawn; the argument that is given has
-    only its shape and dtype read. ValueError where ``f`` returns another shape or raises, TypeError where ``free`` is no
-    array.
+    only its shape and dtype read. ValueError where ``f`` returns another shape or raises, TypeError where ``free`` is
+    no array.
 
     >>> circle = image(lambda t: jnp.stack([jnp.cos(t), jnp.sin(t)]), jnp.float32(0.5))
     >>> circle.from_free(jnp.float32(0.0)).tolist()

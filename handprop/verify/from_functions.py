@@ -94,6 +94,7 @@ def _of_gradient(hand: Callable, loss: Callable, given: Arguments, argnums: int 
         wrt=wrt,
         written=hand,
         original=loss,
+        stops=jaxprs.stops(program),
         as_program=as_program,
         conditions=given.conditions(),
         heads=given.heads,

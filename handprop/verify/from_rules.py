@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import jaxprs
-from handprop.verify.arguments import Arguments, Unusable, arguments, is_inexact, parameters
+from handprop.verify.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verify.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
 from handprop.verify.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
 from handprop.verify.subject import (
@@ -91,8 +91,9 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     def stripped(f: Any) -> Callable:
         return without_rules(given.calling(f), handed if f is rule else None)
 
-    primal = stripped(rule if reference is None else reference)
-    program, out = traced(primal, given.leaves, rule if reference is None else reference)
+    original = rule if reference is None else reference
+    primal = stripped(original)
+    program, out = traced(primal, given.leaves, original)
     if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
         raise Unusable(NO_RULE.format(name_of(rule)))
     outputs = named(out)
@@ -138,7 +139,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         as_program=by_hand,
         faults_of=faults_of,
         as_reference=None if reference else lambda f: pulled_back(stripped(f)),
-        original=rule if reference is None else reference,
+        original=original,
+        stops=_stops(original, given, program),
         conditions=given.conditions(),
         heads=given.heads,
         drawn=given.drawn,
@@ -152,6 +154,15 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         return subject._replace(hand=forwards(rule), as_program=forwards, faults_of=lambda f: [],
                                 conditions=(*subject.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
     return subject._replace(faults=faults)
+
+
+def _stops(original: Any, given: Arguments, program: Any) -> bool:
+    """Whether a stop_gradient was written into the function; any one counts in a ``program`` that is only to be had
+    without its rules, which does not say who wrote it."""
+    try:
+        return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])
+    except CONCRETE:
+        return any(eqn.primitive.name == "stop_gradient" for eqn in jaxprs.equations(program))
 
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:

@@ -4,6 +4,7 @@ meet too in :mod:`handprop._jax_versions`.
 
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -34,7 +35,8 @@ CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat",
 JAX = os.path.dirname(jax.__file__) + os.sep
 SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
-OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", "pure_callback", "io_callback")
+CALLBACKS = ("pure_callback", "io_callback")
+OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", *CALLBACKS)
 PRINTS = ("debug_callback", "debug_print")
 ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
 MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
@@ -368,6 +370,25 @@ def stands_for_exp_neg_sq(eqn: Any) -> bool:
     return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
 
 
+def solves(program: Any) -> bool:
+    """Whether it holds a solver, or a linear function, whose transpose or tangent its user wrote."""
+    return "_custom_root" in rules_of_jax(program) or any(
+        eqn.primitive.name in ("custom_linear_solve", "linear_call") for eqn in equations(program)
+    )
+
+
+def stops(program: Any) -> bool:
+    """Whether a ``stop_gradient`` was written into it by others than JAX."""
+
+    def by(eqn: Any) -> str:
+        """The file that called it."""
+        inside = itertools.dropwhile(lambda f: f.function_name != "stop_gradient", eqn.source_info.traceback.frames)
+        return next((f.file_name for f in inside if f.function_name != "stop_gradient"), "")
+
+    found = [eqn for eqn in equations(program) if eqn.primitive.name == "stop_gradient"]
+    return any(eqn.source_info.traceback is None or is_users(by(eqn)) for eqn in found)
+
+
 def rules_of_jax(program: Any) -> tuple[str, ...]:
     """Names of the custom rules of JAX itself that the program holds."""
     found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
@@ -482,7 +503,7 @@ class _Factors:
             return outputs
         a, b = values[0], values[1] if name in (*EQUALITIES, "sub") else -values[1]
         out = outputs[0] if name in EQUALITIES else self.times(outputs[0])
-        near = (a != b) & (abs(a - b) <= NEAR * self.noise * jnp.maximum(abs(a), abs(b)))
+        near = (a != b) & (abs(a - b) < NEAR * self.noise * jnp.maximum(abs(a), abs(b)))  # no infinity is near
         chance = near & ((self._part(self.uniform, out.shape) > 0) | self.together)
         return [jnp.where(chance, name == "eq" if name in EQUALITIES else 0.0, out)]
 

@@ -22,6 +22,7 @@ derivative.
 
 import dataclasses
 import enum
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from handprop.verify.report import Worst
 from handprop.verify.slopes import STEPS, Sides, sides, values_along
 from handprop.verify.subject import Subject
 
-__all__ = ["Kind", "Ruling", "agreed_and_wrong", "ruling", "ruling_of_a_value"]
+__all__ = ["Kind", "Ruling", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
 
 RADIUS = 2.0**-20
 RANDOM = 4
@@ -45,6 +46,8 @@ SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope i
 MOST_DISPUTED = 4
 MOST_JOINT = 16
 STILL = 0.9  # of a change that is left at a quarter of the step, where the function jumps
+MOST_REFUSED = 32
+OF_VALUES = "autodiff is wrong: {} is {:.6g} by autodiff, the slope of the function's values is {:.6g}"
 LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
 Direction = dict[int, np.ndarray]
 
@@ -96,9 +99,12 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     output = subject.out_paths.index(worst.path)
     random = _directions(subject, point, (), options)
     found = _limits(evaluator, point, random)
-    if all(_entry_off(found, k, worst, output) for k in range(len(random))):
-        return Ruling(Kind.WRONG, "", worst, True)
     disputed = list(_disputed(subject, point))
+    if all(_entry_off(found, k, worst, output) for k in range(len(random))):
+        entry = disputed[0] if disputed and disputed[0].output == output else None
+        slope = _slope_of_values(subject, point, entry) if entry else None
+        return Ruling(Kind.WRONG, "", worst, True) if slope is None else Ruling(Kind.AUTODIFF, OF_VALUES.format(
+            f"{worst.path}{list(worst.index)}", worst.want, slope))  # fmt: skip
     if not subject.gradients[output] or not disputed:
         return _at_a_value(found, output, worst)
     if _values_jump(subject, point, random):
@@ -232,6 +238,30 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
     return bool((np.abs(flat - np.sort(got.ravel())).max(axis=1) <= room).any())
 
 
+def _slope_of_values(subject: Subject, point: Point, entry: Entry) -> float | None:
+    """The slope of the function's values along the entry's coordinate, where the function solves by a derivative that
+    somebody wrote, and the slope is the rule's answer and not autodiff's."""
+    if subject.primal is None or not jaxprs.solves(jaxprs.trace(subject.primal, subject.inputs)):
+        return None
+    slopes = _sides_along(subject, point, {entry: 1.0})
+    got, want = (float(x[entry.output][entry.at]) for x in (point.got, point.want))
+    return got if slopes and slopes.allow(got, LOOSE * abs(got)) and not slopes.allow(want, LOOSE * abs(want)) else None
+
+
+def refused_by_values(subject: Subject, point: Point) -> Worst | None:
+    """The first entry of a gradient by hand that the function's own values refuse, with their slope as what belongs
+    there."""
+    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in zip(gradients, subject.wrt, strict=True)
+               for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
+    for entry in itertools.islice(entries, MOST_REFUSED):
+        slopes = _sides_along(subject, point, {entry: 1.0})
+        if slopes is not None and _values_refuse(subject, point, entry):
+            worst = worst_at(subject, point, entry.output, entry.at)
+            return dataclasses.replace(worst, want=(slopes.left + slopes.right) / 2, ulps=None, bound=None)
+    return None
+
+
 def _values_refuse(subject: Subject, point: Point, entry: Entry) -> bool:
     """Whether the function's values, moved along the entry's coordinate, have slopes that exclude the rule's answer."""
     slopes = _sides_along(subject, point, {entry: 1.0})
@@ -335,7 +365,7 @@ def _of_autodiff(subject: Subject, point: Point, found: Limits, entry: Entry) ->
     path, index = subject.out_paths[entry.output], list(entry.at)
     slope = float(found.tends[entry.output][(0, *entry.at)])
     want = float(point.want[entry.output][entry.at])
-    return f"autodiff is wrong: {path}{index} is {want:.6g} by autodiff, the slope of the function is {slope:.6g}"
+    return OF_VALUES.format(f"{path}{index}", want, slope)
 
 
 def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,

@@ -21,7 +21,7 @@ import numpy as np
 
 from handprop.verify import constants, executables, jaxprs
 from handprop.verify.options import Options
-from handprop.verify.readings import reading_of
+from handprop.verify.readings import is_widened, reading_of
 from handprop.verify.render import apart
 from handprop.verify.report import Check, Counterexample, Outcome, Worst
 from handprop.verify.subject import Subject
@@ -94,9 +94,9 @@ def evaluators(subject: Subject) -> Iterator[Evaluator]:
     """The programs traced in float64, where the numbers of their text keep their digits, then as they are.
 
     A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
-    refuted when both readings of it are. A reading that is no other, or cannot be traced, is left out; where neither
-    can, the programs are traced as the user runs them, and their equations alone are widened. Compiled once for all
-    checks.
+    refuted when both readings of it are. A reading that is no other, or cannot be traced, or is another program, as
+    the text asks for the dtype, is left out; where neither can be traced, the programs are traced as the user runs
+    them, and their equations alone are widened. Compiled once for all checks.
     """
     with jax.enable_x64(True):
         wide = tuple(jaxprs.widened(x) for x in subject.inputs)
@@ -137,8 +137,10 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
     programs = as_users(subject)
     with jax.enable_x64(True):
         if x64:
-            programs = [_alike(jaxprs.trace(f, inputs), program)
-                        for f, program in zip((subject.hand, subject.reference), programs, strict=True)]  # fmt: skip
+            wide = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
+            if inputs is not subject.inputs and not all(map(is_widened, wide, programs)):
+                raise TypeError("in float64 it is another program")
+            programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         reading, known = [reading_of(program) for program in programs], subject.kept.setdefault("readings", [])
         if reading in known:
             return None

@@ -1,15 +1,42 @@
-"""Which traces are one program once every float in it is a float64."""
+"""Which traces are one program once every float in it is a float64, and which are another."""
 
 import hashlib
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from jax.extend import core
 
 from handprop.verify import jaxprs
 from handprop.verify.field.labels import label_of
 
-__all__ = ["reading_of"]
+__all__ = ["is_widened", "reading_of"]
+
+ROUNDED = 16  # units in the last place by which a number that was computed in fewer bits may be off
+
+
+def is_widened(wide: Any, program: Any) -> bool:
+    """Whether the first is the second with longer floats: the same equations, and numbers that are others by rounding
+    alone. A function that asks what dtype it is given may be traced to another."""
+    equations = ([(eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars])
+                  for eqn in jaxprs.equations(each) if eqn.primitive.name != "convert_element_type"]
+                 for each in (wide, program))  # fmt: skip
+    numbers = [list(jaxprs.numbers(each)) for each in (wide, program)]
+    first, second = equations
+    return (first == second and len(numbers[0]) == len(numbers[1])
+            and all(map(_is_rounded, *numbers)))  # fmt: skip
+
+
+def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:
+    if wide.shape != number.shape:
+        return False
+    if not jaxprs.is_float(number.dtype):
+        return bool((wide == number).all())
+    unit = ROUNDED * float(ml_dtypes.finfo(number.dtype).eps)
+    exact, held = (np.asarray(x, np.float64) for x in (wide, number))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(exact - held) <= unit * np.abs(exact) + float(ml_dtypes.finfo(number.dtype).tiny)
+    return bool((near | (exact == held) | (np.isnan(exact) & np.isnan(held))).all())
 
 
 def reading_of(program: Any) -> str:

@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
-DECORATORS = jax.custom_gradient.__code__.co_filename  # its functions are made for rules of others
 ANEW = itertools.count(1)
 Meet = Callable[[Any, Callable, tuple, dict], Any]
 
@@ -61,8 +60,9 @@ def _files(f: Any) -> Iterator[str]:
     elif isinstance(f, functools.partial):
         yield from _files(f.func)
     elif isinstance(f, types.FunctionType):
-        held = _held(f) if f.__code__.co_filename == DECORATORS else []
-        yield from _files(held) if held else (f.__code__.co_filename,)
+        file = f.__code__.co_filename
+        held = [] if jaxprs.is_users(file) else _held(f)
+        yield from _files(held) if held else (file,)
     elif (inner := getattr(f, "__func__", None) or getattr(f, "__wrapped__", None)) is not None:
         yield from _files(inner)
     elif f is not None:
@@ -70,9 +70,12 @@ def _files(f: Any) -> Iterator[str]:
 
 
 def _held(f: types.FunctionType) -> list[Any]:
-    """The functions that one of JAX's decorators made this one of."""
-    cells = [cell.cell_contents for cell in f.__closure__ or ()]
-    return [c for c in cells if (callable(c) or isinstance(c, tuple)) and not isinstance(c, RULES)]
+    """The functions that a decorator of JAX's or Python's, as ``jax.vmap``, made this one of."""
+    if (wrapped := getattr(f, "__wrapped__", None)) is not None:
+        return [wrapped]
+    cells = [cell.cell_contents for cell in f.__closure__ or () if cell != types.CellType()]
+    return [c for c in cells if isinstance(c, types.FunctionType | types.MethodType | functools.partial) or (
+        isinstance(c, tuple) and c and all(map(callable, c)))]  # fmt: skip
 
 
 @contextlib.contextmanager

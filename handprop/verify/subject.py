@@ -48,12 +48,13 @@ class Subject(NamedTuple):
     belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
-    primal. ``original`` is the user's function that the reference is made of. ``conditions`` say what of the given
-    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
-    ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
-    positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
-    asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run equation by
-    equation. ``assumed``: what was tried of the rule and not proved, without which a proof proves nothing.
+    primal. ``original`` is the user's function that the reference is made of, ``stops`` whether a stop_gradient stands
+    in it. ``conditions`` say what of the given arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only,
+    as given". ``domains``: at these places ``inputs`` are free parameters of the arguments (``handprop.verify.along``).
+    ``heads`` are the names of the call's positional arguments, ``drawn`` the inputs that were given as shapes,
+    ``asked_any`` those for which all numbers are asked about. ``compiling``: the seconds that one program may take to
+    compile; a larger one is run equation by equation. ``assumed``: what was tried of the rule and not proved, without
+    which a proof proves nothing.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Subject(NamedTuple):
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
+    stops: bool = False
     conditions: tuple[str, ...] = ()
     domains: Mapping[int, Domain] = {}
     heads: tuple[str, ...] = ()

@@ -107,3 +107,14 @@ def test_nothing_met_is_nothing_shown():
     audit = v.audit(jnp.sin, W)
     assert not audit.ok and audit.verdict is v.Verdict.INCONCLUSIVE
     assert str(audit) == "INCONCLUSIVE  no custom rule was met besides JAX's own"
+
+
+@pytest.mark.parametrize("wrap", [
+    jax.vmap, jax.checkpoint, jax.jit, jax.named_scope("cube"), jax.default_matmul_precision("highest"),
+    functools.partial(functools.partial)])  # fmt: skip
+def test_a_rule_whose_functions_jax_wraps_is_no_rule_of_jax(wrap):
+    wrong = jax.custom_vjp(wrap(lambda x: x**3))
+    wrong.defvjp(wrap(lambda x: (x**3, x)), wrap(lambda x, d: (2 * x * x * d,)))
+    report = v.audit(lambda w: jax.grad(summed(wrong))(w) + jax.grad(summed(jax.nn.relu))(w), W, skip=QUICK)
+    assert [r.verdict for r in report.reports] == [v.Verdict.REFUTED]
+    assert report.trusted == ("relu",)

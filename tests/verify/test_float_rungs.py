@@ -31,6 +31,9 @@ CAUGHT = {
     "cotangent squared": ("transformations", cube, lambda x, d: 3 * x * x * d * d, X),
     "cotangent of ones": ("transformations", cube, lambda x, d: jnp.where(jnp.all(d == 1), 5.0, 3 * x * x * d), X),
     "cotangent clipped": ("transformations", cube, lambda x, d: 3 * x * x * jnp.clip(d, -0.1, 0.1), X),
+    "cotangent clipped far off": ("transformations", cube, lambda x, d: 3 * x * x * jnp.clip(d, -1e4, 1e4), X),
+    "small cotangents flushed": ("transformations", cube, lambda x, d: 3 * x * x * jnp.where(abs(d) < 1e-5, 0, d), X),
+    "cotangents that sum to 0": ("transformations", cube, lambda x, d: jnp.where(d.sum() == 0, 0, 3 * x * x * d), X),
     "saturated": ("hard inputs", jax.nn.softplus, lambda x, d: d * jnp.where(x > 30, 0, jax.nn.sigmoid(x)), X),
     "at zero alone": ("hard inputs", cube, lambda x, d: d * jnp.where(x == 0, 1, 3 * x * x), X),
     "below a millionth": ("hard inputs", jnp.sin, lambda x, d: d * jnp.where(jnp.abs(x) < 1e-4, 0, jnp.cos(x)), X),
@@ -169,3 +172,63 @@ def test_what_runs_in_its_own_type_rounds_in_it(f, g):
     assert report.verdict is v.Verdict.VERIFIED
     assert not report.internal
     assert v.equivalent(f, lambda x: 1.001 * g(x), X, skip=("proof", "mistakes")).verdict is v.Verdict.REFUTED
+
+
+def wrong_in(dtype):
+    """A slope that is wrong in one dtype, which a function that is traced in float64 does not show."""
+    return ruled(jnp.tanh, lambda x, d: (0 if x.dtype == dtype else 1) * (1 - jnp.tanh(x) ** 2) * d)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_path_for_one_dtype_is_judged_where_it_is_taken(dtype):
+    assert v.verify(wrong_in(dtype), X.astype(dtype), skip=["mistakes"]).verdict is v.Verdict.REFUTED
+    assert v.verify(wrong_in(jnp.float16), X.astype(dtype), skip=["mistakes"]).ok
+    by_epsilon = ruled(jnp.sin, lambda x, d: d * jnp.where(jnp.finfo(x.dtype).eps > 1e-10, 0.0, jnp.cos(x)))
+    assert v.verify(by_epsilon, X, skip=["mistakes"]).verdict is v.Verdict.REFUTED
+
+
+M = jnp.array([[4.0, 1.0, 0.5], [-1.0, 3.0, 0.2], [0.3, -0.7, 5.0]])
+
+
+def solved(b, transposed):
+    def by(matrix):
+        return lambda _, b: jnp.linalg.solve(matrix, b)
+
+    return jax.lax.custom_linear_solve(lambda x: M @ x, b, by(M), by(transposed))
+
+
+def called(x, transposed):
+    return jax.custom_derivatives.linear_call(lambda r, x: M @ x, lambda r, y: transposed @ y, M, x)
+
+
+def root_of(a, factor):
+    def newton(f, x):
+        return jax.lax.fori_loop(0, 30, lambda _, x: 0.5 * (x + a / x), x)
+
+    return jax.lax.custom_root(
+        lambda x: x * x - a, jnp.ones_like(a), newton, lambda g, y: factor * y / g(jnp.ones_like(y)))  # fmt: skip
+
+
+@pytest.mark.parametrize(("inside", "wrong", "right", "x"), [
+    (lambda b: solved(b, M), lambda b: jnp.linalg.solve(M, 2 * jnp.linalg.solve(M, b)),
+     lambda b: jnp.linalg.solve(M.T, 2 * jnp.linalg.solve(M, b)), X[:3]),
+    (lambda x: called(x, M), lambda x: M @ (2 * M @ x), lambda x: M.T @ (2 * M @ x), X[:3]),
+    (lambda a: root_of(a, 1.01), lambda a: 1.01 * jnp.ones_like(a), jnp.ones_like, jnp.array([0.5, 2.0, 3.0])),
+])  # fmt: skip
+def test_a_wrong_transpose_inside_of_the_function_is_not_taken_for_its_derivative(inside, wrong, right, x):
+    """Autodiff goes through it, and the function's own values do not."""
+
+    def loss(x):
+        return jnp.sum(inside(x) ** 2)
+
+    for hand in (wrong, jax.grad(loss)):
+        assert v.verify_gradient(hand, loss, x, skip=["mistakes"]).verdict is v.Verdict.REFUTED
+    report = v.verify_gradient(right, loss, x, skip=["mistakes"])
+    assert report.ok, report
+    assert any(finding.startswith("at the given input autodiff is wrong: gradient[") for finding in report.findings)
+
+
+@pytest.mark.parametrize("transposed", [M, M.T])
+def test_a_rule_whose_function_holds_a_transpose_written_by_hand(transposed):
+    rule = ruled(lambda x: called(x, M), lambda x, d: transposed @ d)
+    assert v.verify(rule, X[:3], skip=["mistakes"]).ok is (transposed is not M)

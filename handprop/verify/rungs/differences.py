@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handprop.verify.disputes import Kind, failed, settled
+from handprop.verify.kinks import refused_by_values
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, compared, evaluators, sample
+from handprop.verify.points import Evaluator, compared, evaluators, failure, sample
 from handprop.verify.report import Check, Outcome
 from handprop.verify.slopes import central, values_along
 from handprop.verify.subject import Subject
@@ -20,6 +21,7 @@ from handprop.verify.subject import Subject
 __all__ = ["differences"]
 
 MOST_DIRECTIONS = 6
+SHARED = "by the function's own values: autodiff shares it, and a rule that stands in the function is wrong"
 TRUSTED = 1e-4  # of its own size: an estimate with a larger error says nothing
 
 
@@ -68,6 +70,9 @@ def differences(subject: Subject, options: Options) -> Check:
             return check(Outcome.HOLDS, "the gradient is the slope but for the rounding of constants", **evidence)
         if dispute is not None:
             return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
+    point = compared(evaluator, sample(subject, options, 0), 0)
+    if not subject.stops and (worst := refused_by_values(subject, point)) is not None:
+        return failure("differences", subject, evaluator, point, worst, SHARED, time.monotonic() - start)
     shows = (f"the slope is {off[0].estimate:.6g}, {off[0].hand:.6g} by hand and {off[0].reference:.6g} by autodiff: "
              "a stop_gradient or another rule stands in the function itself")  # fmt: skip
     return check(Outcome.NOTES, shows, **evidence)

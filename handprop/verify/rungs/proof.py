@@ -157,7 +157,8 @@ def proof(subject: Subject, options: Options) -> Check:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
             if not reading.decided and assumed and not holds((reference, hand), subject.inputs, assumed):
                 outside = True
-                reasons[f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"] = None
+                needed = next(iter(assumed.values()))[1]
+                reasons[f"it holds only if {needed}, which is not so at the given input"] = None
                 continue
             subject.kept["proved by"] = pair
             return _agreed(subject, trials, reading, assumed, options, time.monotonic() - start)

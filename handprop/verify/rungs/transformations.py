@@ -1,10 +1,10 @@
 """Transformations: the rule under what JAX does to programs, and what every gradient must be as a function of its
 cotangent.
 
-A pullback is linear: at cotangents 0, e_i, -c and c + 2 c' the rule is held to the reference, which is linear, by the
-bounds of ``handprop.verify.points``. A rule that ignores its cotangent, or squares it, shows where cotangents of ones,
-as under ``jax.grad`` of a sum, hide it. Under ``vmap`` it is run and compared, sample by sample; under ``scan`` and
-``checkpoint`` it is traced.
+A pullback is linear: at cotangents 0, e_i, -c, 1e8 c, 1e-8 c, c + 2 c' and some that sum to 0 the rule is held to the
+reference, which is linear, by the bounds of ``handprop.verify.points``. A rule that ignores its cotangent, or squares
+it, shows where cotangents of ones, as under ``jax.grad`` of a sum, hide it. Under ``vmap`` it is run and compared,
+sample by sample; under ``scan`` and ``checkpoint`` it is traced.
 """
 
 import math
@@ -40,6 +40,7 @@ __all__ = ["transformations"]
 FEW_EQUATIONS = 120  # what is run under vmap is compiled anew: not for large programs
 FEW_ENTRIES = 1 << 14
 BATCH = 3
+LARGE = 1e8  # as far as scaled losses go
 
 
 def transformations(subject: Subject, options: Options) -> Check:
@@ -87,8 +88,14 @@ def _cotangents(subject: Subject, options: Options) -> list[tuple[Any, ...]]:
             out[rng.integers(c.size)] = 1
         return out.reshape(c.shape)
 
+    def cancelling(c: np.ndarray) -> np.ndarray:
+        """Entries that sum to exactly 0, as those have that come back from a softmax."""
+        half, rest = c.ravel()[: c.size // 2], np.zeros(c.size % 2)
+        return np.concatenate([half, -half, rest]).reshape(c.shape)
+
     return [with_cotangents(f) for f in (
-        np.zeros_like, np.ones_like, one_hot, np.negative, lambda c: c + 2 * rng.normal(size=c.shape))]  # fmt: skip
+        np.zeros_like, np.ones_like, one_hot, np.negative, cancelling, lambda c: LARGE * c, lambda c: c / LARGE,
+        lambda c: c + 2 * rng.normal(size=c.shape))]  # fmt: skip
 
 
 def _traced(subject: Subject) -> tuple[list[str], dict[str, str]]:
