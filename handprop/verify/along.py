@@ -18,6 +18,7 @@ from handprop.verify.subject import Program, Subject
 __all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "is_of", "reached", "tolerance", "within"]
 
 ANY = "any"
+UNCOMPARED = ", along which there are no directions and its gradient is not compared"
 Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
 
 
@@ -33,6 +34,7 @@ def within(subject: Subject, domains: Mapping[int, Domain], along: bool = True) 
     owners = {j: place for j, place in zip(numbers, subject.wrt, strict=False) if place in bound} if along else {}
     dropped = {j for j, place in owners.items() if bound[place].discrete}
     kept = [j for j in range(len(subject.out_paths)) if j not in dropped]
+    uncompared = {owners[j] for j in dropped}
     held = not along and any(place in bound for place in subject.wrt)
 
     def composed(program: Program) -> Program:
@@ -65,7 +67,10 @@ def within(subject: Subject, domains: Mapping[int, Domain], along: bool = True) 
         gradients=tuple(subject.gradients[j] for j in kept if j < len(subject.gradients)),
         wrt=tuple(place for place in subject.wrt if not (place in bound and along and bound[place].discrete)),
         domains={**subject.domains, **bound},
-        conditions=(*subject.conditions, *(f"{subject.in_paths[i]} {d.says}" for i, d in bound.items())),
+        conditions=(
+            *subject.conditions,
+            *(f"{subject.in_paths[i]} {d.says}" + UNCOMPARED * (i in uncompared) for i, d in bound.items()),
+        ),
         kept={},
     )
 
@@ -122,7 +127,8 @@ def declared(subject: Subject, domain: Domains | None, options: Options) -> Subj
     """The subject within the domains that ``domain=`` names: one for all arguments, or by name, position or path.
 
     Raises:
-        ValueError: a name that no argument has, a given value outside its domain, a shape that does not fit.
+        ValueError: a name that no argument has, a given value outside its domain, a shape that does not fit, no
+            gradient that is left.
     """
     if domain is None or domain == ANY or subject.faults or subject.obstacle:
         return subject
@@ -130,7 +136,12 @@ def declared(subject: Subject, domain: Domains | None, options: Options) -> Subj
     rng = options.rng(9)
     chosen = {place: _given(subject, place, found, rng) for place, found in named.items()
               if isinstance(found, Domain)}  # fmt: skip
-    return within(subject, chosen)._replace(asked_any=tuple(p for p, found in named.items() if found == ANY))
+    found = within(subject, chosen)
+    if any(subject.gradients) and not any(found.gradients):
+        paths = ", ".join(subject.in_paths[i] for i in subject.wrt)
+        raise ValueError(f"domain= leaves no gradient to compare: {paths} would be differentiated, and single points "
+                         "have no directions; leave it out, or give a domain that has some")  # fmt: skip
+    return found._replace(asked_any=tuple(p for p, found in named.items() if found == ANY))
 
 
 def _by_place(subject: Subject, domain: Any) -> dict[int, Any]:

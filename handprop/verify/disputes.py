@@ -9,6 +9,7 @@ import numpy as np
 from handprop.verify import jaxprs
 from handprop.verify.constants import explain
 from handprop.verify.convergence import has_not_converged
+from handprop.verify.equalities import decided_by_rounding
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
@@ -19,6 +20,7 @@ from handprop.verify.subject import Subject
 __all__ = ["Dispute", "Kind", "failed", "settled"]
 
 
+EQUALITY = "{} by hand and by the reference differ, as rounding decides whether two numbers are equal there"
 UNCONVERGED = (
     "{} is not autodiff's, but the function's own iteration has not converged there: what it returns is no fixed point"
 )
@@ -45,6 +47,8 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     assert worst is not None
     if _by_constants(evaluator, point):
         return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
+    if decided_by_rounding(subject, evaluator, point):
+        return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
     beyond = overflow(subject, evaluator, point, options)
     if beyond is not None:
         return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)

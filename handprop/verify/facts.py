@@ -23,6 +23,7 @@ from handprop.verify.options import Options
 from handprop.verify.points import READINGS, Evaluator, compared, evaluators, sample, wrong_outputs
 from handprop.verify.polynomial import is_polynomial_in
 from handprop.verify.report import Check, Outcome, Report, Verdict
+from handprop.verify.rungs.hard_inputs import hard_inputs
 from handprop.verify.rungs.proof import proof
 from handprop.verify.subject import Subject
 
@@ -155,8 +156,20 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
     if least:  # wrong all the same, and what is wrong is told apart from labels
         chosen = {**labels, **chosen}
     elif not chosen:  # samples do not show what is wrong elsewhere
-        chosen = {place: chain[0] for place, chain in found.items()}
+        chosen = _right_at_hard_inputs(subject, found, options)
     return _as_found(chosen)
+
+
+def _right_at_hard_inputs(subject: Subject, found: dict[int, list[Domain]], options: Options) -> Facts:
+    """The widest facts within which no hard input refutes; the widest of all where there are none."""
+    for depth in range(max(len(chain) for chain in found.values())):
+        trial = {place: chain[min(depth, len(chain) - 1)] for place, chain in found.items()}
+        narrow = fresh(within(subject, trial, along=False), options)
+        if hard_inputs(narrow, options).outcome is not Outcome.FAILS:
+            return trial
+        if options.seconds_left < 0:
+            break
+    return {place: chain[0] for place, chain in found.items()}
 
 
 def _as_found(chosen: Facts) -> Facts:

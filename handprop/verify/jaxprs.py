@@ -56,8 +56,8 @@ EXACT = {
     "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
-EQUALITIES, SUMS = ("eq", "ne"), ("add", "sub", "add_any")
-NEAR = 4  # times the size of rounding errors
+EQUALITIES = ("eq", "ne")
+NEAR = 8  # times the size of rounding errors
 ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
@@ -442,38 +442,38 @@ def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
     return stripped
 
 
-def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False) -> Callable[..., list[Any]]:
+def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False,
+          equality: Callable | None = None) -> Callable[..., list[Any]]:  # fmt: skip
     """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
 
     Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing; None for no noise. Numbers that such errors alone may tell apart are
-    equal or not by chance. What a primitive takes and returns that runs in its own dtype, as it reads bits or calls
-    back, has the rounding errors of that dtype. Float32 literals are read as the numbers they were written as where
-    that is plain, or by ``constant``. Loops that depend on data end; NaN where one was cut. ``more``: what iterates
-    makes one turn more.
+    rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
+    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
+    numbers they were written as where that is plain, or by ``constant``. Loops that depend on data end; NaN where one
+    was cut. ``more``: what iterates makes one turn more. ``equality(eqn, values, outputs)``: what an equality of floats
+    returns, every turn of a scan on its own.
     """
 
     largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
-    with_a_number = any(e.primitive.name in EQUALITIES and any(isinstance(atom, core.Literal) for atom in e.invars)
-                        for e in equations(program))  # fmt: skip
-    nearly = (*EQUALITIES, *SUMS) if with_a_number else EQUALITIES  # what is left of a sum may be compared with 0
 
     def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
         factors = None if noise is None else _Factors(noise, seed, largest)
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+            if equality is not None and eqn.primitive.name in EQUALITIES and is_float(values[0].dtype):
+                return equality(eqn, values, wide_step(eqn, values))
             if factors is None:
                 return [widened(x) for x in wide_step(eqn, values)]
             own = _own_rounding(eqn)
             values = [factors.times(x, own) for x in values] if own else values
+            if eqn.primitive.name == "pow":
+                values = [values[0], factors.settled(values[1])]
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            if eqn.primitive.name in nearly:
-                return factors.nearly(eqn.primitive.name, values, outputs)
             exact = eqn.primitive.name in EXACT and not own
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
-                   ends=True, more=more)  # fmt: skip
+                   unrolled=equality is not None, ends=True, more=more)  # fmt: skip
 
     return evaluate
 
@@ -493,19 +493,14 @@ class _Factors:
     def __init__(self, noise: Any, seed: Any, largest: int):
         self.size, self.places = largest + SPARE_FACTORS, iter(range(1 << 30))
         uniform = _scrambled(self.size, seed * jnp.uint32(0x85EBCA77)).astype(jnp.float64) * 2.0**-31 - 1.0
-        self.together = seed % 4 == 1  # several equalities may have to be met at once
         self.noise, self.uniform, self.drawn = noise, uniform, 1.0 + noise * uniform
 
-    def nearly(self, name: str, values: list[Any], outputs: list[Any]) -> list[Any]:
-        """Of an equality or a sum: what it returns, but where two numbers differ by no more than their rounding errors
-        it is by chance what it is where they do not differ at all."""
-        if not is_float(values[0].dtype):
-            return outputs
-        a, b = values[0], values[1] if name in (*EQUALITIES, "sub") else -values[1]
-        out = outputs[0] if name in EQUALITIES else self.times(outputs[0])
-        near = (a != b) & (abs(a - b) < NEAR * self.noise * jnp.maximum(abs(a), abs(b)))  # no infinity is near
-        chance = near & ((self._part(self.uniform, out.shape) > 0) | self.together)
-        return [jnp.where(chance, name == "eq" if name in EQUALITIES else 0.0, out)]
+    def settled(self, exponent: Any) -> Any:
+        """An exponent that is no integer by its rounding errors alone is one: else no negative number has a power."""
+        if not is_float(exponent.dtype):
+            return exponent
+        near = abs(exponent - jnp.round(exponent)) < NEAR * self.noise * abs(exponent)
+        return jnp.where(near, jnp.round(exponent), exponent)
 
     def times(self, x: Any, noise: float = 0.0) -> Any:
         """With rounding errors, of the size ``noise`` where that is given."""
@@ -513,14 +508,9 @@ class _Factors:
             return x
         if noise:
             return x * (1.0 + noise * jnp.resize(self.uniform, x.size).reshape(x.shape))
-        return x * self._part(self.drawn, x.shape)
-
-    def _part(self, drawn: Any, shape: tuple[int, ...]) -> Any:
-        """The next part of what was drawn."""
-        size = math.prod(shape)
-        drawn = drawn if size <= self.size else jnp.tile(drawn, -(-size // self.size))
-        start = next(self.places) * 7919 % (drawn.size - size + 1)
-        return lax.slice(drawn, (start,), (start + size,)).reshape(shape)
+        drawn = self.drawn if x.size <= self.size else jnp.tile(self.drawn, -(-x.size // self.size))
+        start = next(self.places) * 7919 % (drawn.size - x.size + 1)
+        return x * lax.slice(drawn, (start,), (start + x.size,)).reshape(x.shape)
 
 
 def _scrambled(count: int, seed: Any) -> Any:

@@ -145,6 +145,9 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
             Verdict.INCONCLUSIVE,
             f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
         )
+    if hidden := sampled.evidence["hidden"]:
+        what = ", ".join(f"an error of {100 * sampled.evidence['power'][path]:.2g} % of {path}" for path in hidden)
+        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, and whatever is smaller"
     return Verdict.VERIFIED, by_name["proof"].shows if "proof" in by_name else sampled.shows
 
 

@@ -59,6 +59,7 @@ class Kind(enum.Enum):
     KINK = "another subgradient"
     JUMP = "another value at a jump"
     RANGE = "out of float64's range"
+    EQUALITY = "an equality that rounding decides"
     CONSTANTS = "rounded constants"
     UNCONVERGED = "an iteration that has not converged"
     AUTODIFF = "autodiff is wrong"

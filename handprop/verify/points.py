@@ -29,6 +29,7 @@ from handprop.verify.subject import Subject
 __all__ = [
     "NONDETERMINISTIC",
     "READINGS",
+    "SAFETY",
     "Evaluator",
     "Point",
     "as_users",
@@ -315,15 +316,22 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
         least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + UNDERFLOW for w in want]
     if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
-    bound = least
+    bound, changes = least, [[np.full(x.shape, np.nan) for x in program] for program in (got, want)]
     for draw in range(evaluator.draws):
         if draw >= DRAWS and not any(beyond(*leaf).any() for leaf in zip(got, want, bound, strict=True)):
             break
         rough = evaluator.rough(inputs, 1 + draw + MORE_DRAWS * seed)
         with np.errstate(all="ignore"):
-            bound = [np.fmax(b, SAFETY * np.fmax(np.abs(g - c), np.abs(w - d)) + e) for b, c, d, g, w, e
-                     in zip(bound, got, want, *rough, least, strict=True)]  # fmt: skip
+            changes = [[np.fmax(most, np.abs(r - c)) for most, r, c in zip(*program, strict=True)]
+                       for program in zip(changes, rough, (got, want), strict=True)]  # fmt: skip
+            bound = [SAFETY * np.maximum(_known(a, g), _known(b, w)) + e
+                     for a, b, g, w, e in zip(*changes, got, want, least, strict=True)]  # fmt: skip
     return Point(inputs, got, want, bound)
+
+
+def _known(change: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """The largest change; any where a finite number is NaN in every run with noise."""
+    return np.where(np.isnan(change), np.where(np.isfinite(clean), np.inf, 0.0), change)
 
 
 def _largest(x: np.ndarray) -> float:

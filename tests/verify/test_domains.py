@@ -499,9 +499,12 @@ def test_what_leaves_a_domain_by_rounding_is_no_edge_case_of_it(f, x, domain):
     assert report.ok and not report.internal, report
 
 
+NEAR_ONE = np.full((2, 2), 0.95, np.float32)  # no number that the text compares with
+
+
 def test_corners_of_a_domain_are_looked_at():
     def wrong_near_axes(x, z):
-        return jnp.sum(x * z) + jnp.sum(jnp.maximum(x, 0.95) - 0.95)
+        return jnp.sum(x * z) + jnp.sum(jnp.maximum(x, NEAR_ONE) - NEAR_ONE)
 
     x, z = jnp.asarray(UNITS), jnp.asarray(Z[:2, :2])
     report = v.equivalent(wrong_near_axes, lambda x, z: jnp.sum(x * z), x, z, domain={"x": d.unit()})
@@ -516,3 +519,25 @@ def test_corners_of_a_domain_are_looked_at():
 def test_a_domain_that_does_not_fit_is_one_sentence(domain, x, error, said):
     with pytest.raises(error, match=said):
         v.equivalent(lambda x: x, lambda x: x, x, domain={"x": domain()})
+
+
+@pytest.mark.parametrize(("domain", "x"), [
+    (d.boolean(), jnp.array([1.0, 0.0])), (d.signs(), jnp.array([1.0, -1.0])), (d.integers(), jnp.array([1.0, 2.0])),
+    (d.one_hot(), jnp.array([1.0, 0.0]))])  # fmt: skip
+def test_a_gradient_along_single_points_is_nothing_to_prove(domain, x):
+    square = jax.custom_vjp(lambda x: x * x)
+    square.defvjp(lambda x: (x * x, x), lambda x, d: (777.0 * d,))
+    with pytest.raises(ValueError, match="leaves no gradient to compare: x would be differentiated"):
+        v.verify(square, x, domain={"x": domain})
+    beside = jax.custom_vjp(lambda w, x: w * x)
+    beside.defvjp(lambda w, x: (w * x, (w, x)), lambda saved, d: (saved[1] * d, 777.0 * d))
+    report = v.verify(beside, jnp.array([0.3, 0.4]), x, domain={"x": domain})
+    assert report.ok and "its gradient is not compared" in report.conditions[0], report
+
+
+def test_a_fact_that_only_hard_inputs_ask_for_is_found():
+    """Shares are at most 1, which numbers that sum to 1 are not, and samples do not show that."""
+    shares = jax.nn.softmax(jnp.array([0.1, 0.5, -0.3]))
+    report = v.verify_gradient(lambda x, p: jnp.where(p <= 1, x, 0.0), lambda x, p: jnp.sum(x * x) / 2,
+                               jnp.array([1.0, -2.0, 0.5]), shares, skip=["mistakes"])  # fmt: skip
+    assert report.ok and report.conditions == ("p is between 0 and 1, as given",), report

@@ -40,6 +40,8 @@ CAUGHT = {
     "equal entries": (
         "hard inputs", lambda x: x * x.sum(), lambda x, d: d * x.sum() + jnp.where(x[0] == x[1], 0, (d * x).sum()), X,
     ),
+    "a window between two numbers": (
+        "hard inputs", cube, lambda x, d: 3 * x * x * jnp.where((x > 7.1) & (x < 7.2), 0, d), X),
     "wrong everywhere": ("differences", cube, lambda x, d: 3.1 * x * x * d, X),
 }  # fmt: skip
 
@@ -232,3 +234,46 @@ def test_a_wrong_transpose_inside_of_the_function_is_not_taken_for_its_derivativ
 def test_a_rule_whose_function_holds_a_transpose_written_by_hand(transposed):
     rule = ruled(lambda x: called(x, M), lambda x, d: transposed @ d)
     assert v.verify(rule, X[:3], skip=["mistakes"]).ok is (transposed is not M)
+
+
+def masked(equal):
+    """A value that depends on which numbers are equal."""
+    return lambda x: jnp.where(equal(x), jnp.sin(x), 2 * x)
+
+
+@pytest.mark.parametrize(("f", "g"), [
+    (lambda x: jnp.sqrt((jnp.sin(x) ** 2 + jnp.cos(x) ** 2) * x * x) == jnp.sqrt(x * x), lambda x: x == x),
+    (lambda x: x - jnp.log(jnp.exp(x)) == 0, lambda x: x == x),
+    (lambda x: x < jnp.log(jnp.exp(x)), lambda x: x < x),
+    (lambda x: jnp.log(jnp.exp(x)) != x, lambda x: x != x),
+    (lambda x: jax.lax.scan(lambda c, y: (c, jnp.log(jnp.exp(y)) == y), 0.0, x)[1], lambda x: x == x),
+])  # fmt: skip
+@pytest.mark.parametrize("key", range(3))
+def test_rounding_that_decides_an_equality_neither_refutes_nor_hides_what_is_wrong(f, g, key):
+    options = {"key": key, "skip": all_but("structure", "rounding", "hard inputs")}
+    report = v.equivalent(masked(f), masked(g), X, **options)
+    assert report.ok or "rounding would hide an error of" in report.reason, report
+    wrong = v.equivalent(masked(f), lambda x: 1.5 * masked(g)(x), X, **options)
+    assert not wrong.ok, wrong
+
+
+def test_an_equality_that_holds_by_bits_is_no_matter_of_rounding():
+    """Which entry is the largest is decided by its bits, and a rule that takes another is wrong."""
+    largest = ruled(jnp.max, lambda x, d: d * (x == jnp.max(x)))
+    assert v.verify(largest, X, skip=["mistakes"]).ok
+    smallest = ruled(jnp.max, lambda x, d: d * (x == jnp.min(x)))
+    assert v.verify(smallest, X, skip=["mistakes"]).verdict is v.Verdict.REFUTED
+
+
+def test_noise_leaves_a_negative_number_its_integer_power():
+    """Else the runs with noise are NaN, and what rounding does to ``1 + tanh`` near -1 is not seen."""
+
+    def of_tanh(x):
+        return jnp.sum(jnp.log(0.5 * (1.0 + jnp.tanh(0.5 * (x - jnp.power(x, 2.0))))) ** 3)
+
+    def of_sigmoid(x):
+        return jnp.sum(jnp.log(jax.nn.sigmoid(x - jnp.square(x))) ** 3)
+
+    x = jnp.array([-2.4, -3.97, 4.8])
+    report = v.equivalent(jax.grad(of_tanh), jax.grad(of_sigmoid), x, skip=["mistakes"])
+    assert report.ok, report

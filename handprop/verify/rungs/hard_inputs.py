@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Literal
 
 from handprop.verify import jaxprs
 from handprop.verify.along import reached
@@ -31,6 +32,7 @@ from handprop.verify.options import Options
 from handprop.verify.points import (
     Evaluator,
     Point,
+    as_users,
     compared,
     evaluators,
     failure,
@@ -83,6 +85,8 @@ FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
 WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
+MOST_NUMBERS, MOST_TURNS = 32, 8
+COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 
 
 class Seen:
@@ -119,7 +123,8 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         check = _both_wrong(subject, found[0], given, options, seen, "the given input", start)
         if check is not None:
             return check
-    for i, (name, pattern) in enumerate({**PATTERNS, **(CORNERS if subject.domains else {})}.items()):
+    patterns = {**PATTERNS, **_between(subject), **(CORNERS if subject.domains else {})}
+    for i, (name, pattern) in enumerate(patterns.items()):
         if options.seconds_left < 0:
             break
         if large and name not in FOR_LARGE:
@@ -129,6 +134,25 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
             return check
     check = None if large else _at_infinities(subject, found, options, seen, start)
     return check or _noted(seen, time.monotonic() - start)
+
+
+def _between(subject: Subject) -> dict[str, Pattern]:
+    """Entries between the numbers that the programs compare with, and beyond the last of them."""
+    numbers = {float(atom.val) for program in as_users(subject) for eqn in jaxprs.equations(program)
+               if eqn.primitive.name in COMPARISONS for atom in eqn.invars
+               if isinstance(atom, Literal) and np.ndim(atom.val) == 0 and np.isfinite(atom.val)}  # fmt: skip
+    ends = np.sort(list(numbers))
+    if not 0 < len(ends) <= MOST_NUMBERS:
+        return {}
+    inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
+    most = max((math.prod(x.shape) for x in subject.inputs), default=0)
+    starts = range(0, len(inside), max(most, 1))
+    return {f"inputs between the numbers compared with, from {inside[n]:.3g} on": partial(_in_turn, numbers=inside[n:])
+            for n in starts[:MOST_TURNS]}  # fmt: skip
+
+
+def _in_turn(x: np.ndarray, rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+    return np.resize(numbers, x.shape)
 
 
 def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,

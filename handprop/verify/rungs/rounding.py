@@ -30,6 +30,7 @@ __all__ = ["bits_lost", "rounding"]
 
 POINTS = 4
 POOR = 4.0
+MOST_HIDDEN = 0.01  # of its size: the error of an output that rounding may hide
 APPROXIMATE = 1e-5  # below which a relative error may be meant
 
 
@@ -142,6 +143,7 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "points": len(points),
         "power": power,
         "unexercised": idle,
+        "hidden": tuple(path for path, error in power.items() if error > MOST_HIDDEN),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
