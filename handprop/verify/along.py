@@ -107,6 +107,7 @@ def at_arguments(evaluator: Evaluator, subject: Subject) -> Evaluator:
         clean=lambda free: evaluator.clean(run(clean, tuple(free))),
         rough=lambda free, seed: evaluator.rough(run(rough, tuple(free), np.uint32(seed)), seed),
         shifted=lambda free: evaluator.shifted(run(clean, tuple(free))),
+        arguments=lambda free: run(clean, tuple(free)),
     )
 
 

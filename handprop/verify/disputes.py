@@ -47,7 +47,7 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     assert worst is not None
     if _by_constants(evaluator, point):
         return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
-    if decided_by_rounding(subject, evaluator, point):
+    if decided_by_rounding(evaluator, point):
         return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
     beyond = overflow(subject, evaluator, point, options)
     if beyond is not None:

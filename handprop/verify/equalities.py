@@ -16,7 +16,6 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.points import SAFETY, Evaluator, Point, beyond
-from handprop.verify.subject import Subject
 
 __all__ = ["decided_by_rounding"]
 
@@ -25,19 +24,20 @@ MOST_EQUATIONS = 2000  # with every turn of every scan
 Met = list[np.ndarray]
 
 
-def decided_by_rounding(subject: Subject, evaluator: Evaluator, point: Point) -> bool:
+def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     """Whether the programs agree at the point once numbers that rounding alone tells apart are equal, or are not."""
-    with jax.enable_x64(True):
-        programs = [jaxprs.trace(f, evaluator.traced_at) for f in (subject.hand, subject.reference)]
+    programs = evaluator.programs
     if not any(eqn.primitive.name in jaxprs.EQUALITIES and jaxprs.is_float(eqn.invars[0].aval.dtype)
                for program in programs for eqn in jaxprs.equations(program)):  # fmt: skip
         return False
-    if sum(map(_turns, programs)) > MOST_EQUATIONS:
+    names = {eqn.primitive.name for program in programs for eqn in jaxprs.equations(program)}
+    if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS):
         return False
-    unsure = [_unsure(program, point.inputs, evaluator.eta) for program in programs]
+    inputs = evaluator.arguments(point.inputs)
+    unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
     if not any(where.any() for program in unsure for where in program):
         return False
-    either = [[_run(program, point.inputs, met, equal) for equal in (True, False)]
+    either = [[_run(program, inputs, met, equal) for equal in (True, False)]
               for program, met in zip(programs, unsure, strict=True)]  # fmt: skip
     return _agree(list(itertools.product(*either)), point)
 

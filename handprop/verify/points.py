@@ -67,7 +67,8 @@ class Evaluator(NamedTuple):
     Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
     ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
     ``shifted(inputs)``: outputs with constants as they are held, then with one after the other shifted by half a unit
-    (:mod:`handprop.verify.constants`). ``traced_at``: the inputs that the programs were traced at.
+    (:mod:`handprop.verify.constants`). ``traced_at``: the inputs that the ``programs`` by hand and of the reference
+    were traced at; ``arguments(inputs)`` is what these take, functions of the inputs where arguments lie in domains.
     """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
@@ -78,6 +79,8 @@ class Evaluator(NamedTuple):
     draws: int = DRAWS
     shifted: Callable[[Sequence[Any]], list[tuple[Outputs, Outputs]]] = lambda inputs: []
     traced_at: tuple[Any, ...] = ()
+    programs: tuple[Any, ...] = ()
+    arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
 
 
 class Point(NamedTuple):
@@ -193,7 +196,8 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs)  # fmt: skip
+                     subject.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
+                     tuple(programs))  # fmt: skip
 
 
 def _alike(wide: Any, program: Any) -> Any:
