@@ -142,6 +142,12 @@ def scan_counts(params: dict) -> tuple[int, int]:
     return consts, carry
 
 
+def leaks(program: Any) -> bool:
+    """Whether it holds what belongs to another trace, in the place of numbers."""
+    return any(isinstance(c, Tracer) for part in (program, *(body for eqn in equations(program) for body in inner(eqn)))
+               for c in part.consts)  # fmt: skip
+
+
 def longest_sum(program: Any) -> int:
     """The most terms that one entry of a product, reduction, running sum or scan adds up."""
     longest = 1

@@ -227,3 +227,17 @@ def test_reductions_with_a_function_of_their_own(reduced, written):
     x = X.reshape(2, 3)
     right, wrong = (v.equivalent(lambda x: reduced(x, lambda a, b: a + b + c * a * b), written, x) for c in (1, 1.1))  # noqa: B023
     assert (right.verdict, wrong.verdict) == (v.Verdict.VERIFIED, v.Verdict.REFUTED), f"{right}\n{wrong}"
+
+
+def closing_over(w, x):
+    """A rule that is made where it is used."""
+    scaled = jax.custom_vjp(lambda x: w * x)
+    scaled.defvjp(lambda x: (w * x, None), lambda _, d: (w * d,))
+    return scaled(x)
+
+
+def test_a_rule_that_closes_over_what_is_differentiated():
+    report = v.verify(closing_over, X, X)
+    assert report.verdict is v.Verdict.INCONCLUSIVE and not report.internal, report
+    assert "a rule closes over an argument that is differentiated" in report.reason
+    assert v.verify(closing_over, X, X, argnums=(1,)).verdict is v.Verdict.PROVED
