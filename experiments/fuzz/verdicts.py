@@ -87,8 +87,21 @@ def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
         return "contradiction", "", ""
     if report.verdict is Verdict.REFUTED and not pair.mistake:
         # Equal over the reals and worse in floats at some input is no fault of a verdict.
-        return ("", f"equal, refuted by {failed[0]}", "") if failed[0] in AT_A_POINT else ("false refutation", "", "")
+        if failed[0] in AT_A_POINT:
+            return "", f"equal, refuted by {failed[0]}", ""
+        undefined = is_undefined(pair, report)
+        return ("", "equal, refuted where one is undefined", "") if undefined else ("false refutation", "", "")
     return "", "", ""
+
+
+def is_undefined(pair: Pair, report: Any) -> bool:
+    """Whether one of the two is no number where they were refuted, and the oracle too says that they are defined at
+    different points, as ``exp(2 log x)`` and ``x^2`` are."""
+    worst = report.counterexample.worst
+    if np.isfinite(worst.got) and np.isfinite(worst.want):
+        return False
+    found = pair.relate(np.random.default_rng([pair.seed, pair.number, 1]), GENERIC, TIES)
+    return Relation.DOMAIN in {*found.values(), *(pair.relations or {}).values()}
 
 
 def judged_proof(pair: Pair, conditional: bool) -> tuple[str, str, str]:

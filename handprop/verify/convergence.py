@@ -16,12 +16,14 @@ from handprop._jax_versions import equations
 from handprop.verify import executables, jaxprs
 from handprop.verify.options import Options
 from handprop.verify.points import Point, sample
+from handprop.verify.report import Worst
 from handprop.verify.subject import Subject
 
-__all__ = ["has_not_converged"]
+__all__ = ["has_not_converged", "is_remainder"]
 
 CONVERGED = 1e-6  # the relative change of the values in one turn more, at the given input
 ROUNDING = 1e-12
+MOVED = 0.01  # of a difference that one turn more takes away
 WORSE = 1e3  # times the change at the given input
 
 
@@ -31,6 +33,39 @@ def has_not_converged(subject: Subject, point: Point, options: Options) -> bool:
         return False
     given = _change(subject, sample(subject, options, 0))
     return given <= CONVERGED and not _change(subject, point.inputs) <= max(WORSE * given, ROUNDING)
+
+
+def is_remainder(subject: Subject, point: Point, worst: Worst) -> bool:
+    """Whether what autodiff's gradient differs by is left over by an iteration that has converged: a turn more takes a
+    part of it away. The derivative of a fixed point by where the iteration begins is 0, and autodiff's a power of a
+    contraction, as small as 1e-70."""
+    gradients = [path for path, gradient in zip(subject.out_paths, subject.gradients, strict=True) if gradient]
+    if subject.primal is None or worst.path not in gradients or len(gradients) != len(subject.wrt):
+        return False
+    k = gradients.index(worst.path)
+    with jax.enable_x64(True):
+        program = jaxprs.trace(subject.primal, point.inputs)
+        if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
+            return False
+        usual, more = (float(np.asarray(_gradient(program, subject, point.inputs, k, more))[worst.index])
+                       for more in (False, True))  # fmt: skip
+    if _change(subject, point.inputs) > CONVERGED:
+        return False
+    gap, moved = worst.got - usual, more - usual
+    return bool(np.sign(moved) == np.sign(gap) and abs(moved) >= MOVED * abs(gap))
+
+
+def _gradient(program: Any, subject: Subject, inputs: Sequence[Any], k: int, more: bool) -> Any:
+    """The gradient by the input of number ``k``, of the program with a turn more or as it is."""
+    place = subject.wrt[k]
+
+    def values(x: Any) -> list[Any]:
+        outputs = jaxprs.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
+        return [out for out in outputs if jaxprs.is_float(out.dtype)]
+
+    outputs, pull = jax.vjp(values, inputs[place])
+    cotangents = [inputs[i] for i in subject.cotangents] or [np.ones(out.shape, out.dtype) for out in outputs]
+    return pull([jax.numpy.asarray(c, out.dtype) for c, out in zip(cotangents, outputs, strict=True)])[0]
 
 
 def _change(subject: Subject, inputs: Sequence[Any]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.constants import explain
-from handprop.verify.convergence import has_not_converged
+from handprop.verify.convergence import has_not_converged, is_remainder
 from handprop.verify.equalities import decided_by_rounding
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
@@ -22,7 +22,7 @@ __all__ = ["Dispute", "Kind", "failed", "settled"]
 
 EQUALITY = "{} by hand and by the reference differ, as rounding decides whether two numbers are equal there"
 UNCONVERGED = (
-    "{} is not autodiff's, but the function's own iteration has not converged there: what it returns is no fixed point"
+    "{} is not autodiff's, but the function's own iteration has not come to an end there: one turn more changes it"
 )
 
 
@@ -53,9 +53,16 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     if beyond is not None:
         return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
     said = ruling(subject, evaluator, point, worst, options)
-    if said.kind is Kind.WRONG and has_not_converged(subject, point, options):
+    if said.kind is Kind.WRONG and _by_iterations(subject, point, worst, options):
         return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
     return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.together)
+
+
+def _by_iterations(subject: Subject, point: Point, worst: Worst, options: Options) -> bool:
+    try:
+        return has_not_converged(subject, point, options) or is_remainder(subject, point, worst)
+    except Exception:  # a function that JAX does not differentiate, or that raises at another turn
+        return False
 
 
 def _by_constants(evaluator: Evaluator, point: Point) -> bool:

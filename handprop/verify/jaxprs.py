@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ EXACT = {
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
 NEAR = 8  # times the size of rounding errors
+SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
 ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
@@ -73,7 +75,7 @@ def is_complex(dtype: Any) -> bool:
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+    return textwrap.shorten(str(error).strip().split("\n")[0], 200, placeholder=" ...") or type(error).__name__
 
 
 def wide(inputs: Sequence[Any]) -> bool:
@@ -378,9 +380,7 @@ def stands_for_exp_neg_sq(eqn: Any) -> bool:
 
 def solves(program: Any) -> bool:
     """Whether it holds a solver, or a linear function, whose transpose or tangent its user wrote."""
-    return "_custom_root" in rules_of_jax(program) or any(
-        eqn.primitive.name in ("custom_linear_solve", "linear_call") for eqn in equations(program)
-    )
+    return "_custom_root" in rules_of_jax(program) or any(eqn.primitive.name in SOLVERS for eqn in equations(program))
 
 
 def stops(program: Any) -> bool:

@@ -102,10 +102,7 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     found = _limits(evaluator, point, random)
     disputed = list(_disputed(subject, point))
     if all(_entry_off(found, k, worst, output) for k in range(len(random))):
-        entry = disputed[0] if disputed and disputed[0].output == output else None
-        slope = _slope_of_values(subject, point, entry) if entry else None
-        return Ruling(Kind.WRONG, "", worst, True) if slope is None else Ruling(Kind.AUTODIFF, OF_VALUES.format(
-            f"{worst.path}{list(worst.index)}", worst.want, slope))  # fmt: skip
+        return _by_values(subject, point, worst, disputed) or Ruling(Kind.WRONG, "", worst, True)
     if not subject.gradients[output] or not disputed:
         return _at_a_value(found, output, worst)
     if _values_jump(subject, point, random):
@@ -239,14 +236,18 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
     return bool((np.abs(flat - np.sort(got.ravel())).max(axis=1) <= room).any())
 
 
-def _slope_of_values(subject: Subject, point: Point, entry: Entry) -> float | None:
-    """The slope of the function's values along the entry's coordinate, where the function solves by a derivative that
-    somebody wrote, and the slope is the rule's answer and not autodiff's."""
-    if subject.primal is None or not jaxprs.solves(jaxprs.trace(subject.primal, subject.inputs)):
+def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[Entry]) -> Ruling | None:
+    """What the function's values say where it solves by a derivative that somebody wrote: that autodiff is wrong, where
+    their slope is the rule's answer and not autodiff's, and nothing, where they have none."""
+    here = [e for e in disputed if (subject.out_paths[e.output], e.at) == (worst.path, worst.index)]
+    if not here or subject.primal is None or not jaxprs.solves(jaxprs.trace(subject.primal, subject.inputs)):
         return None
-    slopes = _sides_along(subject, point, {entry: 1.0})
-    got, want = (float(x[entry.output][entry.at]) for x in (point.got, point.want))
-    return got if slopes and slopes.allow(got, LOOSE * abs(got)) and not slopes.allow(want, LOOSE * abs(want)) else None
+    slopes = _sides_along(subject, point, {here[0]: 1.0})
+    if slopes is None:
+        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+    if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
+        return None
+    return Ruling(Kind.AUTODIFF, OF_VALUES.format(f"{worst.path}{list(worst.index)}", worst.want, worst.got))
 
 
 def refused_by_values(subject: Subject, point: Point) -> Worst | None:

@@ -1,8 +1,12 @@
 """Which traces are one program once every float in it is a float64, and which are another."""
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax.extend import core
@@ -17,14 +21,28 @@ ROUNDED = 16  # units in the last place by which a number that was computed in f
 
 def is_widened(wide: Any, program: Any) -> bool:
     """Whether the first is the second with longer floats: the same equations, and numbers that are others by rounding
-    alone. A function that asks what dtype it is given may be traced to another."""
-    equations = ([(eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars])
-                  for eqn in jaxprs.equations(each) if eqn.primitive.name != "convert_element_type"]
-                 for each in (wide, program))  # fmt: skip
-    numbers = [list(jaxprs.numbers(each)) for each in (wide, program)]
-    first, second = equations
-    return (first == second and len(numbers[0]) == len(numbers[1])
-            and all(map(_is_rounded, *numbers)))  # fmt: skip
+    alone. A function that asks what dtype it is given may be traced to another. JAX's own functions ask too, and are
+    one function all the same."""
+    for one, other in itertools.zip_longest(_steps(wide), _steps(program)):
+        if one is None or other is None or one[0] != other[0] or len(one[1]) != len(other[1]):
+            return False
+        if not all(map(_is_rounded, one[1], other[1])):
+            return False
+    return True
+
+
+def _steps(program: Any) -> Iterator[tuple[Any, list[np.ndarray]]]:
+    """The name and the shapes of each equation, with the numbers in it; of a call to a function of JAX's no more."""
+    yield "constants", [np.asarray(c) for c in program.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+    for eqn in program.jaxpr.eqns:
+        if eqn.primitive.name == "convert_element_type":
+            continue
+        yield (eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars]), [
+            np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in eqn.invars
+            if isinstance(atom, core.Literal)]  # fmt: skip
+        if jaxprs.called(eqn) is None or not jaxprs.of_jax(eqn):
+            for body in jaxprs.inner(eqn):
+                yield from _steps(body)
 
 
 def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:

@@ -252,7 +252,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     if not outs:
         raise NotUnderstood(f"{name}, which returns nothing")
     if any(not _is_float(aval.dtype) for aval in outs):
-        raise NeedsBranches(f"the proof does not understand {name}, which returns {outs[0].dtype}")
+        raise NeedsBranches(f"{name}, which returns {outs[0].dtype}")
     if any(not isinstance(t, Value | np.ndarray) for t in inputs):
         raise NotUnderstood(f"{name} of keys")
     values = [as_value(run, thing) for thing in inputs]

@@ -85,6 +85,8 @@ FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
 WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
+SHOWN = 4
+SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
 MOST_NUMBERS, MOST_TURNS = 32, 8
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 
@@ -140,15 +142,19 @@ def _between(subject: Subject) -> dict[str, Pattern]:
     """Entries between the numbers that the programs compare with, and beyond the last of them."""
     numbers = {float(atom.val) for program in as_users(subject) for eqn in jaxprs.equations(program)
                if eqn.primitive.name in COMPARISONS for atom in eqn.invars
-               if isinstance(atom, Literal) and np.ndim(atom.val) == 0 and np.isfinite(atom.val)}  # fmt: skip
+               if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
     ends = np.sort(list(numbers))
     if not 0 < len(ends) <= MOST_NUMBERS:
         return {}
     inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
     most = max((math.prod(x.shape) for x in subject.inputs), default=0)
     starts = range(0, len(inside), max(most, 1))
-    return {f"inputs between the numbers compared with, from {inside[n]:.3g} on": partial(_in_turn, numbers=inside[n:])
+    return {f"inputs whose entries are {_listed(inside[n:])}": partial(_in_turn, numbers=inside[n:])
             for n in starts[:MOST_TURNS]}  # fmt: skip
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(f"{x:.3g}" for x in numbers[:SHOWN]) + " and so on" * (len(numbers) > SHOWN)
 
 
 def _in_turn(x: np.ndarray, rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
@@ -192,12 +198,16 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
 
 def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
     """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
-    where an input that is positive, as given, was zero, and the rule has no answer. A wrong answer is wrong at their
-    limit too.
+    where the rule has no answer and an input that is positive, as given, was zero, or the rule takes a matrix apart,
+    which is singular at many of these inputs. A wrong answer is wrong at their limit too.
     """
     if dispute.together:
         return True
-    if name not in WITH_ZEROS or np.isfinite(dispute.worst.got):
+    if np.isfinite(dispute.worst.got):
+        return False
+    if any(eqn.primitive.name in SINGULAR for eqn in jaxprs.equations(as_users(subject)[0])):
+        return True
+    if name not in WITH_ZEROS:
         return False
     given = [np.asarray(subject.inputs[i]) for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
     return any(x.size and (x > 0).all() for x in given)

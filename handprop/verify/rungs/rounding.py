@@ -186,7 +186,7 @@ def bits_lost(x: np.ndarray, exact: np.ndarray, dtype: Any) -> float:
     """The largest error, in bits of the dtype and relative to the largest entry; all of them where an entry of ``x``
     is not finite and should be."""
     scale = np.abs(exact).max(initial=0.0)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         error = np.where(np.isfinite(x) | ~np.isfinite(exact), np.abs(x - exact), scale)
-    unit = float(ml_dtypes.finfo(dtype).eps) * scale
-    return float(np.log2(max(error[np.isfinite(error)].max(initial=0.0) / unit, 1.0)))
+        unit = float(ml_dtypes.finfo(dtype).eps) * scale
+        return float(np.log2(np.fmax(error[np.isfinite(error)].max(initial=0.0) / unit, 1.0)))
