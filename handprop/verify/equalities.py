@@ -31,7 +31,8 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
                for program in programs for eqn in jaxprs.equations(program)):  # fmt: skip
         return False
     names = {eqn.primitive.name for program in programs for eqn in jaxprs.equations(program)}
-    if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS):
+    slow = "while" in names and not evaluator.is_quick  # its loops would be compiled in every run
+    if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS) or slow:
         return False
     inputs = evaluator.arguments(point.inputs)
     unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]

@@ -19,6 +19,7 @@ from handprop._jax_versions import equations, trace_state_clean
 __all__ = ["applied", "array", "compile_within", "compiled", "run_once"]
 
 KEPT = 2048  # a primitive's executable takes some 50 kB
+FEW_KEPT = 128
 FEW_ENTRIES = 1 << 18
 EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
 Options = dict[str, Any]
@@ -53,6 +54,12 @@ def _executable(f: Callable, types: tuple, params: tuple, wide: bool) -> Callabl
     shapes = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in types]
     entries = sum(math.prod(shape) for shape, *_ in types)
     return _compiled(lambda *values: f(*values, **dict(params)), shapes, entries)
+
+
+def forget() -> None:
+    """Gives back the executables of single primitives, of which some take a megabyte."""
+    if _executable.cache_info().currsize > FEW_KEPT:
+        _executable.cache_clear()
 
 
 def _compiled(f: Callable, args: Sequence[Any], entries: int) -> Callable:

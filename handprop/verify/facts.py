@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verify import domains as d
-from handprop.verify import jaxprs
+from handprop.verify import executables, jaxprs
 from handprop.verify.along import ANY, Domains, at_arguments, declared, inside, tolerance, within
 from handprop.verify.domains import Domain
 from handprop.verify.judge import checked, explained, fresh
@@ -30,6 +30,7 @@ from handprop.verify.subject import Subject
 __all__ = ["facts", "judged"]
 
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
+LATE = 0.25  # of the budget that is spent beyond it where a refutation may be for want of a fact
 MOST_PLACES = 1 << 10
 MOST_ENTRIES = 1 << 20
 AMPLIFIED = 1e3  # by how much a function may enlarge what the given values' rounding leaves of a fact
@@ -45,6 +46,7 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
     for those of a domain too, and is not proved again.
     """
     start = time.monotonic()
+    executables.forget()
     given, subject = subject, fresh(declared(subject, domain, options), options)
     whole = prepare(subject)
     whole = whole if whole is subject else fresh(whole, options)
@@ -195,6 +197,8 @@ def _wrong(subject: Subject, chosen: Facts, options: Options) -> int:
         wrong: set[int] = set()
         finite: set[int] = set()
         for i, inputs in enumerate(points):
+            if i and options.seconds_left < -LATE * options.budget:
+                break
             point = compared(evaluator, inputs, 300 + i)
             wrong |= wrong_outputs(subject, point)
             finite |= {k for k, want in enumerate(point.want) if np.isfinite(want).any() or not want.size}

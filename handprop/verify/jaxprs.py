@@ -55,7 +55,8 @@ SCATTERS = {
 EXACT = {
     *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor",
     "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
-    "select_and_gather_add", "convert_element_type", "optimization_barrier", "reduce_precision", "real",
+    "select_and_gather_add", "scatter-max", "scatter_max", "scatter-min", "scatter_min", "sort", "top_k",
+    "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
 NEAR = 8  # times the size of rounding errors
@@ -494,11 +495,13 @@ def _own_rounding(eqn: Any) -> float:
 
 class _Factors:
     """Factors ``1 + noise u``. They are drawn once for a program, and each result takes a part of them that begins at
-    a place of its own: to draw them for each result would be most of what has to be compiled."""
+    a place of its own: to draw them for each result would be most of what has to be compiled. Where nothing is traced
+    NumPy multiplies: JAX would keep a program for each shape and place."""
 
     def __init__(self, noise: Any, seed: Any, largest: int):
         self.size, self.places = largest + SPARE_FACTORS, iter(range(1 << 30))
-        uniform = _scrambled(self.size, seed * jnp.uint32(0x85EBCA77)).astype(jnp.float64) * 2.0**-31 - 1.0
+        bits = _scrambled(jnp if isinstance(seed, Tracer) else np, self.size, seed)
+        uniform = bits.astype(np.float64) * 2.0**-31 - 1.0
         self.noise, self.uniform, self.drawn = noise, uniform, 1.0 + noise * uniform
 
     def settled(self, exponent: Any) -> Any:
@@ -512,28 +515,43 @@ class _Factors:
         """With rounding errors, of the size ``noise`` where that is given."""
         if not is_float(x.dtype) or not x.size:
             return x
-        if noise:
-            return x * (1.0 + noise * jnp.resize(self.uniform, x.size).reshape(x.shape))
-        drawn = self.drawn if x.size <= self.size else jnp.tile(self.drawn, -(-x.size // self.size))
-        start = next(self.places) * 7919 % (drawn.size - x.size + 1)
-        return x * lax.slice(drawn, (start,), (start + x.size,)).reshape(x.shape)
+        start = next(self.places) * 7919 % max(self.size - x.size + 1, 1)
+        if isinstance(x, Tracer) or isinstance(self.drawn, Tracer):
+            return x * _part(jnp, self.factors_of(noise), start, x)
+        return array(np.asarray(x) * _part(np, self.factors_of(noise), start, x))
+
+    def factors_of(self, noise: float) -> Any:
+        return 1.0 + noise * self.uniform if noise else self.drawn
 
 
-def _scrambled(count: int, seed: Any) -> Any:
+def _part(xp: Any, factors: Any, start: int, x: Any) -> Any:
+    """As many of the factors as there are entries of x, from a place on."""
+    if x.size > factors.size:
+        return xp.resize(factors, x.shape)
+    return factors[start : start + x.size].reshape(x.shape)
+
+
+def _scrambled(xp: Any, count: int, seed: Any) -> Any:
     """Random bits good enough for rounding errors: three rounds of multiplying and folding (murmur3's finalizer)."""
-    h = lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B1) + seed
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        h = (h ^ lax.shift_right_logical(h, jnp.uint32(shift))) * jnp.uint32(factor)
+    with np.errstate(over="ignore"):
+        h = xp.arange(count, dtype=xp.uint32) * xp.uint32(0x9E3779B1) + seed * xp.uint32(0x85EBCA77)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            h = (h ^ (h >> xp.uint32(shift))) * xp.uint32(factor)
     return h
 
 
+def wide_dtype(dtype: Any) -> Any:
+    """The dtype of 64 bits a part in place of a float's or a complex number's."""
+    return np.dtype(np.float64 if is_float(dtype) else np.complex128) if is_float(dtype) or is_complex(dtype) else dtype
+
+
 def widened(x: Any) -> Any:
+    dtype = wide_dtype(x.dtype)
     if isinstance(x, Tracer):
-        return x.astype(jnp.float64) if is_float(x.dtype) else x
-    if isinstance(x, jax.Array) and (x.dtype == np.float64 or not is_float(x.dtype)):
+        return x.astype(dtype) if dtype != x.dtype else x
+    if isinstance(x, jax.Array) and x.dtype == dtype:
         return x
-    x = np.asarray(x)
-    return array(x.astype(np.float64) if is_float(x.dtype) else x)
+    return array(np.asarray(x).astype(dtype))
 
 
 def as_written(const: Any) -> Any:
@@ -542,7 +560,7 @@ def as_written(const: Any) -> Any:
         return const
     held = np.asarray(const)
     if not is_float(held.dtype):
-        return held
+        return held.astype(wide_dtype(held.dtype))
     wide_held = held.astype(np.float64)
     distinct = np.unique(wide_held[np.isfinite(wide_held)])
     if held.dtype == np.float64 or distinct.size > literals.MOST_READ:
@@ -598,8 +616,8 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
     changed: dict[str, Any] = {
-        key: np.dtype(np.float64) for key, value in eqn.params.items()
-        if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None and is_float(value)
+        key: wide_dtype(value) for key, value in eqn.params.items()
+        if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None
     }  # fmt: skip
     if eqn.params.get("fill_value") is not None:
         changed["fill_value"] = as_dtype(eqn.params["fill_value"], eqn.invars[0].aval.dtype)

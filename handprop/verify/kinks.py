@@ -379,6 +379,8 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
     gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
     if len(gradients) != len(subject.wrt):
         return None
+    if (lost := _lost_together(subject, point)) is not None:
+        return lost
     found = _limits(evaluator, point, _directions(subject, point, (), options))
     for k, source in zip(gradients, subject.wrt, strict=True):
         limit = found.tends[k][0]
@@ -393,6 +395,20 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
         worst = worst_at(subject, point, k, entry.at)
         said = _of_autodiff(subject, point, found, entry)
         return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
+    return None
+
+
+def _lost_together(subject: Subject, point: Point) -> tuple[str, Worst] | None:
+    """An entry that is no number in either gradient where the function's values have one slope to both sides."""
+    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in zip(gradients, subject.wrt, strict=True)
+               for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
+    for entry in itertools.islice(entries, MOST_DISPUTED):
+        slopes = _sides_along(subject, point, {entry: 1.0})
+        if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
+            worst = worst_at(subject, point, entry.output, entry.at)
+            said = OF_VALUES.format(f"{worst.path}{list(entry.at)}", worst.want, slopes.left)
+            return said, dataclasses.replace(worst, want=slopes.left, ulps=None, bound=None)
     return None
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "in_float64",
     "is_compiled",
     "is_defined",
+    "is_own",
     "repeats",
     "said_last",
     "sample",
@@ -55,6 +56,7 @@ SAFETY = 8.0
 ROUNDINGS = 64
 NOISY = 4 * executables.EQUATION
 READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
+NOTHING = 2.0**-53  # of an output's largest entry, and of 1: what float64 cannot add to it
 UNDERFLOW = 2.0**-1000  # products that become this small lose their digits in one order of factors and not in another
 SIGN = np.uint64(1 << 63)
 Outputs = list[np.ndarray]
@@ -81,6 +83,11 @@ class Evaluator(NamedTuple):
     traced_at: tuple[Any, ...] = ()
     programs: tuple[Any, ...] = ()
     arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a run costs next to nothing, as all is compiled."""
+        return self.draws > DRAWS
 
 
 class Point(NamedTuple):
@@ -142,7 +149,7 @@ def _compiled(subject: Subject, inputs: tuple[Any, ...], x64: bool) -> Evaluator
     with jax.enable_x64(True):
         if x64:
             wide = [jaxprs.trace(f, inputs) for f in (subject.hand, subject.reference)]
-            if inputs is not subject.inputs and not all(map(is_widened, wide, programs)):
+            if not all(map(is_widened, wide, programs)):
                 raise TypeError("in float64 it is another program")
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         reading, known = [reading_of(program) for program in programs], subject.kept.setdefault("readings", [])
@@ -227,20 +234,28 @@ def _not_a_number(program: Any) -> Outputs:
     return [np.full(aval.shape, np.nan) for aval in program.out_avals]
 
 
-def in_float64(f: Callable, inputs: Sequence[Any], seconds: float) -> Callable[[Sequence[Any]], Outputs]:
+def is_own(subject: Subject) -> bool:
+    """Whether the programs are to be had as the user runs them alone, and not as functions of float64."""
+    return subject.kept.get("own") is not None and not any(subject.kept.get(i) for i in (0, 1))
+
+
+def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
+               own: bool = False) -> Callable[[Sequence[Any]], Outputs]:  # fmt: skip
     """``f`` traced at these inputs and run in float64, compiled once if that takes at most so many ``seconds``; NaN
     where it raises.
 
-    What cannot be traced with 64-bit types is traced without them.
+    What cannot be traced with 64-bit types is traced without them, or is where it is the user's ``own`` mode.
     """
     with jax.enable_x64(True):
         try:
+            if own:
+                raise TypeError("with 64-bit types it is another program")
             traced = jaxprs.trace(f, inputs)
             if any(eqn.primitive.name == "bitcast_convert_type" for eqn in jaxprs.equations(traced)):
                 raise TypeError("its bits are those of its own type")
         except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
             with jax.enable_x64(False):
-                traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
+                traced = jaxprs.trace(f, list(inputs) if own else [_narrowed(x) for x in inputs])
         program = jaxprs.widen(traced)
         wide = tuple(jaxprs.widened(x) for x in inputs)
         compiled = executables.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
@@ -317,7 +332,8 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     if len(evaluator.raised) > before:
         return Point(inputs, got, want, [np.full(w.shape, np.inf) for w in want], evaluator.raised[-1])
     with np.errstate(all="ignore"):
-        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + UNDERFLOW for w in want]
+        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + NOTHING * min(_largest(w), 1.0)
+                 + UNDERFLOW for w in want]  # fmt: skip
     if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
         return Point(inputs, got, want, least)
     bound, changes = least, [[np.full(x.shape, np.nan) for x in program] for program in (got, want)]

@@ -114,15 +114,25 @@ def _shapes_of_values(subject: Subject, inputs: Sequence[Any]) -> list[tuple[int
 
 def _repeated(x: Any, shape: tuple[int, ...]) -> Any:
     """Enlarged to the shape by its own entries; shapes of other ranks are filled in their order. What is sorted
-    stays so."""
+    stays so, and integers that are all different stay so, as the places have that a scatter writes."""
     if np.shape(x) == shape:
         return x
     array = np.asarray(x)
-    if len(shape) == 1 and _is_sorted(array):
-        return jnp.asarray(np.sort(np.resize(array, shape)))
+    if len(shape) == 1:
+        return jnp.asarray(_longer(array, shape[0]))
     if array.ndim != len(shape) or any(n < m for n, m in zip(shape, array.shape, strict=True)):
         return jnp.asarray(np.resize(array, shape))
     return jnp.asarray(np.pad(array, [(0, n - m) for n, m in zip(shape, array.shape, strict=True)], mode="wrap"))
+
+
+def _longer(x: np.ndarray, size: int) -> np.ndarray:
+    """A vector with more entries, sorted where it is, and of integers that are all different where these are."""
+    ordered, found = _is_sorted(x), np.resize(x, size)
+    if np.issubdtype(x.dtype, np.integer) and len(np.unique(x)) == len(x) > 1:
+        unused = np.setdiff1d(np.arange(x.max() + 1 if ordered else size + len(x)), x)
+        more = np.concatenate([x, unused]).astype(x.dtype)
+        found = more[:size] if len(more) >= size else found
+    return np.sort(found) if ordered else found
 
 
 class _Ties:

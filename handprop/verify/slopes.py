@@ -16,7 +16,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.executables import array
-from handprop.verify.points import in_float64
+from handprop.verify.points import in_float64, is_own
 from handprop.verify.subject import Subject
 
 __all__ = ["STEPS", "Sides", "central", "sides", "values_along"]
@@ -43,10 +43,12 @@ def values_along(subject: Subject, inputs: Sequence[jax.Array], along: dict[int,
     """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input. ``traced_at``: the
     inputs that the function is traced at, ``inputs`` themselves unless they are given."""
     assert subject.primal is not None
-    traced_at = inputs if traced_at is None else traced_at
-    key = "primal", *(str(x.dtype) for x in traced_at)
+    own = is_own(subject)
+    first = inputs if subject.kept.get(0, True) else subject.inputs  # what can be traced in float64
+    traced_at = subject.inputs if own else first if traced_at is None else traced_at
+    key = "primal", own, *(str(x.dtype) for x in traced_at)
     if key not in subject.kept:
-        subject.kept[key] = in_float64(subject.primal, traced_at, subject.compiling)
+        subject.kept[key] = in_float64(subject.primal, traced_at, subject.compiling, own)
     run = subject.kept[key]
 
     def at(h: float) -> list[np.ndarray]:

@@ -277,3 +277,49 @@ def test_noise_leaves_a_negative_number_its_integer_power():
     x = jnp.array([-2.4, -3.97, 4.8])
     report = v.equivalent(jax.grad(of_tanh), jax.grad(of_sigmoid), x, skip=["mistakes"])
     assert report.ok, report
+
+
+def dropout(drawn):
+    """A mask that is drawn again on the way back, as in most libraries."""
+
+    def kept(key, shape):
+        return drawn(key, shape)
+
+    rule = jax.custom_vjp(lambda x, key: jnp.where(kept(key, x.shape), x / 0.7, 0))
+    rule.defvjp(
+        lambda x, key: (rule.fun(x, key), key), lambda key, d: (jnp.where(kept(key, d.shape), d / 0.7, 0), None)
+    )
+    return rule
+
+
+@pytest.mark.parametrize("drawn", [
+    lambda key, shape: jax.random.bernoulli(key, 0.7, shape),
+    lambda key, shape: jax.random.uniform(key, shape) < 0.7,
+    lambda key, shape: jax.random.normal(key, shape) > 0,
+])  # fmt: skip
+def test_numbers_drawn_in_the_users_own_dtype_are_the_same_in_every_check(drawn):
+    """With 64-bit types on JAX draws other numbers."""
+    report = v.verify(dropout(drawn), X, jax.random.key(3), skip=["mistakes"])
+    assert report.ok, report
+    assert not [c for c in report.checks if "not vmap" in c.shows or c.outcome is v.Outcome.FAILS]
+
+
+def test_what_is_no_number_by_autodiff_either_is_held_to_the_values():
+    """Autodiff of ``where(x > 0, sqrt(x), 0)`` is NaN below 0, where the function is flat."""
+
+    def loss(x):
+        return jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))
+
+    def below(number):
+        return lambda x: jnp.where(x > 0, 0.5 / jnp.sqrt(jnp.where(x > 0, x, 1.0)), number)
+
+    x = jnp.array([1.0, -0.5, 0.3, -2.0])
+    shared = v.verify_gradient(below(jnp.nan), loss, x, skip=["mistakes"])
+    assert shared.verdict is v.Verdict.REFUTED and "autodiff shares it" in shared.reason, shared
+    assert v.verify_gradient(below(0.0), loss, x, skip=["mistakes"]).ok
+
+
+def test_numbers_beside_what_is_none_are_a_condition():
+    x = jnp.array([1.0, -0.5])
+    report = v.equivalent(lambda x: jnp.where(x > 0, jnp.log(x), 777.0), jnp.log, x, skip=["mistakes"])
+    assert "the reference is a number" in report.conditions, report

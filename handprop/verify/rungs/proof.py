@@ -76,6 +76,7 @@ ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
 ENTRIES_IN_REALS, MOST_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
 MISSED_CLAIMS, MOST_CLAIM_BITS = 30.0, 16.0  # e to the minus first is the chance that a false claim is missed
+CERTAIN = 1 << 100  # a degree with which a difference may vanish anywhere
 RESTARTS = 5
 WEIL = 2.0**-24  # times a degree: by how much a character at random points may be off from a coin
 SHARE = 0.25  # of the budget
@@ -504,7 +505,8 @@ def same(field: Field, a: Value, b: Value) -> bool:
 def _vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
     modulo a random prime."""
-    return min(1.0, norms * max(degree.over, 1) / run.field.p), min(1.0, norms * (degree.bits + 1) / 49 / 2**32)
+    over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # of a long loop they fit no float
+    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / 2**32)
 
 
 def _norms(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:

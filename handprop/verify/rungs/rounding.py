@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ __all__ = ["bits_lost", "rounding"]
 
 POINTS = 4
 POOR = 4.0
+DEFINED = "the reference is a number"
 MOST_HIDDEN = 0.01  # of its size: the error of an output that rounding may hide
 APPROXIMATE = 1e-5  # below which a relative error may be meant
 
@@ -148,8 +150,16 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
         "findings": tuple(sampled.findings),
+        "conditions": (DEFINED,) if _is_wider(subject, points) else (),
     }
     return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
+
+
+def _is_wider(subject: Subject, points: list[Point]) -> bool:
+    """Whether the program by hand returns numbers where the reference's values are none."""
+    return any((np.isnan(want) & np.isfinite(got)).any() for point in points
+               for got, want, gradient in zip(point.got, point.want, subject.gradients, strict=True)
+               if not gradient)  # fmt: skip
 
 
 def _power(points: list[Point], k: int) -> float:
@@ -167,9 +177,10 @@ def _own_dtype(subject: Subject, point: Point) -> dict[str, tuple[str, float, fl
     """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
     with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(subject.inputs)):
         try:
-            quick = executables.compile_within(as_users(subject), subject.compiling, 2 * executables.EQUATION)
-            programs = [jax.jit(f) if quick else f for f in (subject.hand, subject.reference)]
-            got, want = ([np.asarray(x) for x in f(*subject.inputs)] for f in programs)
+            programs = as_users(subject)
+            quick = executables.compile_within(programs, subject.compiling, 2 * executables.EQUATION)
+            runs = [partial(jaxprs.run, program) for program in programs]
+            got, want = ([np.asarray(x) for x in (jax.jit(f) if quick else f)(subject.inputs)] for f in runs)
         except Exception:  # a callback that raises, a kernel that is for another machine
             return {}
     lost = {}

@@ -27,6 +27,7 @@ from handprop.verify.points import (
     compared,
     evaluators,
     in_float64,
+    is_own,
     repeats,
     sample,
     untraceable,
@@ -154,7 +155,9 @@ def _under_vmap(subject: Subject, evaluator: Evaluator, options: Options) -> str
     try:
         with jax.enable_x64(True):
             stacked = _stacked(samples, lambda parts: array(np.stack(parts)))
-        outputs = in_float64(_batched(subject), stacked, subject.compiling)(stacked)
+        own = is_own(subject)
+        traced_at = _stacked([subject.inputs] * BATCH, np.stack) if own else stacked
+        outputs = in_float64(_batched(subject), traced_at, subject.compiling, own)(stacked)
     except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
