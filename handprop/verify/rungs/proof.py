@@ -294,7 +294,9 @@ def _log2_false(trials: list[Trial]) -> float:
         return min(float(np.log2(_with_relations(trials)).sum()) + math.log2(RESTARTS), 0.0)
     relations = 0 if trials[-1].grouped else _relations(trials)
     if relations:
-        chances = np.minimum(chances + 1 - 2.0**-relations + trials[-1].run.root_argument.over * WEIL, 1.0)
+        chances = np.minimum(
+            chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.over, CERTAIN) * WEIL, 1.0
+        )
     with np.errstate(divide="ignore"):  # no oracle was asked: no accident
         terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
@@ -578,11 +580,12 @@ def _agreed(subject: Subject, trials: list[Trial], reading: Reading, assumed: Ma
     if _enough(trials, options.bits):
         shows = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, shows, evidence, seconds=seconds)
-    why = trials[-1].run.work.over or "the runs that there are"
+    why = trials[-1].run.work.over or "more runs are needed than there are"
     if branching and last.coins:
-        why = f"{last.coins} truth values"
+        why = f"it rests on {last.coins} truth values"
     elif last.characters:
-        why = "roots that may be related" if trials[-1].chance < 1 and _relations(trials) else f"{last.roots} roots"
-    shows = f"equal in {len(trials)} runs, but {why} leave the chance of a false proof above 2^-{options.bits}"
+        why = "roots may be related" if trials[-1].chance < 1 and _relations(trials) else f"it takes {last.roots} roots"
+    shows = (f"equal in {len(trials)} runs, but the chance of a false proof stays above 2^-{options.bits}, as "
+             f"{why}")  # fmt: skip
     evidence["conditions"] = ()
     return Check("proof", Outcome.UNDECIDED, shows, evidence, seconds=seconds)
