@@ -246,16 +246,15 @@ def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
 
     What cannot be traced with 64-bit types is traced without them, or is where it is the user's ``own`` mode.
     """
+    traced = jaxprs.trace(f, inputs) if own else None
     with jax.enable_x64(True):
         try:
-            if own:
-                raise TypeError("with 64-bit types it is another program")
-            traced = jaxprs.trace(f, inputs)
-            if any(eqn.primitive.name == "bitcast_convert_type" for eqn in jaxprs.equations(traced)):
+            traced = traced or jaxprs.trace(f, inputs)
+            if not own and any(e.primitive.name == "bitcast_convert_type" for e in jaxprs.equations(traced)):
                 raise TypeError("its bits are those of its own type")
         except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
             with jax.enable_x64(False):
-                traced = jaxprs.trace(f, list(inputs) if own else [_narrowed(x) for x in inputs])
+                traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
         program = jaxprs.widen(traced)
         wide = tuple(jaxprs.widened(x) for x in inputs)
         compiled = executables.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
