@@ -84,7 +84,7 @@ def _named(subject: Subject) -> set[int]:
 
 def _is_sorted(x: np.ndarray) -> bool:
     """Whether the entries of a vector ascend, some of them strictly."""
-    return x.ndim == 1 and bool((x[1:] >= x[:-1]).all() and x[-1:] > x[:1])
+    return x.ndim == 1 and x.size > 1 and bool((x[1:] >= x[:-1]).all() and x[-1] > x[0])
 
 
 def _resized(subject: Subject, groups: Sequence[Sequence[tuple[int, int]]]) -> Subject | None:
