@@ -47,6 +47,8 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
         jaxprs.trace(watched(lambda met: _noting(met, calls)), inputs)
     except CONCRETE:
         raise
+    except jax.errors.UnexpectedTracerError:  # a rule closes over what is differentiated: the structure says so
+        return []
     except Exception as error:  # whatever JAX, or the rule, raises
         found = [
             fault for call in calls for fault in (*_forward_faults(call, out, rule), *_backward_faults(call, rule))

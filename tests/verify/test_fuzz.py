@@ -17,7 +17,7 @@ from fuzz.oracle import Kind, Relation
 from fuzz.pairs import draw_pair
 from fuzz.verdicts import asked, judged
 
-from handprop.verify import Check, Outcome, Verdict
+from handprop.verify import Check, Counterexample, Outcome, Verdict, Worst
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 SEED, PAIRS = 0, 40
@@ -86,6 +86,7 @@ class Said:
 
     def __init__(self, verdict, checks=(), conditions=()):
         self.verdict, self.checks, self.conditions, self.internal = Verdict[verdict], checks, conditions, ()
+        self.counterexample = Counterexample((), Worst("value", (), 1.0, 2.0))
 
 
 def test_what_counts_as_a_fault():

@@ -2,6 +2,8 @@
 
 import time
 
+import jax
+
 from handprop.verify import jaxprs
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
@@ -28,6 +30,8 @@ def structure(subject: Subject, options: Options) -> Check:
             return Check("structure", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
         try:
             hand = jaxprs.trace(subject.hand, subject.inputs)
+        except jax.errors.UnexpectedTracerError:
+            return Check("structure", Outcome.UNDECIDED, CLOSED_OVER, {}, seconds=time.monotonic() - start)
         except (TypeError, ValueError) as error:
             faults.append(Fault("rule", jaxprs.first_line(error)))
         else:
