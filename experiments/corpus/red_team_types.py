@@ -18,9 +18,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 import handprop
-from corpus.red_team import DOWN, UP, X3, Y3, Case, differ, equal, relu
+from corpus.red_team import DOWN, UP, X3, Y3, Case, differ, equal, relu, single
 
-__all__ = ["analytic", "bases", "types"]
+__all__ = ["analytic", "bases", "dtypes", "types"]
 
 F32 = jnp.float32
 NOTHING = np.zeros((0,), np.float32)
@@ -90,6 +90,26 @@ def types() -> Iterator[Case]:
     yield differ("type_primitive_named_exp", NOT_EXP.bind, jnp.exp, X3, at=(UP,))
     yield differ("type_parameter_called_name", partial(NAMED.bind, name="two"), partial(NAMED.bind, name="three"), X3,
                  at=(UP,))  # fmt: skip
+
+
+def drawn(x: Any) -> Any:
+    """Other numbers where 64-bit types are on."""
+    return jax.random.uniform(jax.random.key(0), x.shape) < 0.5
+
+
+def dtypes() -> Iterator[Case]:
+    """Functions that ask for their dtype, and masks that float64 decides by rounding."""
+    yield differ("dtype_branch", lambda x: x * (2 if x.dtype == jnp.float32 else 1), lambda x: x, X3,
+                 at=(single(UP),), own=True)  # fmt: skip
+    yield differ("dtype_epsilon", lambda x: jnp.where(jnp.finfo(x.dtype).eps > 1e-10, 5.0, x), lambda x: x, X3,
+                 at=(single(UP),), own=True)  # fmt: skip
+    yield differ("dtype_default", lambda x: x * jnp.arange(3).dtype.itemsize, lambda x: 8 * x, X3,
+                 why="an integer takes four bytes unless 64-bit types are on")  # fmt: skip
+    yield differ("dtype_window", lambda x: jnp.where((x > 3.1) & (x < 3.2), 0.0, x), lambda x: x, X3,
+                 at=(np.full(3, 3.15),))  # fmt: skip
+    yield equal("dtype_drawn", lambda x: jnp.where(drawn(x), x + x, 0.0), lambda x: jnp.where(drawn(x), 2 * x, 0.0), X3)
+    yield equal("dtype_epsilon_beside", lambda x: x / (x * x + jnp.finfo(x.dtype).eps) * x,
+                lambda x: x * x / (jnp.finfo(x.dtype).eps + x**2), X3)  # fmt: skip
 
 
 def bases() -> Iterator[Case]:
