@@ -22,6 +22,8 @@ __all__ = ["differences"]
 
 MOST_DIRECTIONS = 6
 SHARED = "by the function's own values: autodiff shares it, and a rule that stands in the function is wrong"
+WITHOUT = "this check needs the function that is differentiated, and none was given"
+WITHIN = "a gradient that is compared in all directions, within a domain, is no slope of the function there"
 TRUSTED = 1e-4  # of its own size: an estimate with a larger error says nothing
 
 
@@ -46,7 +48,7 @@ def differences(subject: Subject, options: Options) -> Check:
 
     evaluator = next(evaluators(subject), None)
     if subject.primal is None or not subject.wrt or evaluator is None:
-        return check(Outcome.SKIPPED, "this check needs the function that is differentiated, and none was given")
+        return check(Outcome.SKIPPED, WITHIN if subject.domains else WITHOUT)
     slopes, told, off = [], [], []
     for reading in evaluators(subject):  # in one of which the gradient has to be the slope
         slopes = _slopes(subject, reading, options)

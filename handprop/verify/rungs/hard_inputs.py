@@ -92,13 +92,14 @@ COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 
 
 class Seen:
-    """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, or
-    left out; the findings."""
+    """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, no
+    subgradient, or left out; the findings."""
 
     def __init__(self) -> None:
         self.tried: list[str] = []
         self.lost: list[str] = []
         self.kinks: list[str] = []
+        self.none: list[str] = []
         self.left_out: dict[str, str] = {}
         self.said: dict[str, list[str]] = {}
         self.ranges = False
@@ -187,7 +188,9 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
         return None
     if dispute.kind is Kind.WRONG and not _excused(subject, dispute, name):
         return failed("hard inputs", subject, dispute, f"at {name}", start)
-    if np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
+    if dispute.together:
+        seen.none.append(f"{worst.path} at {name}")
+    elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
         what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.together else "not finite")
@@ -230,12 +233,14 @@ def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: O
 
 
 def _noted(seen: Seen, seconds: float) -> Check:
-    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks)} | set(seen.left_out)
+    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks, *seen.none)} | set(seen.left_out)
     shows = f"right at {len(seen.tried) - len(noted)} kinds of hard inputs"
     if seen.lost:
         shows += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
     if seen.kinks:
         shows += f"; another one-sided derivative: {', '.join(seen.kinks)}"
+    if seen.none:
+        shows += f"; no subgradient: {', '.join(seen.none)}"
     if seen.left_out:
         shows += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
     evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
