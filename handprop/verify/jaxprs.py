@@ -392,8 +392,17 @@ def stops(program: Any) -> bool:
         inside = itertools.dropwhile(lambda f: f.function_name != "stop_gradient", eqn.source_info.traceback.frames)
         return next((f.file_name for f in inside if f.function_name != "stop_gradient"), "")
 
-    found = [eqn for eqn in equations(program) if eqn.primitive.name == "stop_gradient"]
+    found = [eqn for eqn in outside_of_jax(program) if eqn.primitive.name == "stop_gradient"]
     return any(eqn.source_info.traceback is None or is_users(by(eqn)) for eqn in found)
+
+
+def outside_of_jax(program: Any) -> Iterator[Any]:
+    """The equations of a program and of those inside it, but of no function of JAX's own that it calls."""
+    for eqn in program.jaxpr.eqns:
+        yield eqn
+        if called(eqn) is None or not of_jax(eqn):
+            for body in inner(eqn):
+                yield from outside_of_jax(body)
 
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
