@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from handprop.verify import jaxprs
 from handprop.verify.points import SAFETY, Evaluator, Point, beyond
@@ -64,7 +65,7 @@ def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed:
     met: Met = []
 
     def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
-        if not isinstance(values[0] + values[1], jax.core.Tracer):
+        if not isinstance(values[0] + values[1], Tracer):
             with np.errstate(invalid="ignore"):
                 met.append(np.asarray(values[0]) - np.asarray(values[1]))
         return outputs
@@ -78,7 +79,7 @@ def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[
     left = iter(unsure)
 
     def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
-        if isinstance(outputs[0], jax.core.Tracer):
+        if isinstance(outputs[0], Tracer):
             return outputs
         where, out = next(left, np.zeros(())), np.asarray(outputs[0])
         fits = where.shape == out.shape

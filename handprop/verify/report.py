@@ -332,7 +332,7 @@ def _read_report(packed: Any) -> Report:
         None if f["fix"] is None else _read_fix(f["fix"]),
         None if f["lost_bits"] is None else _read_lost_bits(f["lost_bits"]),
         *(tuple(_is(text, str) for text in _is(f[name], tuple)) for name in ("conditions", "findings", "internal")),
-        _is(f["seconds"], float, int),
+        seconds=_is(f["seconds"], float, int),
     )
 
 
@@ -367,7 +367,7 @@ def _read_check(packed: Any) -> Check:
         _is(f["evidence"], encoding.Values),
         None if f["worst"] is None else _read_worst(f["worst"]),
         _read_counterexample(f["counterexample"]),
-        _is(f["seconds"], float, int),
+        seconds=_is(f["seconds"], float, int),
     )
 
 
