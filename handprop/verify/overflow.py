@@ -9,7 +9,7 @@ numbers also differs from some size on, but nothing leaves the range there.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -134,13 +134,19 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
     if not made or not floats:
         return "", 0
     for how, found, is_in in (("NaN", np.isnan, np.isnan), ("infinity", np.isinf, lambda v: ~np.isfinite(v))):
-        lost = sum(int(found(o).sum()) for o in made)
-        if lost and not any(is_in(v).any() for v in floats):
+        lost = sum(int((found(o) & ~_taken_in(is_in, floats, o.shape)).sum()) for o in made)
+        if lost:
             return how, lost
     if eqn.primitive.name in UNDERFLOWS and all(v.all() for v in floats):
         small = sum(int((np.abs(o) < np.finfo(np.float64).tiny).sum()) for o in made)
         return ("zero, or a number too small for all its digits,", small) if small else ("", 0)
     return "", 0
+
+
+def _taken_in(is_in: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Which entries of an output may be what an operand is: its own entries, or all where shapes are others."""
+    entry = [is_in(v) if v.shape in ((), shape) else is_in(v).any() for v in operands]
+    return np.any([np.broadcast_to(e, shape) for e in entry], axis=0)
 
 
 def said_of(found: Overflow, worst: Worst) -> str:

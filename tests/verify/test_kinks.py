@@ -183,6 +183,17 @@ def test_overflow_is_a_finding_of_its_own(f, g, says):
     assert "7e+02" in found[0]
 
 
+def test_overflow_beside_an_infinity_that_belongs_there():
+    """The exponential of minus infinity is 0; that of a million is out of range all the same."""
+
+    def summed(x):
+        return jnp.log(jnp.sum(jnp.exp(jnp.concatenate([x, jnp.array([-jnp.inf])]))))
+
+    report = v.equivalent(summed, lambda x: jax.nn.logsumexp(x), X, skip=["mistakes"])
+    assert report.verdict is v.Verdict.PROVED and not report.internal, report
+    assert any("range" in text for text in report.findings)
+
+
 def test_overflow_at_the_given_input():
     naive = ruled(logsumexp, lambda x, d: (d * jnp.exp(x) / jnp.exp(x).sum(),))
     report = v.verify(naive, jnp.array([1000.0, 3.0, -2.0]))
