@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.births import broken as where_broken
@@ -146,7 +147,9 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
             f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
         )
     if hidden := sampled.evidence["hidden"]:
-        what = ", ".join(f"an error of {100 * sampled.evidence['power'][path]:.2g} % of {path}" for path in hidden)
+        power = sampled.evidence["power"]
+        what = ", ".join(f"an error of {100 * power[path]:.2g} % of {path}" if np.isfinite(power[path])
+                         else f"any error of {path}" for path in hidden)  # fmt: skip
         return Verdict.INCONCLUSIVE, f"rounding would hide {what}, and whatever is smaller"
     return Verdict.VERIFIED, by_name["proof"].shows if "proof" in by_name else sampled.shows
 

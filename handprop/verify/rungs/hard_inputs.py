@@ -144,7 +144,7 @@ def _between(subject: Subject) -> dict[str, Pattern]:
     numbers = {float(atom.val) for program in as_users(subject) for eqn in jaxprs.equations(program)
                if eqn.primitive.name in COMPARISONS for atom in eqn.invars
                if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
-    ends = np.sort(list(numbers))
+    ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
     if not 0 < len(ends) <= MOST_NUMBERS:
         return {}
     inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])

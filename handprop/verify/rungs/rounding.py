@@ -134,7 +134,7 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
     exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
     idle = tuple(path for (path, wants), gradient in zip(exercised.items(), subject.gradients, strict=True)
-                 if gradient and not any(((w != 0) & np.isfinite(w)).any() for w in wants))  # fmt: skip
+                 if gradient and not any(map(_is_met, wants)))  # fmt: skip
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
     lost = {} if given.raised or late else _own_dtype(subject, given)
@@ -145,7 +145,11 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "points": len(points),
         "power": power,
         "unexercised": idle,
-        "hidden": tuple(path for path, error in power.items() if error > MOST_HIDDEN),
+        "hidden": tuple(
+            path
+            for k, path in enumerate(subject.out_paths)
+            if power.get(path, 0.0) > MOST_HIDDEN and any(_is_met(p.want[k]) for p in points)
+        ),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
@@ -153,6 +157,11 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "conditions": (DEFINED,) if _is_wider(subject, points) else (),
     }
     return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
+
+
+def _is_met(want: np.ndarray) -> bool:
+    """Whether some entry is a number, and not zero, of which an error could be a part."""
+    return bool(((want != 0) & np.isfinite(want)).any())
 
 
 def _is_wider(subject: Subject, points: list[Point]) -> bool:
