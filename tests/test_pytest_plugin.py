@@ -43,8 +43,8 @@ import handprop.verify, sys
 from handprop.verify.report import Check, Outcome, Report, Verdict
 
 def entry(verdict, *args, key=None):
-    check = Check("proof", Outcome.HOLDS, f"key {key}", seconds=0.25)
-    return Report(f"rule {verdict}", Verdict[verdict], f"because {verdict}", (check,))
+    check = Check("proof", Outcome.HOLDS, f"key {key}")
+    return Report(f"rule {verdict}", Verdict[verdict], f"because {verdict}", (check,), seconds=0.25)
 
 sys.modules["handprop.verify"].verify = sys.modules["handprop.verify"].verify_gradient = entry
 """
