@@ -94,20 +94,24 @@ def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
     return "", "", ""
 
 
+def related_again(pair: Pair) -> dict[Kind, Relation]:
+    """How the two stand to each other at points that the drawing of the pair has not seen."""
+    return pair.relate(np.random.default_rng([pair.seed, pair.number, 1]), GENERIC, TIES)
+
+
 def is_undefined(pair: Pair, report: Any) -> bool:
     """Whether one of the two is no number where they were refuted, and the oracle too says that they are defined at
     different points, as ``exp(2 log x)`` and ``x^2`` are."""
     worst = report.counterexample.worst
     if np.isfinite(worst.got) and np.isfinite(worst.want):
         return False
-    found = pair.relate(np.random.default_rng([pair.seed, pair.number, 1]), GENERIC, TIES)
+    found = related_again(pair)
     return Relation.DOMAIN in {*found.values(), *(pair.relations or {}).values()}
 
 
 def judged_proof(pair: Pair, conditional: bool) -> tuple[str, str, str]:
     """A proof, which may hold only where both programs are defined."""
-    rng = np.random.default_rng([pair.seed, pair.number, 1])
-    found = pair.relate(rng, GENERIC, TIES)
+    found = related_again(pair)
     generic = {found[Kind.GENERIC], *((pair.relations or {}).get(kind) for kind in [Kind.GENERIC])}
     tied = {found[Kind.TIES], *((pair.relations or {}).get(kind) for kind in [Kind.TIES])}
     agrees = found[Kind.GENERIC].name.lower()

@@ -28,10 +28,10 @@ Met = list[np.ndarray]
 def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     """Whether the programs agree at the point once numbers that rounding alone tells apart are equal, or are not."""
     programs = evaluator.programs
-    if not any(eqn.primitive.name in jaxprs.EQUALITIES and jaxprs.is_float(eqn.invars[0].aval.dtype)
-               for program in programs for eqn in jaxprs.equations(program)):  # fmt: skip
+    equations = [eqn for program in programs for eqn in jaxprs.equations(program)]
+    if not any(e.primitive.name in jaxprs.EQUALITIES and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
         return False
-    names = {eqn.primitive.name for program in programs for eqn in jaxprs.equations(program)}
+    names = {eqn.primitive.name for eqn in equations}
     slow = "while" in names and not evaluator.is_quick  # its loops would be compiled in every run
     if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS) or slow:
         return False

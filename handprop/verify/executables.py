@@ -16,7 +16,7 @@ from jax.core import Tracer
 
 from handprop._jax_versions import equations, trace_state_clean
 
-__all__ = ["applied", "array", "compile_within", "compiled", "run_once"]
+__all__ = ["applied", "array", "compile_within", "compiled", "forget", "run_once"]
 
 KEPT = 2048  # a primitive's executable takes some 50 kB
 FEW_KEPT = 128

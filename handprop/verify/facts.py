@@ -211,11 +211,10 @@ def _with_gradients(subject: Subject, options: Options) -> set[int]:
     """The places of the arguments that have a gradient: not of those for which both programs return zeros wherever
     they are tried, as for a mask whose cotangent a rule leaves out."""
     evaluator = next(evaluators(subject), None)
-    places = [k for k, gradient in enumerate(subject.gradients) if gradient]
-    if evaluator is None or len(places) != len(subject.wrt):
+    if evaluator is None or not subject.owners:
         return set(subject.wrt)
     tried = [evaluator.clean(sample(subject, options, i)) for i in (0, 1, 2)]
-    return {i for k, i in zip(places, subject.wrt, strict=True)
+    return {i for k, i in subject.owners
             if any(np.any(outputs[k]) for programs in tried for outputs in programs)}  # fmt: skip
 
 

@@ -95,6 +95,7 @@ def _of_gradient(hand: Callable, loss: Callable, given: Arguments, argnums: int 
         written=hand,
         original=loss,
         stops=jaxprs.stops(program),
+        solves=jaxprs.solves(program),
         as_program=as_program,
         conditions=given.conditions(),
         heads=given.heads,

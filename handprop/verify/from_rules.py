@@ -141,6 +141,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         as_reference=None if reference else lambda f: pulled_back(stripped(f)),
         original=original,
         stops=_stops(original, given, program),
+        solves=jaxprs.solves(program),
         conditions=given.conditions(),
         heads=given.heads,
         drawn=given.drawn,
@@ -157,12 +158,14 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
 
 def _stops(original: Any, given: Arguments, program: Any) -> bool:
-    """Whether a stop_gradient was written into the function; any one counts in a ``program`` that is only to be had
-    without its rules, which does not say who wrote it."""
+    """Whether a stop_gradient was written into the function, whose ``program`` without its rules does not say who wrote
+    one; where it is to be had in no other way any counts."""
+    if not any(eqn.primitive.name == "stop_gradient" for eqn in jaxprs.equations(program)):
+        return False
     try:
         return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])
     except CONCRETE:
-        return any(eqn.primitive.name == "stop_gradient" for eqn in jaxprs.equations(program))
+        return True
 
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:

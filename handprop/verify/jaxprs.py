@@ -145,10 +145,15 @@ def scan_counts(params: dict) -> tuple[int, int]:
     return consts, carry
 
 
+def parts(program: Any) -> Iterator[Any]:
+    """The program and every one inside it."""
+    yield program
+    yield from (body for eqn in equations(program) for body in inner(eqn))
+
+
 def leaks(program: Any) -> bool:
     """Whether it holds what belongs to another trace, in the place of numbers."""
-    return any(isinstance(c, Tracer) for part in (program, *(body for eqn in equations(program) for body in inner(eqn)))
-               for c in part.consts)  # fmt: skip
+    return any(isinstance(c, Tracer) for part in parts(program) for c in part.consts)
 
 
 def longest_sum(program: Any) -> int:
@@ -188,7 +193,7 @@ def namesake(*programs: Any) -> str:
 
 def numbers(program: Any) -> Iterator[np.ndarray]:
     """Constants and literals, those of inner programs too."""
-    for part in (program, *(body for eqn in equations(program) for body in inner(eqn))):
+    for part in parts(program):
         consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         yield from (np.asarray(c) for c in (*consts, *(jax.random.key_data(key) for key in keys)))
@@ -392,14 +397,15 @@ def stops(program: Any) -> bool:
         inside = itertools.dropwhile(lambda f: f.function_name != "stop_gradient", eqn.source_info.traceback.frames)
         return next((f.file_name for f in inside if f.function_name != "stop_gradient"), "")
 
-    found = [eqn for eqn in outside_of_jax(program) if eqn.primitive.name == "stop_gradient"]
+    found = [eqn for part in outside_of_jax(program) for eqn in part.jaxpr.eqns
+             if eqn.primitive.name == "stop_gradient"]  # fmt: skip
     return any(eqn.source_info.traceback is None or is_users(by(eqn)) for eqn in found)
 
 
 def outside_of_jax(program: Any) -> Iterator[Any]:
-    """The equations of a program and of those inside it, but of no function of JAX's own that it calls."""
+    """The program and those inside it, but for the functions of JAX's own that are called."""
+    yield program
     for eqn in program.jaxpr.eqns:
-        yield eqn
         if called(eqn) is None or not of_jax(eqn):
             for body in inner(eqn):
                 yield from outside_of_jax(body)
@@ -551,7 +557,9 @@ def _scrambled(xp: Any, count: int, seed: Any) -> Any:
 
 def wide_dtype(dtype: Any) -> Any:
     """The dtype of 64 bits a part in place of a float's or a complex number's."""
-    return np.dtype(np.float64 if is_float(dtype) else np.complex128) if is_float(dtype) or is_complex(dtype) else dtype
+    if is_float(dtype):
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if is_complex(dtype) else dtype
 
 
 def widened(x: Any) -> Any:

@@ -110,7 +110,7 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
     for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
-        if kinds[entry] is Kind.WRONG or _values_refuse(subject, point, entry):
+        if kinds[entry] is Kind.WRONG or _refusing(subject, point, entry) is not None:
             return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
         kinds[entry] = Kind.UNKNOWN
     if Kind.KINK in kinds.values():
@@ -122,11 +122,8 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
 
 def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
     """Entries of gradients that are beyond their bound, the furthest first, where they belong to an input."""
-    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
-    if len(gradients) != len(subject.wrt):
-        return
     off = [(times[index], Entry(k, tuple(map(int, index)), i))
-           for k, i in zip(gradients, subject.wrt, strict=True)
+           for k, i in subject.owners
            for times in [beyond(point.got[k], point.want[k], point.bound[k])]
            for index in map(tuple, np.argwhere(times))] if is_defined(subject, point) else []  # fmt: skip
     yield from (entry for _, entry in sorted(off, key=lambda pair: -pair[0]))
@@ -240,7 +237,7 @@ def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[
     """What the function's values say where it solves by a derivative that somebody wrote: that autodiff is wrong, where
     their slope is the rule's answer and not autodiff's, and nothing, where they have none."""
     here = [e for e in disputed if (subject.out_paths[e.output], e.at) == (worst.path, worst.index)]
-    if not here or subject.primal is None or not jaxprs.solves(jaxprs.trace(subject.primal, subject.inputs)):
+    if not here or not subject.solves:
         return None
     slopes = _sides_along(subject, point, {here[0]: 1.0})
     if slopes is None:
@@ -253,24 +250,23 @@ def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[
 def refused_by_values(subject: Subject, point: Point) -> Worst | None:
     """The first entry of a gradient by hand that the function's own values refuse, with their slope as what belongs
     there."""
-    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
-    entries = (Entry(k, tuple(map(int, at)), i) for k, i in zip(gradients, subject.wrt, strict=True)
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in subject.owners
                for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
     for entry in itertools.islice(entries, MOST_REFUSED):
-        slopes = _sides_along(subject, point, {entry: 1.0})
-        if slopes is not None and _values_refuse(subject, point, entry):
+        if (slopes := _refusing(subject, point, entry)) is not None:
             worst = worst_at(subject, point, entry.output, entry.at)
             return dataclasses.replace(worst, want=(slopes.left + slopes.right) / 2, ulps=None, bound=None)
     return None
 
 
-def _values_refuse(subject: Subject, point: Point, entry: Entry) -> bool:
-    """Whether the function's values, moved along the entry's coordinate, have slopes that exclude the rule's answer."""
+def _refusing(subject: Subject, point: Point, entry: Entry) -> Sides | None:
+    """The slopes of the function's values along the entry's coordinate, where they exclude the rule's answer."""
     slopes = _sides_along(subject, point, {entry: 1.0})
     got = float(point.got[entry.output][entry.at])
-    if slopes is None:
-        return False
-    return not np.isfinite(got) or not slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))
+    if slopes is None or (np.isfinite(got)
+                          and slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))):  # fmt: skip
+        return None
+    return slopes
 
 
 def _sides_along(subject: Subject, point: Point, weights: dict[Entry, float]) -> Sides | None:
@@ -307,7 +303,7 @@ def _along_each_alone(subject: Subject, point: Point, disputed: Sequence[Entry])
     """Where the function jumps what its gradients tend to says nothing: each entry is the slope along its coordinate,
     the others being held."""
     for entry in disputed:
-        if _values_refuse(subject, point, entry):
+        if _refusing(subject, point, entry) is not None:
             return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
     return Ruling(Kind.UNKNOWN, "the function jumps there, and what its gradient is cannot be told")
 
@@ -374,22 +370,19 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
                      options: Options) -> tuple[str, Worst] | None:  # fmt: skip
     """Where both programs agree on a gradient that the smooth function does not have: what is wrong of autodiff's, and
     the entry, with the limit in the place of the reference's answer."""
-    if subject.primal is None or not subject.wrt or not is_defined(subject, point):
-        return None
-    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
-    if len(gradients) != len(subject.wrt):
+    if subject.primal is None or not subject.owners or not is_defined(subject, point):
         return None
     if (lost := _lost_together(subject, point)) is not None:
         return lost
     found = _limits(evaluator, point, _directions(subject, point, (), options))
-    for k, source in zip(gradients, subject.wrt, strict=True):
+    for k, source in subject.owners:
         limit = found.tends[k][0]
         with np.errstate(all="ignore"):
             room = found.slack[k].max(axis=0) + point.bound[k] + 1e-6 * np.abs(limit)
             calm = np.ptp(found.tends[k], axis=0) <= room
             gap = np.minimum(np.abs(point.want[k] - limit), np.abs(point.got[k] - limit))
             off = (gap > 8 * room + LOOSE * np.abs(limit)) & np.isfinite(gap)
-        if not calm.all() or not off.any() or not _is_smooth(subject, point, found, gradients, options):
+        if not calm.all() or not off.any() or not _is_smooth(subject, point, found, options):
             continue
         entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
         worst = worst_at(subject, point, k, entry.at)
@@ -400,8 +393,7 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
 
 def _lost_together(subject: Subject, point: Point) -> tuple[str, Worst] | None:
     """An entry that is no number in either gradient where the function's values have one slope to both sides."""
-    gradients = [k for k, gradient in enumerate(subject.gradients) if gradient]
-    entries = (Entry(k, tuple(map(int, at)), i) for k, i in zip(gradients, subject.wrt, strict=True)
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in subject.owners
                for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
     for entry in itertools.islice(entries, MOST_DISPUTED):
         slopes = _sides_along(subject, point, {entry: 1.0})
@@ -412,14 +404,13 @@ def _lost_together(subject: Subject, point: Point) -> tuple[str, Worst] | None:
     return None
 
 
-def _is_smooth(subject: Subject, point: Point, found: Limits, gradients: Sequence[int], options: Options) -> bool:
+def _is_smooth(subject: Subject, point: Point, found: Limits, options: Options) -> bool:
     """Whether the function's values have, along random directions, the slopes that the limits say, to both sides."""
     cotangents = [np.asarray(point.inputs[i]) for i in subject.cotangents]
     size = _size(point.inputs, subject.wrt)
     for n in range(RANDOM):
         along = {i: options.rng(11, n).normal(size=point.inputs[i].shape) for i in subject.wrt}
-        pairs = zip(gradients, subject.wrt, strict=True)
-        expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in pairs)
+        expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in subject.owners)
         slopes = sides(values_along(subject, point.inputs, along, size), cotangents, size)
         off = max(abs(slopes.left - expected), abs(slopes.right - expected))
         if not off <= slopes.error + LOOSE * abs(expected) + 1e-9:

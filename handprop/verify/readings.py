@@ -33,16 +33,13 @@ def is_widened(wide: Any, program: Any) -> bool:
 
 def _steps(program: Any) -> Iterator[tuple[Any, list[np.ndarray]]]:
     """The name and the shapes of each equation, with the numbers in it; of a call to a function of JAX's no more."""
-    yield "constants", [np.asarray(c) for c in program.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
-    for eqn in program.jaxpr.eqns:
-        if eqn.primitive.name == "convert_element_type":
-            continue
-        yield (eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars]), [
-            np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in eqn.invars
-            if isinstance(atom, core.Literal)]  # fmt: skip
-        if jaxprs.called(eqn) is None or not jaxprs.of_jax(eqn):
-            for body in jaxprs.inner(eqn):
-                yield from _steps(body)
+    for part in jaxprs.outside_of_jax(program):
+        yield "constants", [np.asarray(c) for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        for eqn in part.jaxpr.eqns:
+            if eqn.primitive.name != "convert_element_type":
+                yield (eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars]), [
+                    np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in eqn.invars
+                    if isinstance(atom, core.Literal)]  # fmt: skip
 
 
 def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:

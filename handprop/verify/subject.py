@@ -49,12 +49,12 @@ class Subject(NamedTuple):
     compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
     or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
     primal. ``original`` is the user's function that the reference is made of, ``stops`` whether a stop_gradient stands
-    in it. ``conditions`` say what of the given arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only,
-    as given". ``domains``: at these places ``inputs`` are free parameters of the arguments (``handprop.verify.along``).
-    ``heads`` are the names of the call's positional arguments, ``drawn`` the inputs that were given as shapes,
-    ``asked_any`` those for which all numbers are asked about. ``compiling``: the seconds that one program may take to
-    compile; a larger one is run equation by equation. ``assumed``: what was tried of the rule and not proved, without
-    which a proof proves nothing.
+    in it, ``solves`` whether a solver does whose derivative somebody wrote. ``conditions`` say what of the given
+    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
+    ``inputs`` are free parameters of the arguments (``handprop.verify.along``). ``heads`` are the names of the call's
+    positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all numbers are
+    asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run equation by
+    equation. ``assumed``: what was tried of the rule and not proved, without which a proof proves nothing.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Subject(NamedTuple):
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
     stops: bool = False
+    solves: bool = False
     conditions: tuple[str, ...] = ()
     domains: Mapping[int, Domain] = {}
     heads: tuple[str, ...] = ()
@@ -85,6 +86,13 @@ class Subject(NamedTuple):
     asked_any: tuple[int, ...] = ()
     compiling: float = float("inf")
     assumed: str = ""
+
+    @property
+    def owners(self) -> list[tuple[int, int]]:
+        """Each gradient by the number of its output, with the input that it belongs to; none where these are not one to
+        one, as of a second derivative."""
+        found = [k for k, gradient in enumerate(self.gradients) if gradient]
+        return list(zip(found, self.wrt, strict=True)) if len(found) == len(self.wrt) else []
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Subject]) -> Subject:

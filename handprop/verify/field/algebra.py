@@ -39,7 +39,7 @@ from handprop.verify.field.values import (
 )
 from handprop.verify.field.work import Work
 
-__all__ = ["NeedsBranches", "NotUnderstood", "Run", "Unsupported"]
+__all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "Run", "Unsupported"]
 
 # Powers of pi and of log 2 are powers of random squares.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
@@ -57,6 +57,10 @@ class NeedsBranches(Unsupported):
 
 class NotUnderstood(Unsupported):
     """Not even as a function of its operands that is not known: nothing that rests on it is proved."""
+
+
+class OutOfWork(NotUnderstood):
+    """The work that there is to do is done, or the time is up."""
 
 
 def mix(*words: np.ndarray | int) -> np.ndarray:
@@ -147,11 +151,11 @@ class Run:
         """Counts a turn within one equation.
 
         Raises:
-            NotUnderstood: the work that there is to do is done.
+            OutOfWork: the work that there is to do is done.
         """
         self.work.add(entries)
         if over := self.work.over:
-            raise NotUnderstood(over)
+            raise OutOfWork(over)
 
     @property
     def branching(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from handprop.verify.executables import applied
-from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, word
+from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, OutOfWork, Run, Unsupported, word
 from handprop.verify.field.arithmetic import Elements
 from handprop.verify.field.contraction import CONTRACTION
 from handprop.verify.field.degrees import VARIABLE
@@ -77,7 +77,7 @@ def _walk(run: Run, jaxpr: Any, consts: list[Thing], inputs: list[Thing]) -> lis
 
     for i, eqn in enumerate(jaxpr.eqns):
         if over := run.work.over:
-            raise NotUnderstood(over)
+            raise OutOfWork(over)
         operands = [value_of(atom) for atom in eqn.invars]
         around = run.observer
         outputs = around(eqn, operands, partial(_step, run)) if around else _step(run, eqn, operands)

@@ -2,7 +2,7 @@
 
 import time
 
-__all__ = ["LATE", "OVER", "Work"]
+__all__ = ["OVER", "Work"]
 
 A_SECOND = 1e6  # units that an idle core of 2025 does in a second
 OVER, LATE = "its share of the budget is used up", "the time that was left is used up"

@@ -31,7 +31,7 @@ import numpy as np
 
 from handprop.verify import branches, jaxprs
 from handprop.verify.conditions import as_given, described, holds
-from handprop.verify.field.algebra import NeedsBranches, Run, Unsupported
+from handprop.verify.field.algebra import NeedsBranches, OutOfWork, Run, Unsupported
 from handprop.verify.field.arithmetic import Elements, Field, draw_prime
 from handprop.verify.field.decisions import NUMBERS
 from handprop.verify.field.degrees import VARIABLE, Bound
@@ -41,7 +41,7 @@ from handprop.verify.field.reals import Reals
 from handprop.verify.field.steady import steady_steps
 from handprop.verify.field.truth import Thing, as_value
 from handprop.verify.field.values import Everywhere, Kind, Value
-from handprop.verify.field.work import LATE, OVER, Work
+from handprop.verify.field.work import OVER, Work
 from handprop.verify.independence import bits_of, rank, root_groups
 from handprop.verify.options import Options
 from handprop.verify.report import Check, Outcome
@@ -152,7 +152,7 @@ def proof(subject: Subject, options: Options) -> Check:
             if claimed and not _claims_hold(subject, pair, rng):
                 raise Unsupported("a comparison of what seems to be equal everywhere")
         except Unsupported as reason:
-            reasons[str(reason) if str(reason) in (OVER, LATE) else f"it cannot read {reason}"] = None
+            reasons[str(reason) if isinstance(reason, OutOfWork) else f"it cannot read {reason}"] = None
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))

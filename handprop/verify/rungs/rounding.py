@@ -132,9 +132,8 @@ def _largest_error(subject: Subject, dispute: Dispute, options: Options) -> tupl
 def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> Check:
     """``late``: what the programs lose in their own dtype is not asked any more."""
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
-    exercised = {path: [p.want[k] for p in points] for k, path in enumerate(subject.out_paths)}
-    idle = tuple(path for (path, wants), gradient in zip(exercised.items(), subject.gradients, strict=True)
-                 if gradient and not any(map(_is_met, wants)))  # fmt: skip
+    met = {path: any(_is_met(point.want[k]) for point in points) for k, path in enumerate(subject.out_paths)}
+    idle = tuple(path for path, gradient in zip(met, subject.gradients, strict=True) if gradient and not met[path])
     proved = subject.kept.get("proved")
     power = {} if proved else {p: _power(points, k) for k, p in enumerate(subject.out_paths) if p not in idle}
     lost = {} if given.raised or late else _own_dtype(subject, given)
@@ -145,11 +144,7 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "points": len(points),
         "power": power,
         "unexercised": idle,
-        "hidden": tuple(
-            path
-            for k, path in enumerate(subject.out_paths)
-            if power.get(path, 0.0) > MOST_HIDDEN and any(_is_met(p.want[k]) for p in points)
-        ),
+        "hidden": tuple(path for path, error in power.items() if error > MOST_HIDDEN and met[path]),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
