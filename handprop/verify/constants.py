@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from handprop.verify import jaxprs
 
@@ -65,6 +66,8 @@ def shifted(held: Any, constants: Sequence[Constant], shifts: Any) -> Any:
     if jnp.issubdtype(getattr(held, "dtype", np.dtype(type(held))), jax.dtypes.extended):
         return held
     held = np.asarray(held)
+    if jaxprs.is_complex(held.dtype):
+        return lax.complex(*(jnp.asarray(shifted(part, constants, shifts)) for part in (held.real, held.imag)))
     if not jaxprs.is_float(held.dtype):
         return held
     wide = out = held.astype(np.float64)

@@ -35,7 +35,7 @@ class Dispute(NamedTuple):
     point: Point
     worst: Worst
     everywhere: bool = False
-    together: bool = False
+    no_subgradient: bool = False
 
 
 def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
@@ -55,7 +55,7 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
     said = ruling(subject, evaluator, point, worst, options)
     if said.kind is Kind.WRONG and _by_iterations(subject, point, worst, options):
         return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
-    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.together)
+    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
 
 
 def _by_iterations(subject: Subject, point: Point, worst: Worst, options: Options) -> bool:

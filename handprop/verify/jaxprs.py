@@ -192,7 +192,12 @@ def namesake(*programs: Any) -> str:
 
 
 def numbers(program: Any) -> Iterator[np.ndarray]:
-    """Constants and literals, those of inner programs too."""
+    """Constants and literals, those of inner programs too; a complex one as its two parts."""
+    for held in _held(program):
+        yield from (held.real, held.imag) if is_complex(held.dtype) else (held,)
+
+
+def _held(program: Any) -> Iterator[np.ndarray]:
     for part in parts(program):
         consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
@@ -576,8 +581,12 @@ def as_written(const: Any) -> Any:
     if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
     held = np.asarray(const)
+    if is_complex(held.dtype):
+        wide = held.astype(np.complex128)
+        wide.real, wide.imag = as_written(held.real), as_written(held.imag)
+        return wide
     if not is_float(held.dtype):
-        return held.astype(wide_dtype(held.dtype))
+        return held
     wide_held = held.astype(np.float64)
     distinct = np.unique(wide_held[np.isfinite(wide_held)])
     if held.dtype == np.float64 or distinct.size > literals.MOST_READ:

@@ -10,7 +10,7 @@ that step is what is allowed for the error, which a second derivative makes.
 - Several: a kink. An entry outside its limits' range is wrong, and so are entries that are each inside and together are
   not: ``<g, v>`` has to lie between the slopes to either side along v, or, where the function is not convex, between
   the limits' own ``<., v>``, those that other signs of v show included. (1, 1, 1, 1) is no subgradient of a maximum of
-  four.
+  four. Entries that both programs agree on count too.
 - None, where the limits do not settle: nothing is said.
 
 Where the function's own values jump its gradients' limits say nothing, and each entry is held against the slopes of
@@ -23,7 +23,7 @@ derivative.
 import dataclasses
 import enum
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,13 +68,13 @@ class Kind(enum.Enum):
 
 class Ruling(NamedTuple):
     """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too;
-    ``together``: entries are wrong that are right one by one."""
+    ``no_subgradient``: entries are wrong that are right one by one, or autodiff is no nearer to being right."""
 
     kind: Kind
     said: str = ""
     worst: Worst | None = None
     everywhere: bool = False
-    together: bool = False
+    no_subgradient: bool = False
 
 
 class Limits(NamedTuple):
@@ -110,14 +110,24 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
     for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
-        if kinds[entry] is Kind.WRONG or _refusing(subject, point, entry) is not None:
-            return Ruling(Kind.WRONG, "", worst_at(subject, point, entry.output, entry.at))
+        slopes = _refusing(subject, point, entry)
+        if kinds[entry] is Kind.WRONG or slopes is not None:
+            return _wrong_there(worst_at(subject, point, entry.output, entry.at), slopes)
         kinds[entry] = Kind.UNKNOWN
     if Kind.KINK in kinds.values():
-        return _together(subject, evaluator, point, kinds, options)
+        kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK]
+        return _together(subject, evaluator, point, [*kinky, *_beside(subject, point, found, kinds)], options)
     if Kind.UNKNOWN in kinds.values():
         return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
     return Ruling(Kind.AUTODIFF, _of_autodiff(subject, point, found, disputed[0]))
+
+
+def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
+    """At a kink both programs may have an answer that the function's values exclude; the nearer one is no mistake of
+    the rule alone."""
+    if slopes is None or not 0 < slopes.beyond(worst.got) <= slopes.beyond(worst.want) < np.inf:
+        return Ruling(Kind.WRONG, "", worst)
+    return Ruling(Kind.WRONG, _no_subgradient(slopes, worst.got), worst, no_subgradient=True)
 
 
 def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
@@ -308,10 +318,18 @@ def _along_each_alone(subject: Subject, point: Point, disputed: Sequence[Entry])
     return Ruling(Kind.UNKNOWN, "the function jumps there, and what its gradient is cannot be told")
 
 
-def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[Entry, Any],
+def _beside(subject: Subject, point: Point, found: Limits, kinds: Container[Entry]) -> Iterator[Entry]:
+    """Entries of which nothing is disputed, and whose limits differ all the same."""
+    for k, i in subject.owners:
+        apart = np.ptp(found.tends[k], axis=0) > found.slack[k].max(axis=0) + LOOSE * np.abs(found.tends[k]).max(axis=0)
+        entries = (Entry(k, tuple(map(int, at)), i) for at in np.argwhere(apart & np.isfinite(point.got[k])))
+        yield from (entry for entry in entries if entry not in kinds)
+
+
+def _together(subject: Subject, evaluator: Evaluator, point: Point, entries: Sequence[Entry],
               options: Options) -> Ruling:  # fmt: skip
-    """Whether entries that are right one by one are so together."""
-    kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK][:MOST_JOINT]
+    """Whether entries that are right one by one are so together, the disputed ones first."""
+    kinky = entries[:MOST_JOINT]
     g = np.array([float(point.got[e.output][e.at]) for e in kinky])
     want = np.array([float(point.want[e.output][e.at]) for e in kinky])
     rng = options.rng(9)
@@ -325,7 +343,7 @@ def _together(subject: Subject, evaluator: Evaluator, point: Point, kinds: dict[
         if not low - slack <= g @ v <= high + slack:
             first = kinky[int(np.argmax(np.abs(g - want)))]
             return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
-                          worst_at(subject, point, first.output, first.at), together=True)  # fmt: skip
+                          worst_at(subject, point, first.output, first.at), no_subgradient=True)  # fmt: skip
     paths = ", ".join(dict.fromkeys(subject.out_paths[e.output] for e in kinky))
     return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
 

@@ -37,6 +37,10 @@ class Sides(NamedTuple):
         room = self.error + slack
         return min(self.left, self.right) - room <= slope <= max(self.left, self.right) + room
 
+    def beyond(self, slope: float) -> float:
+        """How far a slope lies outside of both."""
+        return max(min(self.left, self.right) - slope, slope - max(self.left, self.right), 0.0)
+
 
 def values_along(subject: Subject, inputs: Sequence[jax.Array], along: dict[int, np.ndarray],
                  size: float = 1.0, traced_at: Sequence[Any] | None = None) -> Values:  # fmt: skip

@@ -323,3 +323,27 @@ def test_numbers_beside_what_is_none_are_a_condition():
     x = jnp.array([1.0, -0.5])
     report = v.equivalent(lambda x: jnp.where(x > 0, jnp.log(x), 777.0), jnp.log, x, skip=["mistakes"])
     assert "the reference is a number" in report.conditions, report
+
+
+def convolved(conjugate):
+    fft, back = jnp.fft.rfft, jnp.fft.irfft
+    rule = jax.custom_vjp(lambda x, h: back(fft(x) * fft(h), n=6))
+
+    def backward(held, d):
+        x, h = held
+        return back(fft(d) * conjugate(fft(h)), n=6), back(fft(d) * conjugate(fft(x)), n=6)
+
+    rule.defvjp(lambda x, h: (rule.fun(x, h), (x, h)), backward)
+    return rule
+
+
+def test_the_two_parts_of_a_complex_constant_are_rounded_each():
+    """A sixth, which JAX divides by, is another number in 32 bits; so is 0.1 in 0.1 + 0.3i."""
+    x, h = jnp.arange(6.0), jnp.arange(6.0) ** 2
+    report = v.verify(convolved(jnp.conj), x, h)
+    assert report.ok and not report.internal, report
+    assert v.verify(convolved(lambda z: z), x, h, skip=["mistakes"]).verdict is v.Verdict.REFUTED
+    rule = jax.custom_vjp(lambda x: jnp.real(np.complex64(0.1 + 0.3j) * (x * x).astype(jnp.complex64)))
+    rule.defvjp(lambda x: (rule.fun(x), x), lambda x, d: (0.2 * d * x,))
+    report = v.verify(rule, X)
+    assert report.ok and not report.internal and not report.findings, report

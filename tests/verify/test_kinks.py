@@ -55,6 +55,12 @@ def softmax_of(x, d):
     return (d * jax.nn.softmax(x),)
 
 
+def median(x):
+    return jnp.sort(x)[2]
+
+
+TIED = jnp.array([3.0, 1.0, 2.0, 5.0, 2.0])
+
 RIGHT = {
     "relu": (ruled(relu, lambda x, d: (jnp.where(x > 0, d, 0),)), GIVEN),
     "the other relu": (ruled(relu, lambda x, d: (jnp.where(x >= 0, d, 0),)), GIVEN),
@@ -67,6 +73,8 @@ RIGHT = {
     "penalty": (ruled(penalised, lambda w, d: (d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w > 0, 1.0, -1.0)),)),
                 jnp.zeros(3)),
     "first of ties": (ruled(largest, lambda x, d: (d * (jnp.arange(4) == jnp.argmax(x)),)), ONES),
+    "the first of tied medians": (ruled(median, lambda x, d: (d * (jnp.arange(5) == jnp.argmax(x == median(x))),)), TIED),
+    "tied medians shared": (ruled(median, lambda x, d: (d * (x == median(x)) / (x == median(x)).sum(),)), TIED),
     "ties shared": (ruled(largest, lambda x, d: (d * (x == x.max()) / (x == x.max()).sum(),)), ONES),
     "smooth": (ruled(log_sigmoid, lambda x, d: (d * jax.nn.sigmoid(-x),)), GIVEN),
     "product": (ruled(product, lambda x, d: (d * jnp.stack([jnp.prod(jnp.where(jnp.arange(4) == i, 1, x))
@@ -93,6 +101,7 @@ def test_right_at_the_given_input(name):
 WRONG = {
     "twice at the kink": (ruled(relu, lambda x, d: (d * jnp.where(x == 0, 2.0, x > 0),)), GIVEN, "x == 0"),
     "all of the ties": (ruled(largest, lambda x, d: (d * (x == x.max()),)), ONES, "x == x.max()"),
+    "all of the tied medians": (ruled(median, lambda x, d: (d * (x == median(x)),)), TIED, "x == median(x)"),
     "penalty": (ruled(penalised, lambda w, d: (
         d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w == 0, 2.0, jnp.sign(w))),)), jnp.zeros(3), "w == 0"),
     "a product by division": (ruled(product, lambda x, d: (d * jnp.prod(x) / x,)), jnp.array([0.5, 0.0, 2.0, 1.5]),
@@ -248,6 +257,28 @@ def test_ties_that_nobody_gave_are_said_and_refute_nothing():
     report = v.verify(ruled(largest, lambda x, d: (d * (x == x.max()),)), X)
     assert report.verdict is v.Verdict.PROVED, report
     assert any("dx by hand is no subgradient" in text for text in report.findings), report.findings
+
+
+def soft_permutation(x):
+    return jax.nn.softmax(-jnp.abs(-jnp.sort(-x)[:, None] - x[None]) / 0.3, -1)
+
+
+def soft_sorted(x, d, at_a_tie=0.0):
+    order, p = jnp.argsort(-x), soft_permutation(x)
+    dp = d[:, None] * x[None]
+    gap = x[order][:, None] - x[None]
+    side = jnp.where(gap == 0, at_a_tie, jnp.sign(gap)) * (1 - jnp.eye(3)[order])
+    dgap = -p * (dp - (p * dp).sum(-1, keepdims=True)) / 0.3 * side
+    return ((p.T @ d - dgap.sum(0)).at[order].add(dgap.sum(1)),)
+
+
+def test_where_autodiff_is_no_nearer_the_rule_is_not_refuted():
+    """At ties the derivative of a softened sort is no subgradient by hand, and further from one by autodiff."""
+    soft_sort = lambda x: soft_permutation(x) @ x  # noqa: E731
+    report = v.verify(ruled(soft_sort, soft_sorted), jnp.array([0.126, -0.132, 0.64]))
+    assert report.ok and any("is no subgradient" in text for text in report.findings), report
+    worse = v.verify(ruled(soft_sort, lambda x, d: soft_sorted(x, d, at_a_tie=50.0)), jnp.array([0.126, -0.132, 0.64]))
+    assert worse.verdict is v.Verdict.REFUTED, worse
 
 
 def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():

@@ -188,23 +188,23 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
         return None
     if dispute.kind is Kind.WRONG and not _excused(subject, dispute, name):
         return failed("hard inputs", subject, dispute, f"at {name}", start)
-    if dispute.together:
+    if dispute.no_subgradient:
         seen.none.append(f"{worst.path} at {name}")
     elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
-        what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.together else "not finite")
-        seen.found(what + dispute.said if dispute.together else dispute.said or what, name)
+        what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.no_subgradient else "not finite")
+        seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
     seen.ranges |= dispute.kind is Kind.RANGE
     return None
 
 
 def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
-    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
-    where the rule has no answer and an input that is positive, as given, was zero, or the rule takes a matrix apart,
+    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, where
+    autodiff has no subgradient either and is no nearer to one, or where the rule has no answer and an input that is positive, as given, was zero, or the rule takes a matrix apart,
     which is singular at many of these inputs. A wrong answer is wrong at their limit too.
     """
-    if dispute.together:
+    if dispute.no_subgradient:
         return True
     if np.isfinite(dispute.worst.got):
         return False
