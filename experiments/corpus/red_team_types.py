@@ -20,7 +20,7 @@ from jax.interpreters import mlir
 import handprop
 from corpus.red_team import DOWN, UP, X3, Y3, Case, differ, equal, relu, single
 
-__all__ = ["analytic", "bases", "dtypes", "types"]
+__all__ = ["analytic", "bases", "choices", "dtypes", "types"]
 
 F32 = jnp.float32
 NOTHING = np.zeros((0,), np.float32)
@@ -52,6 +52,40 @@ def minus_one(x: Any, dtype: Any) -> Any:
 
 def taken(x: Any, fill: float) -> Any:
     return jnp.take(x, jnp.array([9]), mode="fill", fill_value=fill)
+
+
+SIDES = np.where(np.arange(24) % 3 == 1, -1.0, 1.0).astype(np.float32)  # an orthant in which no edge case lies
+
+
+def in_one_orthant(x: Any) -> Any:
+    """1 in one orthant of 2^24, 0 elsewhere."""
+    truths = (x * SIDES > 0.5).astype(jnp.int32)
+    product = jnp.int32(1)
+    for i in range(24):
+        product = product * truths[i]
+    return product
+
+
+def selected(which: Callable, x: Any, a: Any, b: Any) -> Any:
+    return lax.select_n(jnp.broadcast_to(which(x), a.shape), a, b)
+
+
+def switched(which: Callable, x: Any, a: Any, b: Any) -> Any:
+    return lax.switch(which(x), [lambda a, b: a, lambda a, b: b], a, b)
+
+
+def between(which: Callable, x: Any, a: Any, b: Any) -> Any:
+    return a + which(x).astype(a.dtype) * (b - a)
+
+
+def choices() -> Iterator[Case]:
+    """A choice by an integer: one beyond the last case takes that, one below 0 the first."""
+    for name, which in (("beyond", lambda x: 2 * in_one_orthant(x)), ("below", lambda x: -in_one_orthant(x))):
+        for form in (selected, switched):
+            yield differ(f"choice_{form.__name__}_{name}", partial(form, which), partial(between, which), SIDES, X3, Y3,
+                         at=(SIDES, UP, DOWN))  # fmt: skip
+    yield equal("choice_selected", lambda x, a, b: selected(lambda x: (x > 0).astype(jnp.int32), x, a, b),
+                lambda x, a, b: between(lambda x: x > 0, x, a, b), X3, X3, Y3)  # fmt: skip
 
 
 def types() -> Iterator[Case]:

@@ -23,16 +23,29 @@ __all__ = ["has_not_converged", "is_remainder"]
 
 CONVERGED = 1e-6  # the relative change of the values in one turn more, at the given input
 ROUNDING = 1e-12
+NEAR = 2.0**-20  # of the inputs' size
 MOVED = 0.01  # of a difference that one turn more takes away
 WORSE = 1e3  # times the change at the given input
 
 
 def has_not_converged(subject: Subject, point: Point, options: Options) -> bool:
-    """Whether the function's iterations have converged at the given input, and not at this point."""
+    """Whether the function's iterations have converged at the given input, and not at this point, or not near it: where
+    an iteration stands still by chance, as from a fixed point that repels, its derivative grows turn by turn."""
     if subject.primal is None:
         return False
     given = _change(subject, sample(subject, options, 0))
-    return given <= CONVERGED and not _change(subject, point.inputs) <= max(WORSE * given, ROUNDING)
+    most = max(WORSE * given, ROUNDING)
+    return given <= CONVERGED and any(not _change(subject, inputs) <= most
+                                      for inputs in (point.inputs, _near(subject, point, options)))  # fmt: skip
+
+
+def _near(subject: Subject, point: Point, options: Options) -> Sequence[Any]:
+    rng = options.rng(12)
+    moved = [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    with jax.enable_x64(True):
+        parts = [executables.array(x + NEAR * (np.abs(x).max(initial=0.0) or 1.0) * rng.normal(size=x.shape))
+                 for x in (np.asarray(point.inputs[i], np.float64) for i in moved)]  # fmt: skip
+    return jaxprs.with_replaced(point.inputs, moved, parts)
 
 
 def is_remainder(subject: Subject, point: Point, worst: Worst) -> bool:

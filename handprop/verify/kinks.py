@@ -33,8 +33,9 @@ from handprop.verify import jaxprs
 from handprop.verify.executables import array
 from handprop.verify.options import Options
 from handprop.verify.points import Evaluator, Point, beyond, is_defined, worst_at
+from handprop.verify.render import apart
 from handprop.verify.report import Worst
-from handprop.verify.slopes import STEPS, Sides, sides, values_along
+from handprop.verify.slopes import STEPS, Sides, central, sides, values_along
 from handprop.verify.subject import Subject
 
 __all__ = ["Kind", "Ruling", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
@@ -47,7 +48,7 @@ MOST_DISPUTED = 4
 MOST_JOINT = 16
 STILL = 0.9  # of a change that is left at a quarter of the step, where the function jumps
 MOST_REFUSED = 32
-OF_VALUES = "autodiff is wrong: {} is {:.6g} by autodiff, the slope of the function's values is {:.6g}"
+PLAINLY = 8  # times the slope's error by which an answer is off
 LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
 Direction = dict[int, np.ndarray]
 
@@ -119,7 +120,9 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
         return _together(subject, evaluator, point, [*kinky, *_beside(subject, point, found, kinds)], options)
     if Kind.UNKNOWN in kinds.values():
         return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
-    return Ruling(Kind.AUTODIFF, _of_autodiff(subject, point, found, disputed[0]))
+    first = disputed[0]
+    slope, want = float(found.tends[first.output][(0, *first.at)]), float(point.want[first.output][first.at])
+    return Ruling(Kind.AUTODIFF, _of_autodiff(subject, first, want, slope))
 
 
 def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
@@ -244,17 +247,34 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
 
 
 def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[Entry]) -> Ruling | None:
-    """What the function's values say where it solves by a derivative that somebody wrote: that autodiff is wrong, where
-    their slope is the rule's answer and not autodiff's, and nothing, where they have none."""
+    """What the function's values say: that autodiff is wrong, where their slope is the rule's answer and not autodiff's;
+    and nothing of a function that solves by a derivative that somebody wrote, where its values have no slope."""
     here = [e for e in disputed if (subject.out_paths[e.output], e.at) == (worst.path, worst.index)]
-    if not here or not subject.solves:
+    if not here:
         return None
+    of_autodiff = _of_autodiff(subject, here[0], worst.want, worst.got)
+    if not subject.solves:
+        return Ruling(Kind.AUTODIFF, of_autodiff) if _is_more_precise(subject, point, here[0], worst) else None
     slopes = _sides_along(subject, point, {here[0]: 1.0})
     if slopes is None:
         return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
     if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
         return None
-    return Ruling(Kind.AUTODIFF, OF_VALUES.format(f"{worst.path}{list(worst.index)}", worst.want, worst.got))
+    return Ruling(Kind.AUTODIFF, of_autodiff)
+
+
+def _is_more_precise(subject: Subject, point: Point, entry: Entry, worst: Worst) -> bool:
+    """Whether a small difference is autodiff's, as where the derivative of a special function that JAX ships is an
+    approximation: the slope of the function's values tells both answers apart, and is the rule's."""
+    if subject.primal is None or not abs(worst.got - worst.want) <= LOOSE * abs(worst.want):
+        return False
+    along = np.zeros(point.inputs[entry.source].shape)
+    along[entry.at] = 1.0
+    size = _size(point.inputs, [entry.source])
+    cotangents = [np.asarray(point.inputs[i]) for i in subject.cotangents]
+    slope, error = central(values_along(subject, point.inputs, {entry.source: along}, size), cotangents)
+    slope, error = slope / size, error / size
+    return bool(abs(worst.got - slope) <= error < abs(worst.want - slope) / PLAINLY)
 
 
 def refused_by_values(subject: Subject, point: Point) -> Worst | None:
@@ -377,11 +397,10 @@ def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.
     return min(found), max(found)
 
 
-def _of_autodiff(subject: Subject, point: Point, found: Limits, entry: Entry) -> str:
-    path, index = subject.out_paths[entry.output], list(entry.at)
-    slope = float(found.tends[entry.output][(0, *entry.at)])
-    want = float(point.want[entry.output][entry.at])
-    return OF_VALUES.format(f"{path}{index}", want, slope)
+def _of_autodiff(subject: Subject, entry: Entry, want: float, slope: float) -> str:
+    by_autodiff, of_values = apart(want, slope)
+    return (f"autodiff is wrong: {subject.out_paths[entry.output]}{list(entry.at)} is {by_autodiff} by autodiff, the "
+            f"slope of the function's values is {of_values}")  # fmt: skip
 
 
 def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
@@ -404,7 +423,7 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
             continue
         entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
         worst = worst_at(subject, point, k, entry.at)
-        said = _of_autodiff(subject, point, found, entry)
+        said = _of_autodiff(subject, entry, float(point.want[k][entry.at]), float(limit[entry.at]))
         return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
     return None
 
@@ -417,7 +436,7 @@ def _lost_together(subject: Subject, point: Point) -> tuple[str, Worst] | None:
         slopes = _sides_along(subject, point, {entry: 1.0})
         if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
             worst = worst_at(subject, point, entry.output, entry.at)
-            said = OF_VALUES.format(f"{worst.path}{list(entry.at)}", worst.want, slopes.left)
+            said = _of_autodiff(subject, entry, worst.want, slopes.left)
             return said, dataclasses.replace(worst, want=slopes.left, ulps=None, bound=None)
     return None
 

@@ -347,3 +347,14 @@ def test_the_two_parts_of_a_complex_constant_are_rounded_each():
     rule.defvjp(lambda x: (rule.fun(x), x), lambda x, d: (0.2 * d * x,))
     report = v.verify(rule, X)
     assert report.ok and not report.internal and not report.findings, report
+
+
+def test_where_the_derivative_that_jax_ships_is_an_approximation_the_values_decide():
+    """Near 0 JAX's derivative of the Bessel function I1 is 0.50000007."""
+    i0, i1 = jax.scipy.special.i0, jax.scipy.special.i1
+    x = jnp.array([0.8, 0.5, 0.4, 0.3])
+    report = v.verify_gradient(lambda x: i0(x) - i1(x) / x, lambda x: jnp.sum(i1(x)), x)
+    assert report.ok and not report.conditions, report
+    assert any("0.50000007 by autodiff" in text for text in report.findings), report
+    wrong = v.verify_gradient(lambda x: 1.0000001 * (i0(x) - i1(x) / x), lambda x: jnp.sum(i1(x)), x)
+    assert wrong.verdict is v.Verdict.REFUTED, wrong

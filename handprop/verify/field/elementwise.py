@@ -110,7 +110,7 @@ def _select_n(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     if not which.shape and cases[0].shape:
         shape = cases[0].shape
         which = np.broadcast_to(which, shape) if isinstance(which, np.ndarray) else _spread(which, shape)
-    return [select(run, which, cases)]
+    return [select(run, which, cases, eqn.invars[0].aval.dtype)]
 
 
 def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -135,7 +135,7 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     if thing.known is not None:
         return [_to_integers(thing, dtype, eqn)]
     if own == np.bool_:
-        return [thing._replace(most=1)]
+        return [thing._replace(most=1, nonnegative=True)]
     if dtype == np.bool_:
         return [_ne(run, thing, run.number(0, thing.shape))]
     fits = jnp.issubdtype(own, np.integer) and thing.most <= jnp.iinfo(dtype).max

@@ -359,7 +359,8 @@ def _cond(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         return evaluate(run, branches[int(np.clip(which, 0, len(branches) - 1))], operands)
     results = [evaluate(run, branch, operands) for branch in branches]
     return [
-        select(run, move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)), list(cases))
+        select(run, move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)), list(cases),
+               eqn.invars[0].aval.dtype)
         for cases in zip(*results, strict=True)
     ]
 

@@ -40,6 +40,7 @@ __all__ = [
     "never_tie", "select", "sign",
 ]  # fmt: skip
 
+BOOLEAN = np.dtype(bool)
 MOST_CLAIMED = 16  # entries, each two of which are claimed never to tie
 Thing: TypeAlias = "Value | np.ndarray"
 
@@ -169,13 +170,16 @@ def logical_not(run: Run, truth: Thing) -> Thing:
     return run.add(run.number(1, truth.shape), truth, -1)._replace(nonnegative=True, most=1)
 
 
-def select(run: Run, which: Thing, cases: list[Thing]) -> Thing:
-    """``cases[which]``, entry by entry."""
+def select(run: Run, which: Thing, cases: list[Thing], dtype: Any = BOOLEAN) -> Thing:
+    """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond the
+    last case that."""
     if not all(isinstance(case, Value | np.ndarray) for case in cases):
         return _chosen_key(which, cases)
     if isinstance(which, Value):
         if len(cases) != 2:
             raise NeedsBranches("a choice among more than two")
+        if dtype != BOOLEAN and not (is_nonnegative(which) and which.most <= 1):
+            raise NeedsBranches("a choice by an integer that may be another than 0 and 1")
         return _mixed(run, which, *(as_value(run, case) for case in cases))
     index = np.clip(which.astype(np.int64), 0, len(cases) - 1)
     if index.size and (index == index.flat[0]).all():

@@ -93,13 +93,14 @@ COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 
 class Seen:
     """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, no
-    subgradient, or left out; the findings."""
+    subgradient, what cannot be told, or was left out; the findings."""
 
     def __init__(self) -> None:
         self.tried: list[str] = []
         self.lost: list[str] = []
         self.kinks: list[str] = []
         self.none: list[str] = []
+        self.unknown: list[str] = []
         self.left_out: dict[str, str] = {}
         self.said: dict[str, list[str]] = {}
         self.ranges = False
@@ -140,8 +141,9 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
 
 
 def _between(subject: Subject) -> dict[str, Pattern]:
-    """Entries between the numbers that the programs compare with, and beyond the last of them."""
-    numbers = {float(atom.val) for program in as_users(subject) for eqn in jaxprs.equations(program)
+    """Entries between the numbers that the programs compare with, and beyond the last of them; and all entries so small
+    that their sum and their norm, and their squares' sum, are below such a number."""
+    numbers = {abs(float(atom.val)) for program in as_users(subject) for eqn in jaxprs.equations(program)
                if eqn.primitive.name in COMPARISONS for atom in eqn.invars
                if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
     ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
@@ -150,8 +152,15 @@ def _between(subject: Subject) -> dict[str, Pattern]:
     inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
     most = max((math.prod(x.shape) for x in subject.inputs), default=0)
     starts = range(0, len(inside), max(most, 1))
+    below = np.unique([power for number in numbers if number for power in (number, number**0.5)])
     return {f"inputs whose entries are {_listed(inside[n:])}": partial(_in_turn, numbers=inside[n:])
-            for n in starts[:MOST_TURNS]}  # fmt: skip
+            for n in starts[:MOST_TURNS]} | {
+            f"inputs whose entries are all together below {size:.3g}": partial(_below, size=size)
+            for size in below[:MOST_TURNS]}  # fmt: skip
+
+
+def _below(x: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    return size * rng.uniform(0.2, 0.5, x.shape) * _signs(x, rng) / max(x.size, 1)
 
 
 def _listed(numbers: np.ndarray) -> str:
@@ -190,7 +199,9 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
         return failed("hard inputs", subject, dispute, f"at {name}", start)
     if dispute.no_subgradient:
         seen.none.append(f"{worst.path} at {name}")
-    elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP, Kind.UNKNOWN):
+    elif dispute.kind is Kind.UNKNOWN:
+        seen.unknown.append(f"{worst.path} at {name}")
+    elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
         what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.no_subgradient else "not finite")
@@ -233,7 +244,7 @@ def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: O
 
 
 def _noted(seen: Seen, seconds: float) -> Check:
-    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks, *seen.none)} | set(seen.left_out)
+    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks, *seen.none, *seen.unknown)} | set(seen.left_out)
     shows = f"right at {len(seen.tried) - len(noted)} kinds of hard inputs"
     if seen.lost:
         shows += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
@@ -241,6 +252,8 @@ def _noted(seen: Seen, seconds: float) -> Check:
         shows += f"; another one-sided derivative: {', '.join(seen.kinks)}"
     if seen.none:
         shows += f"; no subgradient: {', '.join(seen.none)}"
+    if seen.unknown:
+        shows += f"; cannot be told: {', '.join(seen.unknown)}"
     if seen.left_out:
         shows += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
     evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
