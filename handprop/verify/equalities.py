@@ -32,8 +32,7 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     if not any(e.primitive.name in jaxprs.EQUALITIES and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
         return False
     names = {eqn.primitive.name for eqn in equations}
-    slow = "while" in names and not evaluator.is_quick  # its loops would be compiled in every run
-    if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS) or slow:
+    if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS):
         return False
     inputs = evaluator.arguments(point.inputs)
     unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]

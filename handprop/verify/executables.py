@@ -16,12 +16,14 @@ from jax.core import Tracer
 
 from handprop._jax_versions import equations, trace_state_clean
 
-__all__ = ["applied", "array", "compile_within", "compiled", "forget", "run_once"]
+__all__ = ["applied", "array", "compile_within", "compiled", "forget", "run_kept", "run_once"]
 
 KEPT = 2048  # a primitive's executable takes some 50 kB
 FEW_KEPT = 128
 FEW_ENTRIES = 1 << 18
 EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
+LOOPS_KEPT = 64
+LOOPS: dict[Any, Callable] = {}
 Options = dict[str, Any]
 
 
@@ -57,7 +59,8 @@ def _executable(f: Callable, types: tuple, params: tuple, wide: bool) -> Callabl
 
 
 def forget() -> None:
-    """Gives back the executables of single primitives, of which some take a megabyte."""
+    """Gives back the executables of loops and of single primitives, of which some take a megabyte."""
+    LOOPS.clear()
     if _executable.cache_info().currsize > FEW_KEPT:
         _executable.cache_clear()
 
@@ -69,10 +72,22 @@ def _compiled(f: Callable, args: Sequence[Any], entries: int) -> Callable:
 def run_once(f: Callable, *args: Any) -> Any:
     """``f(*args)`` of a loop, compiled for this one run where nothing is traced: JAX would keep the executable, a
     megabyte or more of each, as long as the process lives."""
+    return run_kept(None, f, *args)
+
+
+def run_kept(key: Any, f: Callable, *args: Any) -> Any:
+    """The same, where what is compiled stays for the next run of a function of this key, among the last few."""
     if not trace_state_clean():
         return f(*args)
+    leaves, tree = jax.tree.flatten(args)
+    types = tuple((x.shape, x.dtype, bool(getattr(x, "weak_type", False))) for x in map(jax.typeof, leaves))
     with jax.disable_jit(False):
-        return _compiled(f, args, sum(math.prod(jax.typeof(x).shape) for x in jax.tree.leaves(args)))(*args)
+        executable = LOOPS.pop((key, tree, types), None) or _compiled(f, args, sum(math.prod(s) for s, *_ in types))
+        if key is not None:
+            LOOPS[key, tree, types] = executable
+            for old in list(LOOPS)[:-LOOPS_KEPT]:
+                del LOOPS[old]
+        return executable(*args)
 
 
 def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:

@@ -24,7 +24,7 @@ from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
 from handprop._jax_versions import closed, equations, inner
-from handprop.verify.executables import applied, array, run_once
+from handprop.verify.executables import applied, array, run_kept, run_once
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT, as_dtype
 
@@ -34,6 +34,7 @@ VERIFIER = os.path.dirname(__file__) + os.sep
 CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
          "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
 JAX = os.path.dirname(jax.__file__) + os.sep
+IN_A_LOOP = 4096  # results
 SPARE_FACTORS = 1 << 14
 RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
 CALLBACKS = ("pure_callback", "io_callback")
@@ -64,6 +65,7 @@ SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the las
 ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
+Loop = Callable[..., Any]
 
 
 def is_float(dtype: Any) -> bool:
@@ -250,14 +252,15 @@ def _as_rounded(eqn: Any, values: list[Any], read: dict[str, tuple[float, ...]])
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
         constant: Callable = jnp.asarray, unrolled: bool = False,
-        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False) -> list[Any]:  # fmt: skip
+        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
+        loop: "Loop" = lambda key, f, *args: run_once(f, *args)) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
     each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
     literal that is made wider is the number it was rounded to.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
     scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
-    ``more``: what iterates makes one turn more.
+    ``more``: what iterates makes one turn more. ``loop(key, f, *args)`` runs a loop: of one key all do the same.
     """
 
     read = widened_literals(program) if leaf and constant is as_written else {}
@@ -283,9 +286,9 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         if name in RULE_CALLS:
             return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(eqn), values)
         if name == "scan":
-            return _scan(walk, params, values, unrolled, more and is_iteration(eqn))
+            return _scan(walk, params, values, unrolled, more and is_iteration(eqn), loop)
         if name == "while":
-            return _while(walk, params, values, ends, more)
+            return _while(walk, params, values, ends, more, loop)
         if name in PRINTS and not eqn.outvars:
             return []
         if name == "cond":
@@ -326,32 +329,36 @@ def is_iteration(eqn: Any) -> bool:
                                and scan_counts(params)[1] == len(eqn.outvars))  # fmt: skip
 
 
-def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool, more: bool) -> list[Any]:
+def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool, more: bool, loop: "Loop") -> list[Any]:
     n_consts, n_carry = scan_counts(params)
     body, consts = closed(params["jaxpr"]), values[:n_consts]
 
-    def f(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+    def f(consts: list[Any], carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
         out = walk(body, [*consts, *carry, *x])
         return out[:n_carry], out[n_carry:]
 
     carry, xs = values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
     length, reverse = params["length"], params["reverse"]
+
+    def scanned(consts: list[Any], carry: list[Any], xs: list[Any]) -> Any:
+        return lax.scan(partial(f, consts), carry, xs, length=length, reverse=reverse)
+
     if not unrolled or not length:
-        carry, ys = run_once(partial(lax.scan, f, length=length, reverse=reverse), carry, xs)
-        return f(carry, [])[0] if more else [*carry, *ys]
+        carry, ys = loop((params["jaxpr"], length, reverse), scanned, consts, carry, xs)
+        return f(consts, carry, [])[0] if more else [*carry, *ys]
     rows: dict[int, list[Any]] = {}
     for i in reversed(range(length)) if reverse else range(length):
-        carry, rows[i] = f(carry, [x[i] for x in xs])
+        carry, rows[i] = f(consts, carry, [x[i] for x in xs])
     return [*carry, *(jnp.stack(row) for row in zip(*(rows[i] for i in range(length)), strict=True))]
 
 
-def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bool) -> list[Any]:
+def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bool, loop: "Loop") -> list[Any]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
-    for_cond, for_body, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+    consts, state = (values[:n_cond], values[n_cond : n_cond + n_body]), values[n_cond + n_body :]
 
-    def turned(s: list[Any]) -> list[Any]:
-        after, go = walk(body, [*for_body, *s]), walk(cond, [*for_cond, *s])[0]
+    def turned(consts: Any, s: list[Any]) -> list[Any]:
+        after, go = walk(body, [*consts[1], *s]), walk(cond, [*consts[0], *s])[0]
         if not go.ndim:
             return after
         # A loop that was batched: each of the batch stops when its own condition says so.
@@ -359,22 +366,24 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bo
             jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
         ]
 
-    def goes_on(s: list[Any]) -> Any:
-        return walk(cond, [*for_cond, *s])[0].any()
+    def goes_on(consts: Any, s: list[Any]) -> Any:
+        return walk(cond, [*consts[0], *s])[0].any()
 
+    def all_turns(consts: Any, state: list[Any]) -> list[Any]:
+        return lax.while_loop(partial(goes_on, consts), partial(turned, consts), state)
+
+    key = params["cond_jaxpr"], params["body_jaxpr"], ends
     if not ends:
-        return run_once(partial(lax.while_loop, goes_on, turned), state)
+        return loop(key, all_turns, consts, state)
     most = max(MOST_TURNS // max(len(list(equations(body))) // 40, 1), 1000)
 
-    def is_counted(s: list[Any]) -> Any:
-        return (s[0] < most) & goes_on(s[1:])
+    def counted(consts: Any, state: list[Any]) -> list[Any]:
+        return lax.while_loop(lambda s: (s[0] < most) & goes_on(consts, s[1:]),
+                              lambda s: [s[0] + 1, *turned(consts, s[1:])], state)  # fmt: skip
 
-    def counted(s: list[Any]) -> list[Any]:
-        return [s[0] + 1, *turned(s[1:])]
-
-    turn, *state = run_once(partial(lax.while_loop, is_counted, counted), [array(np.int32(0)), *state])
-    cut = (turn >= most) & goes_on(state)
-    state = turned(state) if more else state
+    turn, *state = loop(key, counted, consts, [array(np.int32(0)), *state])
+    cut = (turn >= most) & goes_on(consts, state)
+    state = turned(consts, state) if more else state
     return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
 
@@ -500,9 +509,23 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
-                   unrolled=equality is not None, ends=True, more=more)  # fmt: skip
+                   unrolled=equality is not None, ends=True, more=more, loop=partial(_kept, factors))  # fmt: skip
 
     return evaluate
+
+
+def _kept(factors: "_Factors | None", key: tuple, f: Callable, *args: Any) -> Any:
+    """A loop of a program that is widened, which is compiled once for all runs: rounding errors are given to it."""
+    if factors is None:
+        return run_kept((*key, "clean"), f, *args)
+
+    places = factors.places_of_a_loop()
+
+    def noisy(given: Any, *args: Any) -> Any:
+        with factors.of(given, places):
+            return f(*args)
+
+    return run_kept((*key, factors.size), noisy, factors.given, *args)
 
 
 def _own_rounding(eqn: Any) -> float:
@@ -519,16 +542,32 @@ class _Factors:
     NumPy multiplies: JAX would keep a program for each shape and place."""
 
     def __init__(self, noise: Any, seed: Any, largest: int):
-        self.size, self.places = largest + SPARE_FACTORS, iter(range(1 << 30))
+        self.size, self.places = largest + SPARE_FACTORS, itertools.count()
         bits = _scrambled(jnp if isinstance(seed, Tracer) else np, self.size, seed)
         uniform = bits.astype(np.float64) * 2.0**-31 - 1.0
-        self.noise, self.uniform, self.drawn = noise, uniform, 1.0 + noise * uniform
+        self.given = noise, uniform, 1.0 + noise * uniform
+
+    @contextlib.contextmanager
+    def of(self, given: Any, places: Iterator[int]) -> Iterator[None]:
+        """These in their place, as where a loop is traced that takes them as arguments."""
+        before = self.given, self.places
+        self.given, self.places = given, places
+        try:
+            yield
+        finally:
+            self.given, self.places = before
+
+    def places_of_a_loop(self) -> Iterator[int]:
+        """Places for the results in a loop, as many whether it is traced or was before."""
+        start = next(self.places)
+        self.places = itertools.count(start + IN_A_LOOP)
+        return itertools.count(start)
 
     def settled(self, exponent: Any) -> Any:
         """An exponent that is no integer by its rounding errors alone is one: else no negative number has a power."""
         if not is_float(exponent.dtype):
             return exponent
-        near = abs(exponent - jnp.round(exponent)) < NEAR * self.noise * abs(exponent)
+        near = abs(exponent - jnp.round(exponent)) < NEAR * self.given[0] * abs(exponent)
         return jnp.where(near, jnp.round(exponent), exponent)
 
     def times(self, x: Any, noise: float = 0.0) -> Any:
@@ -536,12 +575,12 @@ class _Factors:
         if not is_float(x.dtype) or not x.size:
             return x
         start = next(self.places) * 7919 % max(self.size - x.size + 1, 1)
-        if isinstance(x, Tracer) or isinstance(self.drawn, Tracer):
+        if isinstance(x, Tracer) or isinstance(self.given[2], Tracer):
             return x * _part(jnp, self.factors_of(noise), start, x)
         return array(np.asarray(x) * _part(np, self.factors_of(noise), start, x))
 
     def factors_of(self, noise: float) -> Any:
-        return 1.0 + noise * self.uniform if noise else self.drawn
+        return 1.0 + noise * self.given[1] if noise else self.given[2]
 
 
 def _part(xp: Any, factors: Any, start: int, x: Any) -> Any:

@@ -117,7 +117,8 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
 
     try:
         with jax.enable_x64(True), jax.disable_jit():
-            jaxprs.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around)
+            jaxprs.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around,
+                       loop=lambda key, f, *args: f(*args))  # fmt: skip
     except Exception:  # too many equations, or one that cannot be run by itself
         return []
     return found

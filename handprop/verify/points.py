@@ -84,11 +84,6 @@ class Evaluator(NamedTuple):
     programs: tuple[Any, ...] = ()
     arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether a run costs next to nothing, as all is compiled."""
-        return self.draws > DRAWS
-
 
 class Point(NamedTuple):
     """What one input gave: outputs by hand and by the reference in float64, and each entry's bound; what a program said

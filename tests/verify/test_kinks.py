@@ -329,3 +329,12 @@ def test_where_the_function_jumps_each_slope_is_that_along_its_input_alone(name)
     held = lambda gradient: ruled(f, lambda *a: (gradient(*a), None))  # noqa: E731
     assert v.verify(held(right), *args).ok, v.verify(held(right), *args)
     assert v.verify(held(wrong), *args).verdict is v.Verdict.REFUTED, v.verify(held(wrong), *args)
+
+
+def test_a_number_that_is_lost_within_a_loop_is_located_there():
+    def divided(x, d):
+        return (d * jax.lax.scan(lambda c, xi: (c, c / xi), jnp.prod(x), x)[1],)
+
+    report = v.verify(ruled(jnp.prod, divided), jnp.array([1.0, 0.0, 2.0]))
+    assert report.verdict is v.Verdict.REFUTED and report.location is not None, report
+    assert "c / xi" in report.location.text and "NaN is born here: 0 / 0" in str(report), report
