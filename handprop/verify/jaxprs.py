@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import itertools
 import math
+import operator
 import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -62,6 +63,9 @@ EXACT = {
 EQUALITIES = ("eq", "ne")
 NEAR = 8  # times the size of rounding errors
 SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
+DRAWN_BY_REJECTION = ("random_gamma",)
+SERIES = {"igamma", "igammac", "igamma_grad_a", "random_gamma", "random_gamma_grad", "regularized_incomplete_beta"}
+MOST_IN_SERIES = 1e8  # beyond it XLA's loops over their terms may not end
 ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
 Leaf = Callable[[Any, list[Any]], list[Any]]
@@ -314,8 +318,22 @@ def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     if eqn.primitive.name in MOVED and not changed and not _is_traced_or_key(values[0]):
         moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
         return [array(out) for out in moved]
+    if eqn.primitive.name in SERIES:
+        return _of_moderate_numbers(eqn, values, changed)
+    return _bound(eqn, values, changed)
+
+
+def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
     out = applied(eqn.primitive.bind, *values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+    """NaN where an operand is so large that the primitive may not end."""
+    floats = [x for x in values if is_float(x.dtype)]
+    small = reduce(operator.and_, (abs(x) <= MOST_IN_SERIES for x in floats))
+    moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
+    return [jnp.where(small, out, jnp.nan) for out in _bound(eqn, moderate, changed)]
 
 
 def _is_traced_or_key(x: Any) -> bool:
@@ -404,7 +422,10 @@ def solves(program: Any) -> bool:
 
 
 def stops(program: Any) -> bool:
-    """Whether a ``stop_gradient`` was written into it by others than JAX."""
+    """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX takes
+    implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
+    if any(eqn.primitive.name in DRAWN_BY_REJECTION for eqn in equations(program)):
+        return True
 
     def by(eqn: Any) -> str:
         """The file that called it."""

@@ -61,7 +61,8 @@ class CachedRun(Run):
 
 class Bench(NamedTuple):
     """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the
-    reference's; ``work`` what is counted of everything that is run on it."""
+    reference's; ``work`` what is counted of everything that is run on it; ``blamed`` the outputs that are wrong in
+    floats, by number, where that is known: others may only be computed in another way."""
 
     field: Field
     seed: int
@@ -72,6 +73,7 @@ class Bench(NamedTuple):
     memo: dict
     work: Work
     rational: bool = True
+    blamed: frozenset[int] = frozenset()
 
     def run(self, observer: Callable[..., list] | None = None) -> Run:
         small = sum(v.x.size for v in self.want) <= MOST_KEPT
@@ -145,8 +147,9 @@ def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = No
 
 
 def wrong(bench: Bench, got: tuple[Value, ...]) -> list[int]:
-    """Which outputs are not the reference's."""
-    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not same(bench.field, a, b)]
+    """Which outputs are not the reference's; of those that are blamed, if any of them is."""
+    found = [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not same(bench.field, a, b)]
+    return [i for i in found if i in bench.blamed] or found
 
 
 def entries_of(x: Elements) -> np.ndarray:

@@ -27,6 +27,7 @@ from handprop.verify.mistakes.statements import editable, last_line, neighbours,
 from handprop.verify.mistakes.symmetry import symmetry
 from handprop.verify.mistakes.tape import record
 from handprop.verify.options import Options
+from handprop.verify.points import wrong_outputs
 from handprop.verify.report import Check as Checked
 from handprop.verify.report import Fix, Location, Outcome, Report, Verdict
 from handprop.verify.rungs.other_sizes import AS_GIVEN
@@ -106,7 +107,9 @@ def _explained(subject: Subject, whole: Subject, options: Options, work: Work, r
                check: Check) -> Report:  # fmt: skip
     """What is found in ``subject``, as far as the ``work`` goes, and holds in the ``whole``."""
     assert subject.as_program is not None
-    benches = set_up(subject, options, work)
+    point = whole.kept.get("failed at")
+    blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))
+    benches = tuple(bench._replace(blamed=blamed) for bench in set_up(subject, options, work))
     bench = benches[0]
     theirs = jaxprs.trace(subject.reference, subject.inputs)
     known = tuple(v for step in record(bench, theirs)[1] for v in step.outputs if isinstance(v, Value))

@@ -107,7 +107,7 @@ def _reason(step: Step, known: Known, subject: Subject) -> str:
     if code and frame.file == code.co_filename and any(f.function == code.co_qualname for f in step.frames):
         return "fwd computes it"
     if all(ratio == (1, 1) for ratio in operands) and output is None:
-        return "its operands are right, and the reference never computes its result"
+        return "the reference computes its operands, and never its result"
     if output not in (None, (1, 1)):
         numerator, denominator = output  # pyright: ignore[reportGeneralTypeIssues]
         if not numerator:
