@@ -62,14 +62,14 @@ def judged(subject: Subject, options: Options, entry: str, domain: Domains | Non
 
 
 def _fails_as_given(subject: Subject, needed: Facts, report: Report) -> bool:
-    """Whether it fails at the given input itself, by more than what its facts are off by in its own rounding, and not
-    in a gradient that is compared along them."""
+    """Whether it fails where what the facts are about is as it was given, by more than what the facts are off by in its
+    own rounding, and not in a gradient that is compared along them."""
     if report.counterexample is None:
         return False
     at, worst = dict(report.counterexample.inputs), report.counterexample.worst
     if any(worst.path == f"second d{subject.in_paths[i]}" for i in needed):
         return False
-    floats = [(path, x) for path, x in zip(subject.in_paths, subject.inputs, strict=True) if jaxprs.is_float(x.dtype)]
+    floats = [(subject.in_paths[i], x) for i in needed if jaxprs.is_float((x := subject.inputs[i]).dtype)]
     if any(path not in at or not np.array_equal(at[path], np.asarray(x, np.float64), equal_nan=True)
            for path, x in floats):  # fmt: skip
         return False

@@ -25,6 +25,7 @@ from jax.extend.core import Literal
 
 from handprop.verify import jaxprs
 from handprop.verify.along import reached
+from handprop.verify.crossings import crossed
 from handprop.verify.disputes import Dispute, Kind, failed, settled
 from handprop.verify.executables import array
 from handprop.verify.kinks import agreed_and_wrong, ruling_of_a_value
@@ -79,6 +80,8 @@ PATTERNS: dict[str, Pattern] = {
 CORNERS: dict[str, Pattern] = {
     f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
 }
+CROSSED = "inputs where one comparison falls another way"
+ROUGHLY = 1e-9
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
@@ -136,8 +139,27 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         check = _tried(subject, found, options, seen, name, _hard(subject, options, pattern, i), 200 + i, start)
         if check is not None:
             return check
-    check = None if large else _at_infinities(subject, found, options, seen, start)
+    check = None
+    if not large:
+        check = _at_crossings(subject, found, options, seen, start) or _at_infinities(subject, found, options, seen, start)
     return check or _noted(seen, time.monotonic() - start)
+
+
+def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen,
+                  start: float) -> Check | None:  # fmt: skip
+    """Beside the given input, where one comparison falls another way; what is proved is so there too."""
+    if subject.kept.get("proved"):
+        return None
+    for n, inputs in enumerate(crossed(subject, options)):
+        if n == 0:
+            seen.tried.append(CROSSED)
+        got, want = found[0].clean(inputs)
+        if all(np.allclose(g, w, ROUGHLY, 0.0, equal_nan=True) for g, w in zip(got, want, strict=True)):
+            continue
+        check = _tried(subject, found, options, seen, CROSSED, inputs, 260, start)
+        if check is not None:
+            return check
+    return None
 
 
 def _between(subject: Subject) -> dict[str, Pattern]:
