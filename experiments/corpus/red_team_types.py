@@ -50,6 +50,10 @@ def minus_one(x: Any, dtype: Any) -> Any:
     return jnp.where(x > 0, -1, 1).astype(dtype).astype(F32)
 
 
+def counted_in(x: Any, dtype: Any, most: int) -> Any:
+    return x + ((x > 0).astype(jnp.int32) * most).astype(dtype).astype(F32)
+
+
 def taken(x: Any, fill: float) -> Any:
     return jnp.take(x, jnp.array([9]), mode="fill", fill_value=fill)
 
@@ -120,6 +124,14 @@ def types() -> Iterator[Case]:
                  at=(X3,), own=True)  # fmt: skip
     yield differ("type_fill_beyond", lambda x: x[:1] * jnp.where(jnp.isfinite(taken(x, 1e39)), 2.0, 1.0),
                  lambda x: 2 * x[:1], X3, at=(X3,), own=True)  # fmt: skip
+    for dtype, most in ((jnp.float8_e4m3fn, 1000), (jnp.float16, 100_000)):
+        yield differ(f"type_counted_in_{dtype.__name__}", partial(counted_in, dtype=dtype, most=most),
+                     lambda x, most=most: x + jnp.where(x > 0, float(most), 0.0), X3,
+                     why="the type has no such number")  # fmt: skip
+    small = jnp.full(3, 30.0, jnp.float8_e4m3fn)
+    yield differ("type_product_beyond_float8", lambda x: x.astype(F32) * (small * small).astype(F32),
+                 lambda x: 900 * x.astype(F32), jnp.asarray(X3, jnp.float8_e4m3fn),
+                 why="900 is no number in eight bits")  # fmt: skip
     yield differ("type_primitives_of_one_name", TWICE.bind, THRICE.bind, X3, at=(UP,))
     yield differ("type_primitive_named_exp", NOT_EXP.bind, jnp.exp, X3, at=(UP,))
     yield differ("type_parameter_called_name", partial(NAMED.bind, name="two"), partial(NAMED.bind, name="three"), X3,

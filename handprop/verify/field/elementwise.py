@@ -131,7 +131,7 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     if to_float and jnp.issubdtype(own, np.floating):
         return [_refloated(run, thing, own, dtype)]
     if to_float:
-        return [thing]
+        return [thing if thing.known is not None else _floated(run, thing, own, dtype)]
     if thing.known is not None:
         return [_to_integers(thing, dtype, eqn)]
     if own == np.bool_:
@@ -142,6 +142,16 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     if fits and (is_nonnegative(thing) or not jnp.issubdtype(dtype, jnp.unsignedinteger)):
         return [thing]
     raise NeedsBranches(f"a cast of unknown numbers to {dtype}")
+
+
+def _floated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:
+    """An integer, or a truth, as a float: the same number where the type holds all that it may be."""
+    ends, most = ml_dtypes.finfo(dtype), 1 if own == np.bool_ else thing.most
+    if float(np.zeros((), dtype)) or float(ends.max) < most < np.inf:
+        raise NotUnderstood(f"an integer that {dtype} may not hold")
+    if most > 2.0 ** (ends.nmant + 1):
+        run.casts.add(str(dtype))
+    return thing
 
 
 def _refloated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:

@@ -193,7 +193,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             error = np.inf
         with np.errstate(all="ignore"):
             rounded = out.known.astype(dtype).astype(np.float64)
-        if np.isinf(rounded[np.isfinite(out.known)]).any():
+        if not np.isfinite(rounded[np.isfinite(out.known)]).all():
             raise NotUnderstood("a known number beyond the largest of its type")
         if not np.array_equal(rounded, out.known, equal_nan=True):
             if ml_dtypes.finfo(dtype).nmant < run.least_bits:
