@@ -4,16 +4,18 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.constants import explain
 from handprop.verify.convergence import has_not_converged, is_remainder
 from handprop.verify.equalities import decided_by_rounding
+from handprop.verify.field import literals
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
-from handprop.verify.points import Evaluator, Point, failure, worst_entry
+from handprop.verify.points import Evaluator, Point, beyond, failure, worst_entry
 from handprop.verify.report import Check, Worst
 from handprop.verify.subject import Subject
 
@@ -21,9 +23,12 @@ __all__ = ["Dispute", "Kind", "failed", "settled"]
 
 
 EQUALITY = "{} by hand and by the reference differ, as rounding decides whether two numbers are equal there"
+LOWEST = 1e100
 UNCONVERGED = (
     "{} is not autodiff's, but the function's own iteration has not come to an end there: one turn more changes it"
 )
+
+MASKED = "{} by hand and by the reference differ, as numbers are so low there that a mask does not stand for minus infinity"
 
 
 class Dispute(NamedTuple):
@@ -49,9 +54,11 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
         return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     if decided_by_rounding(evaluator, point):
         return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
-    beyond = overflow(subject, evaluator, point, options)
-    if beyond is not None:
-        return Dispute(Kind.RANGE, said_of(beyond, worst), evaluator, point, worst)
+    leaves = overflow(subject, evaluator, point, options)
+    if leaves is not None:
+        return Dispute(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
+    if subject.kept.get("proved") and _by_masks(evaluator, point):
+        return Dispute(Kind.RANGE, MASKED.format(worst.path), evaluator, point, worst)
     said = ruling(subject, evaluator, point, worst, options)
     if said.kind is Kind.WRONG and _by_iterations(subject, point, worst, options):
         return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
@@ -63,6 +70,25 @@ def _by_iterations(subject: Subject, point: Point, worst: Worst, options: Option
         return has_not_converged(subject, point, options) or is_remainder(subject, point, worst)
     except Exception:  # a function that JAX does not differentiate, or that raises at another turn
         return False
+
+
+def _by_masks(evaluator: Evaluator, point: Point) -> bool:
+    """Whether the programs agree once their masks are lower than all numbers are, as the proof reads them."""
+
+    def lower(const: Any) -> Any:
+        written = jaxprs.as_written(const)
+        if not jaxprs.is_float(written.dtype):
+            return written
+        return np.where(np.isfinite(written) & (written <= literals.MASKED), -LOWEST, written)
+
+    held = (x for program in evaluator.programs for x in jaxprs.numbers(program) if jaxprs.is_float(x.dtype))
+    if not any(((x <= literals.MASKED) & np.isfinite(x)).any() for x in held):
+        return False
+    inputs = tuple(evaluator.arguments(point.inputs))
+    with jax.enable_x64(True):
+        got, want = ([np.asarray(x, np.float64) for x in jaxprs.widen(program, lower)(inputs, None, None)]
+                     for program in evaluator.programs)  # fmt: skip
+    return not any(beyond(g, w, b).any() for g, w, b in zip(got, want, point.bound, strict=True))
 
 
 def _by_constants(evaluator: Evaluator, point: Point) -> bool:

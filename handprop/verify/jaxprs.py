@@ -42,7 +42,8 @@ CALLBACKS = ("pure_callback", "io_callback")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", *CALLBACKS)
 PRINTS = ("debug_callback", "debug_print")
 ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
-MOST_TURNS = 100_000  # of a loop that depends on data, where its body has up to 40 equations; fewer where it has more
+MOST_TURNS = 100_000  # of a loop that depends on data, with up to 40 equations and so many entries; of a larger one fewer
+ENTRIES_A_TURN, FEW_TURNS = 1 << 12, 1000
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
 # Their update's program is of one dtype: these make another.
@@ -207,7 +208,9 @@ def _held(program: Any) -> Iterator[np.ndarray]:
     for part in parts(program):
         consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
-        yield from (np.asarray(c) for c in (*consts, *(jax.random.key_data(key) for key in keys)))
+        with jax.ensure_compile_time_eval():
+            keys = [jax.random.key_data(key) for key in keys]
+        yield from (np.asarray(c) for c in (*consts, *keys))
         atoms = [atom for eqn in part.jaxpr.eqns for atom in eqn.invars] + list(part.jaxpr.outvars)
         yield from (
             np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in atoms if isinstance(atom, core.Literal)
@@ -393,7 +396,8 @@ def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bo
     key = params["cond_jaxpr"], params["body_jaxpr"], ends
     if not ends:
         return loop(key, all_turns, consts, state)
-    most = max(MOST_TURNS // max(len(list(equations(body))) // 40, 1), 1000)
+    entries = sum(math.prod(x.shape) for x in state if hasattr(x, "shape"))
+    most = max(MOST_TURNS // max(len(list(equations(body))) // 40, entries // ENTRIES_A_TURN, 1), FEW_TURNS)
 
     def counted(consts: Any, state: list[Any]) -> list[Any]:
         return lax.while_loop(lambda s: (s[0] < most) & goes_on(consts, s[1:]),

@@ -409,7 +409,7 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
     the entry, with the limit in the place of the reference's answer."""
     if subject.primal is None or not subject.owners or not is_defined(subject, point):
         return None
-    if (lost := _lost_together(subject, point)) is not None:
+    if (lost := _lost_together(subject, point, options)) is not None:
         return lost
     found = _limits(evaluator, point, _directions(subject, point, (), options))
     for k, source in subject.owners:
@@ -428,13 +428,16 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
     return None
 
 
-def _lost_together(subject: Subject, point: Point) -> tuple[str, Worst] | None:
-    """An entry that is no number in either gradient where the function's values have one slope to both sides."""
+def _lost_together(subject: Subject, point: Point, options: Options) -> tuple[str, Worst] | None:
+    """An entry that is no number in either gradient where the function's values have one slope to both sides, and jump
+    along no direction."""
     entries = (Entry(k, tuple(map(int, at)), i) for k, i in subject.owners
                for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
     for entry in itertools.islice(entries, MOST_DISPUTED):
         slopes = _sides_along(subject, point, {entry: 1.0})
         if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
+            if _values_jump(subject, point, _directions(subject, point, (), options)):
+                return None
             worst = worst_at(subject, point, entry.output, entry.at)
             said = _of_autodiff(subject, entry, worst.want, slopes.left)
             return said, dataclasses.replace(worst, want=slopes.left, ulps=None, bound=None)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from jax.extend.core import Literal
 
@@ -30,6 +31,7 @@ from handprop.verify.disputes import Dispute, Kind, failed, settled
 from handprop.verify.executables import array
 from handprop.verify.kinks import agreed_and_wrong, ruling_of_a_value
 from handprop.verify.options import Options
+from handprop.verify.overflow import run_of
 from handprop.verify.points import (
     Evaluator,
     Point,
@@ -37,6 +39,7 @@ from handprop.verify.points import (
     compared,
     evaluators,
     failure,
+    is_compiled,
     sample,
     untraceable,
     worst_at,
@@ -81,6 +84,7 @@ CORNERS: dict[str, Pattern] = {
     f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
 }
 CROSSED = "inputs where one comparison falls another way"
+RANDOM = range(10, 110)
 ROUGHLY = 1e-9
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
@@ -88,6 +92,7 @@ FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
 WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
+SMALL_TYPE = 1e6  # the largest number of a type of few bits
 SHOWN = 4
 SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
 MOST_NUMBERS, MOST_TURNS = 32, 8
@@ -136,7 +141,8 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
             break
         if large and name not in FOR_LARGE:
             continue
-        check = _tried(subject, found, options, seen, name, _hard(subject, options, pattern, i), 200 + i, start)
+        said = name.replace("inputs whose entries are", "free parameters that are") if subject.domains else name
+        check = _tried(subject, found, options, seen, said, _hard(subject, options, pattern, i), 200 + i, start)
         if check is not None:
             return check
     check = None
@@ -147,18 +153,23 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
 
 def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen,
                   start: float) -> Check | None:  # fmt: skip
-    """Beside the given input, where one comparison falls another way; what is proved is so there too."""
-    if subject.kept.get("proved"):
+    """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
+    there too."""
+    if subject.kept.get("proved") or not is_compiled(subject):
         return None
-    for n, inputs in enumerate(crossed(subject, options)):
-        if n == 0:
-            seen.tried.append(CROSSED)
-        got, want = found[0].clean(inputs)
-        if all(np.allclose(g, w, ROUGHLY, 0.0, equal_nan=True) for g, w in zip(got, want, strict=True)):
-            continue
-        check = _tried(subject, found, options, seen, CROSSED, inputs, 260, start)
-        if check is not None:
-            return check
+    many = (sample(subject, options, i) for i in RANDOM)
+    for name, rare in ((CROSSED, crossed(subject, options)), ("a random input", many)):
+        for n, inputs in enumerate(rare):
+            if options.seconds_left < 0:
+                return None
+            if n == 0:
+                seen.tried.append(name)
+            got, want = found[0].clean(inputs)
+            if all(np.allclose(g, w, ROUGHLY, 0.0, equal_nan=True) for g, w in zip(got, want, strict=True)):
+                continue
+            check = _tried(subject, found, options, seen, name, inputs, 260 + n, start)
+            if check is not None:
+                return check
     return None
 
 
@@ -197,8 +208,11 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
            inputs: tuple[Any, ...], seed: int, start: float) -> Check | None:  # fmt: skip
     """One edge case: the check, where it refutes."""
     if not reached(subject, inputs):
-        return None
-    seen.tried.append(name)
+        inputs = _elsewhere_as_given(subject, inputs)
+        if not reached(subject, inputs):
+            return None
+    if name not in seen.tried:
+        seen.tried.append(name)
     points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
     if points[0].raised:
         seen.left_out[name] = points[0].raised.split(":")[0]
@@ -230,6 +244,13 @@ def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen:
         seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
     seen.ranges |= dispute.kind is Kind.RANGE
     return None
+
+
+def _elsewhere_as_given(subject: Subject, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What lies in a domain as it was given, where hard numbers leave it."""
+    with jax.enable_x64(True):
+        given = [jaxprs.widened(subject.inputs[i]) for i in subject.domains]
+    return tuple(jaxprs.with_replaced(inputs, list(subject.domains), given))
 
 
 def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
@@ -293,11 +314,17 @@ def _hard(subject: Subject, options: Options, pattern: Pattern, i: int) -> tuple
         wide = np.asarray(x, np.float64)
         if j in subject.cotangents:
             return array(rng.normal(size=wide.shape))
-        hard = pattern(wide, rng)
+        hard = _held(pattern(wide, rng), x.dtype)
         return array(np.where(np.isfinite(wide), hard, wide))
 
     with jax.enable_x64(True):
         return tuple(replaced(j, x) for j, x in enumerate(subject.inputs))
+
+
+def _held(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """What a type of few bits holds of these numbers: its arguments are never others."""
+    most = float(ml_dtypes.finfo(dtype).max)
+    return np.asarray(np.clip(x, -most, most).astype(dtype), np.float64) if most < SMALL_TYPE else x
 
 
 def _looked_at(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, name: str) -> Point:
@@ -321,7 +348,7 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
             continue
         seen.tried.append(name)
         worsts = [_another_value(subject, point) for point in points]
-        if all(worst is not None for worst in worsts):
+        if all(worst is not None for worst in worsts) and not _lost_on_the_way(subject, found[0], points[0]):
             assert worsts[0] is not None
             said = ruling_of_a_value(subject, found[0], points[0], worsts[0], options)
             if said.kind is Kind.JUMP:
@@ -332,6 +359,18 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
                 "hard inputs", subject, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
             )
     return None
+
+
+def _lost_on_the_way(subject: Subject, evaluator: Evaluator, point: Point) -> bool:
+    """Whether numbers come of what was none: of a matrix with an infinite entry, of a loop that NaN ends, or where the
+    reference makes NaN. A rule that does so in another way is to blame for what it returns."""
+    hand, reference = as_users(subject)
+    names = {eqn.primitive.name for eqn in jaxprs.equations(hand)}
+    if names & set(SINGULAR):
+        return True
+    inputs = evaluator.arguments(point.inputs)
+    return any(step.how == "NaN" for program in ([hand, reference] if "while" in names else [reference])
+               for step in run_of(program, inputs))  # fmt: skip
 
 
 def _infinite(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
