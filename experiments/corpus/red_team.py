@@ -1457,9 +1457,9 @@ def sections() -> dict[str, tuple[Case, ...]]:
     from corpus.red_team_counts import counts, not_finite
     from corpus.red_team_drawn import counted, drawn_alike, named, stood_in, undefined, widened
     from corpus.red_team_relations import relations
-    from corpus.red_team_types import analytic, bases, choices, dtypes, types
+    from corpus.red_team_types import analytic, bases, choices, dtypes, moves, types
 
-    written = (*SECTIONS, relations, counts, not_finite, types, choices, dtypes, bases, analytic, drawn_alike, counted,
+    written = (*SECTIONS, relations, counts, not_finite, types, choices, moves, dtypes, bases, analytic, drawn_alike, counted,
                undefined, named, stood_in, widened)  # fmt: skip
     return {section.__name__: tuple(section()) for section in written}
 

@@ -20,7 +20,7 @@ from jax.interpreters import mlir
 import handprop
 from corpus.red_team import DOWN, UP, X3, Y3, Case, differ, equal, relu, single
 
-__all__ = ["analytic", "bases", "choices", "dtypes", "types"]
+__all__ = ["analytic", "bases", "choices", "dtypes", "moves", "types"]
 
 F32 = jnp.float32
 NOTHING = np.zeros((0,), np.float32)
@@ -90,6 +90,21 @@ def choices() -> Iterator[Case]:
                          at=(SIDES, UP, DOWN))  # fmt: skip
     yield equal("choice_selected", lambda x, a, b: selected(lambda x: (x > 0).astype(jnp.int32), x, a, b),
                 lambda x, a, b: between(lambda x: x > 0, x, a, b), X3, X3, Y3)  # fmt: skip
+
+
+TWICE_AT = jnp.array([0, 1, 1])
+
+
+def moves() -> Iterator[Case]:
+    """Entries that are repeated, and taken away where they were added."""
+    yield differ("move_tiled", lambda x: jnp.tile(x, 2), lambda x: jnp.repeat(x, 2), X3, at=(np.arange(3.0),))
+    yield differ("move_taken_away", lambda x: x.at[TWICE_AT].subtract(relu(x)), lambda x: x.at[TWICE_AT].add(relu(x)),
+                 X3, at=(UP,))  # fmt: skip
+    yield differ("move_taken_away_once", lambda x: x.at[TWICE_AT].subtract(x), lambda x: x - x * (jnp.arange(3) < 2),
+                 X3, at=(UP,))  # fmt: skip
+    yield equal("move_taken_away_twice", lambda x: x.at[TWICE_AT].subtract(relu(x)),
+                lambda x: x - jnp.array([relu(x[0]), relu(x[1]) + relu(x[2]), 0 * x[0]]), X3)  # fmt: skip
+    yield equal("move_tiled_rows", lambda x: jnp.tile(x, (2, 2)), lambda x: jnp.stack([jnp.concatenate([x, x])] * 2), X3)
 
 
 def types() -> Iterator[Case]:

@@ -130,13 +130,13 @@ def _is_entrywise(program: Any) -> bool:
     return all(np.ndim(c) == 0 for c in program.consts) and all(is_same(eqn) for eqn in program.jaxpr.eqns)
 
 
-LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "stop_gradient", "real", "reduce_precision",
-          "optimization_barrier", "device_put"}  # fmt: skip
+LINEAR = {"add", "sub", "add_any", "neg", "copy", "copy_p", "name", "sharding_constraint", "stop_gradient", "real",
+          "reduce_precision", "optimization_barrier", "device_put"}  # fmt: skip
 PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
-SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add"}
+SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
-MOVERS = ("slice", "rev", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
+MOVERS = ("slice", "rev", "tile", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
           "scatter", "dynamic_update_slice")  # fmt: skip
 INDEXED = {
     "gather": 1,
@@ -145,7 +145,7 @@ INDEXED = {
     "scatter": 1,
 }  # the first index among the operands
 UNCOUNTED = {"while", "cond", "select_and_scatter_add", "select_and_gather_add"}
-SAME_VALUE = {"stop_gradient", "copy", "copy_p"}
+SAME_VALUE = {"stop_gradient", "copy", "copy_p", "name", "sharding_constraint"}
 DOMAINS = {"log", "log1p", "log2", "sqrt", "rsqrt", "pow", "cbrt"}
 
 

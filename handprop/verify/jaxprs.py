@@ -50,6 +50,7 @@ KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh
 SCATTERS = {
     "scatter": lax.scatter,
     "scatter-add": lax.scatter_add,
+    "scatter-sub": lax.scatter_sub,
     "scatter-mul": lax.scatter_mul,
     "scatter-min": lax.scatter_min,
     "scatter-max": lax.scatter_max,
@@ -60,7 +61,7 @@ EXACT = {
     "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "scatter-max", "scatter_max", "scatter-min", "scatter_min", "sort", "top_k",
     "convert_element_type", "optimization_barrier", "reduce_precision", "real",
-} - {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # fmt: skip
+} - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
 NEAR = 8  # times the size of rounding errors
 SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11

@@ -286,7 +286,8 @@ ENTRYWISE = {
 # With numbers besides, they are functions of one value that are analytic wherever it is.
 OF_ONE = {"neg", "add", "sub", "mul", "integer_pow", "square", "copy", "copy_p", "stop_gradient", "real",
           "convert_element_type", "reduce_precision", "optimization_barrier", "device_put", "broadcast_in_dim",
-          "reshape", "transpose", "squeeze", "expand_dims", "rev", "slice", "gather", "dynamic_slice"}  # fmt: skip
+          "reshape", "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice", "gather",
+          "dynamic_slice"}  # fmt: skip
 COMPARES = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "ge": np.greater, "lt": np.less, "le": np.less}
 NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
 # What they make of finite numbers is finite, however they are written. Of others nobody knows.
@@ -302,7 +303,8 @@ SAFE_FOR_INTEGERS = {
 }  # fmt: skip
 # What a number that stands for minus infinity may meet: sums, a largest entry, the exponential that makes it 0.
 MASK_KEPT = {
-    *(LAYOUT.keys() - {"sort", "top_k", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}), *SPECIAL_AS_ANY,
+    *(LAYOUT.keys() - {"sort", "top_k", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul",
+                      "scatter_mul"}), *SPECIAL_AS_ANY,
     "add", "sub", "reduce_max", "exp", "eq", "ne", "convert_element_type",
 }  # fmt: skip
 # Their rules keep account of how far off known numbers are.

@@ -14,6 +14,7 @@ RATIONAL = {
     "min", "abs", "clamp", "sign", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max",
     "reduce_window_min", "convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient", "real",
     "optimization_barrier", "device_put", "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "rev",
+    "tile", "name", "sharding_constraint", "scatter-sub", "scatter_sub",
     "slice", "split", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "dynamic_update_slice",
     "scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "iota", "sort", "top_k", "triangular_solve",
     "lu", "gt", "lt", "ge", "le", "eq", "ne", "and", "or", "xor", "not", "is_finite", "argmax", "argmin", "reduce_and",

@@ -227,6 +227,11 @@ def _scatter_add(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     return [run.add(operand, added)._replace(terms=())]
 
 
+def _scatter_sub(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    operand, indices, updates = inputs
+    return _scatter_add(run, [operand, indices, run.neg(as_value(run, updates))], params, eqn)
+
+
 def _destinations(inputs: list[Thing], params: dict) -> np.ndarray:
     """For every entry of the updates, the position in the operand that it goes to; -1 for none."""
     operand, indices, updates = inputs
@@ -342,6 +347,7 @@ LAYOUT: dict[str, Rule] = {
     "transpose": _mover(lambda part, params: np.transpose(part, params["permutation"])),
     "squeeze": _mover(lambda part, params: np.squeeze(part, tuple(params["dimensions"]))),
     "expand_dims": _mover(lambda part, params: np.expand_dims(part, params["dimensions"])),
+    "tile": _mover(lambda part, params: np.tile(part, params["reps"])),
     "rev": _mover(lambda part, params: np.flip(part, params["dimensions"])),
     "slice": _mover(_slice),
     "split": _split,
@@ -355,6 +361,8 @@ LAYOUT: dict[str, Rule] = {
     "scatter": _scatter,
     "scatter-add": _scatter_add,
     "scatter_add": _scatter_add,
+    "scatter-sub": _scatter_sub,
+    "scatter_sub": _scatter_sub,
     "scatter-mul": _scatter_one_by_one(lambda run, a, b: run.mul(a, b)),
     "scatter_mul": _scatter_one_by_one(lambda run, a, b: run.mul(a, b)),
     "iota": _iota,
@@ -362,4 +370,6 @@ LAYOUT: dict[str, Rule] = {
     "top_k": _top_k,
     "optimization_barrier": lambda run, inputs, params, eqn: list(inputs),
     "device_put": lambda run, inputs, params, eqn: list(inputs),
+    "name": lambda run, inputs, params, eqn: list(inputs),
+    "sharding_constraint": lambda run, inputs, params, eqn: list(inputs),
 }
