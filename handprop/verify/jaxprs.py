@@ -333,11 +333,11 @@ def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
 
 
 def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    """NaN where an operand is so large that the primitive may not end."""
+    """The NaN of a loop that was cut where an operand is so large that the primitive may not end."""
     floats = [x for x in values if is_float(x.dtype)]
     small = reduce(operator.and_, (abs(x) <= MOST_IN_SERIES for x in floats))
     moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
-    return [jnp.where(small, out, jnp.nan) for out in _bound(eqn, moderate, changed)]
+    return [jnp.where(small, out, ENDLESS) for out in _bound(eqn, moderate, changed)]
 
 
 def _is_traced_or_key(x: Any) -> bool:

@@ -241,3 +241,63 @@ def test_a_rule_that_closes_over_what_is_differentiated():
     assert report.verdict is v.Verdict.INCONCLUSIVE and not report.internal, report
     assert "a rule closes over an argument that is differentiated" in report.reason
     assert v.verify(closing_over, X, X, argnums=(1,)).verdict is v.Verdict.PROVED
+
+
+def contrastive(z):
+    scores = jnp.where(jnp.eye(4, dtype=bool), -1e9, z @ z.T / 0.5)
+    return -jax.nn.log_softmax(scores, 1)[jnp.arange(4), jnp.array([1, 0, 3, 2])].mean()
+
+
+def contrastive_by_hand(z):
+    p = jax.nn.softmax(jnp.where(jnp.eye(4, dtype=bool), -1e9, z @ z.T / 0.5), 1)
+    g = (p - jnp.eye(4)[jnp.array([1, 0, 3, 2])]) / 4
+    return (g + g.T) @ z / 0.5
+
+
+KEY = jax.random.key(3)
+POINTS = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32)
+ENTRIES = np.random.default_rng(0).uniform(0.2, 1.2, (4, 4)).astype(np.float32)
+FINE = {  # by name: two programs that are the same wherever they are defined, and their arguments
+    "series that do not end": (lambda a, x: jax.scipy.special.gammainc(a, x) + jax.scipy.special.gammaincc(a, x),
+                               lambda a, x: jnp.ones_like(x), ENTRIES[0], ENTRIES[1]),
+    "a matrix with an infinite entry": (lambda a: jnp.linalg.inv(a).T, lambda a: jnp.linalg.inv(a.T), ENTRIES),
+    "a loop that NaN ends": (lambda b: jax.scipy.sparse.linalg.cg(lambda x: 2 * x, b, tol=1e-12)[0], lambda b: b / 2,
+                             ENTRIES[0]),
+    "a key in a closure": (lambda a: jax.random.gamma(KEY, a) * 2.0,
+                           lambda a: jax.random.gamma(KEY, a) + jax.random.gamma(KEY, a), ENTRIES[0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINE)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_what_no_number_decides_accuses_nobody(name):
+    f, g, *args = FINE[name]
+    report = v.equivalent(f, g, *args, skip=["mistakes"])
+    assert report.ok and not report.internal, report
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_a_mask_that_numbers_are_below_is_the_proofs_condition():
+    report = v.verify_gradient(contrastive_by_hand, contrastive, POINTS)
+    assert report.verdict is v.Verdict.PROVED and "-1e+09 stands for minus infinity" in report.conditions, report
+    assert any("a mask does not stand for minus infinity" in text for text in report.findings), report
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_where_a_function_jumps_its_gradient_is_nowhere():
+    """The first factor of a QR decomposition does not depend on the size of the matrix, and has no limit at 0."""
+
+    def first(a):
+        return jnp.linalg.qr(a)[0].sum()
+
+    assert v.verify_gradient(lambda a: 1.0 * jax.grad(first)(a), first, ENTRIES, skip=["mistakes"]).ok
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_sample_by_rejection_has_an_implicit_derivative(factor):
+    def drawn(a):
+        return jax.random.gamma(KEY, a).sum()
+
+    report = v.verify_gradient(lambda a: factor * jax.grad(drawn)(a), drawn, ENTRIES[0], skip=["mistakes"])
+    assert report.verdict is (v.Verdict.VERIFIED if factor == 1 else v.Verdict.REFUTED), report

@@ -254,15 +254,16 @@ def _elsewhere_as_given(subject: Subject, inputs: tuple[Any, ...]) -> tuple[Any,
 
 
 def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
-    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, where
-    autodiff has no subgradient either and is no nearer to one, or where the rule has no answer and an input that is positive, as given, was zero, or the rule takes a matrix apart,
-    which is singular at many of these inputs. A wrong answer is wrong at their limit too.
+    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
+    autodiff has no subgradient either and is no nearer to one; and where the rule has no answer and an input that is
+    positive, as given, was zero, or the rule takes a matrix apart, which is singular at many of these inputs, or adds up
+    a series that is cut at large ones. A wrong answer is wrong at their limit too.
     """
     if dispute.no_subgradient:
         return True
     if np.isfinite(dispute.worst.got):
         return False
-    if any(eqn.primitive.name in SINGULAR for eqn in jaxprs.equations(as_users(subject)[0])):
+    if any(eqn.primitive.name in (*SINGULAR, *jaxprs.SERIES) for eqn in jaxprs.equations(as_users(subject)[0])):
         return True
     if name not in WITH_ZEROS:
         return False
