@@ -335,6 +335,6 @@ def test_a_number_that_is_lost_within_a_loop_is_located_there():
     def divided(x, d):
         return (d * jax.lax.scan(lambda c, xi: (c, c / xi), jnp.prod(x), x)[1],)
 
-    report = v.verify(ruled(jnp.prod, divided), jnp.array([1.0, 0.0, 2.0]))
+    report = v.verify(ruled(product, divided), jnp.array([1.0, 0.0, 2.0]))
     assert report.verdict is v.Verdict.REFUTED and report.location is not None, report
     assert "c / xi" in report.location.text and "NaN is born here: 0 / 0" in str(report), report

@@ -438,3 +438,25 @@ def test_a_term_that_the_incoming_gradient_does_not_multiply_is_named():
 def test_fractions_come_back_from_residues(numerator, denominator):
     p = 1125899906842597
     assert rational(p, Field(p).ratio(numerator, denominator)) == (numerator, denominator)
+
+
+def test_a_line_that_only_the_field_sees_as_different_is_not_blamed():
+    """The reference unrolls what the rule solves: of their values none is the same, and dx is right all the same."""
+
+    @jax.custom_vjp
+    def fixed(w, x):
+        return jax.lax.fori_loop(0, 200, lambda i, z: jnp.tanh(w @ z + x), jnp.zeros_like(x))
+
+    def backward(held, d):
+        w, z = held
+        slope = 1 - z * z
+        u = slope * jnp.linalg.solve((jnp.eye(3) - slope[:, None] * w).T, d)
+        return jnp.outer(z, u), u
+
+    fixed.defvjp(lambda w, x: (fixed(w, x), (w, fixed(w, x))), backward)
+    rng = np.random.default_rng(7)
+    w, x = (0.4 * rng.normal(size=(3, 3))).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    report = handprop.verify(fixed, w, x)
+    assert report.verdict is handprop.Verdict.REFUTED, report
+    assert report.location is not None and report.location.spoils == ("dw",), report
+    assert "jnp.outer(z, u)" in report.location.text

@@ -19,7 +19,7 @@ from handprop.verify.options import Options
 from handprop.verify.rungs.proof import drawn, same, with_negatives
 from handprop.verify.subject import Subject
 
-__all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "wrong"]
+__all__ = ["Bench", "entries_of", "rational", "run_on", "set_up", "spoiled", "wrong"]
 
 MOST_ENTRIES, MOST_KEPT = 1 << 22, 1 << 12
 LARGEST = 1 << 24
@@ -62,7 +62,7 @@ class CachedRun(Run):
 class Bench(NamedTuple):
     """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the
     reference's; ``work`` what is counted of everything that is run on it; ``blamed`` the outputs that are wrong in
-    floats, by number, where that is known: others may only be computed in another way."""
+    floats, by number, where that is known."""
 
     field: Field
     seed: int
@@ -147,8 +147,13 @@ def run_on(bench: Bench, program: Any, observer: Callable[..., list] | None = No
 
 
 def wrong(bench: Bench, got: tuple[Value, ...]) -> list[int]:
-    """Which outputs are not the reference's; of those that are blamed, if any of them is."""
-    found = [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not same(bench.field, a, b)]
+    """Which outputs are not the reference's."""
+    return [i for i, (a, b) in enumerate(zip(bench.want, got, strict=True)) if not same(bench.field, a, b)]
+
+
+def spoiled(bench: Bench, got: tuple[Value, ...]) -> list[int]:
+    """Which of these are wrong in floats too, if any is: others may only be computed in another way."""
+    found = wrong(bench, got)
     return [i for i in found if i in bench.blamed] or found
 
 

@@ -13,7 +13,7 @@ from handprop.verify import jaxprs
 from handprop.verify.field.algebra import Unsupported
 from handprop.verify.field.values import Value
 from handprop.verify.field.work import Work
-from handprop.verify.mistakes.bench import Bench, run_on, set_up, wrong
+from handprop.verify.mistakes.bench import Bench, run_on, set_up, spoiled
 from handprop.verify.mistakes.cotangents import left_out
 from handprop.verify.mistakes.diagnose import by_outputs
 from handprop.verify.mistakes.locate import Suspect, location, suspects
@@ -180,7 +180,7 @@ def _function_of(place: Place) -> str:
 
 def _spoils(subject: Subject, bench: Bench, got: Any) -> tuple[str, ...]:
     """The outputs that are wrong: all of a rule that does not run."""
-    return subject.out_paths if got is None else tuple(subject.out_paths[i] for i in wrong(bench, got))
+    return subject.out_paths if got is None else tuple(subject.out_paths[i] for i in spoiled(bench, got))
 
 
 def _best(subject: Subject, found: Iterable[Found], options: Options, check: Check) -> tuple[Found, Fix] | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from handprop.verify import jaxprs
 from handprop.verify.field.values import Value
-from handprop.verify.mistakes.bench import Bench, wrong
+from handprop.verify.mistakes.bench import Bench, spoiled
 from handprop.verify.mistakes.source import quoted
 from handprop.verify.mistakes.statements import part_of
 from handprop.verify.mistakes.tape import LOOPS, Known, Step
@@ -35,7 +35,7 @@ def suspects(subject: Subject, bench: Bench, theirs: Sequence[Value], got: tuple
     known = Known(bench.field)
     for value in (*bench.inputs, *bench.want, *theirs):
         known.add(value)
-    bad = wrong(bench, got)
+    bad = spoiled(bench, got)
     makers = _makers(steps, bench)
     reached = {i: _reached(steps, makers, known, got[i]) for i in bad}
     right = set().union(*(_ancestors(steps, makers, got[i]) for i in range(len(got)) if i not in bad))

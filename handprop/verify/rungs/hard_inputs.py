@@ -13,6 +13,7 @@ infinity, the same for finite entries nearby, and the rule's is another one, the
 side is noted at most: arithmetic on infinities depends on how a formula is written.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,6 +95,7 @@ SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
 SMALL_TYPE = 1e6  # the largest number of a type of few bits
 SHOWN = 4
+DECIDES = ("gt", "ge", "lt", "le", "argmax", "argmin", "sort", "top_k")  # by whether one number is larger
 SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
 MOST_NUMBERS, MOST_TURNS = 32, 8
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
@@ -363,15 +365,16 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
 
 
 def _lost_on_the_way(subject: Subject, evaluator: Evaluator, point: Point) -> bool:
-    """Whether numbers come of what was none: of a matrix with an infinite entry, of a loop that NaN ends, or where the
-    reference makes NaN. A rule that does so in another way is to blame for what it returns."""
-    hand, reference = as_users(subject)
-    names = {eqn.primitive.name for eqn in jaxprs.equations(hand)}
-    if names & set(SINGULAR):
+    """Whether numbers come of what was none: of a matrix with an infinite entry, of a NaN that decides, or where the
+    reference makes NaN. A rule that puts a number in NaN's place is to blame for what it returns."""
+    programs = as_users(subject)
+    if {eqn.primitive.name for eqn in jaxprs.equations(programs[0])} & set(SINGULAR):
         return True
-    inputs = evaluator.arguments(point.inputs)
-    return any(step.how == "NaN" for program in ([hand, reference] if "while" in names else [reference])
-               for step in run_of(program, inputs))  # fmt: skip
+    values = [not gradient for gradient in subject.gradients]
+    steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
+    decides = any(step.eqn.primitive.name in DECIDES and any(np.isnan(x).any() for x in step.operands)
+                  for step in itertools.chain(*steps))  # fmt: skip
+    return decides or any(step.how == "NaN" for step in steps[1])
 
 
 def _infinite(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
