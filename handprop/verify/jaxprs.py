@@ -261,7 +261,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
         constant: Callable = jnp.asarray, unrolled: bool = False,
         around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
-        loop: "Loop" = lambda key, f, *args: run_once(f, *args)) -> list[Any]:  # fmt: skip
+        loop: "Loop | None" = None) -> list[Any]:  # fmt: skip
     """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
     each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
     literal that is made wider is the number it was rounded to.
@@ -271,7 +271,7 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
     ``more``: what iterates makes one turn more. ``loop(key, f, *args)`` runs a loop: of one key all do the same.
     """
 
-    read = widened_literals(program) if leaf and constant is as_written else {}
+    read, loop = widened_literals(program) if leaf and constant is as_written else {}, loop or _once
 
     def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
         jaxpr = program.jaxpr
@@ -314,6 +314,10 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         return leaf(eqn, values) if leaf else bound(eqn, values)
 
     return walk(program, list(inputs))
+
+
+def _once(key: tuple, f: Callable, *args: Any) -> Any:
+    return run_once(f, *args)
 
 
 def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
@@ -535,13 +539,15 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             return outputs if exact else [factors.times(x, own) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
-                   unrolled=equality is not None, ends=True, more=more, loop=partial(_kept, factors))  # fmt: skip
+                   unrolled=equality is not None, ends=True, more=more,
+                   loop=_once if constant else partial(_kept, factors))  # fmt: skip
 
     return evaluate
 
 
 def _kept(factors: "_Factors | None", key: tuple, f: Callable, *args: Any) -> Any:
-    """A loop of a program that is widened, which is compiled once for all runs: rounding errors are given to it."""
+    """A loop of a program that is widened, its constants as written, which is compiled once for all runs: rounding
+    errors are given to it."""
     if factors is None:
         return run_kept((*key, "clean"), f, *args)
 

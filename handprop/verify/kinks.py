@@ -266,7 +266,7 @@ def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[
 def _is_more_precise(subject: Subject, point: Point, entry: Entry, worst: Worst) -> bool:
     """Whether a small difference is autodiff's, as where the derivative of a special function that JAX ships is an
     approximation: the slope of the function's values tells both answers apart, and is the rule's."""
-    if subject.primal is None or not abs(worst.got - worst.want) <= LOOSE * abs(worst.want):
+    if subject.primal is None or subject.stops or not abs(worst.got - worst.want) <= LOOSE * abs(worst.want):
         return False
     along = np.zeros(point.inputs[entry.source].shape)
     along[entry.at] = 1.0

@@ -156,8 +156,9 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
 def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen,
                   start: float) -> Check | None:  # fmt: skip
     """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
-    there too."""
-    if subject.kept.get("proved") or not is_compiled(subject):
+    there too, and what calls back may take long."""
+    hosted = any(e.primitive.name in jaxprs.CALLBACKS for program in as_users(subject) for e in jaxprs.equations(program))
+    if subject.kept.get("proved") or hosted or not is_compiled(subject):
         return None
     many = (sample(subject, options, i) for i in RANDOM)
     for name, rare in ((CROSSED, crossed(subject, options)), ("a random input", many)):
