@@ -1459,8 +1459,8 @@ def sections() -> dict[str, tuple[Case, ...]]:
     from corpus.red_team_relations import relations
     from corpus.red_team_types import analytic, bases, choices, dtypes, moves, types
 
-    written = (*SECTIONS, relations, counts, not_finite, types, choices, moves, dtypes, bases, analytic, drawn_alike, counted,
-               undefined, named, stood_in, widened)  # fmt: skip
+    written = (*SECTIONS, relations, counts, not_finite, types, choices, moves, dtypes, bases, analytic, drawn_alike,
+               counted, undefined, named, stood_in, widened)  # fmt: skip
     return {section.__name__: tuple(section()) for section in written}
 
 

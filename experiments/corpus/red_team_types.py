@@ -104,7 +104,9 @@ def moves() -> Iterator[Case]:
                  X3, at=(UP,))  # fmt: skip
     yield equal("move_taken_away_twice", lambda x: x.at[TWICE_AT].subtract(relu(x)),
                 lambda x: x - jnp.array([relu(x[0]), relu(x[1]) + relu(x[2]), 0 * x[0]]), X3)  # fmt: skip
-    yield equal("move_tiled_rows", lambda x: jnp.tile(x, (2, 2)), lambda x: jnp.stack([jnp.concatenate([x, x])] * 2), X3)
+    yield equal(
+        "move_tiled_rows", lambda x: jnp.tile(x, (2, 2)), lambda x: jnp.stack([jnp.concatenate([x, x])] * 2), X3
+    )
 
 
 def types() -> Iterator[Case]:

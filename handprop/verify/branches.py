@@ -136,8 +136,8 @@ PRODUCTS = {"mul", "and", "or", "xor", "not"}
 COMPARISONS = {"gt", "lt", "ge", "le", "max", "min", "abs", "sign", "clamp"}
 SUMS = {"reduce_sum", "cumsum", "reduce_window_sum", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub"}
 EXTREMA = {"reduce_max", "reduce_min", "argmax", "argmin"}
-MOVERS = ("slice", "rev", "tile", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice", "split",
-          "scatter", "dynamic_update_slice")  # fmt: skip
+MOVERS = ("slice", "rev", "tile", "expand_dims", "concatenate", "stack", "unstack", "pad", "gather", "dynamic_slice",
+          "split", "scatter", "dynamic_update_slice")  # fmt: skip
 INDEXED = {
     "gather": 1,
     "dynamic_slice": 1,

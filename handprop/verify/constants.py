@@ -67,7 +67,7 @@ def shifted(held: Any, constants: Sequence[Constant], shifts: Any) -> Any:
         return held
     held = np.asarray(held)
     if jaxprs.is_complex(held.dtype):
-        return lax.complex(*(jnp.asarray(shifted(part, constants, shifts)) for part in (held.real, held.imag)))
+        return lax.complex(*(jnp.asarray(shifted(part, constants, shifts)) for part in (np.real(held), np.imag(held))))
     if not jaxprs.is_float(held.dtype):
         return held
     wide = out = held.astype(np.float64)

@@ -2,9 +2,9 @@
 
 Two programs may agree wherever samples fall and differ where a comparison seldom holds: in the shell of a switching
 function, inside an obstacle, below a clamp. With ``d(x) = a - b`` of two numbers that are compared, Newton's steps
-``x <- x - (d - t) grad d / |grad d|^2`` lead from the given input to where d is t, of the other sign: the shortest way to
-first order, so that most of the other comparisons stay as they are. Left out are comparisons inside of loops, and those
-that fall both ways at the given input.
+``x <- x - (d - t) grad d / |grad d|^2`` lead from the given input to where d is t, of the other sign: the shortest way
+to first order, so that most of the other comparisons stay as they are. Left out are comparisons inside of loops, and
+those that fall both ways at the given input.
 """
 
 import contextlib

@@ -28,7 +28,9 @@ UNCONVERGED = (
     "{} is not autodiff's, but the function's own iteration has not come to an end there: one turn more changes it"
 )
 
-MASKED = "{} by hand and by the reference differ, as numbers are so low there that a mask does not stand for minus infinity"
+MASKED = (
+    "{} by hand and by the reference differ, as numbers are so low there that a mask does not stand for minus infinity"
+)
 
 
 class Dispute(NamedTuple):

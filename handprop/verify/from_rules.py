@@ -160,7 +160,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 def _stops(original: Any, given: Arguments, program: Any) -> bool:
     """Whether a stop_gradient was written into the function, whose ``program`` without its rules does not say who wrote
     one; where it is to be had in no other way any counts."""
-    if not any(eqn.primitive.name in ("stop_gradient", *jaxprs.DRAWN_BY_REJECTION) for eqn in jaxprs.equations(program)):
+    names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
+    if not names & {"stop_gradient", *jaxprs.DRAWN_BY_REJECTION}:
         return False
     try:
         return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])

@@ -42,7 +42,7 @@ CALLBACKS = ("pure_callback", "io_callback")
 OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", *CALLBACKS)
 PRINTS = ("debug_callback", "debug_print")
 ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
-MOST_TURNS = 100_000  # of a loop that depends on data, with up to 40 equations and so many entries; of a larger one fewer
+MOST_TURNS = 100_000  # of a loop that depends on data; of one with more than 40 equations, or so many entries, fewer
 ENTRIES_A_TURN, FEW_TURNS = 1 << 12, 1000
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
@@ -202,7 +202,7 @@ def namesake(*programs: Any) -> str:
 def numbers(program: Any) -> Iterator[np.ndarray]:
     """Constants and literals, those of inner programs too; a complex one as its two parts."""
     for held in _held(program):
-        yield from (held.real, held.imag) if is_complex(held.dtype) else (held,)
+        yield from (np.real(held), np.imag(held)) if is_complex(held.dtype) else (held,)
 
 
 def _held(program: Any) -> Iterator[np.ndarray]:
@@ -431,8 +431,8 @@ def solves(program: Any) -> bool:
 
 
 def stops(program: Any) -> bool:
-    """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX takes
-    implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
+    """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX
+    takes implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
     if any(eqn.primitive.name in DRAWN_BY_REJECTION for eqn in equations(program)):
         return True
 
@@ -654,7 +654,7 @@ def as_written(const: Any) -> Any:
     held = np.asarray(const)
     if is_complex(held.dtype):
         wide = held.astype(np.complex128)
-        wide.real, wide.imag = as_written(held.real), as_written(held.imag)
+        wide.real, wide.imag = as_written(np.real(held)), as_written(np.imag(held))
         return wide
     if not is_float(held.dtype):
         return held

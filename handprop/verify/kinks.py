@@ -247,8 +247,9 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
 
 
 def _by_values(subject: Subject, point: Point, worst: Worst, disputed: Sequence[Entry]) -> Ruling | None:
-    """What the function's values say: that autodiff is wrong, where their slope is the rule's answer and not autodiff's;
-    and nothing of a function that solves by a derivative that somebody wrote, where its values have no slope."""
+    """What the function's values say: that autodiff is wrong, where their slope is the rule's answer and not
+    autodiff's; and nothing of a function that solves by a derivative that somebody wrote, where its values have no
+    slope."""
     here = [e for e in disputed if (subject.out_paths[e.output], e.at) == (worst.path, worst.index)]
     if not here:
         return None

@@ -17,9 +17,9 @@ __all__ = ["is_polynomial_in"]
 
 SUMS_AND_MOVES = {
     "add", "sub", "add_any", "neg", "reduce_sum", "cumsum", "reduce_window_sum", "broadcast_in_dim", "reshape",
-    "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice", "split", "concatenate", "stack", "unstack", "pad", "copy",
-    "copy_p", "stop_gradient", "optimization_barrier", "mul", "dot_general", "conv_general_dilated", "square",
-    "integer_pow", "reduce_prod",
+    "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice", "split",
+    "concatenate", "stack", "unstack", "pad", "copy", "copy_p", "stop_gradient", "optimization_barrier", "mul",
+    "dot_general", "conv_general_dilated", "square", "integer_pow", "reduce_prod",
 }  # fmt: skip
 # Which operands may hold the argument; it decides nothing through the others.
 OPERANDS = {"div": (0,), "gather": (0,), "dynamic_slice": (0,), "dynamic_update_slice": (0, 1), "scatter-add": (0, 2),

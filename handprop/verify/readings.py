@@ -46,7 +46,7 @@ def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:
     if wide.shape != number.shape:
         return False
     if jaxprs.is_complex(number.dtype):
-        return _is_rounded(wide.real, number.real) and _is_rounded(wide.imag, number.imag)
+        return _is_rounded(np.real(wide), np.real(number)) and _is_rounded(np.imag(wide), np.imag(number))
     if not jaxprs.is_float(number.dtype):
         return bool((wide == number).all())
     unit = ROUNDED * float(ml_dtypes.finfo(number.dtype).eps)

@@ -73,7 +73,9 @@ RIGHT = {
     "penalty": (ruled(penalised, lambda w, d: (d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w > 0, 1.0, -1.0)),)),
                 jnp.zeros(3)),
     "first of ties": (ruled(largest, lambda x, d: (d * (jnp.arange(4) == jnp.argmax(x)),)), ONES),
-    "the first of tied medians": (ruled(median, lambda x, d: (d * (jnp.arange(5) == jnp.argmax(x == median(x))),)), TIED),
+    "the first of tied medians": (
+        ruled(median, lambda x, d: (d * (jnp.arange(5) == jnp.argmax(x == median(x))),)), TIED,
+    ),
     "tied medians shared": (ruled(median, lambda x, d: (d * (x == median(x)) / (x == median(x)).sum(),)), TIED),
     "ties shared": (ruled(largest, lambda x, d: (d * (x == x.max()) / (x == x.max()).sum(),)), ONES),
     "smooth": (ruled(log_sigmoid, lambda x, d: (d * jax.nn.sigmoid(-x),)), GIVEN),

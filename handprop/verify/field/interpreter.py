@@ -286,8 +286,8 @@ ENTRYWISE = {
 # With numbers besides, they are functions of one value that are analytic wherever it is.
 OF_ONE = {"neg", "add", "sub", "mul", "integer_pow", "square", "copy", "copy_p", "stop_gradient", "real",
           "convert_element_type", "reduce_precision", "optimization_barrier", "device_put", "broadcast_in_dim",
-          "reshape", "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice", "gather",
-          "dynamic_slice"}  # fmt: skip
+          "reshape", "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice",
+          "gather", "dynamic_slice"}  # fmt: skip
 COMPARES = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "ge": np.greater, "lt": np.less, "le": np.less}
 NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return different numbers
 # What they make of finite numbers is finite, however they are written. Of others nobody knows.
@@ -361,8 +361,12 @@ def _cond(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         return evaluate(run, branches[int(np.clip(which, 0, len(branches) - 1))], operands)
     results = [evaluate(run, branch, operands) for branch in branches]
     return [
-        select(run, move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)), list(cases),
-               eqn.invars[0].aval.dtype)
+        select(
+            run,
+            move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)),
+            list(cases),
+            eqn.invars[0].aval.dtype,
+        )
         for cases in zip(*results, strict=True)
     ]
 

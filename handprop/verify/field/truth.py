@@ -171,8 +171,8 @@ def logical_not(run: Run, truth: Thing) -> Thing:
 
 
 def select(run: Run, which: Thing, cases: list[Thing], dtype: Any = BOOLEAN) -> Thing:
-    """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond the
-    last case that."""
+    """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond
+    the last case that."""
     if not all(isinstance(case, Value | np.ndarray) for case in cases):
         return _chosen_key(which, cases)
     if isinstance(which, Value):

@@ -147,18 +147,18 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         check = _tried(subject, found, options, seen, said, _hard(subject, options, pattern, i), 200 + i, start)
         if check is not None:
             return check
-    check = None
-    if not large:
-        check = _at_crossings(subject, found, options, seen, start) or _at_infinities(subject, found, options, seen, start)
-    return check or _noted(seen, time.monotonic() - start)
+    for look in () if large else (_at_crossings, _at_infinities):
+        if (check := look(subject, found, options, seen, start)) is not None:
+            return check
+    return _noted(seen, time.monotonic() - start)
 
 
 def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen,
                   start: float) -> Check | None:  # fmt: skip
     """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
     there too, and what calls back may take long."""
-    hosted = any(e.primitive.name in jaxprs.CALLBACKS for program in as_users(subject) for e in jaxprs.equations(program))
-    if subject.kept.get("proved") or hosted or not is_compiled(subject):
+    names = {eqn.primitive.name for program in as_users(subject) for eqn in jaxprs.equations(program)}
+    if subject.kept.get("proved") or names & set(jaxprs.CALLBACKS) or not is_compiled(subject):
         return None
     many = (sample(subject, options, i) for i in RANDOM)
     for name, rare in ((CROSSED, crossed(subject, options)), ("a random input", many)):
@@ -259,8 +259,8 @@ def _elsewhere_as_given(subject: Subject, inputs: tuple[Any, ...]) -> tuple[Any,
 def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
     """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
     autodiff has no subgradient either and is no nearer to one; and where the rule has no answer and an input that is
-    positive, as given, was zero, or the rule takes a matrix apart, which is singular at many of these inputs, or adds up
-    a series that is cut at large ones. A wrong answer is wrong at their limit too.
+    positive, as given, was zero, or the rule takes a matrix apart, which is singular at many of these inputs, or adds
+    up a series that is cut at large ones. A wrong answer is wrong at their limit too.
     """
     if dispute.no_subgradient:
         return True
@@ -291,7 +291,8 @@ def _both_wrong(subject: Subject, evaluator: Evaluator, point: Point, options: O
 
 
 def _noted(seen: Seen, seconds: float) -> Check:
-    noted = {place.split(" at ", 1)[1] for place in (*seen.lost, *seen.kinks, *seen.none, *seen.unknown)} | set(seen.left_out)
+    places = (*seen.lost, *seen.kinks, *seen.none, *seen.unknown)
+    noted = {place.split(" at ", 1)[1] for place in places} | set(seen.left_out)
     shows = f"right at {len(seen.tried) - len(noted)} kinds of hard inputs"
     if seen.lost:
         shows += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
