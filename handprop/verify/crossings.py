@@ -53,7 +53,9 @@ def crossed(subject: Subject, options: Options) -> Iterator[tuple[Any, ...]]:
                 for way, beyond in itertools.product(_ways(places), BEYOND):
                     if options.seconds_left < 0:
                         return
-                    yield from _through(look, places, way, given, (k, entry), beyond)
+                    with np.errstate(all="ignore"):
+                        found = list(_through(look, places, way, given, (k, entry), beyond))
+                    yield from found
 
 
 def _ways(places: Sequence[int]) -> Iterator[Way]:

@@ -16,14 +16,12 @@ side is noted at most: arithmetic on infinities depends on how a formula is writ
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
-from jax.extend.core import Literal
 
 from handprop.verify import jaxprs
 from handprop.verify.along import reached
@@ -33,6 +31,7 @@ from handprop.verify.executables import array
 from handprop.verify.kinks import agreed_and_wrong, ruling_of_a_value
 from handprop.verify.options import Options
 from handprop.verify.overflow import run_of
+from handprop.verify.patterns import CORNERS, PATTERNS, Pattern, between
 from handprop.verify.points import (
     Evaluator,
     Point,
@@ -51,39 +50,6 @@ from handprop.verify.subject import Subject
 
 __all__ = ["hard_inputs"]
 
-Pattern = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return 2.0 * rng.integers(2, size=x.shape) - 1.0
-
-
-def _one_of_each_line(x: np.ndarray, rng: np.random.Generator, place: int, size: float) -> np.ndarray:
-    """Small numbers, but for one along the last axis, which is another one from line to line."""
-    n = max(x.shape[-1], 1) if x.ndim else 1
-    lines = np.arange(x.size) // n
-    return 0.1 * rng.normal(size=x.shape) + size * (np.arange(x.size) % n == (lines + place) % n).reshape(x.shape)
-
-
-PATTERNS: dict[str, Pattern] = {
-    "zeros": lambda x, rng: np.zeros_like(x),
-    "equal entries": lambda x, rng: np.full_like(x, 0.7),
-    "inputs whose entries are all 40": lambda x, rng: np.full_like(x, 40.0),
-    "inputs whose entries are all -40": lambda x, rng: np.full_like(x, -40.0),
-    "inputs whose entries are all 40 or -40": lambda x, rng: 40.0 * _signs(x, rng),
-    "the given numbers with one entry set to zero": lambda x, rng: np.where(
-        np.arange(x.size).reshape(x.shape) == x.size // 2, 0.0, x
-    ),
-    "inputs whose entries are positive and negative millions": lambda x, rng: (
-        1e6 * _signs(x, rng) * rng.uniform(1, 2, x.shape)
-    ),
-    "inputs whose entries are about a millionth": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
-    "the largest numbers": lambda x, rng: 1e150 * _signs(x, rng),
-    "denormal numbers": lambda x, rng: 1e-310 * _signs(x, rng),
-}
-CORNERS: dict[str, Pattern] = {
-    f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
-}
 CROSSED = "inputs where one comparison falls another way"
 RANDOM = range(10, 110)
 ROUGHLY = 1e-9
@@ -94,11 +60,8 @@ WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MOST_INFINITE = 3
 SMALL_TYPE = 1e6  # the largest number of a type of few bits
-SHOWN = 4
 DECIDES = ("gt", "ge", "lt", "le", "argmax", "argmin", "sort", "top_k")  # by whether one number is larger
 SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
-MOST_NUMBERS, MOST_TURNS = 32, 8
-COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 
 
 class Seen:
@@ -137,7 +100,7 @@ def hard_inputs(subject: Subject, options: Options) -> Check:
         check = _both_wrong(subject, found[0], given, options, seen, "the given input", start)
         if check is not None:
             return check
-    patterns = {**PATTERNS, **_between(subject), **(CORNERS if subject.domains else {})}
+    patterns = {**PATTERNS, **between(subject), **(CORNERS if subject.domains else {})}
     for i, (name, pattern) in enumerate(patterns.items()):
         if options.seconds_left < 0:
             break
@@ -174,37 +137,6 @@ def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options
             if check is not None:
                 return check
     return None
-
-
-def _between(subject: Subject) -> dict[str, Pattern]:
-    """Entries between the numbers that the programs compare with, and beyond the last of them; and all entries so small
-    that their sum and their norm, and their squares' sum, are below such a number."""
-    numbers = {abs(float(atom.val)) for program in as_users(subject) for eqn in jaxprs.equations(program)
-               if eqn.primitive.name in COMPARISONS for atom in eqn.invars
-               if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
-    ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
-    if not 0 < len(ends) <= MOST_NUMBERS:
-        return {}
-    inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
-    most = max((math.prod(x.shape) for x in subject.inputs), default=0)
-    starts = range(0, len(inside), max(most, 1))
-    below = np.unique([power for number in numbers if number for power in (number, number**0.5)])
-    return {f"inputs whose entries are {_listed(inside[n:])}": partial(_in_turn, numbers=inside[n:])
-            for n in starts[:MOST_TURNS]} | {
-            f"inputs whose entries are all together below {size:.3g}": partial(_below, size=size)
-            for size in below[:MOST_TURNS]}  # fmt: skip
-
-
-def _below(x: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
-    return size * rng.uniform(0.2, 0.5, x.shape) * _signs(x, rng) / max(x.size, 1)
-
-
-def _listed(numbers: np.ndarray) -> str:
-    return ", ".join(f"{x:.3g}" for x in numbers[:SHOWN]) + " and so on" * (len(numbers) > SHOWN)
-
-
-def _in_turn(x: np.ndarray, rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
-    return np.resize(numbers, x.shape)
 
 
 def _tried(subject: Subject, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,
