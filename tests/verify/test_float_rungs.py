@@ -350,11 +350,11 @@ def test_the_two_parts_of_a_complex_constant_are_rounded_each():
 
 
 def test_where_the_derivative_that_jax_ships_is_an_approximation_the_values_decide():
-    """Near 0 JAX's derivative of the Bessel function I1 is 0.50000007."""
+    """Near 0 JAX's derivative of the Bessel function I1 is 0.50000007, or 0.5, as its version is."""
     i0, i1 = jax.scipy.special.i0, jax.scipy.special.i1
     x = jnp.array([0.8, 0.5, 0.4, 0.3])
     report = v.verify_gradient(lambda x: i0(x) - i1(x) / x, lambda x: jnp.sum(i1(x)), x)
     assert report.ok and not report.conditions, report
-    assert any("0.50000007 by autodiff" in text for text in report.findings), report
+    assert any("autodiff is wrong: gradient" in text for text in report.findings), report
     wrong = v.verify_gradient(lambda x: 1.0000001 * (i0(x) - i1(x) / x), lambda x: jnp.sum(i1(x)), x)
     assert wrong.verdict is v.Verdict.REFUTED, wrong

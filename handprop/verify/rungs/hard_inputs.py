@@ -79,7 +79,8 @@ class Seen:
         self.ranges = False
 
     def found(self, text: str, name: str) -> None:
-        self.said.setdefault(text, []).append(name)
+        names = self.said.setdefault(text, [])
+        names.extend([name] * (name not in names))
 
     @property
     def findings(self) -> tuple[str, ...]:
