@@ -30,6 +30,8 @@ from handprop.verify.subject import Subject
 __all__ = ["facts", "judged"]
 
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
+SEEN = 17  # samples
+APART = 1e-6  # of their size
 LATE = 0.25  # of the budget that is spent beyond it where a refutation may be for want of a fact
 MOST_PLACES = 1 << 10
 MOST_ENTRIES = 1 << 20
@@ -137,8 +139,9 @@ def _needed(subject: Subject, report: Report, options: Options) -> Facts:
         return {}
     fails = report.checks[0].outcome is Outcome.FAILS
     moving = set(subject.wrt) if fails else _with_gradients(subject, options)
+    apart = not any(subject.gradients) and _differ_where_defined(subject, report, options)
     found = {place: chain for place in range(len(subject.inputs))
-             if (chain := _facts_of(subject, place, report, place in moving))}  # fmt: skip
+             if (chain := _facts_of(subject, place, place in moving, apart))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
               if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
     if not found or fails:
@@ -218,8 +221,25 @@ def _with_gradients(subject: Subject, options: Options) -> set[int]:
             if any(np.any(outputs[k]) for programs in tried for outputs in programs)}  # fmt: skip
 
 
-def _facts_of(subject: Subject, place: int, report: Report, moving: bool) -> list[Domain]:
-    """Which facts of this argument, which is ``moving`` if it has a gradient, may become a condition, widest first."""
+def _differ_where_defined(subject: Subject, report: Report, options: Options) -> bool:
+    """Whether two functions have two values where both have one: then they are two, whatever the sign of an argument."""
+    worst = report.counterexample.worst if report.counterexample else None
+    if worst is not None and np.isfinite([worst.got, worst.want]).all():
+        return True
+    if (evaluator := next(evaluators(subject), None)) is None:
+        return False
+    for i in range(1, SEEN):
+        got, want = evaluator.clean(sample(subject, options, i))
+        for g, w in zip(got, want, strict=True):
+            both = np.isfinite(g) & np.isfinite(w)
+            if not np.allclose(g[both], w[both], APART, APART * np.abs(w[both]).max(initial=0.0)):
+                return True
+    return False
+
+
+def _facts_of(subject: Subject, place: int, moving: bool, apart: bool) -> list[Domain]:
+    """Which facts of this argument, which is ``moving`` if it has a gradient, may become a condition, widest first;
+    none of a sign where the functions are ``apart`` wherever they are defined."""
     x = subject.inputs[place]
     excluded = {*subject.cotangents, *subject.drawn, *subject.asked_any, *subject.domains}
     if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MOST_ENTRIES:
@@ -227,9 +247,8 @@ def _facts_of(subject: Subject, place: int, report: Report, moving: bool) -> lis
     found = facts(np.asarray(x, np.float64), tolerance(x))
     if any(subject.gradients) and not moving:
         return list(found.values())
-    worst = report.counterexample.worst if report.counterexample else None
-    if not any(subject.gradients) and worst is not None and np.isfinite(worst.got):
-        found.pop("positive", None)  # where both functions are defined they are two
+    if apart:
+        found.pop("positive", None)
     return [one for name in HARDLY_BY_ACCIDENT for key, one in found.items() if key.split(" along ")[0] == name]
 
 

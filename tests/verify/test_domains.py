@@ -541,3 +541,15 @@ def test_a_fact_that_only_hard_inputs_ask_for_is_found():
     report = v.verify_gradient(lambda x, p: jnp.where(p <= 1, x, 0.0), lambda x, p: jnp.sum(x * x) / 2,
                                jnp.array([1.0, -2.0, 0.5]), shares, skip=["mistakes"])  # fmt: skip
     assert report.ok and report.conditions == ("p is between 0 and 1, as given",), report
+
+
+def test_a_sign_by_accident_makes_no_two_functions_one():
+    """Below zero they have two values; that one of them is infinite at the edge case that shows it is no matter."""
+
+    def branched(x, z):
+        return x * jnp.where(z > 0, z, -jnp.exp(jnp.exp(-z)))
+
+    report = v.equivalent(branched, lambda x, z: x * z, jnp.float32(0.7), jnp.float32(0.5), skip=["mistakes"])
+    assert report.verdict is v.Verdict.REFUTED, report
+    report = v.equivalent(lambda x: jnp.exp(3 * jnp.log(x)), lambda x: x**3, jnp.float32(0.7))
+    assert report.verdict is v.Verdict.PROVED and "x is positive, as given" in report.conditions, report
