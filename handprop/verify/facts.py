@@ -222,7 +222,7 @@ def _with_gradients(subject: Subject, options: Options) -> set[int]:
 
 
 def _differ_where_defined(subject: Subject, report: Report, options: Options) -> bool:
-    """Whether two functions have two values where both have one: then they are two, whatever the sign of an argument."""
+    """Whether two functions have two values where both have one: they are two then, whatever sign an argument has."""
     worst = report.counterexample.worst if report.counterexample else None
     if worst is not None and np.isfinite([worst.got, worst.want]).all():
         return True

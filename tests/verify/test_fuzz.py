@@ -33,6 +33,11 @@ def test_no_verdict_is_wrong():
     assert sum(one.verdict == "PROVED" for one in equal) > 0.6 * len(equal)
 
 
+def test_decisions_that_another_run_meets_in_another_order_end_the_proof():
+    """Which entry of two is larger was asked there for the place of the largest of three."""
+    assert not asked(12001, 12921, "proof", 30.0).fault
+
+
 def test_a_pair_is_drawn_again_from_its_seed_and_index():
     assert draw_pair(3, 17) == draw_pair(3, 17) != draw_pair(3, 18)
     assert len({str(draw_pair(seed, 17)) for seed in range(4)}) == 4

@@ -166,7 +166,7 @@ class Run:
         decisions, that one's instead."""
         if self.replayed is not None:
             repeated = next(self.replayed, None)
-            if repeated is None or repeated.shape != decision.shape:
+            if repeated is None or (repeated.shape, repeated.dtype) != (decision.shape, decision.dtype):
                 raise Unsupported("decisions that are met at some points and not at others")
             decision = repeated
         self.decisions.append(decision)
