@@ -146,6 +146,8 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
             Verdict.INCONCLUSIVE,
             f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
         )
+    if sampled.evidence["apart"]:
+        return Verdict.INCONCLUSIVE, sampled.evidence["apart"][0]
     if hidden := sampled.evidence["hidden"]:
         power = sampled.evidence["power"]
         what = ", ".join(f"an error of {100 * power[path]:.2g} % of {path}" if np.isfinite(power[path])

@@ -358,3 +358,17 @@ def test_where_the_derivative_that_jax_ships_is_an_approximation_the_values_deci
     assert any("autodiff is wrong: gradient" in text for text in report.findings), report
     wrong = v.verify_gradient(lambda x: 1.0000001 * (i0(x) - i1(x) / x), lambda x: jnp.sum(i1(x)), x)
     assert wrong.verdict is v.Verdict.REFUTED, wrong
+
+
+def test_what_an_equality_decides_by_rounding_is_left_open():
+    """Two ways to write tanh, equal or not by their last bit: at negative numbers one program returns x cubed."""
+
+    def by_hand(x):
+        t = jnp.tanh(x)
+        return jnp.where(jnp.maximum(t, -jnp.tanh(jnp.sqrt(x * x))) == t, x * x * x, x)
+
+    def reference(x):
+        return jnp.where(jnp.abs(jnp.tanh(x)) == jnp.tanh(x), x**3, x)
+
+    report = v.equivalent(by_hand, reference, jnp.array([0.3, -0.5, 0.7]), skip=["mistakes"])
+    assert report.verdict is v.Verdict.INCONCLUSIVE and "rounding decides which" in report.reason, report

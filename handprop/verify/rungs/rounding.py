@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from handprop.verify.points import (
     sample,
     untraceable,
 )
+from handprop.verify.render import apart
 from handprop.verify.report import Check, Outcome
 from handprop.verify.subject import Subject
 
@@ -145,6 +147,7 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "power": power,
         "unexercised": idle,
         "hidden": tuple(path for path, error in power.items() if error > MOST_HIDDEN and met[path]),
+        "apart": () if proved else tuple(_apart(subject, points)),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
@@ -152,6 +155,21 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "conditions": (DEFINED,) if _is_wider(subject, points) else (),
     }
     return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
+
+
+def _apart(subject: Subject, points: list[Point]) -> Iterator[str]:
+    """Entries that differ plainly, and no more than runs with noise do: rounding decides there what they are."""
+    most = max(MOST_HIDDEN, subject.kept.get("accuracy") or 0.0)
+    for point in points:
+        for path, got, want, bound in zip(subject.out_paths, point.got, point.want, point.bound, strict=True):
+            with np.errstate(all="ignore"):
+                error, size = np.abs(got - want), np.abs(want[np.isfinite(want)]).max(initial=0.0)
+                off = (error > most * size) & (error <= bound) & np.isfinite(error)
+            if off.any():
+                index = tuple(map(int, np.argwhere(off)[0]))
+                by_hand, by_reference = apart(float(got[index]), float(want[index]))
+                where = f"{path}{list(index) if index else ''}"
+                yield f"{where} is {by_hand} by hand and {by_reference} by the reference, and rounding decides which"
 
 
 def _is_met(want: np.ndarray) -> bool:
