@@ -19,3 +19,10 @@ def time_enough():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["handprop.verify.mistakes.explain"], "SECONDS", 30)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_is_given_back():
+    """JAX keeps what it compiled for every shape: some gigabytes by the end of the suite."""
+    yield
+    jax.clear_caches()
