@@ -152,7 +152,7 @@ def _located_branch(subject: Subject, point: Point, program: Any, steps: Sequenc
 
 
 def _beside(subject: Subject, point: Point, rng: np.random.Generator) -> tuple[Any, ...]:
-    places = subject.wrt or tuple(i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents)
+    places = subject.wrt or subject.moving
     given = [np.asarray(point.inputs[i], np.float64) for i in places]
     sizes = [np.abs(np.where(np.isfinite(x), x, 0.0)) for x in given]
     steps = [NEAR * (size + (size.max(initial=0.0) or 1.0)) for size in sizes]

@@ -41,7 +41,7 @@ def has_not_converged(subject: Subject, point: Point, options: Options) -> bool:
 
 def _near(subject: Subject, point: Point, options: Options) -> Sequence[Any]:
     rng = options.rng(12)
-    moved = [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    moved = subject.moving
     with jax.enable_x64(True):
         parts = [executables.array(x + NEAR * (np.abs(x).max(initial=0.0) or 1.0) * rng.normal(size=x.shape))
                  for x in (np.asarray(point.inputs[i], np.float64) for i in moved)]  # fmt: skip

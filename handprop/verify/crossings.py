@@ -42,7 +42,7 @@ def crossed(subject: Subject, options: Options) -> Iterator[tuple[Any, ...]]:
     given = next((inputs for inputs in samples if reached(subject, inputs)), None)
     if given is None:
         return
-    places = _places(subject)
+    places = subject.moving
     for program in as_users(subject):
         look = _look(subject, program)
         if look is None:
@@ -73,8 +73,7 @@ def _falls_both_ways(gap: np.ndarray) -> bool:
 
 def _entries(gap: np.ndarray, rng: np.random.Generator) -> list[tuple[int, ...]]:
     """The one that is nearest to the other side, and another."""
-    with np.errstate(invalid="ignore"):
-        nearest = int(np.nanargmin(np.where(np.isfinite(gap), np.abs(gap), np.inf)))
+    nearest = int(np.argmin(np.where(np.isfinite(gap), np.abs(gap), np.inf)))
     chosen = dict.fromkeys([nearest, int(rng.integers(gap.size))])
     return [tuple(map(int, np.unravel_index(n, gap.shape))) for n in chosen]
 
@@ -103,14 +102,10 @@ def _steepest(slope: np.ndarray) -> np.ndarray:
     return np.where(np.arange(slope.size).reshape(slope.shape) == np.argmax(np.abs(slope)), slope, 0.0)
 
 
-def _places(subject: Subject) -> list[int]:
-    return [i for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
-
-
 def _look(subject: Subject, program: Any) -> Look | None:
     """The differences of the numbers that a program compares, and the gradient of one of them by the inputs; None where
     there are none, or where that is not to be had."""
-    places = _places(subject)
+    places = subject.moving
     names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
     if not names & {*TWO, "clamp"} or not executables.compile_within([program] * PULL, subject.compiling):
         return None

@@ -40,7 +40,7 @@ def applied(f: Callable, *values: Any, **params: Any) -> Any:
     """
     if any(isinstance(x, Tracer) for x in values):
         return f(*values, **params)
-    types = tuple((x.shape, x.dtype, bool(getattr(x, "weak_type", False))) for x in map(jax.typeof, values))
+    types = _types(values)
     wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     try:
         run = _executable(f, types, tuple(sorted(params.items())), wide)
@@ -48,6 +48,10 @@ def applied(f: Callable, *values: Any, **params: Any) -> Any:
         return f(*values, **params)
     with jax.disable_jit(False):  # an executable does not run without
         return run(*values)
+
+
+def _types(values: Sequence[Any]) -> tuple[tuple[tuple[int, ...], Any, bool], ...]:
+    return tuple((x.shape, x.dtype, bool(getattr(x, "weak_type", False))) for x in map(jax.typeof, values))
 
 
 @lru_cache(maxsize=KEPT)
@@ -80,7 +84,7 @@ def run_kept(key: Any, f: Callable, *args: Any) -> Any:
     if not trace_state_clean():
         return f(*args)
     leaves, tree = jax.tree.flatten(args)
-    types = tuple((x.shape, x.dtype, bool(getattr(x, "weak_type", False))) for x in map(jax.typeof, leaves))
+    types = _types(leaves)
     with jax.disable_jit(False):
         executable = LOOPS.pop((key, tree, types), None) or _compiled(f, args, sum(math.prod(s) for s, *_ in types))
         if key is not None:

@@ -145,7 +145,7 @@ def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
 def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
     """Random ones, then those along the most disputed coordinates, with a little of a random one beside, and random
     ones that leave such a coordinate where it is."""
-    moved = subject.wrt or [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    moved = subject.wrt or subject.moving
     shapes = {i: point.inputs[i].shape for i in moved}
 
     def random(*stream: int) -> Direction:

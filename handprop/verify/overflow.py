@@ -55,7 +55,7 @@ class Overflow(NamedTuple):
 
 def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Options) -> Overflow | None:
     """How the difference at this point is one of range, None where it is not."""
-    places = [i for i in jaxprs.float_places(point.inputs) if i not in subject.cotangents]
+    places = subject.moving
     top = max((_largest(point.inputs[i]) for i in places), default=0.0)
     if top <= 1 or _differs(subject, evaluator, point, places, 1 / top):
         return None

@@ -34,6 +34,7 @@ __all__ = [
     "Point",
     "as_users",
     "beyond",
+    "calls_back",
     "compared",
     "evaluators",
     "failure",
@@ -312,6 +313,12 @@ def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None 
     finite = np.isfinite(wide)
     scale = spread or (np.sqrt(np.mean(wide[finite] ** 2)) if finite.any() else 1.0)
     return executables.array(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
+
+
+def calls_back(subject: Subject) -> bool:
+    """Whether a program calls back to the host: what it returns may be another thing each time, and take long."""
+    return any(eqn.primitive.name in jaxprs.CALLBACKS for program in as_users(subject)
+               for eqn in jaxprs.equations(program))  # fmt: skip
 
 
 def is_compiled(subject: Subject) -> bool:

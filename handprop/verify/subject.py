@@ -88,6 +88,11 @@ class Subject(NamedTuple):
     assumed: str = ""
 
     @property
+    def moving(self) -> list[int]:
+        """The inputs that hold floats, but for cotangents: what is moved where inputs are varied."""
+        return [i for i in jaxprs.float_places(self.inputs) if i not in self.cotangents]
+
+    @property
     def owners(self) -> list[tuple[int, int]]:
         """Each gradient by the number of its output, with the input that it belongs to; none where these are not one to
         one, as of a second derivative."""

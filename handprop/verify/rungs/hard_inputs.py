@@ -36,6 +36,7 @@ from handprop.verify.points import (
     Evaluator,
     Point,
     as_users,
+    calls_back,
     compared,
     evaluators,
     failure,
@@ -121,8 +122,7 @@ def _at_crossings(subject: Subject, found: Sequence[Evaluator], options: Options
                   start: float) -> Check | None:  # fmt: skip
     """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
     there too, and what calls back may take long."""
-    names = {eqn.primitive.name for program in as_users(subject) for eqn in jaxprs.equations(program)}
-    if subject.kept.get("proved") or names & set(jaxprs.CALLBACKS) or not is_compiled(subject):
+    if subject.kept.get("proved") or calls_back(subject) or not is_compiled(subject):
         return None
     many = (sample(subject, options, i) for i in RANDOM)
     for name, rare in ((CROSSED, crossed(subject, options)), ("a random input", many)):
@@ -203,7 +203,7 @@ def _excused(subject: Subject, dispute: Dispute, name: str) -> bool:
         return True
     if name not in WITH_ZEROS:
         return False
-    given = [np.asarray(subject.inputs[i]) for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
+    given = [np.asarray(subject.inputs[i]) for i in subject.moving]
     return any(x.size and (x > 0).all() for x in given)
 
 
@@ -314,7 +314,7 @@ def _lost_on_the_way(subject: Subject, evaluator: Evaluator, point: Point) -> bo
 
 def _infinite(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One entry, a row and all entries at minus infinity, one at plus infinity, for the first arguments."""
-    places = [i for i in jaxprs.float_places(subject.inputs) if i not in subject.cotangents]
+    places = subject.moving
     with jax.enable_x64(True):
         wide = [jaxprs.widened(x) for x in subject.inputs]
         for i in places[:MOST_INFINITE]:

@@ -18,6 +18,7 @@ from handprop.verify.points import (
     Evaluator,
     Point,
     as_users,
+    calls_back,
     compared,
     evaluators,
     is_compiled,
@@ -56,7 +57,7 @@ def rounding(subject: Subject, options: Options) -> Check:
     poorer: Sampled | None = None
     for evaluator in evaluators(subject):
         sampled = _sampled(subject, evaluator, options)
-        if _calls_back(subject) and not repeats(evaluator, sampled.points[0]):
+        if calls_back(subject) and not repeats(evaluator, sampled.points[0]):
             return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
         if sampled.wrong is None and not sampled.by_constants:
             return _judged(subject, sampled, options, start)
@@ -73,11 +74,6 @@ def rounding(subject: Subject, options: Options) -> Check:
     finite = np.isfinite(refuted.wrong.worst.got)
     said = (*refuted.findings, *(_largest_error(subject, refuted.wrong, options) if finite else ()))
     return dataclasses.replace(check, evidence={**check.evidence, "findings": said})
-
-
-def _calls_back(subject: Subject) -> bool:
-    return any(eqn.primitive.name in jaxprs.CALLBACKS for program in as_users(subject)
-               for eqn in jaxprs.equations(program))  # fmt: skip
 
 
 def _sampled(subject: Subject, evaluator: Evaluator, options: Options) -> Sampled:
