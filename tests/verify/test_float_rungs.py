@@ -1,5 +1,7 @@
 """Finite differences, transformations and hard inputs: what each sees, and what none may be alarmed by."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -252,7 +254,7 @@ def masked(equal):
 def test_rounding_that_decides_an_equality_neither_refutes_nor_hides_what_is_wrong(f, g, key):
     options = {"key": key, "skip": all_but("structure", "rounding")}
     report = v.equivalent(masked(f), masked(g), X, **options)
-    assert report.ok or "rounding would hide an error of" in report.reason, report
+    assert report.ok or re.search("rounding (would hide an error of|decides which)", report.reason), report
     wrong = v.equivalent(masked(f), lambda x: 1.5 * masked(g)(x), X, **options)
     assert not wrong.ok, wrong
 
