@@ -18,6 +18,7 @@ __all__ = ["FAULTS", "Finding", "asked"]
 PROOF_ONLY = ("structure", "proof")
 GENERIC, TIES = 2, 1  # points at which what is proved is evaluated once more
 AT_A_POINT = ("hard inputs", "transformations")
+OUT_OF_RANGE = "millions"  # there arithmetic may leave float64's range, which refutes nothing
 FAULTS = {
     "false proof": "PROVED, and they differ",
     "false proof, domain": "PROVED without a condition, and one of them is undefined where the other is not",
@@ -86,8 +87,8 @@ def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
     if report.verdict is Verdict.INCONCLUSIVE and failed:
         return "contradiction", "", ""
     if report.verdict is Verdict.REFUTED and not pair.mistake:
-        # Equal over the reals and worse in floats at some input is no fault of a verdict.
-        if failed[0] in AT_A_POINT:
+        # Equal over the reals and undefined at zeros or ties, in one of the two, is no fault of a verdict.
+        if failed[0] in AT_A_POINT and OUT_OF_RANGE not in report.reason:
             return "", f"equal, refuted by {failed[0]}", ""
         undefined = is_undefined(pair, report)
         return ("", "equal, refuted where one is undefined", "") if undefined else ("false refutation", "", "")

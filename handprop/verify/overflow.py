@@ -1,7 +1,7 @@
 """Arithmetic that leaves float64's range, told from mathematics that is wrong.
 
 ``log(e^x)`` is x, and infinite from x = 710 on. Where two programs differ at an input, it is scaled down: if the
-difference is gone at entries of size 1, bisection finds the size at which it sets in, to ``2^-10`` of itself. Both
+difference is gone at entries of about 1, bisection finds the size at which it sets in, to ``2^-10`` of itself. Both
 programs then run equation by equation on either side of that size, which keeps what each equation made out of its
 range: infinities and NaN from numbers, and zeros and denormal numbers from numbers that are not zero. The difference
 is one of range if such an equation sets in where the difference does. A program that is another function for large
@@ -27,7 +27,10 @@ __all__ = ["Overflow", "Run", "overflow", "run_of", "said_of"]
 
 BISECTIONS = 40
 FINE = 2.0**-10
-WITHIN = 1.05  # compiled, a quotient may be a product with a reciprocal, which leaves the range a little earlier
+# Compiled, a quotient may be a product with a reciprocal, which leaves the range a little earlier; and exp(x) makes
+# denormal numbers from 708 on and zeros from 745 on, of which either may be where the programs part.
+WITHIN = 1.06
+USUAL = 0.9375  # no number that programs compare their inputs with
 MOST_STEPS = 4000
 UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general")
 
@@ -57,15 +60,15 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
     """How the difference at this point is one of range, None where it is not."""
     places = subject.moving
     top = max((_largest(point.inputs[i]) for i in places), default=0.0)
-    if top <= 1 or _differs(subject, evaluator, point, places, 1 / top):
+    if top <= 1 or _differs(subject, evaluator, point, places, USUAL / top):
         return None
-    low, high = 1 / top, 1.0
+    low, high = USUAL / top, 1.0
     for _ in range(BISECTIONS):
         if high <= low * (1 + FINE) or options.seconds_left < 0:
             break
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if _differs(subject, evaluator, point, places, middle) else (middle, high)
-    below, above = (_scaled(point.inputs, places, scale) for scale in (low, min(high * WITHIN, 1.0)))
+    below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
     hand, reference = (_sets_in(program, below, above) for program in as_users(subject))
     return Overflow(high * top, hand, reference) if hand or reference else None
 

@@ -205,6 +205,29 @@ def test_overflow_beside_an_infinity_that_belongs_there():
     assert any("range" in text for text in report.findings)
 
 
+def quotient(x):
+    return jnp.tanh(jnp.where(jax.nn.relu(x) == 0, jnp.sqrt(jnp.exp(x)) / jnp.exp(x), x))
+
+
+def clipped(x):
+    return jnp.clip(jnp.log(1 / jnp.exp(-x.sum()) + jnp.exp(jnp.clip(x, -1, 1))), 0, 6)
+
+
+@pytest.mark.parametrize(("f", "g", "x"), [
+    # Equation by equation exp(-741) is 0, and compiled it is a denormal number.
+    (quotient, lambda x: jnp.tanh(jnp.where(x <= 0, jax.lax.rsqrt(jnp.exp(x)), x)),
+     jnp.array([2.0, 1.9, -1.835]) * 1e6),
+    # Scaled to entries of size 1, this input has a kink.
+    (jax.grad(lambda x: clipped(x).sum()),
+     jax.grad(lambda x: jnp.clip(jnp.logaddexp(x.sum(), jnp.clip(x, -1, 1)), 0, 6).sum()),
+     jnp.array([2.0, -1.5, 1.7]) * 1e6),
+])  # fmt: skip
+def test_overflow_that_sets_in_beside_other_things(f, g, x):
+    report = v.equivalent(f, g, x, skip=["mistakes"])
+    assert report.verdict is not v.Verdict.REFUTED, report
+    assert any("at the given input" in text and "range" in text for text in report.findings), report.findings
+
+
 def test_overflow_at_the_given_input():
     naive = ruled(logsumexp, lambda x, d: (d * jnp.exp(x) / jnp.exp(x).sum(),))
     report = v.verify(naive, jnp.array([1000.0, 3.0, -2.0]))
