@@ -32,7 +32,7 @@ import numpy as np
 from handprop.verify import jaxprs
 from handprop.verify.executables import array
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, beyond, is_defined, worst_at
+from handprop.verify.points import Evaluator, Point, beyond, compared, is_defined, worst_at
 from handprop.verify.render import apart
 from handprop.verify.report import Worst
 from handprop.verify.slopes import STEPS, Sides, central, sides, values_along
@@ -41,6 +41,7 @@ from handprop.verify.subject import Subject
 __all__ = ["Kind", "Ruling", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
 
 RADIUS = 2.0**-20
+ASIDE = 2.0**-7  # of the inputs' size
 RANDOM = 4
 OWN_STILL = 3  # directions along which a disputed entry hardly moves beside the others
 SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
@@ -110,14 +111,21 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
         return _along_each_alone(subject, point, disputed)
     found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
-    for entry in [e for e in disputed if kinds[e] in (Kind.WRONG, None)]:
+    for n, entry in enumerate(e for e in disputed if kinds[e] in (Kind.WRONG, None)):
+        if entry not in disputed[:MOST_DISPUTED]:
+            own = _directions(subject, point, [entry], options)[len(random) :] if n < MOST_REFUSED else []
+            found = _joined(found, _limits(evaluator, point, own)) if own else found
+            kinds[entry] = _kind_of(found, entry, point) if own else Kind.UNKNOWN
+        if kinds[entry] not in (Kind.WRONG, None):
+            continue
         slopes = _refusing(subject, point, entry)
         if kinds[entry] is Kind.WRONG or slopes is not None:
             return _wrong_there(worst_at(subject, point, entry.output, entry.at), slopes)
         kinds[entry] = Kind.UNKNOWN
     if Kind.KINK in kinds.values():
         kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK]
-        return _together(subject, evaluator, point, [*kinky, *_beside(subject, point, found, kinds)], options)
+        kinky += _beside(subject, point, found, kinds)
+        return _together(subject, evaluator, point, found, kinky, options)
     if Kind.UNKNOWN in kinds.values():
         return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
     first = disputed[0]
@@ -143,8 +151,8 @@ def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
 
 
 def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
-    """Random ones, then those along the most disputed coordinates, with a little of a random one beside, and random
-    ones that leave such a coordinate where it is."""
+    """Random ones, two of them with entries of one sign, then for each of the most disputed coordinates: along it, with
+    a little of a random one beside, and others that leave it where it is, entries of one sign again among them."""
     moved = subject.wrt or subject.moving
     shapes = {i: point.inputs[i].shape for i in moved}
 
@@ -152,16 +160,19 @@ def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], optio
         rng = options.rng(8, *stream)
         return {i: np.asarray(rng.normal(size=s)) for i, s in shapes.items()}
 
-    found = [random(n) for n in range(RANDOM)]
+    def of_one_sign(*stream: int) -> list[Direction]:
+        return [{i: np.asarray(sign * np.abs(v)) for i, v in random(*stream).items()} for sign in (1.0, -1.0)]
+
+    found = [*(random(n) for n in range(RANDOM)), *of_one_sign(RANDOM)]
     for n, entry in enumerate(disputed[:MOST_DISPUTED]):
         for sign in (1.0, -1.0):
             along = {i: np.asarray(2.0**-10 * v) for i, v in random(RANDOM + n).items()}
             along[entry.source][entry.at] = sign
             found.append(along)
-        for still in range(OWN_STILL):
-            along = random(RANDOM + n, still)
+        still = [*(random(RANDOM + n, k) for k in range(OWN_STILL)), *of_one_sign(RANDOM + n, OWN_STILL)]
+        for along in still:
             along[entry.source][entry.at] *= 2.0**-10
-            found.append(along)
+        found += still
     return found
 
 
@@ -190,6 +201,12 @@ def _limits(evaluator: Evaluator, point: Point, directions: Sequence[Direction])
             columns.append((tends, slack, got, near))
     return Limits(*([np.stack([np.asarray(x) for x in rows]) for rows in zip(*part, strict=True)]
                     for part in zip(*columns, strict=True)))  # fmt: skip
+
+
+def _joined(found: Limits, more: Limits) -> Limits:
+    """Limits along some directions, and along others."""
+    return Limits(*([np.concatenate(pair) for pair in zip(*parts, strict=True)]
+                    for parts in zip(found, more, strict=True)))  # fmt: skip
 
 
 def _entry_off(found: Limits, k: int, worst: Worst, output: int) -> bool:
@@ -278,13 +295,16 @@ def _is_more_precise(subject: Subject, point: Point, entry: Entry, worst: Worst)
     return bool(abs(worst.got - slope) <= error < abs(worst.want - slope) / PLAINLY)
 
 
-def refused_by_values(subject: Subject, point: Point) -> Worst | None:
+def refused_by_values(subject: Subject, evaluator: Evaluator, point: Point, options: Options) -> Worst | None:
     """The first entry of a gradient by hand that the function's own values refuse, with their slope as what belongs
-    there."""
+    there; they do so a step away too, as at a kink a slope along one coordinate does not tell."""
     entries = (Entry(k, tuple(map(int, at)), i) for k, i in subject.owners
                for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
+    near = [compared(evaluator, _moved(point.inputs, along, ASIDE * _size(point.inputs, list(along))), 0)
+            for along in _directions(subject, point, (), options)[:2]]  # fmt: skip
     for entry in itertools.islice(entries, MOST_REFUSED):
-        if (slopes := _refusing(subject, point, entry)) is not None:
+        slopes = _refusing(subject, point, entry)
+        if slopes is not None and all(_refusing(subject, other, entry) is not None for other in near):
             worst = worst_at(subject, point, entry.output, entry.at)
             return dataclasses.replace(worst, want=(slopes.left + slopes.right) / 2, ulps=None, bound=None)
     return None
@@ -347,7 +367,7 @@ def _beside(subject: Subject, point: Point, found: Limits, kinds: Container[Entr
         yield from (entry for entry in entries if entry not in kinds)
 
 
-def _together(subject: Subject, evaluator: Evaluator, point: Point, entries: Sequence[Entry],
+def _together(subject: Subject, evaluator: Evaluator, point: Point, limits: Limits, entries: Sequence[Entry],
               options: Options) -> Ruling:  # fmt: skip
     """Whether entries that are right one by one are so together, the disputed ones first."""
     kinky = entries[:MOST_JOINT]
@@ -360,7 +380,7 @@ def _together(subject: Subject, evaluator: Evaluator, point: Point, entries: Seq
         slack = LOOSE * float(np.abs(g * v).sum())
         if slopes is None or slopes.allow(float(g @ v), slack):
             continue
-        low, high = _extremes(evaluator, point, kinky, v)
+        low, high = _extremes(evaluator, point, limits, kinky, v)
         if not low - slack <= g @ v <= high + slack:
             first = kinky[int(np.argmax(np.abs(g - want)))]
             return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
@@ -375,9 +395,10 @@ def _no_subgradient(slopes: Sides, slope: float) -> str:
             + (f"{low:.6g}" if high - low <= 2 * slopes.error else f"{low:.6g} to {high:.6g}"))  # fmt: skip
 
 
-def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.ndarray) -> tuple[float, float]:
-    """The least and the most that ``<., v>`` of the reference's limits is found to be: from ``x + v`` and ``x - v`` on,
-    signs of single entries are turned as long as that gains."""
+def _extremes(evaluator: Evaluator, point: Point, limits: Limits, kinky: Sequence[Entry],
+              v: np.ndarray) -> tuple[float, float]:  # fmt: skip
+    """The least and the most that ``<., v>`` of the reference's limits is found to be, of those that are known and of
+    others: from ``x + v`` and ``x - v`` on, signs of single entries are turned as long as that gains."""
 
     def slope(u: np.ndarray) -> float:
         along = {e.source: np.zeros(point.inputs[e.source].shape) for e in kinky}
@@ -387,7 +408,8 @@ def _extremes(evaluator: Evaluator, point: Point, kinky: Sequence[Entry], v: np.
         want = evaluator.clean(_moved(point.inputs, along, radius / 4))[1]
         return float(sum(want[e.output][e.at] * part for e, part in zip(kinky, v, strict=True)))
 
-    found = []
+    known = sum(limits.tends[e.output][(slice(None), *e.at)] * part for e, part in zip(kinky, v, strict=True))
+    found = [*np.asarray(known)[np.isfinite(known)]]
     for sign in (-1.0, 1.0):
         best = sign * slope(sign * v), sign * v
         for n in range(len(kinky)):

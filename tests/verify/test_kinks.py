@@ -59,6 +59,16 @@ def median(x):
     return jnp.sort(x)[2]
 
 
+def smallest_relu(share):
+    """Of the cones where its gradient is not zero each is an entry's, and a small part of all directions."""
+
+    def rule(x, d):
+        least = relu(x) == relu(x).min()
+        return (jnp.where((x == 0).all(), d * share / 2, d * jnp.where(least & (x > 0), 1 / least.sum(), 0.0)),)
+
+    return ruled(lambda x: relu(x).min(), rule)
+
+
 TIED = jnp.array([3.0, 1.0, 2.0, 5.0, 2.0])
 
 RIGHT = {
@@ -78,6 +88,7 @@ RIGHT = {
     ),
     "tied medians shared": (ruled(median, lambda x, d: (d * (x == median(x)) / (x == median(x)).sum(),)), TIED),
     "ties shared": (ruled(largest, lambda x, d: (d * (x == x.max()) / (x == x.max()).sum(),)), ONES),
+    "smallest relu": (smallest_relu(1 / 6), jnp.zeros(6)),
     "smooth": (ruled(log_sigmoid, lambda x, d: (d * jax.nn.sigmoid(-x),)), GIVEN),
     "product": (ruled(product, lambda x, d: (d * jnp.stack([jnp.prod(jnp.where(jnp.arange(4) == i, 1, x))
                                                             for i in range(4)]),)), jnp.array([0.5, 0.0, 2.0, 1.5])),
@@ -103,6 +114,7 @@ def test_right_at_the_given_input(name):
 WRONG = {
     "twice at the kink": (ruled(relu, lambda x, d: (d * jnp.where(x == 0, 2.0, x > 0),)), GIVEN, "x == 0"),
     "all of the ties": (ruled(largest, lambda x, d: (d * (x == x.max()),)), ONES, "x == x.max()"),
+    "all of the smallest relus": (smallest_relu(1.0), jnp.zeros(6), None),
     "all of the tied medians": (ruled(median, lambda x, d: (d * (x == median(x)),)), TIED, "x == median(x)"),
     "penalty": (ruled(penalised, lambda w, d: (
         d * (2 * DATA.T @ (DATA @ w) + 0.1 * jnp.where(w == 0, 2.0, jnp.sign(w))),)), jnp.zeros(3), "w == 0"),

@@ -73,10 +73,10 @@ def differences(subject: Subject, options: Options) -> Check:
         if dispute is not None:
             return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
     point = compared(evaluator, sample(subject, options, 0), 0)
-    if not subject.stops and (worst := refused_by_values(subject, point)) is not None:
+    if not subject.stops and (worst := refused_by_values(subject, evaluator, point, options)) is not None:
         return failure("differences", subject, evaluator, point, worst, SHARED, time.monotonic() - start)
     shows = (f"the slope is {off[0].estimate:.6g}, {off[0].hand:.6g} by hand and {off[0].reference:.6g} by autodiff: "
-             "a stop_gradient or another rule stands in the function itself")  # fmt: skip
+             "a stop_gradient or another rule stands in the function itself, or it has a kink there")  # fmt: skip
     return check(Outcome.NOTES, shows, **evidence)
 
 
