@@ -318,6 +318,23 @@ def test_where_autodiff_is_no_nearer_the_rule_is_not_refuted():
     assert worse.verdict is v.Verdict.REFUTED, worse
 
 
+def test_a_slope_that_only_the_reference_has_at_infinity():
+    """JAX's ``logaddexp(inf, y)`` has the slope ``e^y`` in y, and 0 for every large number in the place of infinity."""
+
+    def plain(x, y):
+        return jnp.sum(-x + jax.nn.softplus(y + x))
+
+    def by_jax(x, y):
+        return jnp.sum(jnp.logaddexp(-x, y))
+
+    x, y = jnp.array([0.3, -0.7, 1.2]), jnp.array([0.5, 0.1, -0.4])
+    right, shared = jax.grad(plain, 1), jax.grad(by_jax, 1)
+    report = v.equivalent(right, shared, x, y, skip=["mistakes"])
+    assert report.verdict is v.Verdict.PROVED, report
+    assert any("both tend to" in text for text in report.findings), report.findings
+    assert v.equivalent(shared, right, x, y, skip=["mistakes"]).verdict is v.Verdict.REFUTED
+
+
 def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
     """At minus infinity the logit is 0, where autodiff of ``relu(z)`` has a value of its own."""
 

@@ -9,8 +9,9 @@ Where arguments lie in domains it is their free parameters that are hard, and wh
 out; corners of the domain, where one free parameter stands out, come beside them.
 
 At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
-infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong. What is NaN on either
-side is noted at most: arithmetic on infinities depends on how a formula is written.
+infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong, but where it is what
+both programs tend to. What is NaN on either side is noted at most: arithmetic on infinities depends on how a formula is
+written.
 """
 
 import itertools
@@ -55,6 +56,8 @@ CROSSED = "inputs where one comparison falls another way"
 RANDOM = range(10, 110)
 ROUGHLY = 1e-9
 MOST_EXCUSED = 8  # inputs of a kind at which programs differ and nothing is wrong; one of them takes half a second
+FAR = 1e100
+JUMPS = "the reference jumps there: {} by hand is what both tend to"
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
@@ -294,14 +297,28 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
         if all(worst is not None for worst in worsts) and not _lost_on_the_way(subject, found[0], points[0]):
             assert worsts[0] is not None
             said = ruling_of_a_value(subject, found[0], points[0], worsts[0], options)
-            if said.kind is Kind.JUMP:
-                seen.found(said.said, name)
+            if said.kind is Kind.JUMP or _is_the_limit(subject, found[0], points[0], worsts[0]):
+                seen.found(said.said or JUMPS.format(worsts[0].path), name)
                 continue
             seconds, findings = time.monotonic() - start, seen.findings
             return failure(
                 "hard inputs", subject, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
             )
     return None
+
+
+def _is_the_limit(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst) -> bool:
+    """Whether at large numbers in place of the infinities both programs are what the one by hand is there: JAX's own
+    ``logaddexp(inf, y)`` has a slope in y that it has for no number."""
+
+    def finite(x: Any) -> Any:
+        return array(np.where(np.isinf(x), np.copysign(FAR, x), x)) if jaxprs.is_float(x.dtype) else x
+
+    with jax.enable_x64(True):
+        inputs = tuple(map(finite, point.inputs))
+    output = subject.out_paths.index(worst.path)
+    got, want = (float(outputs[output][worst.index]) for outputs in evaluator.clean(inputs))
+    return bool(np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY))
 
 
 def _lost_on_the_way(subject: Subject, evaluator: Evaluator, point: Point) -> bool:
