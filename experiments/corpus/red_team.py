@@ -1456,11 +1456,12 @@ def sections() -> dict[str, tuple[Case, ...]]:
     """All cases by section, those of the files that are written with the helpers above among them."""
     from corpus.red_team_counts import counts, not_finite
     from corpus.red_team_drawn import counted, drawn_alike, named, stood_in, undefined, widened
+    from corpus.red_team_infinities import infinite, masks_carried, windows
     from corpus.red_team_relations import relations
     from corpus.red_team_types import analytic, bases, choices, dtypes, moves, types
 
     written = (*SECTIONS, relations, counts, not_finite, types, choices, moves, dtypes, bases, analytic, drawn_alike,
-               counted, undefined, named, stood_in, widened)  # fmt: skip
+               counted, undefined, named, stood_in, widened, infinite, windows, masks_carried)  # fmt: skip
     return {section.__name__: tuple(section()) for section in written}
 
 

@@ -82,9 +82,10 @@ def _place(equation: Any) -> tuple[str, tuple[str, int] | None]:
 def _in_domain(name: str, operands: Sequence[Any], outputs: Sequence[Any]) -> bool:
     if name in IN_DOMAIN:
         return bool(np.all(IN_DOMAIN[name](*(np.asarray(x) for x in operands))))
-    if not all(np.isfinite(np.asarray(x, np.float64)).all() for x in operands):
-        return True
-    return all(np.isfinite(np.asarray(x, np.float64)).all() for x in outputs)
+    taken, made = ([np.isfinite(np.asarray(x, np.float64)) for x in xs] for xs in (operands, outputs))
+    if len({x.shape for x in (*taken, *made)}) == 1:  # entry by entry
+        return bool((np.all(made, axis=0) | ~np.all(taken, axis=0)).all())
+    return all(x.all() for x in (*taken, *made))
 
 
 def described(equation: Any, what: str) -> str:

@@ -531,12 +531,17 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             if factors is None:
                 return [widened(x) for x in wide_step(eqn, values)]
             own = _own_rounding(eqn)
-            values = [factors.times(x, own) for x in values] if own else values
+            if factors.traced and (known := _whole_numbers(eqn, values)):
+                return known
+            if own or eqn.primitive.name == "fft":  # whose errors are of the size of all entries together
+                values = [factors.times(x, own) for x in values]
             if eqn.primitive.name == "pow":
                 values = [values[0], factors.settled(values[1])]
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            exact = eqn.primitive.name in EXACT and not own
-            return outputs if exact else [factors.times(x, own) for x in outputs]
+            if eqn.primitive.name in EXACT and not own:
+                return outputs
+            terms = _terms_of_series(values) if eqn.primitive.name in SERIES else None
+            return [factors.times(x, own, terms) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
                    unrolled=equality is not None, ends=True, more=more,
@@ -560,6 +565,22 @@ def _kept(factors: "_Factors | None", key: tuple, f: Callable, *args: Any) -> An
     return run_kept((*key, factors.size), noisy, factors.given, *args)
 
 
+def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
+    """What the equation makes of constants, if that is whole numbers, as 0.5 (n - 1) for a median: they have no
+    rounding errors, and an index may be made of them. () if it is anything else."""
+    small = all(is_float(v.aval.dtype) and math.prod(v.aval.shape) <= literals.MOST_READ for v in eqn.outvars)
+    if eqn.effects or not small or any(isinstance(x, Tracer) for x in values):
+        return []
+    with jax.ensure_compile_time_eval():
+        outputs = [widened(x) for x in wide_step(eqn, values)]
+        return outputs if all((x == jnp.round(x)).all() for x in outputs) else []
+
+
+def _terms_of_series(values: list[Any]) -> Any:
+    """How many terms a series may add up, which grow before they fall: as many as its largest operand says."""
+    return reduce(jnp.maximum, (abs(x).max(initial=0.0) for x in values if is_float(x.dtype)), jnp.ones(()))
+
+
 def _own_rounding(eqn: Any) -> float:
     """By how much floats are rounded in an equation that runs in its own dtype; 0 in any other."""
     if eqn.primitive.name not in OWN_WIDTH or eqn.primitive.name == "reduce_precision":
@@ -578,6 +599,10 @@ class _Factors:
         bits = _scrambled(jnp if isinstance(seed, Tracer) else np, self.size, seed)
         uniform = bits.astype(np.float64) * 2.0**-31 - 1.0
         self.given = noise, uniform, 1.0 + noise * uniform
+
+    @property
+    def traced(self) -> bool:
+        return isinstance(self.given[1], Tracer)
 
     @contextlib.contextmanager
     def of(self, given: Any, places: Iterator[int]) -> Iterator[None]:
@@ -602,24 +627,26 @@ class _Factors:
         near = abs(exponent - jnp.round(exponent)) < NEAR * self.given[0] * abs(exponent)
         return jnp.where(near, jnp.round(exponent), exponent)
 
-    def times(self, x: Any, noise: float = 0.0) -> Any:
-        """With rounding errors, of the size ``noise`` where that is given."""
-        if not is_float(x.dtype) or not x.size:
+    def times(self, x: Any, noise: float = 0.0, terms: Any = None) -> Any:
+        """With rounding errors, of the size ``noise`` where that is given, ``terms`` times as large; those of a complex
+        number go in any direction."""
+        if not (is_float(x.dtype) or is_complex(x.dtype)) or not x.size:
             return x
+        given = self.given[2] if terms is None and not noise else 1.0 + (noise or self.given[0]) * self.given[1] * (
+            1.0 if terms is None else terms)  # fmt: skip
+        traced = isinstance(x, Tracer) or isinstance(given, Tracer)
+        xp, held = (jnp, x) if traced else (np, np.asarray(x))
+        factor = self._part(xp, given, held)
+        if is_complex(x.dtype):
+            factor = factor + 1j * (self._part(xp, given, held) - 1.0)
+        return held * factor if traced else array(held * factor)
+
+    def _part(self, xp: Any, factors: Any, x: Any) -> Any:
+        """As many of the factors as there are entries of x, from a place of their own on."""
         start = next(self.places) * 7919 % max(self.size - x.size + 1, 1)
-        if isinstance(x, Tracer) or isinstance(self.given[2], Tracer):
-            return x * _part(jnp, self.factors_of(noise), start, x)
-        return array(np.asarray(x) * _part(np, self.factors_of(noise), start, x))
-
-    def factors_of(self, noise: float) -> Any:
-        return 1.0 + noise * self.given[1] if noise else self.given[2]
-
-
-def _part(xp: Any, factors: Any, start: int, x: Any) -> Any:
-    """As many of the factors as there are entries of x, from a place on."""
-    if x.size > factors.size:
-        return xp.resize(factors, x.shape)
-    return factors[start : start + x.size].reshape(x.shape)
+        if x.size > self.size:
+            return xp.resize(factors, x.shape)
+        return factors[start : start + x.size].reshape(x.shape)
 
 
 def _scrambled(xp: Any, count: int, seed: Any) -> Any:

@@ -339,6 +339,50 @@ def convolved(conjugate):
     return rule
 
 
+def turned(x):
+    """Angles that are added, and what their sum is."""
+    return (jnp.exp(1j * x) * jnp.exp(2j * x) - jnp.exp(3j * x)).real + x, x
+
+
+SPECTRA = {  # by name: two programs that are the same, and a third that is not quite
+    "a transform and back": (lambda x: jnp.fft.ifft(jnp.fft.fft(x)).real, lambda x: x, lambda x: x + 1e-7 * x[::-1]),
+    "a shift": (lambda x: jnp.fft.irfft(jnp.fft.rfft(x) * jnp.exp(-2j * jnp.pi * jnp.arange(3) / 5), 5),
+                lambda x: jnp.roll(x, 1), lambda x: 1.00001 * jnp.roll(x, 1)),
+    "angles that are added": (lambda x: turned(x)[0], lambda x: turned(x)[1], lambda x: turned(1.0001 * x)[1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_complex_numbers_are_rounded_too(name):
+    x = jnp.asarray(np.random.default_rng(5).normal(size=5), jnp.float32)
+    f, same, other = SPECTRA[name]
+    options = {"skip": all_but("structure", "rounding", "hard inputs")}
+    report = v.equivalent(f, same, x, **options)
+    assert report.ok and not report.internal, report
+    assert v.equivalent(f, other, x, **options).verdict is v.Verdict.REFUTED
+
+
+def test_an_index_that_is_made_of_constants_is_no_matter_of_rounding():
+    x = jnp.asarray(np.random.default_rng(5).normal(size=5), jnp.float32)
+    options = {"skip": all_but("structure", "rounding")}
+    report = v.equivalent(lambda x: jnp.median(x), lambda x: jnp.sort(x)[2], x, **options)
+    assert report.verdict is v.Verdict.VERIFIED, report
+    assert v.equivalent(lambda x: jnp.median(x), lambda x: jnp.sort(x)[3], x, **options).verdict is v.Verdict.REFUTED
+
+
+@pytest.mark.parametrize("size", [10.0, 1e4, 1e6])
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_a_series_of_many_terms_loses_more_than_one_rounding(size):
+    a = size * jnp.array([0.8, 1.9, 0.5, 0.7, 1.2])
+    below, above = jax.scipy.special.gammainc, jax.scipy.special.gammaincc
+    options = {"skip": all_but("structure", "rounding", "hard inputs")}
+    report = v.equivalent(below, lambda a, x: 1 - above(a, x), a, a, **options)
+    assert report.verdict is not v.Verdict.REFUTED and not report.findings, report
+    wrong = v.equivalent(below, lambda a, x: 1.0001 * (1 - above(a, x)), a, a, **options)
+    assert wrong.verdict is v.Verdict.REFUTED
+
+
 def test_the_two_parts_of_a_complex_constant_are_rounded_each():
     """A sixth, which JAX divides by, is another number in 32 bits; so is 0.1 in 0.1 + 0.3i."""
     x, h = jnp.arange(6.0), jnp.arange(6.0) ** 2

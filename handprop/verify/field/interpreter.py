@@ -41,6 +41,7 @@ from handprop.verify.jaxprs import (
 __all__ = ["evaluate"]
 
 MOST_STEPS = 4096
+BESIDE_MASKS = 1e6
 DOMAINS = {"log", "log1p", "sqrt", "rsqrt", "cbrt", "pow"}
 
 
@@ -120,8 +121,7 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         return _as_it_is(run, eqn, inputs)
     _check_integers(eqn, inputs)
     inputs = _as_rounded(run, eqn, inputs)
-    if name not in MASK_KEPT and any(isinstance(thing, Value) and thing.mask for thing in inputs):
-        raise NotUnderstood(f"a number that stands for minus infinity in {name}")
+    _check_masks(name, inputs)
     try:
         if rule is not None:
             return [_with_facts(run, eqn, inputs, out, i) for i, out in enumerate(_by_rule(run, rule, eqn, inputs))]
@@ -133,6 +133,18 @@ def _step(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
             raise NotUnderstood(f"{name} of what is not finite, or not defined: {reason}") from reason
         run.uninterpreted.add(f"{name} ({reason})")
     return _uninterpreted(run, eqn, inputs)
+
+
+def _check_masks(name: str, inputs: list[Thing]) -> None:
+    """A number that stands for minus infinity meets nothing that could tell it from minus infinity."""
+    values = [thing for thing in inputs if isinstance(thing, Value)]
+    if not any(v.mask for v in values):
+        return
+    if name not in MASK_KEPT:
+        raise NotUnderstood(f"a number that stands for minus infinity in {name}")
+    known = (np.abs(v.known[np.isfinite(v.known)]).max(initial=0.0) for v in values if v.known is not None)
+    if name in ("add", "sub") and max(known, default=0.0) > BESIDE_MASKS:
+        raise NotUnderstood("a number that stands for minus infinity beside one that is as large")
 
 
 def _as_rounded(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
@@ -159,13 +171,17 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
     (result,) = rule(
         run, [p if isinstance(t, Value) else t for p, t in zip(plain, inputs, strict=True)], eqn.params, eqn
     )
-    result = result if isinstance(result, Value) else np.asarray(result)
+    return [_beside_specials(run, eqn, operands, result if isinstance(result, Value) else np.asarray(result))]
+
+
+def _beside_specials(run: Run, eqn: Any, operands: list[Value], result: Thing) -> Thing:
+    """What acts entry by entry: the result of what is finite, and of the rest what the real operation makes of it."""
 
     def reference(*arrays: np.ndarray) -> np.ndarray:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
         return bind(eqn.primitive, *(np.broadcast_to(a, shape) for a in arrays), **eqn.params)
 
-    return [patched(run, f"{name} {label_of(eqn.params, eqn.primitive)}", reference, operands, result)]
+    return patched(run, f"{eqn.primitive.name} {label_of(eqn.params, eqn.primitive)}", reference, operands, result)
 
 
 def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
@@ -261,8 +277,12 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
     shape, params = run.shape_of(outs[0].shape), label_of(eqn.params, eqn.primitive)
-    if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE and not are_special(values):
-        return [_with_facts(run, eqn, inputs, uninterpreted(run, f"{name} {params}".strip(), *values), 0)]
+    if len(outs) == 1 and all(v.shape == shape for v in values) and name in ENTRYWISE:
+        result = uninterpreted(run, f"{name} {params}".strip(), *map(without_specials, values))
+        result = _beside_specials(run, eqn, values, result) if are_special(values) else result
+        return [_with_facts(run, eqn, inputs, result, 0)]
+    if are_special(values):
+        raise NotUnderstood(f"{name} of what is not finite")
     types = [f"{v.aval.dtype}{v.aval.shape}" for v in (*eqn.invars, *eqn.outvars)]
     label = f"{name} {params} {types} {[word(v) for v in values]}"
     if name not in TOTAL:  # a factorization, a callback, whatever a user's own primitive does
@@ -294,7 +314,8 @@ NO_FUNCTIONS = {"rng_uniform"}  # two calls with the same operands return differ
 TOTAL = {*LAYOUT, *CONTRACTION, "fft", "approx_top_k", "clamp", "floor", "ceil", "round", "nextafter",
          "abs", "sign", "max", "min", "add", "sub", "mul", "exp", "exp2", "expm1", "tanh", "logistic", "sin", "cos",
          "sinh", "cosh", "asinh", "atan", "atan2", "cbrt", "erf", "erfc", "bessel_i0e", "bessel_i1e", "select_n"
-         } - {"cholesky", "lu", "triangular_solve"}  # fmt: skip
+         } - {"cholesky", "lu", "triangular_solve", "reduce_max", "reduce_min", "reduce_window_max",
+              "reduce_window_min"}  # of nothing, or of padding, the largest number is infinite  # fmt: skip
 # Their rules take what is not finite as any other entry.
 SPECIAL_AS_ANY = {"select_n", "copy", "copy_p", "optimization_barrier", "stop_gradient", "real"}
 SAFE_FOR_INTEGERS = {

@@ -103,7 +103,7 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
         x, _worst(values), known, special=special, kind=max(v.kind for v in values),
         positive=all(map(is_positive, values)), nonnegative=all(map(is_nonnegative, values)),
         error=max(v.error for v in values), most=max(v.most for v in values), constant=all(map(is_number, values)),
-        everywhere=everywhere(*values),
+        everywhere=everywhere(*values), mask=any(v.mask for v in values),
     )  # fmt: skip
 
 

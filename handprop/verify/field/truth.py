@@ -173,6 +173,12 @@ def logical_not(run: Run, truth: Thing) -> Thing:
 def select(run: Run, which: Thing, cases: list[Thing], dtype: Any = BOOLEAN) -> Thing:
     """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond
     the last case that."""
+    result = _selected(run, which, cases, dtype)
+    masked = isinstance(result, Value) and any(isinstance(case, Value) and case.mask for case in cases)
+    return result._replace(mask=result.special is not None) if masked else result
+
+
+def _selected(run: Run, which: Thing, cases: list[Thing], dtype: Any) -> Thing:
     if not all(isinstance(case, Value | np.ndarray) for case in cases):
         return _chosen_key(which, cases)
     if isinstance(which, Value):
