@@ -63,6 +63,7 @@ EXACT = {
     "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
+ORDERS = ("gt", "ge", "lt", "le")
 NEAR = 8  # times the size of rounding errors
 SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
 DRAWN_BY_REJECTION = ("random_gamma",)
@@ -721,9 +722,22 @@ def _reduced_by(eqn: Any, values: list[Any]) -> list[Any]:
     return lax.reduce_window(values[:half], values[half:], combined, **named)
 
 
+def _unseen(x: Any) -> Any:
+    """A number of which XLA is not told how it is made.
+
+    Compiled, a mask of truth values times NaN is 0, and NaN is not negative where a function's numbers are not: XLA
+    simplifies as if there was no NaN.
+    """
+    return lax.optimization_barrier(x) if isinstance(x, Tracer) and is_float(x.dtype) else x
+
+
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
+    if name in ORDERS:
+        values = [_unseen(x) for x in values]
+    if name == "convert_element_type" and values[0].dtype == np.bool_:
+        return [_unseen(x) for x in bound(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]
     if name == "reduce_precision":
         return values[:1]
     if name in ("reduce", "reduce_window"):

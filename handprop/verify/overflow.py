@@ -93,7 +93,13 @@ def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | 
     if len(before) != len(after):
         return None
     pairs = zip(before, after, strict=True)
-    return next((b for a, b in pairs if b.entries > a.entries or (b.entries and b.how != a.how)), None)
+    return next((b for a, b in pairs if (b.entries > a.entries or (b.entries and b.how != a.how))
+                 and not _is_undefined(b)), None)  # fmt: skip
+
+
+def _is_undefined(step: Run) -> bool:
+    """Whether NaN is made of numbers, as by the root of a negative one: that is no matter of range."""
+    return step.how == "NaN" and not any(np.isinf(x).any() for x in step.operands)
 
 
 def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:

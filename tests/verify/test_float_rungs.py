@@ -363,6 +363,22 @@ def test_complex_numbers_are_rounded_too(name):
     assert v.equivalent(f, other, x, **options).verdict is v.Verdict.REFUTED
 
 
+UNSEEN = {  # by name: a program that is NaN, or decides by NaN, and what XLA makes of it where it is compiled
+    "a mask times NaN": (lambda x: (x > 0).astype(x.dtype) * jnp.log(x), lambda x: jnp.where(x > 0, jnp.log(x), 0.0)),
+    "a product with NaN": (lambda x: jnp.eye(3) @ jnp.log(x), lambda x: jnp.where(x > 0, jnp.log(x), 0.0)),
+    "NaN is not below zero": (lambda x: (jnp.exp(jnp.log(x)) >= 0).astype(x.dtype), jnp.ones_like),
+    "nor is a root": (lambda x: jnp.where(jnp.sqrt(x * x * x) >= 0, x, 0.0), lambda x: x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_what_xla_makes_of_nan_hides_nothing(name):
+    f, g = UNSEEN[name]
+    report = v.equivalent(f, g, jnp.array([1.2, -0.7, 0.5]), skip=["mistakes"])
+    assert report.verdict is v.Verdict.REFUTED, report
+
+
 def test_an_index_that_is_made_of_constants_is_no_matter_of_rounding():
     x = jnp.asarray(np.random.default_rng(5).normal(size=5), jnp.float32)
     options = {"skip": all_but("structure", "rounding")}
