@@ -639,7 +639,8 @@ class _Factors:
         xp, held = (jnp, x) if traced else (np, np.asarray(x))
         factor = self._part(xp, given, held)
         if is_complex(x.dtype):
-            factor = factor + 1j * (self._part(xp, given, held) - 1.0)
+            aside = self._part(xp, given, held) - 1.0
+            factor = lax.complex(factor, aside) if traced else factor + 1j * aside
         return held * factor if traced else array(held * factor)
 
     def _part(self, xp: Any, factors: Any, x: Any) -> Any:
