@@ -569,8 +569,9 @@ def _kept(factors: "_Factors | None", key: tuple, f: Callable, *args: Any) -> An
 def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
     """What the equation makes of constants, if that is whole numbers, as 0.5 (n - 1) for a median: they have no
     rounding errors, and an index may be made of them. () if it is anything else."""
-    small = all(is_float(v.aval.dtype) and math.prod(v.aval.shape) <= literals.MOST_READ for v in eqn.outvars)
-    if eqn.effects or not small or any(isinstance(x, Tracer) for x in values):
+    if eqn.effects or any(isinstance(x, Tracer) for x in values):
+        return []
+    if not all(is_float(v.aval.dtype) and math.prod(v.aval.shape) <= literals.MOST_READ for v in eqn.outvars):
         return []
     with jax.ensure_compile_time_eval():
         outputs = [widened(x) for x in wide_step(eqn, values)]
@@ -579,7 +580,10 @@ def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
 
 def _terms_of_series(values: list[Any]) -> Any:
     """How many terms a series may add up, which grow before they fall: as many as its largest operand says."""
-    return reduce(jnp.maximum, (abs(x).max(initial=0.0) for x in values if is_float(x.dtype)), jnp.ones(()))
+    sizes = (
+        jnp.clip(jnp.nan_to_num(abs(x)), 1.0, MOST_IN_SERIES).max(initial=1.0) for x in values if is_float(x.dtype)
+    )
+    return reduce(jnp.maximum, sizes)
 
 
 def _own_rounding(eqn: Any) -> float:
@@ -729,13 +733,13 @@ def _unseen(x: Any) -> Any:
     Compiled, a mask of truth values times NaN is 0, and NaN is not negative where a function's numbers are not: XLA
     simplifies as if there was no NaN.
     """
-    return lax.optimization_barrier(x) if isinstance(x, Tracer) and is_float(x.dtype) else x
+    return lax.optimization_barrier(x) if isinstance(x, Tracer) else x
 
 
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
-    if name in ORDERS:
+    if name in ORDERS and is_float(values[0].dtype):
         values = [_unseen(x) for x in values]
     if name == "convert_element_type" and values[0].dtype == np.bool_:
         return [_unseen(x) for x in bound(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]

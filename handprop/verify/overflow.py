@@ -32,6 +32,7 @@ FINE = 2.0**-10
 WITHIN = 1.06
 USUAL = 0.9375  # no number that programs compare their inputs with
 MOST_STEPS = 4000
+OF_POSITIVE, NEGATIVE = ("log", "sqrt", "rsqrt", "pow"), -1e-6
 UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general")
 
 
@@ -98,8 +99,9 @@ def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | 
 
 
 def _is_undefined(step: Run) -> bool:
-    """Whether NaN is made of numbers, as by the root of a negative one: that is no matter of range."""
-    return step.how == "NaN" and not any(np.isinf(x).any() for x in step.operands)
+    """Whether NaN is made of a negative number, which is no matter of range; rounding makes none as large as this."""
+    return (step.how == "NaN" and step.eqn.primitive.name in OF_POSITIVE
+            and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
 def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:

@@ -365,6 +365,8 @@ def test_complex_numbers_are_rounded_too(name):
 
 UNSEEN = {  # by name: a program that is NaN, or decides by NaN, and what XLA makes of it where it is compiled
     "a mask times NaN": (lambda x: (x > 0).astype(x.dtype) * jnp.log(x), lambda x: jnp.where(x > 0, jnp.log(x), 0.0)),
+    "a mask of integers": (lambda x: (x > 0).astype(jnp.int32).astype(x.dtype) * jnp.log(x),
+                           lambda x: jnp.where(x > 0, jnp.log(x), 0.0)),
     "a product with NaN": (lambda x: jnp.eye(3) @ jnp.log(x), lambda x: jnp.where(x > 0, jnp.log(x), 0.0)),
     "NaN is not below zero": (lambda x: (jnp.exp(jnp.log(x)) >= 0).astype(x.dtype), jnp.ones_like),
     "nor is a root": (lambda x: jnp.where(jnp.sqrt(x * x * x) >= 0, x, 0.0), lambda x: x),
