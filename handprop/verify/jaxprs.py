@@ -63,6 +63,9 @@ EXACT = {
     "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
+# Their errors are of the size of what they add up, however small the sum is.
+SUMMING = {"reduce_sum", "cumsum", "cumlogsumexp", "dot_general", "conv_general_dilated", "scatter-add", "scatter_add",
+           "scatter-sub", "scatter_sub", "reduce_window_sum", "fft"}  # fmt: skip
 ORDERS = ("gt", "ge", "lt", "le")
 NEAR = 8  # times the size of rounding errors
 SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
@@ -534,7 +537,7 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             own = _own_rounding(eqn)
             if factors.traced and (known := _whole_numbers(eqn, values)):
                 return known
-            if own or eqn.primitive.name == "fft":  # whose errors are of the size of all entries together
+            if own or eqn.primitive.name in SUMMING:
                 values = [factors.times(x, own) for x in values]
             if eqn.primitive.name == "pow":
                 values = [values[0], factors.settled(values[1])]

@@ -381,6 +381,31 @@ def test_what_xla_makes_of_nan_hides_nothing(name):
     assert report.verdict is v.Verdict.REFUTED, report
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sum_that_cancels_is_rounded_as_its_terms_are(seed):
+    half = np.random.default_rng(seed).normal(size=11)
+    with jax.enable_x64(True):
+        d = jnp.asarray(np.concatenate([half, -half, [0.0]]))
+        options = {"skip": all_but("structure", "rounding")}
+        suffixes = lambda d: jnp.cumsum(d[::-1])[::-1]  # noqa: E731
+        report = v.equivalent(lambda d: d.sum() - jnp.cumsum(d) + d, suffixes, d, **options)
+        assert report.verdict is v.Verdict.VERIFIED, report
+        wrong = v.equivalent(lambda d: d.sum() - jnp.cumsum(d) + d * (1 + 1e-9), suffixes, d, **options)
+        assert wrong.verdict is v.Verdict.REFUTED
+
+
+def test_random_numbers_are_those_that_the_user_draws():
+    """With 64-bit types on they are others than without."""
+    with jax.enable_x64(True):
+        key, x = jax.random.key(2), jnp.asarray(np.random.default_rng(0).normal(size=23))
+
+        def kept(x):
+            return jnp.where(jax.random.bernoulli(key, 0.75, x.shape), x / 0.75, 0.0)
+
+        assert v.verify(ruled(kept, lambda x, d: kept(d)), x, skip=["mistakes"]).ok
+        assert not v.verify(ruled(kept, lambda x, d: 1.01 * kept(d)), x, skip=["mistakes"]).ok
+
+
 def test_an_index_that_is_made_of_constants_is_no_matter_of_rounding():
     x = jnp.asarray(np.random.default_rng(5).normal(size=5), jnp.float32)
     options = {"skip": all_but("structure", "rounding")}
