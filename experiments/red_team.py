@@ -2,9 +2,10 @@
 and proof alone.
 
 A false proof is a pair that differs and is proved equal by any check; a false refutation one that is equal and is
-refuted. A proof that states a condition may be right where two functions differ outside a domain or for another
-argument than the one given: those are counted apart. One false proof, false refutation, crash, or call of more than
-60 seconds, and the exit code is 1. ``--truth`` checks without the verifier that each pair is what the corpus says.
+refuted. A proof that states a condition may be right where two functions differ outside a domain, for another argument
+than the one given, or by rounding to fewer bits: those are counted apart. One false proof, false refutation, crash, or
+call of more than 60 seconds, and the exit code is 1. ``--truth`` checks without the verifier that each pair is what
+the corpus says.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from corpus.red_team import Case, cases
 LIMIT = 60.0  # seconds a call
 START = 300.0  # seconds for a worker to start
 KEPT = ("structure", "proof")
-CONDITIONAL = ("domain", "as given")
+CONDITIONAL = ("domain", "as given", "rounding")
 POINTS = 8
 LISTED = ("different, verified", "different, inconclusive", "proved with a condition")
 EQUAL, DIFFERENT = 1e-9, 1e-13

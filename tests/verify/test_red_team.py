@@ -21,7 +21,6 @@ PROOF_ALONE = all_but("structure", "proof")
 MISSED = {"rule_static_exponent"}  # no condition can say it: a number in a closure
 # A condition in the report's first line makes these true.
 CONDITIONAL = ("domain", "as given", "rounding")
-IN_BFLOAT16 = {"num_lost_one_in_bfloat16", "num_iota_in_bfloat16"}
 UNPROVED = {
     "callback_itself", "cast_truncation_is_signed_floor", "clamp_both_ends_infinite", "domain_abs_by_root",
     "domain_asinh", "fact_adjugate", "fact_cho_solve", "fact_whitening",
@@ -45,7 +44,7 @@ def report_of(case):
 def test_no_pair_that_differs_is_proved(name):
     report = report_of(CASES[name])
     proved = report.check("proof").outcome is v.Outcome.PROVES
-    if CASES[name].kind in CONDITIONAL or name in IN_BFLOAT16:
+    if CASES[name].kind in CONDITIONAL:
         assert not proved or report.conditions or name in MISSED, report
     else:
         assert proved == (name in MISSED), report
