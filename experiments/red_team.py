@@ -223,7 +223,7 @@ def marks(case: Case, said: Sequence[Said]) -> set[str]:
     found = {one.verdict for one in said if one.verdict in ("CRASH", "HANG")}
     for one in said:
         if case.truth == "different" and one.proved_by:
-            conditional = case.kind in CONDITIONAL and one.verdict == "PROVED" and one.conditions
+            conditional = case.kind in CONDITIONAL and one.conditions
             found.add("proved with a condition" if conditional else f"FALSE PROOF ({case.kind})")
         if case.truth == "equal" and one.verdict == "REFUTED":
             found.add("FALSE REFUTATION")
