@@ -1,13 +1,13 @@
 """Both programs in float64 at sampled points, each entry with the most that rounding can do to it.
 
 The bound is measured, not tuned: each program runs again with every float that a primitive which rounds returns
-multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum, and so is what a sum
-adds up. That is the error analysis of one run of the program with a unit roundoff at least 64 times the real one (a
-sum of K terms rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by more than
-``8`` times the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more than
-rounding can explain. The runs with noise are only made where the two differ by more than ``4 eta``, or where the bound
-is asked for; where the two then differ by more than the bound, ``MORE_DRAWS`` of them, as a comparison that rounding
-decides may fall the same way in a few.
+multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum, and so is what a
+running sum adds up. That is the error analysis of one run of the program with a unit roundoff at least 64 times the
+real one (a sum of K terms rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by
+more than ``8`` times the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more
+than rounding can explain. The runs with noise are only made where the two differ by more than ``4 eta``, or where the
+bound is asked for; where the two then differ by more than the bound, ``MORE_DRAWS`` of them, as a comparison that
+rounding decides may fall the same way in a few.
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 

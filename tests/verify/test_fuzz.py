@@ -89,8 +89,9 @@ def test_how_two_programs_stand_to_each_other(f, g, generic, ties):
 class Said:
     """What ``judged`` reads of a report."""
 
-    def __init__(self, verdict, checks=(), conditions=()):
+    def __init__(self, verdict, checks=(), conditions=(), reason="at zeros"):
         self.verdict, self.checks, self.conditions, self.internal = Verdict[verdict], checks, conditions, ()
+        self.reason = reason
         self.counterexample = Counterexample((), Worst("value", (), 1.0, 2.0))
 
 
@@ -102,6 +103,7 @@ def test_what_counts_as_a_fault():
     assert judged(equal, Said("PROVED")) == ("", "", "equal")
     failed = [[Check(name, Outcome.FAILS, "")] for name in ("rounding", "hard inputs")]
     assert [judged(equal, Said("REFUTED", checks))[0] for checks in failed] == ["false refutation", ""]
+    assert judged(equal, Said("REFUTED", failed[1], reason="at millions"))[0] == "false refutation"
     assert judged(spoiled, Said("REFUTED", failed[0])) == ("", "", "")
     assert judged(equal, Said("INCONCLUSIVE", failed[0]))[0] == "contradiction"
 
