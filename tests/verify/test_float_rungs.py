@@ -383,7 +383,7 @@ def test_what_xla_makes_of_nan_hides_nothing(name):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_sum_that_cancels_is_rounded_as_its_terms_are(seed):
-    half = np.random.default_rng(seed).normal(size=11)
+    half = 10.0 ** (3 * seed) * np.random.default_rng(23 + seed).normal(size=11)
     with jax.enable_x64(True):
         d = jnp.asarray(np.concatenate([half, -half, [0.0]]))
         options = {"skip": all_but("structure", "rounding")}
@@ -391,6 +391,10 @@ def test_a_sum_that_cancels_is_rounded_as_its_terms_are(seed):
         report = v.equivalent(lambda d: d.sum() - jnp.cumsum(d) + d, suffixes, d, **options)
         assert report.verdict is v.Verdict.VERIFIED, report
         wrong = v.equivalent(lambda d: d.sum() - jnp.cumsum(d) + d * (1 + 1e-9), suffixes, d, **options)
+        assert wrong.verdict is v.Verdict.REFUTED
+        report = v.equivalent(lambda d: d.sum(), lambda d: d[::-1].sum(), d, **options)
+        assert report.verdict is v.Verdict.VERIFIED, report
+        wrong = v.equivalent(lambda d: d.sum(), lambda d: d[::-1].sum() + 1e-9 * d[0], d, **options)
         assert wrong.verdict is v.Verdict.REFUTED
 
 
