@@ -174,8 +174,9 @@ def select(run: Run, which: Thing, cases: list[Thing], dtype: Any = BOOLEAN) -> 
     """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond
     the last case that."""
     result = _selected(run, which, cases, dtype)
-    masked = isinstance(result, Value) and any(isinstance(case, Value) and case.mask for case in cases)
-    return result._replace(mask=result.special is not None) if masked else result
+    if isinstance(result, Value) and any(isinstance(case, Value) and case.mask for case in cases):
+        return result._replace(mask=result.special is not None)
+    return result
 
 
 def _selected(run: Run, which: Thing, cases: list[Thing], dtype: Any) -> Thing:
