@@ -15,7 +15,7 @@ from handprop.verify.field import literals
 from handprop.verify.kinks import Kind, ruling
 from handprop.verify.options import Options
 from handprop.verify.overflow import overflow, said_of
-from handprop.verify.points import Evaluator, Point, beyond, failure, worst_entry
+from handprop.verify.points import Evaluator, Point, failure, is_off, worst_entry
 from handprop.verify.report import Check, Worst
 from handprop.verify.subject import Subject
 
@@ -90,7 +90,7 @@ def _by_masks(evaluator: Evaluator, point: Point) -> bool:
     with jax.enable_x64(True):
         got, want = ([np.asarray(x, np.float64) for x in jaxprs.widen(program, lower)(inputs, None, None)]
                      for program in evaluator.programs)  # fmt: skip
-    return not any(beyond(g, w, b).any() for g, w, b in zip(got, want, point.bound, strict=True))
+    return not is_off(got, want, point.bound)
 
 
 def _by_constants(evaluator: Evaluator, point: Point) -> bool:

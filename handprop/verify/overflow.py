@@ -19,7 +19,7 @@ import numpy as np
 from handprop.verify import jaxprs
 from handprop.verify.executables import array
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, as_users, compared, worst_entry
+from handprop.verify.points import Evaluator, Point, as_users, compared, largest, worst_entry
 from handprop.verify.report import Worst
 from handprop.verify.subject import Subject
 
@@ -60,7 +60,7 @@ class Overflow(NamedTuple):
 def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Options) -> Overflow | None:
     """How the difference at this point is one of range, None where it is not."""
     places = subject.moving
-    top = max((_largest(point.inputs[i]) for i in places), default=0.0)
+    top = max((largest(point.inputs[i]) for i in places), default=0.0)
     if top <= 1 or _differs(subject, evaluator, point, places, USUAL / top):
         return None
     low, high = USUAL / top, 1.0
@@ -72,11 +72,6 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
     below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
     hand, reference = (_sets_in(program, below, above) for program in as_users(subject))
     return Overflow(high * top, hand, reference) if hand or reference else None
-
-
-def _largest(x: Any) -> float:
-    x = np.asarray(x)
-    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
 
 
 def _scaled(inputs: Sequence[Any], places: Sequence[int], scale: float) -> tuple[Any, ...]:

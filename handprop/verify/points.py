@@ -41,7 +41,9 @@ __all__ = [
     "in_float64",
     "is_compiled",
     "is_defined",
+    "is_off",
     "is_own",
+    "largest",
     "repeats",
     "said_last",
     "sample",
@@ -337,13 +339,13 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     if len(evaluator.raised) > before:
         return Point(inputs, got, want, [np.full(w.shape, np.inf) for w in want], evaluator.raised[-1])
     with np.errstate(all="ignore"):
-        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * _largest(w) + NOTHING * min(_largest(w), 1.0)
+        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * largest(w) + NOTHING * min(largest(w), 1.0)
                  + UNDERFLOW for w in want]  # fmt: skip
-    if not measured and not any(beyond(*leaf).any() for leaf in zip(got, want, least, strict=True)):
+    if not measured and not is_off(got, want, least):
         return Point(inputs, got, want, least)
     bound, changes = least, [[np.full(x.shape, np.nan) for x in program] for program in (got, want)]
     for draw in range(evaluator.draws):
-        if draw >= DRAWS and not any(beyond(*leaf).any() for leaf in zip(got, want, bound, strict=True)):
+        if draw >= DRAWS and not is_off(got, want, bound):
             break
         rough = evaluator.rough(inputs, 1 + draw + MORE_DRAWS * seed)
         with np.errstate(all="ignore"):
@@ -351,7 +353,7 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
                        for program in zip(changes, rough, (got, want), strict=True)]  # fmt: skip
             bound = [SAFETY * np.maximum(_known(a, g), _known(b, w)) + e
                      for a, b, g, w, e in zip(*changes, got, want, least, strict=True)]  # fmt: skip
-    if any(beyond(*leaf).any() for leaf in zip(got, want, bound, strict=True)):
+    if is_off(got, want, bound):
         bound = list(map(np.maximum, bound, _of_rounded_inputs(evaluator, inputs, got, want, seed)))
     return Point(inputs, got, want, bound)
 
@@ -361,7 +363,7 @@ def _of_rounded_inputs(evaluator: Evaluator, inputs: tuple[Any, ...], got: Outpu
     """What rounding the inputs changes, ``SAFETY`` times, and nothing where that is more than a rounding error may be:
     a sum of numbers that cancel is off by their rounding errors, of which its own size tells nothing."""
     floats, rng = jaxprs.float_places(inputs), np.random.default_rng(seed)
-    most = SLIGHT * max(1.0, *(_largest(np.asarray(inputs[i])) for i in floats), *map(_largest, want))
+    most = SLIGHT * max(1.0, *(largest(inputs[i]) for i in floats), *map(largest, want))
     changes = [np.zeros(w.shape) for w in want]
     for _ in range(DRAWS):
         with jax.enable_x64(True):
@@ -379,7 +381,9 @@ def _known(change: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(change), np.where(np.isfinite(clean), np.inf, 0.0), change)
 
 
-def _largest(x: np.ndarray) -> float:
+def largest(x: Any) -> float:
+    """The size of the largest finite entry, 0 where there is none."""
+    x = np.asarray(x)
     return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
 
 
@@ -393,6 +397,11 @@ def beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool =
         lost = defined & np.isfinite(want) & np.isfinite(bound) & ~np.isfinite(got)
         times = np.where(np.isfinite(error), error / np.maximum(bound, 5e-324), 0.0)
     return np.where(lost, np.inf, np.where(times > 1, times, 0.0))
+
+
+def is_off(got: Outputs, want: Outputs, bound: Outputs) -> bool:
+    """Whether some entry of some output is beyond its bound."""
+    return any(beyond(*leaf).any() for leaf in zip(got, want, bound, strict=True))
 
 
 def is_defined(subject: Subject, point: Point) -> bool:

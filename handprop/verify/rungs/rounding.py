@@ -22,6 +22,7 @@ from handprop.verify.points import (
     compared,
     evaluators,
     is_compiled,
+    largest,
     repeats,
     sample,
     untraceable,
@@ -157,22 +158,18 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
 def _apart(subject: Subject, points: list[Point]) -> Iterator[str]:
     """Entries that differ plainly, and no more than runs with noise do: rounding decides there what they are."""
     most = max(MOST_HIDDEN, subject.kept.get("accuracy") or 0.0)
-    largest = [max(map(_size_of, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
+    most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
     for point in points:
-        leaves = zip(subject.out_paths, point.got, point.want, point.bound, largest, strict=True)
+        leaves = zip(subject.out_paths, point.got, point.want, point.bound, most_of, strict=True)
         for path, got, want, bound, elsewhere in leaves:
             with np.errstate(all="ignore"):
-                error, least = np.abs(got - want), max(most * _size_of(want), NOTHING * elsewhere)
+                error, least = np.abs(got - want), max(most * largest(want), NOTHING * elsewhere)
                 off = (error > least) & (error <= bound) & np.isfinite(error)
             if off.any():
                 index = tuple(map(int, np.argwhere(off)[0]))
                 by_hand, by_reference = apart(float(got[index]), float(want[index]))
                 where = f"{path}{list(index) if index else ''}"
                 yield f"{where} is {by_hand} by hand and {by_reference} by the reference, and rounding decides which"
-
-
-def _size_of(want: np.ndarray) -> float:
-    return float(np.abs(want[np.isfinite(want)]).max(initial=0.0))
 
 
 def _is_met(want: np.ndarray) -> bool:
