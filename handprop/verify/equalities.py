@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from handprop.verify import jaxprs
-from handprop.verify.points import SAFETY, Evaluator, Point, beyond
+from handprop.verify.points import SAFETY, Evaluator, Point, beyond, is_off
 
 __all__ = ["decided_by_rounding"]
 
@@ -35,6 +35,9 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS):
         return False
     inputs = evaluator.arguments(point.inputs)
+    if not is_off(*([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs),
+                  point.bound):  # fmt: skip
+        return True  # XLA computes what is compared twice, and rounds it in two ways
     unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
     if not any(where.any() for program in unsure for where in program):
         return False
@@ -87,7 +90,7 @@ def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[
     return [np.asarray(x, np.float64) for x in _evaluated(program, inputs, equality)]
 
 
-def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable, noise: float | None = None,
+def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable | None = None, noise: float | None = None,
                seed: int = 0) -> list[Any]:  # fmt: skip
     with jax.enable_x64(True):
         return jaxprs.widen(program, equality=equality)(tuple(inputs), noise, np.uint32(seed))

@@ -106,7 +106,8 @@ def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, o
     if all(_entry_off(found, k, worst, output) for k in range(len(random))):
         return _by_values(subject, point, worst, disputed) or Ruling(Kind.WRONG, "", worst, True)
     if not subject.gradients[output] or not disputed:
-        return _at_a_value(found, output, worst)
+        own = _directions(subject, point, _alike(subject, point, output, worst), options)[len(random) :]
+        return _at_a_value(_joined(found, _limits(evaluator, point, own)) if own else found, output, worst)
     if _values_jump(subject, point, random):
         return _along_each_alone(subject, point, disputed)
     found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
@@ -148,6 +149,12 @@ def _disputed(subject: Subject, point: Point) -> Iterator[Entry]:
            for times in [beyond(point.got[k], point.want[k], point.bound[k])]
            for index in map(tuple, np.argwhere(times))] if is_defined(subject, point) else []  # fmt: skip
     yield from (entry for _, entry in sorted(off, key=lambda pair: -pair[0]))
+
+
+def _alike(subject: Subject, point: Point, output: int, worst: Worst) -> list[Entry]:
+    """The entry of a value as one of a gradient by each input of its shape, which it may be without saying so."""
+    return [Entry(output, worst.index, i) for i in subject.wrt or subject.moving
+            if point.inputs[i].shape == point.want[output].shape]  # fmt: skip
 
 
 def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:

@@ -465,3 +465,21 @@ def test_what_an_equality_decides_by_rounding_is_left_open():
 
     report = v.equivalent(by_hand, reference, jnp.array([0.3, -0.5, 0.7]), skip=["mistakes"])
     assert report.verdict is v.Verdict.INCONCLUSIVE and "rounding decides which" in report.reason, report
+
+
+@pytest.mark.usefixtures("jax_as_it_comes")
+def test_a_maximum_that_compiled_code_rounds_in_two_ways_is_no_mistake():
+    """Compiled, the largest entry is computed with one rounding less than the entries that it is compared with, and
+    the gradient divides by the number of ties, which is 0: NaN, and equation by equation it is right."""
+
+    def by_minimum(x):
+        squares = -(jnp.where(x > 1.0, x, 1.0) * x - jnp.where(x > 0.5, x, x))
+        return jnp.sum(-jnp.min(squares.T, axis=0))
+
+    def by_maximum(x):
+        return jnp.sum(jnp.max(jnp.maximum(x, 1.0) * x - jnp.where(x > 0.5, x, x), axis=1))
+
+    report = v.equivalent(jax.grad(by_minimum), jax.grad(by_maximum), X[:6].reshape(2, 3), skip=["mistakes"])
+    assert report.verdict is not v.Verdict.REFUTED, report
+    half = v.equivalent(lambda x: jax.grad(by_minimum)(x) / 2, jax.grad(by_maximum), X[:6].reshape(2, 3))
+    assert half.verdict is v.Verdict.REFUTED, half

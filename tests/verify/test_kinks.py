@@ -318,6 +318,17 @@ def test_where_autodiff_is_no_nearer_the_rule_is_not_refuted():
     assert worse.verdict is v.Verdict.REFUTED, worse
 
 
+def test_a_subgradient_of_a_function_that_is_not_known():
+    """Where six numbers are zero, min(relu(x)) has a slope towards positive numbers alone, in the least of them; a
+    gradient that is given as a function does not say of what."""
+    by_jax = jax.grad(lambda x: jnp.min(jax.nn.relu(x)))
+    x = jnp.array([[0.4, 0.9, 1.2], [0.7, 2.0, 0.3]])
+    for at in np.ndindex(2, 3):
+        report = v.equivalent(lambda x, at=at: by_jax(x).at[at].add(jnp.where((x == 0).all(), 0.5, 0.0)), by_jax, x,
+                              skip=["mistakes"])  # fmt: skip
+        assert report.ok and any("the reference jumps there" in text for text in report.findings), report
+
+
 def test_a_slope_that_only_the_reference_has_at_infinity():
     """JAX's ``logaddexp(inf, y)`` has the slope ``e^y`` in y, and 0 for every large number in the place of infinity."""
 

@@ -85,12 +85,13 @@ def _is_at_most_zero(a: Value) -> bool:
 
 def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
     """Whether two values that the field sees to differ are equal on a set of measure zero: rational functions, and
-    analytic ones, which is a claim but for a function of one value beside a number."""
+    analytic ones, which is a claim. A function of one value beside a number is claimed to be no number, as of x / x,
+    even where nothing else is."""
     kind = max(a.kind, b.kind)
     if kind <= Kind.RATIONAL:
         return True
     of_one = kind is Kind.UNIVARIATE and (a.known is not None or b.known is not None)
-    return of_one or (run.claiming and _claimed(run, a, b))
+    return (of_one or run.claiming) and _claimed(run, a, b)
 
 
 def never_tie(run: Run, value: Value, axis: int) -> bool:
