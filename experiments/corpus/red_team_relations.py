@@ -94,12 +94,12 @@ def relations() -> Iterator[Case]:
                  lambda x: 3 * x, X3, at=(UP,))
     yield differ("disguised_ones_largest", lambda x: jnp.max(jnp.stack([x + 2 - x, x + 1 - x, x + 3 - x]), 0) * relu(x),
                  relu, X3, at=(UP,))
-    for name, one, number in (
+    for name, one, value in (
         ("cosine", lambda x: jnp.cos(jnp.pi * x / x), -1.0),
         ("exponential", lambda x: jnp.exp(np.log(2.0) * x / x), 2.0),
         ("sigmoid", lambda x: jax.nn.sigmoid(x + 1 - x - 1), 0.5),
     ):
-        yield differ(f"disguised_{name}", lambda x, one=one, number=number: jnp.where(one(x) == number, x, 2 * x),
+        yield differ(f"disguised_{name}", lambda x, one=one, value=value: jnp.where(one(x) == value, x, 2 * x),
                      lambda x: 2 * x, X3, at=(UP,))
     yield equal("beside_zero_apart", lambda x: jnp.where(nothing(x) - x * jnp.exp(x) > 0, 5.0, x),
                 lambda x: jnp.where(nothing(x) - x * jnp.exp(x) <= 0, x, 5.0), X3)
