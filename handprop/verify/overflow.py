@@ -5,7 +5,8 @@ difference is gone at entries of about 1, bisection finds the size at which it s
 programs then run equation by equation on either side of that size, which keeps what each equation made out of its
 range: infinities and NaN from numbers, and zeros and denormal numbers from numbers that are not zero. The difference
 is one of range if such an equation sets in where the difference does. A program that is another function for large
-numbers also differs from some size on, but nothing leaves the range there.
+numbers also differs from some size on, but nothing leaves the range there. NaN of an infinity that was made of numbers
+too large is one of range at any size: what meets the infinity, as a mask, may be 0 at some sizes and not at others.
 """
 
 import contextlib
@@ -33,7 +34,9 @@ WITHIN = 1.06
 USUAL = 0.9375  # no number that programs compare their inputs with
 MOST_STEPS = 4000
 OF_POSITIVE, NEGATIVE = ("log", "sqrt", "rsqrt", "pow"), -1e-6
-UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general")
+POLES = ("div", "integer_pow", "log", "pow", "rsqrt")
+UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general",
+              "cumprod", "reduce_prod")  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -70,7 +73,11 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if _differs(subject, evaluator, point, places, middle) else (middle, high)
     below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
-    hand, reference = (_sets_in(program, below, above) for program in as_users(subject))
+    programs = as_users(subject)
+    hand, reference = (_sets_in(program, below, above) for program in programs)
+    worst = worst_entry(subject, point)
+    if worst is not None and np.isnan(worst.got):
+        hand = hand or _nan_of_large_numbers(programs[0], point)
     return Overflow(high * top, hand, reference) if hand or reference else None
 
 
@@ -84,13 +91,37 @@ def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Seque
 
 
 def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | None:
-    """The first equation that leaves the range above and not below, or in more entries, or in another way."""
+    """The first equation that leaves the range above and not below, or in more entries, or in another way; NaN and
+    poles are of range where something left it before."""
     before, after = run_of(program, below), run_of(program, above)
     if len(before) != len(after):
         return None
-    pairs = zip(before, after, strict=True)
-    return next((b for a, b in pairs if (b.entries > a.entries or (b.entries and b.how != a.how))
-                 and not _is_undefined(b)), None)  # fmt: skip
+    left = False
+    for a, b in zip(before, after, strict=True):
+        left |= _leaves(b)
+        changes = b.entries > a.entries or (b.entries and b.how != a.how)
+        if left and changes and not _is_undefined(b):
+            return b
+    return None
+
+
+def _leaves(step: Run) -> bool:
+    """Whether the equation itself leaves the range, and makes no infinity of a zero and no NaN of an infinity."""
+    if step.how == "NaN":
+        return not any(np.isinf(x).any() for x in step.operands)
+    if step.how == "infinity":
+        return step.eqn.primitive.name not in POLES or all(x.all() for x in step.operands)
+    return bool(step.how)
+
+
+def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
+    """The first equation that makes NaN of an infinity, where an infinity was made of numbers before."""
+    too_large = False
+    for step in run_of(program, point.inputs):
+        if step.how == "NaN" and too_large:
+            return None if _is_undefined(step) else step
+        too_large |= step.how == "infinity" and _leaves(step)
+    return None
 
 
 def _is_undefined(step: Run) -> bool:

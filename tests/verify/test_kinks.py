@@ -240,6 +240,23 @@ def test_overflow_that_sets_in_beside_other_things(f, g, x):
     assert any("at the given input" in text and "range" in text for text in report.findings), report.findings
 
 
+def of_ones(x):
+    """Entries of x of which the cosine is not positive, of others 0."""
+    return (jnp.cos(x) <= 0).astype(x.dtype)
+
+
+@pytest.mark.parametrize(("hand", "right"), [
+    (lambda x: of_ones(x) * (1 / (1 / jnp.log1p(jnp.exp(x)))), True),
+    (lambda x: of_ones(x) * jnp.where(x < 300, jax.nn.softplus(x), jnp.inf), False),
+])  # fmt: skip
+@pytest.mark.parametrize("key", range(3))
+def test_nan_of_an_infinity_that_large_numbers_make(hand, right, key):
+    """Zero times infinity, at those sizes at which the mask is zero; an infinity in the text is no matter of range."""
+    x = jax.random.normal(jax.random.key(key), (2, 3))
+    report = v.equivalent(hand, lambda x: of_ones(x) * jax.nn.softplus(x), x, key=key, skip=["mistakes"])
+    assert (report.verdict is not v.Verdict.REFUTED) is right, report
+
+
 def test_overflow_at_the_given_input():
     naive = ruled(logsumexp, lambda x, d: (d * jnp.exp(x) / jnp.exp(x).sum(),))
     report = v.verify(naive, jnp.array([1000.0, 3.0, -2.0]))
