@@ -3,9 +3,9 @@ and proof alone.
 
 A false proof is a pair that differs and is proved equal by any check; a false refutation one that is equal and is
 refuted. A proof that states a condition may be right where two functions differ outside a domain, for another argument
-than the one given, or by rounding to fewer bits: those are counted apart. One false proof, false refutation, crash, or
-call of more than 60 seconds, and the exit code is 1. ``--truth`` checks without the verifier that each pair is what
-the corpus says.
+than the one given, or by rounding to fewer bits: those are counted apart, and so is the one false proof that is known.
+Any other, a false refutation, a crash, or a call of more than 60 seconds, and the exit code is 1. ``--truth`` checks
+without the verifier that each pair is what the corpus says.
 """
 
 import argparse
@@ -23,14 +23,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from corpus.red_team import Case, cases
+from corpus.red_team import CONDITIONAL, MISSED, REFUSED, Case, cases
 
 LIMIT = 60.0  # seconds a call
 START = 300.0  # seconds for a worker to start
 KEPT = ("structure", "proof")
-CONDITIONAL = ("domain", "as given", "rounding")
 POINTS = 8
-LISTED = ("different, verified", "different, inconclusive", "proved with a condition")
+LISTED = ("different, verified", "different, inconclusive", "proved with a condition", "known to be proved")
 EQUAL, DIFFERENT = 1e-9, 1e-13
 
 
@@ -152,7 +151,8 @@ def judge(case: Case, skip: Sequence[str]) -> Said:
     try:
         report = (case.call or handprop.equivalent)(case.f, case.g, *case.args, skip=skip)
     except Exception as error:  # a crash is what is looked for
-        return Said("CRASH", reason=f"{type(error).__name__}: {str(error)[:300]}", seconds=time.monotonic() - start)
+        verdict = "REFUSED" if case.name in REFUSED and isinstance(error, TypeError) else "CRASH"
+        return Said(verdict, reason=f"{type(error).__name__}: {str(error)[:300]}", seconds=time.monotonic() - start)
     by = {outcome: tuple(c.name for c in report.checks if c.outcome is outcome) for outcome in Outcome}
     conditions = tuple(str(condition) for condition in getattr(report, "conditions", ()))
     seconds = time.monotonic() - start
@@ -223,8 +223,9 @@ def marks(case: Case, said: Sequence[Said]) -> set[str]:
     found = {one.verdict for one in said if one.verdict in ("CRASH", "HANG")}
     for one in said:
         if case.truth == "different" and one.proved_by:
-            conditional = case.kind in CONDITIONAL and one.conditions
-            found.add("proved with a condition" if conditional else f"FALSE PROOF ({case.kind})")
+            found.add("known to be proved" if case.name in MISSED else
+                      "proved with a condition" if case.kind in CONDITIONAL and one.conditions else
+                      f"FALSE PROOF ({case.kind})")  # fmt: skip
         if case.truth == "equal" and one.verdict == "REFUTED":
             found.add("FALSE REFUTATION")
     return found

@@ -1,6 +1,7 @@
 """The published numbers, and what each experiment claims in its docstring."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from handprop import demo
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 import checker_study
 import digits
+import many_reports
 import mazur_step
 import seed_network
 import seeded_runs
@@ -156,3 +158,15 @@ def test_seeded_runs_counts_verdicts_and_fails_on_a_refuted_one(monkeypatch, cap
     monkeypatch.setattr(seeded_runs.corpus, "right_rules", lambda part: (wrong,))
     assert seeded_runs.main() == 1
     assert "REFUTED" in capsys.readouterr().out
+
+
+def test_many_reports_says_what_is_held_and_fails_on_a_late_one(monkeypatch, capsys):
+    rules = {rule.name: rule for rule in many_reports.corpus.right_rules()}
+    monkeypatch.setattr(many_reports, "BLOCK", 1)
+    monkeypatch.setattr(many_reports, "rules", lambda: iter([("sigmoid", rules["sigmoid"])]))
+    monkeypatch.setattr(sys, "argv", ["many_reports"])
+    assert many_reports.main() == 0
+    assert re.search(r"1 reports, \d+ MB\n\d+\.\d s  sigmoid: PROVED", capsys.readouterr().out)
+    monkeypatch.setattr(many_reports, "report_of", lambda rule, args, budget: handprop.verify(rule.function, *args))
+    monkeypatch.setattr(sys, "argv", ["many_reports", "--budget", "-4"])  # less than no time is allowed
+    assert many_reports.main() == 1

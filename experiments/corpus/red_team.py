@@ -35,6 +35,11 @@ __all__ = ["Case", "cases", "sections"]
 Function = Callable[..., Any]
 
 
+CONDITIONAL = ("domain", "as given", "rounding")  # kinds of pairs of which a proof may be true under a condition
+MISSED = {"rule_static_exponent"}  # proved, though they differ: by a number in a closure, of which no condition speaks
+REFUSED = {"entry_plain_function"}  # what the entry takes with a TypeError: a function that holds no rule
+
+
 class Case(NamedTuple):
     """One pair. ``call`` judges it in place of ``handprop.equivalent`` and takes the same arguments; ``low`` and
     ``high`` bound the sizes of the points at which equal pairs are compared, which are of both signs if ``signed``."""

@@ -18,9 +18,6 @@ from corpus import red_team
 CASES = red_team.cases()
 SECONDS = 60.0  # a loaded machine is not what is tested
 PROOF_ALONE = all_but("structure", "proof")
-MISSED = {"rule_static_exponent"}  # no condition can say it: a number in a closure
-# A condition in the report's first line makes these true.
-CONDITIONAL = ("domain", "as given", "rounding")
 UNPROVED = {
     "callback_itself", "cast_truncation_is_signed_floor", "clamp_both_ends_infinite", "domain_abs_by_root",
     "domain_asinh", "fact_adjugate", "fact_cho_solve", "fact_whitening",
@@ -44,17 +41,17 @@ def report_of(case):
 def test_no_pair_that_differs_is_proved(name):
     report = report_of(CASES[name])
     proved = report.check("proof").outcome is v.Outcome.PROVES
-    if CASES[name].kind in CONDITIONAL:
-        assert not proved or report.conditions or name in MISSED, report
+    if CASES[name].kind in red_team.CONDITIONAL:
+        assert not proved or report.conditions or name in red_team.MISSED, report
     else:
-        assert proved == (name in MISSED), report
+        assert proved == (name in red_team.MISSED), report
 
 
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth == "equal"])
 @pytest.mark.filterwarnings("ignore")
 def test_equal_pairs_stay_proved(name):
-    if name == "entry_plain_function":
+    if name in red_team.REFUSED:
         with pytest.raises(TypeError, match="holds no custom_vjp or custom_jvp rule"):
             report_of(CASES[name])
         return
