@@ -65,7 +65,7 @@ def not_linear(subject: Subject, worst: Worst) -> Broken | None:
     program = _program(subject, subject.out_paths.index(worst.path))
     with jax.enable_x64(True):
         inputs = tuple(jaxprs.widened(x) for x in subject.inputs)
-        twice = tuple(2 * x if i in subject.cotangents else x for i, x in enumerate(inputs))
+        twice = tuple(array(2 * np.asarray(x)) if i in subject.cotangents else x for i, x in enumerate(inputs))
     once, doubled = run_of(program, inputs), run_of(program, twice)
     if len(once) != len(doubled):
         return None

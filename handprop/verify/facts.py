@@ -109,7 +109,7 @@ def _as_they_are(subject: Subject, whole: Subject, everywhere: Report, options: 
 def _distance(one: Domain, x: np.ndarray) -> float:
     """How far the values in the domain that stand for these are from them."""
     with jax.enable_x64(True):
-        return float(np.abs(np.asarray(one.from_free(jnp.asarray(one.to_free(x)))) - x).max(initial=0.0))
+        return float(np.abs(np.asarray(one.from_free(executables.array(one.to_free(x)))) - x).max(initial=0.0))
 
 
 def _proved_wider(given: Subject, subject: Subject, options: Options, prepare: Prepare) -> Check | None:

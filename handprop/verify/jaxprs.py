@@ -576,7 +576,7 @@ def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
         return []
     with jax.ensure_compile_time_eval():
         outputs = [widened(x) for x in wide_step(eqn, values)]
-        return outputs if all((x == jnp.round(x)).all() for x in outputs) else []
+        return outputs if all((x == np.round(x)).all() for x in map(np.asarray, outputs)) else []
 
 
 def _terms_of_series(values: list[Any]) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from handprop.verify import jaxprs
+from handprop.verify.executables import array
 from handprop.verify.subject import Subject
 
 __all__ = ["at_other_sizes"]
@@ -117,12 +118,12 @@ def _repeated(x: Any, shape: tuple[int, ...]) -> Any:
     stays so, and integers that are all different stay so, as the places have that a scatter writes."""
     if np.shape(x) == shape:
         return x
-    array = np.asarray(x)
+    held = np.asarray(x)
     if len(shape) == 1:
-        return jnp.asarray(_longer(array, shape[0]))
-    if array.ndim != len(shape) or any(n < m for n, m in zip(shape, array.shape, strict=True)):
-        return jnp.asarray(np.resize(array, shape))
-    return jnp.asarray(np.pad(array, [(0, n - m) for n, m in zip(shape, array.shape, strict=True)], mode="wrap"))
+        return array(_longer(held, shape[0]))
+    if held.ndim != len(shape) or any(n < m for n, m in zip(shape, held.shape, strict=True)):
+        return array(np.resize(held, shape))
+    return array(np.pad(held, [(0, n - m) for n, m in zip(shape, held.shape, strict=True)], mode="wrap"))
 
 
 def _longer(x: np.ndarray, size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from handprop.verify.executables import applied
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
 from handprop.verify.field.functions import UNARY, pow_value, uninterpreted
 from handprop.verify.field.truth import (
@@ -172,7 +173,7 @@ def _to_integers(thing: Value, dtype: np.dtype, eqn: Any) -> np.ndarray:
     """As XLA casts: towards zero, to the nearest integer there is, NaN to 0."""
     assert thing.known is not None
     with jax.enable_x64(True):
-        ends = [np.asarray(jax.lax.convert_element_type(jnp.asarray(thing.known + e), dtype))
+        ends = [np.asarray(applied(jax.lax.convert_element_type, thing.known + e, new_dtype=dtype))
                 for e in (thing.error, -thing.error)]  # fmt: skip
     if (ends[0] != ends[1]).any():
         raise Unsupported("a cast of known numbers that rounding may decide")
@@ -202,7 +203,7 @@ def _rounding(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     if a.known is None:
         return [uninterpreted(run, f"{eqn.primitive.name} {method}".strip(), a)]
     with jax.enable_x64(True):
-        ends = [np.asarray(eqn.primitive.bind(jnp.asarray(a.known + e), **params)) for e in (a.error, -a.error)]
+        ends = [np.asarray(applied(eqn.primitive.bind, a.known + e, **params)) for e in (a.error, -a.error)]
     if (ends[0] != ends[1]).any():
         raise Unsupported(f"{eqn.primitive.name} of known numbers that rounding may decide")
     return [run.embed(ends[0])]

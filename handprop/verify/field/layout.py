@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from handprop.verify.executables import applied
+from handprop.verify.executables import applied, run_once
 from handprop.verify.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verify.field.degrees import Bound
 from handprop.verify.field.elementwise import Rule
@@ -240,11 +240,10 @@ def _destinations(inputs: list[Thing], params: dict) -> np.ndarray:
 
         def scattered(part):
             return lax.scatter_add(
-                jnp.zeros(operand.shape), jnp.asarray(concrete(indices)), part, params["dimension_numbers"],
-                mode=params["mode"],
-            )  # fmt: skip
+                jnp.zeros(operand.shape), concrete(indices), part, params["dimension_numbers"], mode=params["mode"]
+            )
 
-        (to,) = jax.linear_transpose(scattered, jax.ShapeDtypeStruct(updates.shape, np.float64))(jnp.asarray(ones))
+        (to,) = run_once(jax.linear_transpose(scattered, jax.ShapeDtypeStruct(updates.shape, np.float64)), ones)
     return np.asarray(to).astype(np.int64) - 1
 
 
