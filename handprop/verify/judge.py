@@ -146,6 +146,9 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
             Verdict.INCONCLUSIVE,
             f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
         )
+    if undefined := sampled.evidence["undefined"]:
+        what = ", ".join(undefined)
+        return Verdict.INCONCLUSIVE, f"{what} by the reference is NaN at every sample: nothing is compared"
     if sampled.evidence["apart"]:
         return Verdict.INCONCLUSIVE, sampled.evidence["apart"][0]
     if hidden := sampled.evidence["hidden"]:

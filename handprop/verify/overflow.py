@@ -34,9 +34,8 @@ WITHIN = 1.06
 USUAL = 0.9375  # no number that programs compare their inputs with
 MOST_STEPS = 4000
 OF_POSITIVE, NEGATIVE = ("log", "sqrt", "rsqrt", "pow"), -1e-6
-POLES = ("div", "integer_pow", "log", "pow", "rsqrt")
-UNDERFLOWS = ("exp", "exp2", "mul", "div", "integer_pow", "pow", "square", "logistic", "erfc", "dot_general",
-              "cumprod", "reduce_prod")  # fmt: skip
+NEVER_ZERO = ("exp", "exp2", "logistic", "erfc")
+UNDERFLOWS = (*NEVER_ZERO, "mul", "div", "integer_pow", "pow", "square", "dot_general", "cumprod", "reduce_prod")
 
 
 class Run(NamedTuple):
@@ -75,6 +74,8 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
     below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
     programs = as_users(subject)
     hand, reference = (_sets_in(program, below, above) for program in programs)
+    if not (hand or reference):
+        hand, reference = (_sets_in(program, below, above, by_entry=True) for program in programs)
     worst = worst_entry(subject, point)
     if worst is not None and np.isnan(worst.got):
         hand = hand or _nan_of_large_numbers(programs[0], point)
@@ -90,10 +91,10 @@ def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Seque
     return worst_entry(subject, compared(evaluator, _scaled(point.inputs, places, scale), 300)) is not None
 
 
-def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | None:
-    """The first equation that leaves the range above and not below, or in more entries, or in another way; NaN and
-    poles are of range where something left it before."""
-    before, after = run_of(program, below), run_of(program, above)
+def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any], by_entry: bool = False) -> Run | None:
+    """The first equation that leaves the range above and not below, or in more entries, or in another way; NaN of an
+    infinity is of range where something left it before."""
+    before, after = run_of(program, below, by_entry), run_of(program, above, by_entry)
     if len(before) != len(after):
         return None
     left = False
@@ -106,12 +107,8 @@ def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any]) -> Run | 
 
 
 def _leaves(step: Run) -> bool:
-    """Whether the equation itself leaves the range, and makes no infinity of a zero and no NaN of an infinity."""
-    if step.how == "NaN":
-        return not any(np.isinf(x).any() for x in step.operands)
-    if step.how == "infinity":
-        return step.eqn.primitive.name not in POLES or all(x.all() for x in step.operands)
-    return bool(step.how)
+    """Whether the equation itself leaves the range, and makes no NaN of an infinity that was there before."""
+    return bool(step.how) and not (step.how == "NaN" and any(np.isinf(x).any() for x in step.operands))
 
 
 def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
@@ -120,7 +117,7 @@ def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
     for step in run_of(program, point.inputs):
         if step.how == "NaN" and too_large:
             return None if _is_undefined(step) else step
-        too_large |= step.how == "infinity" and _leaves(step)
+        too_large |= step.how == "infinity"
     return None
 
 
@@ -130,9 +127,9 @@ def _is_undefined(step: Run) -> bool:
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
-def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
+def run_of(program: Any, inputs: Sequence[Any], by_entry: bool = False) -> list[Run]:
     """The program run equation by equation in float64, turns of loops too; () where that cannot be done, or too
-    long."""
+    long. ``by_entry``: what is too small is told entry by entry, and not where an operand has zeros."""
     found: list[Run] = []
     stack: list[Any] = []
 
@@ -149,7 +146,7 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
             raise NotImplementedError("too many equations to run one by one")
         outputs = [jaxprs.widened(x) for x in jaxprs.wide_step(eqn, values)]
         operands, made = (tuple(np.asarray(x) for x in xs if not _is_key(x)) for xs in (values, outputs))
-        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
+        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made, by_entry)))
         return outputs
 
     try:
@@ -165,7 +162,8 @@ def _is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
-def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> tuple[str, int]:
+def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
+                 by_entry: bool) -> tuple[str, int]:  # fmt: skip
     """How the equation's output is out of range where its operands are not, and in how many entries."""
     floats = [v for v in operands if jaxprs.is_float(v.dtype)]
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]
@@ -175,10 +173,19 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
         lost = sum(int((found(o) & ~_taken_in(is_in, floats, o.shape)).sum()) for o in made)
         if lost:
             return how, lost
-    if eqn.primitive.name in UNDERFLOWS and all(v.all() for v in floats):
-        small = sum(int((np.abs(o) < np.finfo(np.float64).tiny).sum()) for o in made)
+    if eqn.primitive.name in UNDERFLOWS and (by_entry or all(v.all() for v in floats)):
+        least = np.finfo(np.float64).tiny
+        small = sum(int(((np.abs(o) < least) & _of_numbers(eqn, floats, o.shape)).sum()) for o in made)
         return ("zero, or a number too small for all its digits,", small) if small else ("", 0)
     return "", 0
+
+
+def _of_numbers(eqn: Any, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Which entries of an output are made of numbers that are finite, and not zero unless it is an exponential's: its
+    own entries of the operands, or all where shapes are others."""
+    fine = [np.isfinite(v) & ((v != 0) | (eqn.primitive.name in NEVER_ZERO)) for v in operands]
+    entry = [f if f.shape in ((), shape) else f.all() for f in fine]
+    return np.all([np.broadcast_to(e, shape) for e in entry], axis=0)
 
 
 def _taken_in(is_in: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

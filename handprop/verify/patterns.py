@@ -7,6 +7,7 @@ with, or stand for a corner of a domain.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jax.extend.core import Literal
@@ -20,6 +21,7 @@ __all__ = ["CORNERS", "PATTERNS", "Pattern", "between"]
 SHOWN = 4
 MOST_NUMBERS, MOST_TURNS = 32, 8
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
+NEAR = 0.1  # to a number that a rounded one is compared with
 Pattern = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -49,6 +51,10 @@ PATTERNS: dict[str, Pattern] = {
     "inputs whose entries are about a millionth": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
     "the largest numbers": lambda x, rng: 1e150 * _signs(x, rng),
     "denormal numbers": lambda x, rng: 1e-310 * _signs(x, rng),
+    "the given numbers, all of them positive": lambda x, rng: np.abs(x),
+    "the given numbers, all of them negative": lambda x, rng: -np.abs(x),
+    "the given numbers in rising order": lambda x, rng: np.sort(x.ravel()).reshape(x.shape),
+    "the given numbers in falling order": lambda x, rng: -np.sort(-x.ravel()).reshape(x.shape),
 }
 CORNERS: dict[str, Pattern] = {
     f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
@@ -56,15 +62,18 @@ CORNERS: dict[str, Pattern] = {
 
 
 def between(subject: Subject) -> dict[str, Pattern]:
-    """Entries between the numbers that the programs compare with, and beyond the last of them; and all entries so small
-    that their sum and their norm, and their squares' sum, are below such a number."""
-    numbers = {abs(float(atom.val)) for program in as_users(subject) for eqn in jaxprs.equations(program)
-               if eqn.primitive.name in COMPARISONS for atom in eqn.invars
+    """Entries between the numbers that the programs compare with, and beyond the last of them, and near them where
+    programs round; and all entries so small that their sum and their norm, and their squares' sum, are below such a
+    number."""
+    equations = [eqn for program in as_users(subject) for eqn in jaxprs.equations(program)]
+    numbers = {abs(float(atom.val)) for eqn in equations if eqn.primitive.name in COMPARISONS for atom in eqn.invars
                if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
     ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
     if not 0 < len(ends) <= MOST_NUMBERS:
         return {}
     inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
+    if any(map(_rounds, equations)):
+        inside = np.concatenate([inside, ends + NEAR, ends - NEAR])
     most = max((math.prod(x.shape) for x in subject.inputs), default=0)
     starts = range(0, len(inside), max(most, 1))
     below = np.unique([power for number in numbers if number for power in (number, number**0.5)])
@@ -72,6 +81,11 @@ def between(subject: Subject) -> dict[str, Pattern]:
             for n in starts[:MOST_TURNS]} | {
             f"inputs whose entries are all together below {size:.3g}": partial(_below, size=size)
             for size in below[:MOST_TURNS]}  # fmt: skip
+
+
+def _rounds(eqn: Any) -> bool:
+    to_integer = eqn.primitive.name == "convert_element_type" and np.issubdtype(eqn.params["new_dtype"], np.integer)
+    return eqn.primitive.name in ("ceil", "floor", "rem", "round") or to_integer
 
 
 def _below(x: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:

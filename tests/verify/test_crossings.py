@@ -93,3 +93,17 @@ def test_comparisons_that_loops_hold_are_left_alone():
     f = lambda x: jax.lax.scan(lambda c, y: (jnp.maximum(c, y), None), 0.0, x)[0]  # noqa: E731
     g = lambda x: jnp.maximum(jnp.max(x), 0.0)  # noqa: E731
     assert v.equivalent(f, g, X[:, 0], skip=["proof"]).ok
+
+
+@pytest.mark.parametrize(("f", "g", "where"), [
+    (lambda x: jnp.where(jnp.round(x) == 2, 0, x), lambda x: 1 * x, "2.1"),
+    (lambda x: jnp.where(x.astype(int) == 2, 0, x), lambda x: 1 * x, "2.1"),
+    (lambda x: jnp.where(jnp.all(jnp.diff(x) > 0), x.sum(), 0), lambda x: 0 * x.sum(), "in rising order"),
+    (lambda x: jnp.where(jnp.all(jnp.diff(x) < 0), x.sum(), 0), lambda x: 0 * x.sum(), "in falling order"),
+    (lambda x: jnp.where(jnp.all(x > 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "all of them positive"),
+    (lambda x: jnp.where(jnp.all(x < 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "all of them negative"),
+])  # fmt: skip
+def test_numbers_of_one_sign_in_order_and_rounded_are_looked_at(f, g, where):
+    x = np.random.default_rng([0, 20]).normal(size=20).astype(np.float32) / 4
+    report = v.equivalent(f, g, x, skip=["mistakes", "proof"])
+    assert report.verdict is v.Verdict.REFUTED and where in report.reason, report

@@ -324,7 +324,12 @@ def test_what_is_no_number_by_autodiff_either_is_held_to_the_values():
 def test_numbers_beside_what_is_none_are_a_condition():
     x = jnp.array([1.0, -0.5])
     report = v.equivalent(lambda x: jnp.where(x > 0, jnp.log(x), 777.0), jnp.log, x, skip=["mistakes"])
-    assert "the reference is a number" in report.conditions, report
+    assert "the reference is a number, which it is not at the given input" in report.conditions, report
+
+
+def test_where_nothing_is_compared_nothing_is_verified():
+    report = v.equivalent(lambda x: 3 * x, lambda x: jnp.log(-x * x), X, skip=["mistakes"])
+    assert report.verdict is v.Verdict.INCONCLUSIVE and "NaN at every sample" in report.reason, report
 
 
 def convolved(conjugate):

@@ -379,6 +379,30 @@ def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
     assert report.ok, report
 
 
+@pytest.mark.usefixtures("jax_as_it_comes")
+@pytest.mark.parametrize(("f", "g"), [
+    (lambda x: jnp.where(jnp.tanh(x) < 1, x, 7), lambda x: 1 * x),
+    (lambda x: jnp.where(x + 1 > x, x, 7), lambda x: 1 * x),
+    (lambda x: jnp.where(jnp.exp(x) + 1 > 1, x, 7), lambda x: 1 * x),
+    (lambda x: jnp.where(jnp.exp(x) == 0, 0, 1 / jnp.exp(x)), lambda x: jnp.exp(-x)),
+    (lambda x: jnp.where(jax.nn.softmax(x) > 0, x, 7), lambda x: 1 * x),
+    (jax.grad(jnp.max), lambda x: jax.nn.one_hot(jnp.argmax(x), 3)),
+])  # fmt: skip
+def test_what_large_numbers_do_is_no_mistake_at_infinity(f, g):
+    """Rounding, ties and overflow are the same there as at numbers that are large enough."""
+    report = v.equivalent(f, g, jnp.array([-0.28, 0.516, 0.617]), skip=["mistakes"])
+    assert report.ok and report.findings, report
+
+
+@pytest.mark.parametrize(("f", "g"), [
+    (lambda x: jnp.where(jnp.isfinite(x), x, 7), lambda x: 1 * x),
+    (lambda x: jnp.where(x.max() == -jnp.inf, 0, jax.nn.logsumexp(x)), jax.nn.logsumexp),
+])  # fmt: skip
+def test_what_infinity_alone_does_is_a_mistake(f, g):
+    report = v.equivalent(f, g, jnp.array([-0.28, 0.516, 0.617]), skip=["mistakes"])
+    assert report.verdict is v.Verdict.REFUTED and "infinity in" in report.reason, report
+
+
 @pytest.mark.parametrize("at", [0.0, 1.5])
 def test_a_kink_of_a_single_number(at):
     size = jax.custom_jvp(jnp.abs)

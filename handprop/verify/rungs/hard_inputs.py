@@ -58,6 +58,7 @@ ROUGHLY = 1e-9
 MOST_EXCUSED = 8  # inputs of a kind at which programs differ and nothing is wrong; one of them takes half a second
 FAR = 1e100
 JUMPS = "the reference jumps there: {} by hand is what both tend to"
+ABSORBED = "{} by hand is another one, and so it is at large numbers, where rounding decides"
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
@@ -300,6 +301,9 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
             if said.kind is Kind.JUMP or _is_the_limit(subject, found[0], points[0], worsts[0]):
                 seen.found(said.said or JUMPS.format(worsts[0].path), name)
                 continue
+            if (large := _at_large_numbers(subject, found, points[0], worsts[0], options)) is not None:
+                seen.found(large, name)
+                continue
             seconds, findings = time.monotonic() - start, seen.findings
             return failure(
                 "hard inputs", subject, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
@@ -310,15 +314,35 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
 def _is_the_limit(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst) -> bool:
     """Whether at large numbers in place of the infinities both programs are what the one by hand is there: JAX's own
     ``logaddexp(inf, y)`` has a slope in y that it has for no number."""
+    output = subject.out_paths.index(worst.path)
+    got, want = (float(outputs[output][worst.index]) for outputs in evaluator.clean(_made_finite(point.inputs)))
+    return bool(np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY))
+
+
+def _at_large_numbers(subject: Subject, found: Sequence[Evaluator], point: Point, worst: Worst,
+                      options: Options) -> str | None:  # fmt: skip
+    """What is said of the difference where the program by hand is the same at large numbers in the place of the
+    infinities, and is not wrong there: rounding decides, numbers tie or leave the range. None where it is wrong."""
+    inputs = _made_finite(point.inputs)
+    points = [compared(evaluator, inputs, 231) for evaluator in found]
+    got = points[0].got[subject.out_paths.index(worst.path)][worst.index]
+    if points[0].raised or got != worst.got:
+        return None
+    dispute = settled(subject, found, points, options)
+    if dispute is not None and dispute.kind not in (Kind.WRONG, Kind.UNKNOWN):
+        return dispute.said
+    absorbed = dispute is None or subject.kept.get("proved")
+    return ABSORBED.format(worst.path) if absorbed else None
+
+
+def _made_finite(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Large numbers in the place of infinities."""
 
     def finite(x: Any) -> Any:
         return array(np.where(np.isinf(x), np.copysign(FAR, x), x)) if jaxprs.is_float(x.dtype) else x
 
     with jax.enable_x64(True):
-        inputs = tuple(map(finite, point.inputs))
-    output = subject.out_paths.index(worst.path)
-    got, want = (float(outputs[output][worst.index]) for outputs in evaluator.clean(inputs))
-    return bool(np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY))
+        return tuple(map(finite, inputs))
 
 
 def _lost_on_the_way(subject: Subject, evaluator: Evaluator, point: Point) -> bool:

@@ -36,6 +36,7 @@ __all__ = ["bits_lost", "rounding"]
 POINTS = 4
 POOR = 4.0
 DEFINED = "the reference is a number"
+NOT_GIVEN = ", which it is not at the given input"
 MOST_HIDDEN = 0.01  # of its size: the error of an output that rounding may hide
 NOTHING = 1e-9  # of what the output is elsewhere
 APPROXIMATE = 1e-5  # below which a relative error may be meant
@@ -144,13 +145,14 @@ def _agreed(subject: Subject, sampled: Sampled, seconds: float, late: bool) -> C
         "points": len(points),
         "power": power,
         "unexercised": idle,
+        "undefined": tuple(path for k, path in enumerate(subject.out_paths) if _is_never(points, k)),
         "hidden": tuple(path for path, error in power.items() if error > MOST_HIDDEN and met[path]),
         "apart": () if proved else tuple(_apart(subject, points)),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",
         "findings": tuple(sampled.findings),
-        "conditions": (DEFINED,) if _is_wider(subject, points) else (),
+        "conditions": (DEFINED + NOT_GIVEN * _is_wider(subject, [given]),) if _is_wider(subject, points) else (),
     }
     return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, shows, evidence, seconds=seconds)
 
@@ -175,6 +177,12 @@ def _apart(subject: Subject, points: list[Point]) -> Iterator[str]:
 def _is_met(want: np.ndarray) -> bool:
     """Whether some entry is a number, and not zero, of which an error could be a part."""
     return bool(((want != 0) & np.isfinite(want)).any())
+
+
+def _is_never(points: list[Point], k: int) -> bool:
+    """Whether the reference's output is NaN in every entry, at every point, and the other program's is not."""
+    return (points[0].want[k].size > 0 and all(np.isnan(point.want[k]).all() for point in points)
+            and any(np.isfinite(point.got[k]).any() for point in points))  # fmt: skip
 
 
 def _is_wider(subject: Subject, points: list[Point]) -> bool:
