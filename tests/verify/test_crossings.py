@@ -100,8 +100,8 @@ def test_comparisons_that_loops_hold_are_left_alone():
     (lambda x: jnp.where(x.astype(int) == 2, 0, x), lambda x: 1 * x, "2.1"),
     (lambda x: jnp.where(jnp.all(jnp.diff(x) > 0), x.sum(), 0), lambda x: 0 * x.sum(), "in rising order"),
     (lambda x: jnp.where(jnp.all(jnp.diff(x) < 0), x.sum(), 0), lambda x: 0 * x.sum(), "in falling order"),
-    (lambda x: jnp.where(jnp.all(x > 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "all of them positive"),
-    (lambda x: jnp.where(jnp.all(x < 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "all of them negative"),
+    (lambda x: jnp.where(jnp.all(x > 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "them positive"),
+    (lambda x: jnp.where(jnp.all(x < 0) & (jnp.ptp(x) > 0.1), x.sum(), 0), lambda x: 0 * x.sum(), "them negative"),
 ])  # fmt: skip
 def test_numbers_of_one_sign_in_order_and_rounded_are_looked_at(f, g, where):
     x = np.random.default_rng([0, 20]).normal(size=20).astype(np.float32) / 4
