@@ -35,8 +35,8 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     if sum(map(_turns, programs)) > MOST_EQUATIONS or names & set(jaxprs.CALLBACKS):
         return False
     inputs = evaluator.arguments(point.inputs)
-    if not is_off(*([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs),
-                  point.bound):  # fmt: skip
+    got, want = ([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs)
+    if not is_off(got, want, point.bound):
         return True  # XLA computes what is compared twice, and rounds it in two ways
     unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
     if not any(where.any() for program in unsure for where in program):
