@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -84,7 +85,7 @@ def between(subject: Subject) -> dict[str, Pattern]:
 
 
 def _rounds(eqn: Any) -> bool:
-    to_integer = eqn.primitive.name == "convert_element_type" and np.issubdtype(eqn.params["new_dtype"], np.integer)
+    to_integer = eqn.primitive.name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], np.integer)
     return eqn.primitive.name in ("ceil", "floor", "rem", "round") or to_integer
 
 
