@@ -10,8 +10,8 @@ out; corners of the domain, where one free parameter stands out, come beside the
 
 At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
 infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong, but where it is what
-both programs tend to, or what it is at large numbers too, by their rounding, ties or overflow. What is NaN on either side is noted at most: arithmetic on infinities depends on how a formula is
-written.
+both programs tend to, or what it is at large numbers too, by their rounding, ties or overflow. What is NaN on either
+side is noted at most: arithmetic on infinities depends on how a formula is written.
 """
 
 import itertools
