@@ -48,6 +48,11 @@ def equations(program: Any) -> Iterator[Any]:
             yield from equations(body)
 
 
+def is_mutable(aval: Any) -> bool:
+    """Whether a type is that of an array that is written to, as of ``jax.new_ref``."""
+    return hasattr(aval, "inner_aval")
+
+
 def one_kernel(result: Any) -> Any:
     """The leaf of a jitted call's result, with the mark on that call that makes XLA:CPU compile it into one kernel.
 

@@ -24,7 +24,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
-from handprop._jax_versions import closed, equations, inner
+from handprop._jax_versions import closed, equations, inner, is_mutable
 from handprop.verify.executables import applied, array, run_kept, run_once
 from handprop.verify.field import literals
 from handprop.verify.field.layout import LAYOUT, as_dtype
@@ -334,7 +334,10 @@ def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
 
 
 def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    out = applied(eqn.primitive.bind, *values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
+    # No executable takes or returns an array that is written to.
+    mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
+    run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
+    out = run(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -636,7 +639,7 @@ class _Factors:
     def times(self, x: Any, noise: float = 0.0, terms: Any = None) -> Any:
         """With rounding errors, of the size ``noise`` where that is given, ``terms`` times as large; those of a complex
         number go in any direction."""
-        if not (is_float(x.dtype) or is_complex(x.dtype)) or not x.size:
+        if not (is_float(x.dtype) or is_complex(x.dtype)) or not x.size or is_mutable(jax.typeof(x)):
             return x
         given = self.given[2] if terms is None and not noise else 1.0 + (noise or self.given[0]) * self.given[1] * (
             1.0 if terms is None else terms)  # fmt: skip

@@ -302,3 +302,41 @@ def test_a_sample_by_rejection_has_an_implicit_derivative(factor):
     skip = ["mistakes", "transformations", "hard inputs"]
     report = v.verify_gradient(lambda a: factor * jax.grad(drawn)(a), drawn, ENTRIES[0], skip=skip)
     assert report.verdict is (v.Verdict.VERIFIED if factor == 1 else v.Verdict.REFUTED), report
+
+
+def in_a_scan(factor):
+    """Adds factor x to an array that is written to, once for each entry of x."""
+
+    def f(x):
+        total = jax.new_ref(x)
+
+        def turn(carry, y):
+            total[...] = total[...] + factor * y
+            return carry, None
+
+        jax.lax.scan(turn, 0.0, x)
+        return total[...]
+
+    return f
+
+
+def written(f):
+    """What f returns for an array of its own that holds x."""
+    return lambda x: f(jax.new_ref(1.0 * x), x)
+
+
+def doubled_in_place(held, x):
+    held[...] = held[...] * 2
+    return held[...]
+
+
+@pytest.mark.parametrize(("f", "g"), [
+    (in_a_scan(0.5), lambda x: x + 0.5 * x.sum()),
+    (written(doubled_in_place), lambda x: 2 * x),
+    (jax.grad(lambda x: written(doubled_in_place)(x * x).sum()), lambda x: 4 * x),
+])  # fmt: skip
+def test_an_array_that_is_written_to_is_followed(f, g):
+    x = jnp.array([0.3, -1.2, 2.0])
+    assert v.equivalent(f, g, x, skip=["mistakes"]).verdict is v.Verdict.VERIFIED
+    wrong = v.equivalent(lambda x: 1.001 * f(x), g, x, skip=["mistakes"])
+    assert wrong.verdict is v.Verdict.REFUTED, wrong
