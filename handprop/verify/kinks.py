@@ -32,7 +32,7 @@ import numpy as np
 from handprop.verify import jaxprs
 from handprop.verify.executables import array
 from handprop.verify.options import Options
-from handprop.verify.points import Evaluator, Point, beyond, compared, is_defined, worst_at
+from handprop.verify.points import Evaluator, Point, beyond, compared, is_defined, largest, worst_at
 from handprop.verify.render import apart
 from handprop.verify.report import Worst
 from handprop.verify.slopes import STEPS, Sides, central, sides, values_along
@@ -100,23 +100,23 @@ class Entry(NamedTuple):
 def ruling(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
     """What the difference at this point means, whose worst entry is given."""
     output = subject.out_paths.index(worst.path)
-    random = _directions(subject, point, (), options)
+    random = _directions(subject, point, options)
     found = _limits(evaluator, point, random)
     disputed = list(_disputed(subject, point))
     if all(_entry_off(found, k, worst, output) for k in range(len(random))):
         return _by_values(subject, point, worst, disputed) or Ruling(Kind.WRONG, "", worst, True)
     if not subject.gradients[output] or not disputed:
-        own = _directions(subject, point, _alike(subject, point, output, worst), options)[len(random) :]
-        return _at_a_value(_joined(found, _limits(evaluator, point, own)) if own else found, output, worst)
+        own = _alike(subject, point, output, worst)
+        return _at_a_value(_with_own(subject, evaluator, point, found, own, options), output, worst)
     if _values_jump(subject, point, random):
         return _along_each_alone(subject, point, disputed)
-    found = _limits(evaluator, point, [*random, *_directions(subject, point, disputed, options)[len(random) :]])
+    found = _with_own(subject, evaluator, point, found, disputed, options)
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
     for n, entry in enumerate(e for e in disputed if kinds[e] in (Kind.WRONG, None)):
         if entry not in disputed[:MOST_DISPUTED]:
-            own = _directions(subject, point, [entry], options)[len(random) :] if n < MOST_REFUSED else []
-            found = _joined(found, _limits(evaluator, point, own)) if own else found
-            kinds[entry] = _kind_of(found, entry, point) if own else Kind.UNKNOWN
+            if n < MOST_REFUSED:
+                found = _with_own(subject, evaluator, point, found, [entry], options)
+            kinds[entry] = _kind_of(found, entry, point) if n < MOST_REFUSED else Kind.UNKNOWN
         if kinds[entry] not in (Kind.WRONG, None):
             continue
         slopes = _refusing(subject, point, entry)
@@ -157,26 +157,32 @@ def _alike(subject: Subject, point: Point, output: int, worst: Worst) -> list[En
             if point.inputs[i].shape == point.want[output].shape]  # fmt: skip
 
 
-def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
-    """Random ones, two of them with entries of one sign, then for each of the most disputed coordinates: along it, with
-    a little of a random one beside, and others that leave it where it is, entries of one sign again among them."""
-    moved = subject.wrt or subject.moving
-    shapes = {i: point.inputs[i].shape for i in moved}
+def _drawn(subject: Subject, point: Point, options: Options, *stream: int) -> Direction:
+    rng = options.rng(8, *stream)
+    return {i: np.asarray(rng.normal(size=point.inputs[i].shape)) for i in subject.wrt or subject.moving}
 
-    def random(*stream: int) -> Direction:
-        rng = options.rng(8, *stream)
-        return {i: np.asarray(rng.normal(size=s)) for i, s in shapes.items()}
 
-    def of_one_sign(*stream: int) -> list[Direction]:
-        return [{i: np.asarray(sign * np.abs(v)) for i, v in random(*stream).items()} for sign in (1.0, -1.0)]
+def _of_one_sign(drawn: Direction) -> list[Direction]:
+    return [{i: np.asarray(sign * np.abs(v)) for i, v in drawn.items()} for sign in (1.0, -1.0)]
 
-    found = [*(random(n) for n in range(RANDOM)), *of_one_sign(RANDOM)]
+
+def _directions(subject: Subject, point: Point, options: Options) -> list[Direction]:
+    """Random ones, two of them with entries of one sign."""
+    drawn = [_drawn(subject, point, options, n) for n in range(RANDOM + 1)]
+    return [*drawn[:RANDOM], *_of_one_sign(drawn[RANDOM])]
+
+
+def _own_directions(subject: Subject, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
+    """For each of the most disputed coordinates: along it, with a little of a random one beside, and others that leave
+    it where it is, two of them with entries of one sign."""
+    found = []
     for n, entry in enumerate(disputed[:MOST_DISPUTED]):
         for sign in (1.0, -1.0):
-            along = {i: np.asarray(2.0**-10 * v) for i, v in random(RANDOM + n).items()}
+            along = {i: np.asarray(2.0**-10 * v) for i, v in _drawn(subject, point, options, RANDOM + n).items()}
             along[entry.source][entry.at] = sign
             found.append(along)
-        still = [*(random(RANDOM + n, k) for k in range(OWN_STILL)), *of_one_sign(RANDOM + n, OWN_STILL)]
+        drawn = [_drawn(subject, point, options, RANDOM + n, k) for k in range(OWN_STILL + 1)]
+        still = [*drawn[:OWN_STILL], *_of_one_sign(drawn[OWN_STILL])]
         for along in still:
             along[entry.source][entry.at] *= 2.0**-10
         found += still
@@ -185,8 +191,7 @@ def _directions(subject: Subject, point: Point, disputed: Sequence[Entry], optio
 
 def _size(inputs: Sequence[Any], places: Sequence[int]) -> float:
     """The largest of the entries, 1 where all are zero: what a step is measured in."""
-    finite = [np.abs(x[np.isfinite(x)]).max(initial=0.0) for x in (np.asarray(inputs[i]) for i in places)]
-    return float(max(finite, default=0.0)) or 1.0
+    return max((largest(inputs[i]) for i in places), default=0.0) or 1.0
 
 
 def _moved(inputs: Sequence[Any], along: Direction, h: float) -> tuple[Any, ...]:
@@ -210,8 +215,13 @@ def _limits(evaluator: Evaluator, point: Point, directions: Sequence[Direction])
                     for part in zip(*columns, strict=True)))  # fmt: skip
 
 
-def _joined(found: Limits, more: Limits) -> Limits:
-    """Limits along some directions, and along others."""
+def _with_own(subject: Subject, evaluator: Evaluator, point: Point, found: Limits, disputed: Sequence[Entry],
+              options: Options) -> Limits:  # fmt: skip
+    """These limits, and those along the entries' own directions."""
+    own = _own_directions(subject, point, disputed, options)
+    if not own:
+        return found
+    more = _limits(evaluator, point, own)
     return Limits(*([np.concatenate(pair) for pair in zip(*parts, strict=True)]
                     for parts in zip(found, more, strict=True)))  # fmt: skip
 
@@ -226,7 +236,7 @@ def _entry_off(found: Limits, k: int, worst: Worst, output: int) -> bool:
 
 def ruling_of_a_value(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
     """What it means that two values differ at this point, no gradients."""
-    found = _limits(evaluator, point, _directions(subject, point, (), options))
+    found = _limits(evaluator, point, _directions(subject, point, options))
     return _at_a_value(found, subject.out_paths.index(worst.path), worst)
 
 
@@ -308,7 +318,7 @@ def refused_by_values(subject: Subject, evaluator: Evaluator, point: Point, opti
     entries = (Entry(k, tuple(map(int, at)), i) for k, i in subject.owners
                for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
     near = [compared(evaluator, _moved(point.inputs, along, ASIDE * _size(point.inputs, list(along))), 0)
-            for along in _directions(subject, point, (), options)[:2]]  # fmt: skip
+            for along in _directions(subject, point, options)[:2]]  # fmt: skip
     for entry in itertools.islice(entries, MOST_REFUSED):
         slopes = _refusing(subject, point, entry)
         if slopes is not None and all(_refusing(subject, other, entry) is not None for other in near):
@@ -441,7 +451,7 @@ def agreed_and_wrong(subject: Subject, evaluator: Evaluator, point: Point,
         return None
     if (lost := _lost_together(subject, point, options)) is not None:
         return lost
-    found = _limits(evaluator, point, _directions(subject, point, (), options))
+    found = _limits(evaluator, point, _directions(subject, point, options))
     for k, source in subject.owners:
         limit = found.tends[k][0]
         with np.errstate(all="ignore"):
@@ -466,7 +476,7 @@ def _lost_together(subject: Subject, point: Point, options: Options) -> tuple[st
     for entry in itertools.islice(entries, MOST_DISPUTED):
         slopes = _sides_along(subject, point, {entry: 1.0})
         if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
-            if _values_jump(subject, point, _directions(subject, point, (), options)):
+            if _values_jump(subject, point, _directions(subject, point, options)):
                 return None
             worst = worst_at(subject, point, entry.output, entry.at)
             said = _of_autodiff(subject, entry, worst.want, slopes.left)
