@@ -56,7 +56,7 @@ def settled(subject: Subject, found: Sequence[Evaluator], points: Sequence[Point
         return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     if decided_by_rounding(evaluator, point):
         return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
-    leaves = overflow(subject, evaluator, point, options)
+    leaves = overflow(subject, evaluator, point, worst, options)
     if leaves is not None:
         return Dispute(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
     if subject.kept.get("proved") and _by_masks(evaluator, point):

@@ -59,8 +59,8 @@ class Overflow(NamedTuple):
     reference: Run | None
 
 
-def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Options) -> Overflow | None:
-    """How the difference at this point is one of range, None where it is not."""
+def overflow(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Overflow | None:
+    """How the difference at this point is one of range, None where it is not; its worst entry is given."""
     places = subject.moving
     top = max((largest(point.inputs[i]) for i in places), default=0.0)
     if top <= 1 or _differs(subject, evaluator, point, places, USUAL / top):
@@ -73,11 +73,11 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, options: Opti
         low, high = (low, middle) if _differs(subject, evaluator, point, places, middle) else (middle, high)
     below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
     programs = as_users(subject)
-    hand, reference = (_sets_in(program, below, above) for program in programs)
+    runs = [[run_of(program, inputs) for inputs in (below, above)] for program in programs]
+    hand, reference = (_sets_in(*both) for both in runs)
     if not (hand or reference):
-        hand, reference = (_sets_in(program, below, above, by_entry=True) for program in programs)
-    worst = worst_entry(subject, point)
-    if worst is not None and np.isnan(worst.got):
+        hand, reference = (_sets_in(*map(_by_entry, both)) for both in runs)
+    if np.isnan(worst.got):
         hand = hand or _nan_of_large_numbers(programs[0], point)
     return Overflow(high * top, hand, reference) if hand or reference else None
 
@@ -91,10 +91,9 @@ def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Seque
     return worst_entry(subject, compared(evaluator, _scaled(point.inputs, places, scale), 300)) is not None
 
 
-def _sets_in(program: Any, below: Sequence[Any], above: Sequence[Any], by_entry: bool = False) -> Run | None:
-    """The first equation that leaves the range above and not below, or in more entries, or in another way; NaN of an
-    infinity is of range where something left it before."""
-    before, after = run_of(program, below, by_entry), run_of(program, above, by_entry)
+def _sets_in(before: Sequence[Run], after: Sequence[Run]) -> Run | None:
+    """The first equation that leaves the range after and not before, or in more entries, or in another way; NaN of an
+    infinity is of range where something left it earlier in the run."""
     if len(before) != len(after):
         return None
     left = False
@@ -127,9 +126,15 @@ def _is_undefined(step: Run) -> bool:
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
-def run_of(program: Any, inputs: Sequence[Any], by_entry: bool = False) -> list[Run]:
+def _by_entry(steps: Sequence[Run]) -> list[Run]:
+    """The same run, where what is too small is told entry by entry, also where an operand has zeros."""
+    found = (leaves_range(step.eqn, step.operands, step.outputs, by_entry=True) for step in steps)
+    return [step._replace(how=how, entries=entries) for step, (how, entries) in zip(steps, found, strict=True)]
+
+
+def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
     """The program run equation by equation in float64, turns of loops too; () where that cannot be done, or too
-    long. ``by_entry``: what is too small is told entry by entry, and not where an operand has zeros."""
+    long."""
     found: list[Run] = []
     stack: list[Any] = []
 
@@ -146,7 +151,7 @@ def run_of(program: Any, inputs: Sequence[Any], by_entry: bool = False) -> list[
             raise NotImplementedError("too many equations to run one by one")
         outputs = [jaxprs.widened(x) for x in jaxprs.wide_step(eqn, values)]
         operands, made = (tuple(np.asarray(x) for x in xs if not _is_key(x)) for xs in (values, outputs))
-        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made, by_entry)))
+        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
         return outputs
 
     try:
@@ -163,7 +168,7 @@ def _is_key(x: Any) -> bool:
 
 
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
-                 by_entry: bool) -> tuple[str, int]:  # fmt: skip
+                 by_entry: bool = False) -> tuple[str, int]:  # fmt: skip
     """How the equation's output is out of range where its operands are not, and in how many entries."""
     floats = [v for v in operands if jaxprs.is_float(v.dtype)]
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]

@@ -297,12 +297,10 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
         worsts = [_another_value(subject, point) for point in points]
         if all(worst is not None for worst in worsts) and not _lost_on_the_way(subject, found[0], points[0]):
             assert worsts[0] is not None
-            said = ruling_of_a_value(subject, found[0], points[0], worsts[0], options)
-            if said.kind is Kind.JUMP or _is_the_limit(subject, found[0], points[0], worsts[0]):
-                seen.found(said.said or JUMPS.format(worsts[0].path), name)
-                continue
-            if (large := _at_large_numbers(subject, found, points[0], worsts[0], options)) is not None:
-                seen.found(large, name)
+            jump = ruling_of_a_value(subject, found[0], points[0], worsts[0], options)
+            said = jump.said or _at_large_numbers(subject, found, points[0], worsts[0], options)
+            if said is not None:
+                seen.found(said, name)
                 continue
             seconds, findings = time.monotonic() - start, seen.findings
             return failure(
@@ -311,21 +309,19 @@ def _at_infinities(subject: Subject, found: Sequence[Evaluator], options: Option
     return None
 
 
-def _is_the_limit(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst) -> bool:
-    """Whether at large numbers in place of the infinities both programs are what the one by hand is there: JAX's own
-    ``logaddexp(inf, y)`` has a slope in y that it has for no number."""
-    output = subject.out_paths.index(worst.path)
-    got, want = (float(outputs[output][worst.index]) for outputs in evaluator.clean(_made_finite(point.inputs)))
-    return bool(np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY))
-
-
 def _at_large_numbers(subject: Subject, found: Sequence[Evaluator], point: Point, worst: Worst,
                       options: Options) -> str | None:  # fmt: skip
-    """What is said of the difference where the program by hand is the same at large numbers in the place of the
-    infinities, and is not wrong there: rounding decides, numbers tie or leave the range. None where it is wrong."""
-    inputs = _made_finite(point.inputs)
+    """What large numbers in the place of the infinities say, None where the program by hand is wrong.
+
+    Both programs may be what the one by hand is at infinity: JAX's own ``logaddexp(inf, y)`` has a slope in y that it
+    has for no number. Or the one by hand alone is, and is not wrong there: rounding decides, numbers tie or leave the
+    range.
+    """
+    inputs, output = _made_finite(point.inputs), subject.out_paths.index(worst.path)
     points = [compared(evaluator, inputs, 231) for evaluator in found]
-    got = points[0].got[subject.out_paths.index(worst.path)][worst.index]
+    got, want = (outputs[output][worst.index] for outputs in (points[0].got, points[0].want))
+    if np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY):
+        return JUMPS.format(worst.path)
     if points[0].raised or got != worst.got:
         return None
     dispute = settled(subject, found, points, options)
