@@ -138,6 +138,16 @@ def undefined() -> Iterator[Case]:
                      lambda x, y, log=log: jnp.where(jnp.isnan(log(vanishing(x, y))), 1, 2).astype(F32),
                      lambda x, y, log=log: jnp.where(jnp.isnan(log(vanishing(x, y)) - log(vanishing(x, y))), 1, 2
                                                      ).astype(F32), S, F32(1.3), at=(D(61.0), D(1.3)))  # fmt: skip
+    partial = {"acos": jnp.arccos, "asin": jnp.arcsin, "atanh": jnp.arctanh, "erfinv": jax.scipy.special.erfinv,
+               "log1p": jnp.log1p, "acos_below_a_root": lambda x: jnp.sqrt(2 + jnp.arccos(x))}  # fmt: skip
+    for name, f in partial.items():
+        outside = (-3 * np.ones(3),)
+        yield differ(f"undefined_asked_of_{name}", lambda x, f=f: jnp.where(jnp.isnan(f(x)), 5.0, x),
+                     lambda x: x * 1.0, X3 / 9, at=outside)  # fmt: skip
+        yield differ(f"undefined_{name}_beside_itself", lambda x, f=f: jnp.where(f(x) == f(x), x, 5.0),
+                     lambda x: x * 1.0, X3 / 9, at=outside)  # fmt: skip
+        yield differ(f"undefined_{name}_not_finite", lambda x, f=f: jnp.where(jnp.isfinite(f(x) + x), x, 5.0),
+                     lambda x: x * 1.0, X3 / 9, at=outside)  # fmt: skip
     yield differ("undefined_callback_times_zero", lambda x: called(x) * 0, lambda x: 0 * x, X3, at=(-np.ones(3),),
                  kind="domain")  # fmt: skip
     nan, plain = jnp.array([1, jnp.nan, 2]), jnp.array([1.0, 0, 2])

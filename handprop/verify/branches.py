@@ -26,7 +26,7 @@ from handprop.verify.field.kinds import least_kind
 from handprop.verify.field.values import Kind
 from handprop.verify.jaxprs import called, closed, kernel_program, scan_counts
 
-__all__ = ["Bits", "decision_bits", "like_entries"]
+__all__ = ["Bits", "asks_for_numbers", "decision_bits", "like_entries"]
 
 TIE = 1.0  # the bits of whether two are equal
 MOST_STEPS = 64
@@ -85,10 +85,25 @@ def decision_bits(program: Any, interval_bits: float, decided: bool = False, kin
     claimed never to tie.
     """
     walk = _Walk(interval_bits, decided, kinds or {}, claiming)
-    inputs = [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
-              for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
-    outputs = [fact.bits for fact in walk.program(program, inputs)]
+    outputs = [fact.bits for fact in walk.program(program, _inputs(program, walk))]
     return Bits(max(outputs, default=0.0), walk.claims)
+
+
+def asks_for_numbers(program: Any) -> bool:
+    """Whether a program asks if a value is a number: it compares it with itself, as ``isnan`` does, or tells whether it
+    is finite.
+
+    >>> [asks_for_numbers(jax.make_jaxpr(f)(1.0)) for f in (jnp.isnan, lambda x: jnp.log(x) == jnp.log(x), jnp.sign)]
+    [True, True, False]
+    """
+    walk = _Walk(0.0, False, {}, claiming=True)
+    walk.program(program, _inputs(program, walk))
+    return walk.asks
+
+
+def _inputs(program: Any, walk: "_Walk") -> list[Fact]:
+    return [Fact(walk.named("in", i), known=not _is_float(v.aval), most=_most_of(v.aval))
+            for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
 
 
 def _keeps(eqn: Any) -> bool:
@@ -156,6 +171,7 @@ class _Walk:
         self.bits, self.decided, self.kinds, self.turns = bits, decided, kinds, 0
         self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # up to which kind two unknowns never tie
         self.claims = 0.0
+        self.asks = False  # whether a value is a number
         self.extreme_of: dict[int, set[int]] = {}  # by the name of an extremum the names of what it is one of
         self.names: dict[Any, int] = {}
         self.rules = self._rules()
@@ -205,6 +221,7 @@ class _Walk:
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         if name in ("max", "min"):
             self.extreme_of[names[0]] = {f.name for f in facts}
+        self.asks |= name == "is_finite" or (name in ("eq", "ne") and facts[0].name == facts[1].name)
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         if any(f.bits == math.inf for f in facts):
             outs = [UNBOUNDED] * len(names)

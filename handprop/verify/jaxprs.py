@@ -63,6 +63,11 @@ EXACT = {
     "convert_element_type", "optimization_barrier", "reduce_precision", "real",
 } - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
 EQUALITIES = ("eq", "ne")
+# Of whole numbers they make whole numbers, without rounding errors as long as these are small; a quotient may be one.
+OF_WHOLE = {"add", "add_any", "sub", "mul", "integer_pow", "square", "reduce_sum", "reduce_prod", "dot_general",
+            "cumsum", "scatter-add", "scatter_add", "div"}  # fmt: skip
+MADE_WHOLE = {"sign", "floor", "ceil", "round"}
+MOST_WHOLE = 2.0**53
 SUMMING = ("cumsum", "cumlogsumexp", "fft")  # their errors are of the size of what they add up, however small a sum is
 ORDERS = ("gt", "ge", "lt", "le")
 NEAR = 8  # times the size of rounding errors
@@ -538,13 +543,17 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             own = _own_rounding(eqn)
             if factors.traced and (known := _whole_numbers(eqn, values)):
                 return known
-            if own or eqn.primitive.name in SUMMING:
+            whole = not own and all(map(factors.is_whole, values))
+            if own or (eqn.primitive.name in SUMMING and not whole):
                 values = [factors.times(x, own) for x in values]
             if eqn.primitive.name == "pow":
                 values = [values[0], factors.settled(values[1])]
             outputs = [widened(x) for x in wide_step(eqn, values)]
             if eqn.primitive.name in EXACT and not own:
-                return outputs
+                return factors.kept_whole(outputs) if whole or eqn.primitive.name in MADE_WHOLE else outputs
+            if whole and eqn.primitive.name in OF_WHOLE:
+                outputs = [factors.times_parts(x) for x in outputs]
+                return outputs if eqn.primitive.name == "div" else factors.kept_whole(outputs)
             terms = _terms_of_series(values) if eqn.primitive.name in SERIES else None
             return [factors.times(x, own, terms) for x in outputs]
 
@@ -605,6 +614,7 @@ class _Factors:
 
     def __init__(self, noise: Any, seed: Any, largest: int):
         self.size, self.places = largest + SPARE_FACTORS, itertools.count()
+        self.whole: dict[int, Any] = {}  # traced values that are whole numbers, as a count of truth values is
         bits = _scrambled(jnp if isinstance(seed, Tracer) else np, self.size, seed)
         uniform = bits.astype(np.float64) * 2.0**-31 - 1.0
         self.given = noise, uniform, 1.0 + noise * uniform
@@ -628,6 +638,24 @@ class _Factors:
         start = next(self.places)
         self.places = itertools.count(start + IN_A_LOOP)
         return itertools.count(start)
+
+    def is_whole(self, x: Any) -> bool:
+        if not is_float(x.dtype):
+            return not is_complex(x.dtype)
+        if isinstance(x, Tracer):
+            return id(x) in self.whole
+        return x.size <= literals.MOST_READ and bool(((held := np.asarray(x)) == np.round(held)).all())
+
+    def kept_whole(self, outputs: list[Any]) -> list[Any]:
+        self.whole.update((id(x), x) for x in outputs if isinstance(x, Tracer))
+        return outputs
+
+    def times_parts(self, x: Any) -> Any:
+        """What is made of whole numbers: with rounding errors only where it is none itself, or too large for one."""
+        if not is_float(x.dtype):
+            return x
+        xp, held = (jnp, x) if isinstance(x, Tracer) else (np, np.asarray(x))
+        return xp.where((held == xp.round(held)) & (abs(held) < MOST_WHOLE), held, self.times(x))
 
     def settled(self, exponent: Any) -> Any:
         """An exponent that is no integer by its rounding errors alone is one: else no negative number has a power."""

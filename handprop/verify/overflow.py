@@ -19,6 +19,7 @@ import numpy as np
 
 from handprop.verify import jaxprs
 from handprop.verify.executables import array
+from handprop.verify.field.interpreter import ENTRYWISE
 from handprop.verify.options import Options
 from handprop.verify.points import Evaluator, Point, as_users, compared, largest, worst_entry
 from handprop.verify.report import Worst
@@ -74,9 +75,10 @@ def overflow(subject: Subject, evaluator: Evaluator, point: Point, worst: Worst,
     below, above = (_scaled(point.inputs, places, scale) for scale in (low / WITHIN, min(high * WITHIN, 1.0)))
     programs = as_users(subject)
     runs = [[run_of(program, inputs) for inputs in (below, above)] for program in programs]
-    hand, reference = (_sets_in(*both) for both in runs)
+    is_undefined = _is_undefined if np.isnan(worst.got) else _has_no_value
+    hand, reference = (_sets_in(*both, is_undefined) for both in runs)
     if not (hand or reference):
-        hand, reference = (_sets_in(*map(_by_entry, both)) for both in runs)
+        hand, reference = (_sets_in(*map(_by_entry, both), is_undefined) for both in runs)
     if np.isnan(worst.got):
         hand = hand or _nan_of_large_numbers(programs[0], point)
     return Overflow(high * top, hand, reference) if hand or reference else None
@@ -91,7 +93,7 @@ def _differs(subject: Subject, evaluator: Evaluator, point: Point, places: Seque
     return worst_entry(subject, compared(evaluator, _scaled(point.inputs, places, scale), 300)) is not None
 
 
-def _sets_in(before: Sequence[Run], after: Sequence[Run]) -> Run | None:
+def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable[[Run], bool]) -> Run | None:
     """The first equation that leaves the range after and not before, or in more entries, or in another way; NaN of an
     infinity is of range where something left it earlier in the run."""
     if len(before) != len(after):
@@ -100,7 +102,7 @@ def _sets_in(before: Sequence[Run], after: Sequence[Run]) -> Run | None:
     for a, b in zip(before, after, strict=True):
         left |= _leaves(b)
         changes = b.entries > a.entries or (b.entries and b.how != a.how)
-        if left and changes and not _is_undefined(b):
+        if left and changes and not is_undefined(b):
             return b
     return None
 
@@ -124,6 +126,19 @@ def _is_undefined(step: Run) -> bool:
     """Whether NaN is made of a negative number, which is no matter of range; rounding makes none as large as this."""
     return (step.how == "NaN" and step.eqn.primitive.name in OF_POSITIVE
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
+
+
+def _has_no_value(step: Run) -> bool:
+    """Whether NaN is made of finite numbers by a function that has no value there, nor at numbers near: a program that
+    returns a number all the same asked whether it is one."""
+    if step.how != "NaN" or step.eqn.primitive.name not in (*ENTRYWISE, *OF_POSITIVE, "log1p"):
+        return False
+    near = [[jaxprs.widened(x * (1 + part) + part) if jaxprs.is_float(x.dtype) else x for x in step.operands]
+            for part in (0.0, NEGATIVE, -NEGATIVE)]  # fmt: skip
+    with jax.enable_x64(True):
+        made = [np.asarray(jaxprs.wide_step(step.eqn, values)[0]) for values in near]
+    finite = [np.broadcast_to(np.isfinite(x), made[0].shape) for x in step.operands]
+    return bool((np.isnan(made).all(0) & np.all(finite, axis=0)).any())
 
 
 def _by_entry(steps: Sequence[Run]) -> list[Run]:

@@ -39,6 +39,26 @@ def test_a_function_that_is_masked_where_it_is_not_defined_is_proved_by_deciding
     assert report.conditions == ()
 
 
+@pytest.mark.parametrize("f", [jnp.arccos, jnp.arctanh, jax.scipy.special.erfinv, jnp.log1p])
+@pytest.mark.parametrize("is_number", [
+    lambda f, x: ~jnp.isnan(f(x)), lambda f, x: f(x) == f(x), lambda f, x: jnp.isfinite(f(x)),
+])  # fmt: skip
+def test_a_program_that_asks_for_numbers_is_not_proved_where_there_are_some(f, is_number):
+    """The condition would answer what the program asks."""
+    small = jnp.array([0.3, -0.2, 0.5])
+    report = v.equivalent(lambda x: jnp.where(is_number(f, x), x, 5.0), lambda x: x * 1.0, small, skip=["mistakes"])
+    assert report.verdict is v.Verdict.REFUTED, report
+
+
+@pytest.mark.parametrize(("f", "g"), [
+    (lambda x: jnp.cos(jnp.arccos(x)), lambda x: x * 1.0),
+    (lambda x: jnp.arcsin(jnp.clip(x, -1, 1)), jnp.arcsin),
+    (lambda x: jnp.nan_to_num(jnp.arccos(x)), jnp.arccos),
+])  # fmt: skip
+def test_where_one_is_no_number_nothing_is_refuted(f, g):
+    assert v.equivalent(f, g, jnp.array([0.3, 0.2, 0.5]), skip=["mistakes"]).verdict is v.Verdict.VERIFIED
+
+
 def test_what_is_positive_by_how_it_is_made_needs_no_condition():
     report = proof_of(lambda x: jnp.log(1 / (1 + x * x)), lambda x: -jnp.log1p(x * x), BOTH_SIGNS)
     assert (report.verdict, report.conditions) == (v.Verdict.PROVED, ())

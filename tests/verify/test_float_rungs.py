@@ -488,3 +488,36 @@ def test_a_maximum_that_compiled_code_rounds_in_two_ways_is_no_mistake():
     assert report.verdict is not v.Verdict.REFUTED, report
     half = v.equivalent(lambda x: jax.grad(by_minimum)(x) / 2, jax.grad(by_maximum), X[:6].reshape(2, 3))
     assert half.verdict is v.Verdict.REFUTED, half
+
+
+def share(x):
+    return (x > 0).astype(x.dtype).mean()
+
+
+COUNTS = {
+    "mean": lambda x: share(x) == 1,
+    "mean of three": lambda x: share(x[:3]) >= 1,
+    "sum": lambda x: (x > 0).astype(x.dtype).sum() == 6,
+    "product": lambda x: (x > 0).astype(x.dtype).prod() == 1,
+    "dot": lambda x: jnp.dot((x > 0).astype(x.dtype), jnp.ones_like(x)) == 6,
+    "quotient of integers": lambda x: (x > 0).sum() / 6 == 1,
+    "signs": lambda x: jnp.sign(x).sum() == 6,
+    "scaled": lambda x: (2 * (x > 0).astype(x.dtype) + 1).sum() == 18,
+    "rounded": lambda x: (jnp.floor(x) + 1 == 3).any(),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_whole_numbers_have_no_rounding_errors(name):
+    """Nothing but an equality of counts tells the two programs apart."""
+    report = v.equivalent(lambda x: jnp.where(COUNTS[name](x), 5.0, x), lambda x: x * 1.0, X, skip=["mistakes"])
+    assert report.verdict is v.Verdict.REFUTED, report
+
+
+@pytest.mark.parametrize("is_all", [
+    lambda x: share(x) == 1, lambda x: ((x > 0).astype(x.dtype) * (1 / 6)).sum() > 0.9,
+    lambda x: (x > 0).astype(x.dtype).sum() == 6,
+])  # fmt: skip
+def test_equal_counts_are_not_told_apart(is_all):
+    report = v.equivalent(lambda x: jnp.where(is_all(x), 5.0, x), lambda x: jnp.where((x > 0).all(), 5.0, x), X)
+    assert report.ok, report

@@ -68,6 +68,7 @@ WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
 DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
 ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
 DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
+OF_DIVISORS = ("div", "rem")  # are zero almost nowhere, if they are not zero: of these alone
 MOST_THRESHOLDS = 15
 MOST_ROOTS = 30
 MOST_RUNS = 4096
@@ -156,10 +157,9 @@ def proof(subject: Subject, options: Options) -> Check:
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
-            if not reading.decided and assumed and not holds((reference, hand), subject.inputs, assumed):
+            if not reading.decided and (unfit := _unfit(subject, reference, hand, assumed)):
                 outside = True
-                needed = next(iter(assumed.values()))[1]
-                reasons[f"it holds only if {needed}, which is not so at the given input"] = None
+                reasons[unfit] = None
                 continue
             subject.kept["proved by"] = pair
             return _agreed(subject, trials, reading, assumed, options, time.monotonic() - start)
@@ -168,6 +168,16 @@ def proof(subject: Subject, options: Options) -> Check:
                 else f"no identity that it knows makes {path} the same in both programs"] = None  # fmt: skip
     shows = f"the proof does not succeed: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, shows, {}, seconds=time.monotonic() - start)
+
+
+def _unfit(subject: Subject, reference: Any, hand: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
+    """Why what a proof assumes may not be assumed, None where it may."""
+    for eqn, needed in assumed.values():
+        if eqn.primitive.name not in OF_DIVISORS and any(map(branches.asks_for_numbers, (reference, hand))):
+            return f"it holds only if {needed}, and the program asks whether a value is a number"
+    if assumed and not holds((reference, hand), subject.inputs, assumed):
+        return f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"
+    return None
 
 
 def agree_once(subject: Subject, pair: Pair, options: Options) -> bool:
