@@ -10,7 +10,7 @@ four runs of five (jax 0.10.2, CPU).
 import numpy as np
 from _command import picture_folder
 
-from handprop import demo, plots
+from handprop.cli import demo, plots
 
 SEEDS = range(5)
 

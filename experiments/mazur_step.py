@@ -18,7 +18,8 @@ import numpy as np
 from _command import picture_folder
 
 import handprop
-from handprop import Layer, plots
+from handprop import Layer
+from handprop.cli import plots
 
 RATE = 0.5
 X, Y = [[0.05, 0.10]], [[0.01, 0.99]]

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import corpus
 
-from handprop.verify import Report, Verdict
-from handprop.verify.from_functions import of_gradient
-from handprop.verify.from_rules import of_rule
-from handprop.verify.judge import checked
-from handprop.verify.mistakes import explain
-from handprop.verify.options import Options
-from handprop.verify.subject import Subject
+from handprop.verifier import Report, Verdict
+from handprop.verifier.from_functions import of_gradient
+from handprop.verifier.from_rules import of_rule
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.repair.explain import explain
+from handprop.verifier.verdict import checked
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
 UNKNOWN = "no known cause fits"
@@ -68,14 +68,14 @@ def explained(mutant: corpus.Mutant) -> Report:
     rule, options = mutant.load(), Options(deadline=time.monotonic() + 120)
     args, rng = rule.make_args(), options.rng(1)
     if rule.loss is None:
-        subject = of_rule(rule.function, args, {}, None, None, (), rng)
+        problem = of_rule(rule.function, args, {}, None, None, (), rng)
     else:
-        subject = of_gradient(rule.function, rule.loss, args, rule.argnums, rng)
+        problem = of_gradient(rule.function, rule.loss, args, rule.argnums, rng)
 
-    def check(edited: Subject) -> Report:
+    def check(edited: Problem) -> Report:
         return checked(edited, options, "fix")
 
-    return explain(subject, options, Report(mutant.name, Verdict.REFUTED, "", ()), check)
+    return explain(problem, options, Report(mutant.name, Verdict.REFUTED, "", ()), check)
 
 
 def outcome(mutant: corpus.Mutant) -> Outcome:

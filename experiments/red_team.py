@@ -145,7 +145,7 @@ class Said(NamedTuple):
 
 def judge(case: Case, skip: Sequence[str]) -> Said:
     import handprop
-    from handprop.verify import Outcome
+    from handprop.verifier import Outcome
 
     start = time.monotonic()
     try:
@@ -161,11 +161,11 @@ def judge(case: Case, skip: Sequence[str]) -> Said:
 
 def work() -> None:
     """A worker: names of cases in, two lines of JSON a case out."""
-    from handprop.verify.rungs import RUNGS
+    from handprop.verifier.checks.registry import CHECKS
 
     warnings.filterwarnings("ignore")
     everything = cases()
-    others = (*(name for name, _ in RUNGS if name not in KEPT), "mistakes")
+    others = (*(name for name, _ in CHECKS if name not in KEPT), "repair")
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         for skip in ((), others):

@@ -8,7 +8,7 @@ Answer: yes, all six to 12 decimals, on jax 0.10.2 and 0.12.0.1.
 
 from _command import picture_folder
 
-from handprop import demo, plots
+from handprop.cli import demo, plots
 
 
 def main() -> int:

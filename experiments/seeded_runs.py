@@ -14,7 +14,7 @@ import corpus
 import jax
 from corpus.verdict import report_of
 
-from handprop.verify import Report
+from handprop.verifier import Report
 
 
 def one_report(rule: corpus.Rule, dtype: str, seed: int) -> Report:

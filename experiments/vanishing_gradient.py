@@ -19,10 +19,12 @@ import numpy as np
 from _command import picture_folder
 
 import handprop
-from handprop import data, plots
+from handprop import data
+from handprop.cli import plots
+from handprop.nn.mlp import HiddenName, InitName
 
 DEPTH, WIDTH = 16, 64
-STARTS = (
+STARTS: tuple[tuple[HiddenName, InitName], ...] = (
     ("sigmoid", "glorot"),
     ("sigmoid", "uniform"),
     ("tanh", "glorot"),
@@ -45,7 +47,7 @@ class Depths(NamedTuple):
     stopped: np.ndarray
 
 
-def measure(hidden: str, init: str, seeds: int = 5) -> Depths:
+def measure(hidden: HiddenName, init: InitName, seeds: int = 5) -> Depths:
     """Geometric mean of the norms and mean of the shares over ``seeds`` initial weights, in float64."""
     with jax.enable_x64(True):
         digits = data.digits()

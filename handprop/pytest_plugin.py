@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from handprop.verify.report import Report
+    from handprop.verifier.report.report import Report
 
 __all__ = [
     "pytest_addoption",
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--handprop-json {path} cannot be written: give a file in a folder that exists.")
     seed: Any = config.getoption("--handprop-seed")
     if seed < 0:
-        raise pytest.UsageError(f"--handprop-seed {seed} cannot be: give 0 or more.")
+        raise pytest.UsageError(f"--handprop-seed must not be negative; got {seed}.")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Run(path), "handprop-run")
 
@@ -72,7 +72,7 @@ def verify_gradient(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
 def _judge(request: pytest.FixtureRequest, entry: str) -> Callable[..., "Report"]:
     def judge(*args: Any, **kwargs: Any) -> "Report":
         __tracebackhide__ = True
-        entries = importlib.import_module("handprop.verify")
+        entries = importlib.import_module("handprop.verifier")
         try:
             report = getattr(entries, entry)(*args, **{"key": request.config.getoption("--handprop-seed"), **kwargs})
         except entries.Unusable as error:
@@ -113,7 +113,7 @@ class _Run:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not self.path or session.config.getoption("collectonly"):
             return
-        from handprop.files import write_atomic
+        from handprop._files import write_atomic
 
         reports = [{"test": found.test, "report": json.loads(found.report)} for found in self.found]
         try:

@@ -42,7 +42,9 @@ class Case(NamedTuple):
 
     @property
     def net(self) -> handprop.MLP:
-        return handprop.mlp(self.sizes, self.hidden, self.output, self.loss, self.reduction, self.bias)
+        return handprop.mlp(
+            self.sizes, hidden=self.hidden, output=self.output, loss=self.loss, reduction=self.reduction, bias=self.bias
+        )
 
     @property
     def id(self) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from handprop.verify.report import Check, Outcome, Report
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Check, Outcome
 
 pytest_plugins = ["pytester"]
 
@@ -16,7 +17,7 @@ ALONE = ("-p", "handprop.pytest_plugin", "-p", "no:cacheprovider")
 
 TESTS = """
 import pytest
-from handprop.verify.report import GradientRefuted
+from handprop.verifier.report.report import GradientRefuted
 
 @pytest.mark.parametrize("n", range(3))
 def test_proved(verify_rule, n):
@@ -39,14 +40,15 @@ def test_without():
     pass
 """
 FAKE = """
-import handprop.verify, sys
-from handprop.verify.report import Check, Outcome, Report, Verdict
+import handprop.verifier, sys
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Check, Outcome, Verdict
 
 def entry(verdict, *args, key=None):
     check = Check("proof", Outcome.HOLDS, f"key {key}")
     return Report(f"rule {verdict}", Verdict[verdict], f"because {verdict}", (check,), seconds=0.25)
 
-sys.modules["handprop.verify"].verify = sys.modules["handprop.verify"].verify_gradient = entry
+sys.modules["handprop.verifier"].verify = sys.modules["handprop.verifier"].verify_gradient = entry
 """
 
 
@@ -121,7 +123,7 @@ def test_all_reports_go_to_one_file(alone, pytester, workers):
     [
         (("--handprop-json", "missing/reports.json"), "cannot be written"),
         (("--handprop-json", "."), "cannot be written"),
-        (("--handprop-seed", "-1"), "--handprop-seed -1 cannot be"),
+        (("--handprop-seed", "-1"), "--handprop-seed must not be negative; got -1"),
         (("--handprop-seed", "x"), "invalid int value"),
     ],
 )

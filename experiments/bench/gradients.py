@@ -15,7 +15,7 @@ import handprop
 from bench import agreement, in_jax
 from bench.work import Entry, Setting, Work, uniform
 
-__all__ = ["BY_SCAN", "ONE_GRADIENT", "deep", "large", "per_example", "quantities", "streamed", "temporaries_mb"]
+__all__ = ["BY_SCAN", "ONE_GRADIENT", "accumulate", "deep", "large", "per_example", "quantities", "temporaries_mb"]
 
 ONE_GRADIENT, BY_SCAN = "jax.grad", "jax.grad, scan"
 SIZES, PATTERNS = (784, 256, 256, 10), 128
@@ -109,7 +109,7 @@ def per_example(_: Setting) -> list[Entry]:
 
 
 def quantities(_: Setting) -> list[Entry]:
-    """What else the deltas give; against autodiff these are tested in ``tests/test_quantities.py``."""
+    """What else the deltas give; against autodiff these are tested in ``tests/nn/test_per_example.py``."""
     return _programs({**GRADIENTS, **QUANTITIES})
 
 
@@ -151,12 +151,12 @@ def _product(n: int) -> Entry:
 # Full batches and deep networks
 
 
-def streamed(_: Setting, sizes: tuple[int, ...] = (64,) * 10, patterns: int = 65_536) -> list[Entry]:
+def accumulate(_: Setting, sizes: tuple[int, ...] = (64,) * 10, patterns: int = 65_536) -> list[Entry]:
     """The gradient of a full batch, whole and in slices."""
     work = uniform(sizes, patterns, bias=True, reduction="mean")
     net = handprop.mlp(sizes)
     programs = {ONE_GRADIENT: jax.value_and_grad(net.loss), "handprop exact": net.value_and_grad,
-                "handprop.streamed": handprop.streamed(net)}  # fmt: skip
+                "handprop.accumulate": handprop.accumulate(net)}  # fmt: skip
     return _whole_gradients(programs, work, ONE_GRADIENT, in_jax.layers(work))
 
 
@@ -166,17 +166,16 @@ def deep(_: Setting, width: int = 256, layers: int = 16, patterns: int = 4096) -
     """
     sizes = (width,) * (layers + 1)
     work = uniform(sizes, patterns, bias=True, reduction="mean")
-    exact, scan, segments = (
-        handprop.mlp(sizes, form=form, segments=k) for form, k in (("exact", None), ("scan", None), ("scan", 4))
-    )
+    exact, scan = handprop.mlp(sizes), handprop.mlp(sizes, form="scan")
+    segments = handprop.mlp(sizes, form="scan", remat_segments=4)
     params = in_jax.layers(work)
     of_a_stack = {BY_SCAN: jax.value_and_grad(_deep_loss), "handprop scan": scan.value_and_grad,
                   "handprop scan, 4 segments": segments.value_and_grad}  # fmt: skip
-    one_by_one = {ONE_GRADIENT: jax.value_and_grad(exact.loss), "handprop exact": exact.value_and_grad,
+    per_product = {ONE_GRADIENT: jax.value_and_grad(exact.loss), "handprop exact": exact.value_and_grad,
                   "handprop scan, layers apart": scan.value_and_grad}  # fmt: skip
     return [
         *_whole_gradients(of_a_stack, work, BY_SCAN, handprop.stack_equal_layers(params)),
-        *_whole_gradients(one_by_one, work, ONE_GRADIENT, params),
+        *_whole_gradients(per_product, work, ONE_GRADIENT, params),
     ]
 
 

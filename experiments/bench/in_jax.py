@@ -11,14 +11,15 @@ from jax import lax
 
 import handprop
 from bench.work import BASELINE, Make, Peer, Run, Work, batches, draw_orders
-from handprop.fast.forms import largest_product
+from handprop.nn.forms.table import largest_product
+from handprop.nn.mlp import FormName
 
 __all__ = ["PEERS", "layers", "network"]
 
 SCAN, HANDED, LOOP = "scan", "handed", "loop"
 
 
-def network(work: Work, form: str = "exact") -> handprop.MLP:
+def network(work: Work, form: FormName = "exact") -> handprop.MLP:
     return handprop.mlp(work.sizes, bias=work.bias, reduction=work.reduction, form=form)
 
 
@@ -31,7 +32,7 @@ def _leaves(params: Any) -> Sequence[Any]:
     return jax.tree.leaves(jax.block_until_ready(params))
 
 
-def by_hand(form: str) -> Make:
+def by_hand(form: FormName) -> Make:
     """``handprop.train``, which draws the orders itself."""
 
     def make(work: Work) -> Run:
@@ -129,7 +130,7 @@ PEERS = (
     Peer("jax.grad + optax, scan, order given", by_autodiff(HANDED), fits=lambda work: work.orders is not None),
     Peer("jax.grad + optax, Python loop", by_autodiff(LOOP), slow=True),
     Peer("handprop exact", by_hand("exact")),
-    Peer("handprop folded", by_hand("folded"), fits=_small),
+    Peer("handprop folded", by_hand("fused"), fits=_small),
     Peer("handprop fast_sigmoid", by_hand("fast_sigmoid"), fits=_small),
     Peer("handprop auto", by_hand("auto")),
 )

@@ -99,7 +99,7 @@ def _fact(name: str, record: dict[str, Any]) -> str:
 
 def chart(path: Path, records: list[dict[str, Any]]) -> bool:
     """Bars of every row's times, logarithmic; False where matplotlib is missing."""
-    from handprop import plots
+    from handprop.cli import plots
 
     names = list(dict.fromkeys(record["row"] for record in records))
     parts = [[record for record in records if record["row"] == name] for name in names]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from bench import agreement, gradients
-from bench.populations import BY_VMAP, population
+from bench.ensembles import BY_VMAP, ensemble
 from bench.work import BASELINE, Entry, Found, Peer, Setting, Work, classic, digits, steps_to_check, uniform
 
 __all__ = ["FAMILIES", "ROWS", "Row", "find_peers", "precision"]
@@ -110,7 +110,7 @@ ROWS: Sequence[Row] = (
     Row("digits30", "64-30-10, minibatches of 10 digits, float32", minibatches((64, 30, 10), 10, 40)),
     Row("digits128", "64-128-10, minibatches of 64 digits, float32", minibatches((64, 128, 10), 64, 40)),
     *(
-        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(population, k), "net-step", BY_VMAP,
+        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(ensemble, k), "net-step", BY_VMAP,
             late=k not in (16, 4096))
         for k in (16, 64, 256, 4096, 65536)
     ),
@@ -120,7 +120,7 @@ ROWS: Sequence[Row] = (
         gradients.quantities, "call", gradients.ONE_GRADIENT, in_a_row=5, late=True),
     Row("large", "1024-1024-1024-1024-1024, 1,024 patterns, float32: one gradient", gradients.large, "call",
         gradients.ONE_GRADIENT),
-    Row("streamed", "64^9, full batch of 65,536 patterns, float32: one gradient", gradients.streamed, "call",
+    Row("streamed", "64^9, full batch of 65,536 patterns, float32: one gradient", gradients.accumulate, "call",
         gradients.ONE_GRADIENT),
     Row("deep", "16 layers of 256, 4,096 patterns, float32: one gradient", gradients.deep, "call", gradients.BY_SCAN,
         late=True),

@@ -9,21 +9,21 @@ import jax
 
 from bench import in_jax, timing
 from bench.work import Entry, uniform
-from handprop.fast.forms import largest_product
+from handprop.nn.forms.table import largest_product
 
 __all__ = ["crossover", "tune"]
 
 CASES = (((4, 8, 3), 8), ((4, 8, 3), 16), ((8, 8, 8), 16), ((8, 16, 8), 16), ((16, 16, 16), 16), ((16, 32, 16), 16),
          ((32, 32, 16), 16), ((32, 32, 16), 32), ((48, 48, 16), 32))  # fmt: skip
 DTYPES = ("float32", "float64")
-FORMS = ("exact", "folded")
+FORMS = ("exact", "fused")
 
 
 def crossover(times: Mapping[int, Mapping[str, float]]) -> int:
     """The largest product up to which folding was faster throughout; ``times`` are by product and form."""
     most = 0
     for product in sorted(times):
-        if times[product]["folded"] >= times[product]["exact"]:
+        if times[product]["fused"] >= times[product]["exact"]:
             break
         most = product
     return most

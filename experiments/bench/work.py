@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 import handprop
-from handprop import data, shuffling
+from handprop import data
+from handprop.nn.mlp import ReductionName
+from handprop.training import shuffle
 
 __all__ = ["BASELINE", "Entry", "Found", "Make", "Peer", "Run", "Setting", "Work", "batches", "classic", "digits",
            "draw_orders", "steps_to_check", "uniform"]  # fmt: skip
@@ -33,7 +35,7 @@ class Work(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     bias: bool = False
-    reduction: str = "sum"
+    reduction: ReductionName = "sum"
     rate: float = 0.1
     batch: int | None = None
     orders: np.ndarray | None = None
@@ -125,7 +127,7 @@ def _network(sizes: tuple[int, ...], x: np.ndarray, y: np.ndarray, dtype: str, *
 
 def classic(dtype: str = "float32") -> Work:
     """3-4-1 on the four patterns of exclusive or, the third input always 1."""
-    patterns = data.seed_patterns()
+    patterns = data.xor_with_bias()
     return _network((3, 4, 1), patterns.x, patterns.y, dtype, rate=1.0)
 
 
@@ -151,7 +153,7 @@ def digits(sizes: tuple[int, ...], batch: int, epochs: int, patterns: int = 1797
     """Minibatches of the bundled digits, every batch full, each epoch in an order of its own."""
     x, y = _digits()
     full = patterns // batch * batch
-    orders = draw_orders(shuffling.permutation, 0, epochs, full)
+    orders = draw_orders(shuffle.permutation, 0, epochs, full)
     return _network(sizes, x[:full], y[:full], "float32", bias=True, reduction="mean", batch=batch, orders=orders)
 
 

@@ -353,7 +353,7 @@ def relations() -> Iterator[Case]:
                    symbolic_zeros=True)
 
     def by_name(f: Function, g: Function, x: Any, w: Any, **more: Any) -> Any:
-        return handprop.verify(two, x, w=w, **more)
+        return handprop.verify(two, x, kwargs={"w": w}, **more)
 
     yield differ("told_of_zeros_by_name", jax.grad(lambda x, w: two(x, w).sum()), lambda x, w: w * 1.0, X3, Y3,
                  at=(UP, DOWN), call=by_name, kind="as given")

@@ -4,7 +4,7 @@ from typing import Any
 
 import handprop
 from corpus.rule import Rule
-from handprop.verify import Report
+from handprop.verifier import Report
 
 __all__ = ["report_of"]
 

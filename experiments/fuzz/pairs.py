@@ -16,7 +16,7 @@ from fuzz.spoils import spoiled
 
 __all__ = ["Pair", "draw_pair"]
 
-MOST_NODES, MOST_DIFFERENTIATED = 24, 14
+MAX_NODES, MAX_DIFFERENTIATED = 24, 14
 GRADIENTS = 0.2  # share of pairs
 GENERIC, TIES, TRIES = 3, 1, 6
 
@@ -67,7 +67,7 @@ def draw_pair(seed: int, index: int) -> Pair:
     """The pair of this seed and index: equal and spoiled ones by turns, a fifth of them gradients."""
     rng = np.random.default_rng([seed, index])
     of_gradient = bool(rng.random() < GRADIENTS)
-    drawing, tree = _small_program(rng, MOST_DIFFERENTIATED if of_gradient else MOST_NODES)
+    drawing, tree = _small_program(rng, MAX_DIFFERENTIATED if of_gradient else MAX_NODES)
     if of_gradient and tree.shape:
         tree = node("sum", tree, attrs=(None, False))
     names = tuple(argument.name for argument in drawing.arguments)

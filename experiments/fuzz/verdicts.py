@@ -10,14 +10,14 @@ import numpy as np
 import handprop
 from fuzz.oracle import Kind, Relation
 from fuzz.pairs import Pair, draw_pair
-from handprop.verify import Outcome, Verdict
-from handprop.verify.rungs import RUNGS
+from handprop.verifier import Outcome, Verdict
+from handprop.verifier.checks.registry import CHECKS
 
 __all__ = ["FAULTS", "Finding", "asked"]
 
 PROOF_ONLY = ("structure", "proof")
 GENERIC, TIES = 2, 1  # points at which what is proved is evaluated once more
-AT_A_POINT = ("hard inputs", "transformations")
+AT_A_POINT = ("edge_cases", "transformations")
 OUT_OF_RANGE = "millions"  # there arithmetic may leave float64's range, which refutes nothing
 FAULTS = {
     "false proof": "PROVED, and they differ",
@@ -66,14 +66,14 @@ def asked(seed: int, index: int, checks: str, budget: float) -> Finding:
     seconds, start = time.process_time() - start, time.process_time()
     fault, note, agrees = judged(pair, report)
     drawing += time.process_time() - start
-    proof = next((check.shows for check in report.checks if check.name == "proof"), report.reason)
+    proof = next((check.summary for check in report.checks if check.name == "proof"), report.reason)
     reason = proof if report.verdict in (Verdict.PROVED, Verdict.INCONCLUSIVE) else report.reason
     return Finding(index, kind, report.verdict.name, seconds, drawing, fault, note, agrees, str(pair), reason)
 
 
 def report_of(pair: Pair, checks: str, budget: float) -> handprop.Report:
     left, right = pair.functions()
-    skip = ["mistakes"] + ([name for name, _ in RUNGS if name not in PROOF_ONLY] if checks == "proof" else [])
+    skip = ["repair"] + ([name for name, _ in CHECKS if name not in PROOF_ONLY] if checks == "proof" else [])
     return handprop.equivalent(left, right, *map(jax.numpy.asarray, pair.arguments()), budget=budget, skip=skip)
 
 

@@ -9,7 +9,7 @@ from mpmath import mp, mpf
 __all__ = ["FUNCTIONS", "divide", "greatest", "least", "remainder", "sign"]
 
 NAN, INFINITY = mpf("nan"), mpf("inf")
-MOST_BITS = 20_000  # in the exponent of what is exponentiated
+MAX_BITS = 20_000  # in the exponent of what is exponentiated
 
 
 def is_nan(x: Any) -> bool:
@@ -56,9 +56,9 @@ def bounded(f: Callable[[mpf], mpf]) -> Callable[[mpf], mpf]:
     """``f`` of numbers whose image can be written down; OverflowError for larger ones."""
 
     def of(x: mpf) -> mpf:
-        if is_nan(x) or mpmath.isinf(x) or x == 0 or mpmath.mag(x) <= MOST_BITS:
+        if is_nan(x) or mpmath.isinf(x) or x == 0 or mpmath.mag(x) <= MAX_BITS:
             return f(x)
-        raise OverflowError(f"the exponential of a number of more than {MOST_BITS} bits is asked for")
+        raise OverflowError(f"the exponential of a number of more than {MAX_BITS} bits is asked for")
 
     return of
 
@@ -81,8 +81,8 @@ def power(x: mpf, y: Any) -> mpf:
         return NAN
     if mpmath.isinf(x):
         return mpf(0) if y < 0 else INFINITY if x > 0 or y % 2 == 0 else -INFINITY
-    if mpmath.mag(y) > MOST_BITS:
-        raise OverflowError(f"a power of more than {MOST_BITS} bits is asked for")
+    if mpmath.mag(y) > MAX_BITS:
+        raise OverflowError(f"a power of more than {MAX_BITS} bits is asked for")
     return x**y
 
 

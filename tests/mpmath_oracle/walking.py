@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from handprop._jax_versions import closed
+from handprop._compat import closed
 from mpmath_oracle import elementwise, indexing, movement, products, reducing, scalars
 from mpmath_oracle.values import as_floats, constant, each, is_float, is_key
 

@@ -1,0 +1,96 @@
+"""Standardising, splitting, one-hot."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from handprop.data.reading import Dataset
+
+__all__ = ["Standardiser", "one_hot", "split", "standardise", "standardiser"]
+
+
+class Standardiser(NamedTuple):
+    """``x' = (x - mean) / scale``, column by column; both are float64 (I,)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def _patterns(x: Any) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    if x.ndim != 2:
+        raise ValueError(f"x has shape {x.shape}; give patterns as (N, I).")
+    return x
+
+
+def standardiser(x: Any) -> Standardiser:
+    """Mean and (population) standard deviation of each column of ``x`` (N, I); a constant column has scale 1.
+
+    >>> standardiser([[1.0, 7.0], [3.0, 7.0]])
+    Standardiser(mean=array([2., 7.]), scale=array([1., 1.]))
+    """
+    x = _patterns(x)
+    if not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"x of shape {x.shape} must hold at least one pattern and only finite numbers.")
+    # Powers of two bring each column to at most 1: exact, and squares neither overflow nor vanish.
+    _, exponent = np.frexp(np.abs(x).max(axis=0))
+    small = np.ldexp(x, -exponent)
+    constant = (x == x[0]).all(axis=0)
+    mean = np.where(constant, x[0], np.ldexp(small.mean(axis=0), exponent))
+    scale = np.where(constant, 1.0, np.ldexp(small.std(axis=0), exponent))
+    return Standardiser(mean, scale)
+
+
+def standardise(s: Standardiser, x: Any) -> np.ndarray:
+    """``(x - mean) / scale`` as float64 (N, I)."""
+    x = _patterns(x)
+    if x.shape[1] != len(s.mean):
+        raise ValueError(f"x has shape {x.shape}, but the standardiser was made for (N, {len(s.mean)}).")
+    return (x - s.mean) / s.scale
+
+
+def _test_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """How many of each class to test on: its share, the total rounded once (largest remainders), one left
+    to train on.
+    """
+    share = counts * fraction
+    take = np.floor(share).astype(int)
+    missing = round(float(share.sum())) - int(take.sum())
+    take[np.argsort(take - share, kind="stable")[:missing]] += 1
+    return np.minimum(take, counts - 1)
+
+
+def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple[Dataset, Dataset]:
+    """Train and test sets drawn by ``key``, each in the order of ``dataset``; every class keeps its share.
+
+    The same key gives the same split. Raises ValueError where the test set would be empty.
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction} must lie between 0 and 1.")
+    n = len(dataset.x)
+    classes = dataset.y if dataset.y.ndim == 1 else np.zeros(n, np.int32)
+    order = np.asarray(jax.random.permutation(key, n))
+    labels, counts = np.unique(classes, return_counts=True)
+    test = np.zeros(n, bool)
+    for label, count in zip(labels, _test_counts(counts, test_fraction), strict=True):
+        test[order[classes[order] == label][:count]] = True
+    if not test.any():  # the other is never empty: each class keeps a pattern to train on
+        raise ValueError(f"test_fraction={test_fraction} of {n} patterns leaves no test pattern; raise it.")
+    train, held = (dataset._replace(x=dataset.x[rows], y=dataset.y[rows]) for rows in (~test, test))
+    return train, held
+
+
+def one_hot(labels: Any, classes: int) -> np.ndarray:
+    """Rows of the identity (N, classes) float64, one per label.
+
+    >>> one_hot([2, 0], 3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels have shape {labels.shape} and dtype {labels.dtype}; give integers (N,).")
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, not within 0 to {classes - 1}.")
+    return np.eye(classes)[labels]

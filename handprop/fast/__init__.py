@@ -1,5 +1,0 @@
-"""The same mathematics in other shapes, each verified against the exact one and each with its bound."""
-
-from handprop.fast.forms import FORMS, Form
-
-__all__ = ["FORMS", "Form"]

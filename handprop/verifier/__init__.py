@@ -1,0 +1,167 @@
+"""Is a hand-written gradient right? Proved, verified, refuted with an input, or not to be judged.
+
+One engine behind every entry: two JAX functions that should be the same function.
+"""
+
+import numbers
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from handprop.verifier import domains
+from handprop.verifier.along_domains import Domains
+from handprop.verifier.arguments import Unusable
+from handprop.verifier.auditing import Audit, rules_met
+from handprop.verifier.checks.registry import CHECKS
+from handprop.verifier.from_functions import of_gradient, of_pair
+from handprop.verifier.from_rules import of_rule
+from handprop.verifier.given_facts import judged
+from handprop.verifier.one_argument import asks_for_zeros, with_each_alone
+from handprop.verifier.options import Options, seed_of
+from handprop.verifier.problem import Problem
+from handprop.verifier.report.report import GradientRefuted, Report
+from handprop.verifier.report.values import Check, Counterexample, Fix, Location, LostBits, Outcome, Verdict, Worst
+from handprop.verifier.second_order import differentiated
+
+__all__ = [
+    "Audit",
+    "Check",
+    "Counterexample",
+    "Fix",
+    "GradientRefuted",
+    "Location",
+    "LostBits",
+    "Outcome",
+    "Report",
+    "Unusable",
+    "Verdict",
+    "Worst",
+    "audit",
+    "domains",
+    "equivalent",
+    "verify",
+    "verify_gradient",
+]
+
+
+def _options(key: Any, budget: float, skip: str | Sequence[str], accuracy: float = 0.0, order: int = 1) -> Options:
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    names = [*(name for name, _ in CHECKS), "repair"]
+    if unknown := sorted(set(skip) - set(names)):
+        raise ValueError(f"skip={unknown[0]!r} is no check; choose from {', '.join(names)}.")
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2; got {order!r}.")
+    if not (isinstance(accuracy, numbers.Real) and 0 <= accuracy < 1):
+        raise ValueError(f"accuracy must be a relative error from 0 up to 1; got {accuracy!r}.")
+    if not (isinstance(budget, numbers.Real) and budget > 0):
+        raise ValueError(f"budget must be a positive number of seconds; got {budget!r}.")
+    end = time.monotonic() + budget
+    return Options(seed_of(key), end, frozenset(skip), order, accuracy=float(accuracy), budget=budget)
+
+
+def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs: Mapping[str, Any] | None = None,
+           reference: Callable | None = None, argnums: int | Sequence[int] | None = None,
+           nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
+           skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0
+           ) -> Report:  # fmt: skip
+    """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
+
+    Args:
+        rule: the rule itself, or any function that holds such rules; JAX's own rules inside it are trusted and listed.
+            Or a pair ``(fwd, bwd)`` with ``reference=f``; ``(None, bwd)`` for a bare ``bwd(args, cotangent)``.
+        args: the rule's arguments: arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``.
+            Values and the cotangents of all inexact leaves are compared, for a random cotangent.
+        kwargs: the rule's keyword arguments.
+        reference: a function whose derivative is the truth, such as a kernel's readable twin.
+        argnums: the arguments whose gradients are compared, by position; all of them by default.
+        nondiff_argnums: arguments without a gradient, by position.
+        key: decides every draw: an integer or a JAX key.
+        order: 2 also compares the derivatives of the gradients, rules differentiated by JAX.
+        budget: how many seconds the report may take.
+        skip: a check to leave out, or several; ``"repair"`` is the search for what is wrong with a refuted rule.
+        domain: what arguments may be (``handprop.domains``): one domain for all, or a mapping from name, position or
+            path to domains. ``"any"`` asks for all numbers, where otherwise what the given values have in common may
+            become a condition of the verdict.
+        accuracy: the relative error, of an output's largest entry, of a rule that is approximate on purpose; it is a
+            condition of the verdict, and never proves anything.
+
+    Raises:
+        Unusable: the rule cannot be called with these arguments, said in one sentence.
+        ValueError: an option is none of those above.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x * x
+    >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (2.0 * x * dy,))
+    >>> verify(square, jnp.arange(3.0)).verdict
+    <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
+    """
+    options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
+
+    def problem_of(argnums: int | Sequence[int] | None) -> Problem:
+        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(1))
+
+    def report_on(problem: Problem) -> Report:
+        if order == 1:
+            return judged(problem, options, "verify", domain)
+        return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, options.rng(2)))
+
+    problem = problem_of(argnums)
+    report = report_on(problem)
+    if not report.ok or not asks_for_zeros(problem):
+        return report
+    return with_each_alone(report, problem, lambda n: report_on(problem_of((n,))))
+
+
+def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
+                    budget: float = 30.0, skip: str | Sequence[str] = (), domain: Domains | None = None,
+                    accuracy: float = 0.0) -> Report:  # fmt: skip
+    """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
+
+    ``domain`` as in :func:`verify`: labels whose rows sum to 1 need not be named, ``handprop.domains`` has other kinds.
+
+    >>> import jax.numpy as jnp
+    >>> report = verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), jnp.arange(3.0))
+    >>> report.verdict.name, report.counterexample.worst.path
+    ('REFUTED', 'gradient')
+    """
+    options = _options(key, budget, skip, accuracy)
+    return judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
+
+
+def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
+               skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0
+               ) -> Report:  # fmt: skip
+    """Whether two functions of the same arguments are one function; ``g`` is the reference, ``domain`` as in
+    :func:`verify`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name
+    'PROVED'
+    """
+    options = _options(key, budget, skip, accuracy)
+    return judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain)
+
+
+def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: str | Sequence[str] = ()) -> Audit:
+    """Runs ``step(*args)`` once and verifies every custom rule it calls, once per shape, at the first finite values
+    that reached it.
+
+    Rules of JAX's own are listed as trusted. ``budget`` is for each rule. Arguments that are given as shapes are drawn.
+
+    >>> import jax, jax.numpy as jnp
+    >>> @jax.custom_jvp
+    ... def cube(x):
+    ...     return x**3
+    >>> _ = cube.defjvp(lambda primals, tangents: (primals[0] ** 3, 3 * primals[0] ** 2 * tangents[0]))
+    >>> report = audit(jax.jit(jax.grad(lambda w: jnp.sum(cube(w)))), jnp.ones(3))
+    >>> [(r.subject, r.verdict.name) for r in report.reports]
+    [('cube', 'PROVED')]
+    """
+    met = rules_met(step, args, _options(key, budget, skip).rng(1))
+    calls = [(found.rule, *found.call()) for found in met.rules.values()]
+    reports = [verify(rule, *a, kwargs=k, key=key, budget=budget, skip=skip) for rule, a, k in calls]
+    hashes = {f"{i}: {report.subject}": dict(report.certificate["hashes"]) for i, report in enumerate(reports, 1)
+              if "hashes" in report.certificate}  # fmt: skip
+    return Audit(tuple(reports), tuple(sorted(met.trusted)), met.unseen(), {"hashes": hashes})

@@ -1,0 +1,228 @@
+"""Every custom rule that a whole program meets, each verified at the values that reached it.
+
+The program runs once, on copies of its arguments. Where a rule is called its arguments are handed out by a callback, so
+that values are had inside compiled functions, loops and derivatives as well; of a batch the first example.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from handprop.verifier.arguments import Arguments, Unusable, arguments, said
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Verdict
+from handprop.verifier.rules import each_call, is_of_jax, marked, name_of
+
+__all__ = ["Audit", "Met", "Rule", "rules_met"]
+
+FORMAT = "handprop.audit.v2"
+NO_VALUES = "{} met no values, as {}: judged at drawn ones"
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """One report for each rule and shape, by the rule's name and line.
+
+    ``trusted`` names JAX's own rules that were met; ``unseen`` says which rules were judged at drawn values, and why;
+    ``certificate`` holds plain values that repeat the audit, such as the command that made it.
+    """
+
+    reports: tuple[Report, ...]
+    trusted: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """All proved or verified, and there is one."""
+        return bool(self.reports) and all(report.ok for report in self.reports)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the verdicts; INCONCLUSIVE where no rule was met, as nothing was shown."""
+        order = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
+        return next((v for v in order if any(r.verdict is v for r in self.reports)), Verdict.INCONCLUSIVE)
+
+    def raise_if_refuted(self) -> "Audit":
+        for report in self.reports:
+            report.raise_if_refuted()
+        return self
+
+    def to_json(self) -> str:
+        """All reports as JSON text; arrays keep every bit."""
+        reports = [json.loads(report.to_json()) for report in self.reports]
+        kept = {"format": FORMAT, "certificate": self.certificate, "trusted": self.trusted, "unseen": self.unseen}
+        return json.dumps({**kept, "reports": reports}, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> "Audit":
+        """The audit that ``to_json`` wrote. ValueError in one sentence when it is none."""
+        try:
+            held = json.loads(text)
+            if not isinstance(held, dict) or held.get("format") != FORMAT:
+                raise ValueError(f'its "format" is not {FORMAT!r}')
+            reports = tuple(Report.from_json(json.dumps(report)) for report in held["reports"])
+            trusted, unseen = (tuple(map(str, held[name])) for name in ("trusted", "unseen"))
+            return Audit(reports, trusted, unseen, dict(held["certificate"]))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a handprop audit: {str(error) or type(error).__name__}") from error
+
+    def __str__(self) -> str:
+        rows = [f"{report.verdict.name:<13} {report.subject}  {_place(report)}" for report in self.reports]
+        rows = rows or ["INCONCLUSIVE  no custom rule was met besides JAX's own"]
+        trusted = [f"trusted: {', '.join(self.trusted)}"] if self.trusted else []
+        return "\n".join([*rows, *self.unseen, *trusted])
+
+
+def _place(report: Report) -> str:
+    return str(report.certificate.get("source", ""))
+
+
+@dataclasses.dataclass
+class Rule:
+    """A rule as it was called: ``held`` are its arguments, arrays drawn, ``specs`` the arrays' shapes or kinds of keys,
+    ``values`` the first arrays that reached it, finite ones before others; None where none did."""
+
+    rule: Any
+    held: Arguments
+    specs: tuple[Any, ...]
+    values: tuple[Any, ...] | None = None
+
+    def note(self, *values: Any) -> None:
+        if self.values is None or (not _finite(self.values) and _finite(values)):
+            self.values = tuple(np.array(value) for value in values)
+
+    def call(self) -> tuple[tuple, dict]:
+        """The arguments to verify the rule with."""
+        return self.held.rebuild(self.held.leaves if self.values is None else self._as_given(self.values))
+
+    def _as_given(self, values: tuple[Any, ...]) -> list[Any]:
+        return [_as_given(value, spec) for value, spec in zip(values, self.specs, strict=True)]
+
+
+@dataclasses.dataclass
+class Met:
+    """The rules that a program called, by what tells their calls apart; the names of JAX's own; why there are no
+    values, where there are none."""
+
+    rules: dict[Any, Rule] = dataclasses.field(default_factory=dict)
+    trusted: set[str] = dataclasses.field(default_factory=set)
+    why: str = "their branch was not taken"
+
+    def unseen(self) -> tuple[str, ...]:
+        return tuple(NO_VALUES.format(name_of(r.rule), self.why) for r in self.rules.values() if r.values is None)
+
+
+def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
+    """The rules called while ``step(*args)`` runs, with values that reached them.
+
+    Raises:
+        Unusable: ``step`` raises at these arguments.
+    """
+    given = arguments(args, {}, (), rng, step)
+    met = Met()
+    try:
+        with marked(anew=True), each_call(lambda *call: _handed_out(met, *call)):
+            jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
+        jax.effects_barrier()
+    except Exception as error:
+        _check_runs(step, given)
+        met.why = f"the program cannot hand them out ({said(error)})"
+        with marked(anew=True), each_call(lambda *call: _traced(met, *call)):
+            jax.eval_shape(given.calling(step), *given.leaves)
+    return met
+
+
+def _copied(x: Any) -> Any:
+    """The program may be given its arguments to overwrite."""
+    return jnp.array(x, copy=True) if isinstance(x, jax.Array) and not _is_key(x) else x
+
+
+def _check_runs(step: Callable, given: Arguments) -> None:
+    """Whether the program itself raises."""
+    try:
+        jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
+        jax.effects_barrier()
+    except Exception as error:
+        raise Unusable(f"{name_of(step)} raises at the arguments given: {said(error)}") from error
+
+
+def _traced(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call, noted by its shapes."""
+    if is_of_jax(rule):
+        met.trusted.add(name_of(rule))
+    else:
+        _noted(met, rule, args, kwargs)
+    return call(rule, *args, **kwargs)
+
+
+def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call, noted with its values when they are there."""
+    if is_of_jax(rule):
+        met.trusted.add(name_of(rule))
+        return call(rule, *args, **kwargs)
+    noted, leaves = _noted(met, rule, args, kwargs)
+    if not any(isinstance(leaf, Tracer) for leaf in leaves):
+        noted.note(*leaves)
+    else:
+        jax.debug.callback(noted.note, *leaves)
+    return call(rule, *args, **kwargs)
+
+
+def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[Any]]:
+    """The rule as it is called, and the arrays among its arguments, keys as numbers."""
+    own_args, own_kwargs = jax.tree.map(_own, (args, kwargs))
+    spec_args, spec_kwargs = jax.tree.map(_as_shape, (own_args, own_kwargs))
+    held = arguments(spec_args, spec_kwargs, (), np.random.default_rng(0), rule.fun)
+    held = held.keeping(lambda x: isinstance(x, float))  # Python's own
+    leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves((spec_args, spec_kwargs))
+    key = (id(rule), held.tree, tuple(map(str, shapes)))
+    arrays = [leaves[i] for i in held.places]
+    kinds = [jax.random.key_impl(x) if _is_key(x) else shapes[i] for i, x in zip(held.places, arrays, strict=True)]
+    found = met.rules.setdefault(key, Rule(rule, held, tuple(kinds)))
+    return found, [jax.random.key_data(x) if _is_key(x) else x for x in arrays]
+
+
+def _own(x: Any) -> Any:
+    """A value as the rule's own function sees it, without what transformations add: of a batch its first example."""
+    while isinstance(x, Tracer):
+        inner, axis = getattr(x, "primal", None), getattr(x, "batch_dim", None)
+        if inner is None and hasattr(x, "batch_dim"):
+            inner = getattr(x, "val", None)
+        if inner is None:
+            break
+        x = lax.index_in_dim(inner, 0, axis, keepdims=False) if isinstance(axis, int) else inner
+    return x
+
+
+def _as_shape(x: Any) -> Any:
+    """Arrays and floats as shapes; what the rule takes as it is stays."""
+    if isinstance(x, jax.Array | np.ndarray | np.generic):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=getattr(jax.typeof(x), "weak_type", False))
+    return x
+
+
+def _as_given(value: Any, spec: Any) -> Any:
+    """A value as what it was: a key of this kind, a number without a dtype of its own, an array."""
+    if not isinstance(spec, jax.ShapeDtypeStruct):
+        return jax.random.wrap_key_data(value, impl=spec)
+    weak = spec.weak_type and not spec.shape and jnp.issubdtype(spec.dtype, jnp.floating)
+    return float(value) if weak else jnp.asarray(value)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _finite(values: tuple[Any, ...]) -> bool:
+    with contextlib.suppress(TypeError):
+        return all(np.isfinite(np.asarray(x, np.float64)).all() for x in values)
+    return True

@@ -1,0 +1,104 @@
+"""Whether a loop that iterates towards a fixed point has come to it.
+
+A rule by the implicit function theorem, or by the envelope theorem, is the derivative of the point that an iteration
+tends to. Where the iteration has not converged, the function's value is another one, and autodiff's derivative of it
+too: that says nothing of the rule. A loop that is given nothing turn by turn makes one turn more: where it has
+converged, the function's values stay what they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop._compat import equations
+from handprop.verifier.checks.sampling import Point, sample
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import executables, jaxprs, walk, widen
+from handprop.verifier.report.values import Worst
+
+__all__ = ["has_not_converged", "is_remainder"]
+
+CONVERGED = 1e-6  # the relative change of the values in one turn more, at the given input
+ROUNDING = 1e-12
+NEAR = 2.0**-20  # of the inputs' size
+MOVED = 0.01  # of a difference that one turn more takes away
+WORSE = 1e3  # times the change at the given input
+
+
+def has_not_converged(problem: Problem, point: Point, options: Options) -> bool:
+    """Whether the function's iterations have converged at the given input, and not at this point, or not near it: where
+    an iteration stands still by chance, as from a fixed point that repels, its derivative grows turn by turn."""
+    if problem.primal is None:
+        return False
+    given = _change(problem, sample(problem, options, 0))
+    most = max(WORSE * given, ROUNDING)
+    return given <= CONVERGED and any(not _change(problem, inputs) <= most
+                                      for inputs in (point.inputs, _near(problem, point, options)))  # fmt: skip
+
+
+def _near(problem: Problem, point: Point, options: Options) -> Sequence[Any]:
+    rng = options.rng(12)
+    moved = problem.moving
+    with jax.enable_x64(True):
+        parts = [executables.array(x + NEAR * (np.abs(x).max(initial=0.0) or 1.0) * rng.normal(size=x.shape))
+                 for x in (np.asarray(point.inputs[i], np.float64) for i in moved)]  # fmt: skip
+    return jaxprs.with_replaced(point.inputs, moved, parts)
+
+
+def is_remainder(problem: Problem, point: Point, worst: Worst) -> bool:
+    """Whether what autodiff's gradient differs by is left over by an iteration that has converged: a turn more takes a
+    part of it away. The derivative of a fixed point by where the iteration begins is 0, and autodiff's a power of a
+    contraction, as small as 1e-70."""
+    places = [i for k, i in problem.owners if problem.out_paths[k] == worst.path]
+    if problem.primal is None or not places or _change(problem, point.inputs) > CONVERGED:
+        return False
+    with jax.enable_x64(True):
+        program = jaxprs.trace(problem.primal, point.inputs)
+        usual, more = (float(np.asarray(_gradient(program, problem, point.inputs, places[0], more))[worst.index])
+                       for more in (False, True))  # fmt: skip
+    gap, moved = worst.got - usual, more - usual
+    return bool(np.sign(moved) == np.sign(gap) and abs(moved) >= MOVED * abs(gap))
+
+
+def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int, more: bool) -> Any:
+    """The gradient by the input at this place, of the program with a turn more or as it is."""
+
+    def values(x: Any) -> list[Any]:
+        outputs = walk.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
+        return [out for out in outputs if jaxprs.is_float(out.dtype)]
+
+    outputs, pull = jax.vjp(values, inputs[place])
+    cotangents = [inputs[i] for i in problem.cotangents] or [np.ones(out.shape, out.dtype) for out in outputs]
+    return pull([jax.numpy.asarray(c, out.dtype) for c, out in zip(cotangents, outputs, strict=True)])[0]
+
+
+def _change(problem: Problem, inputs: Sequence[Any]) -> float:
+    """By how much the largest value changes, of its own size, when each iteration makes one turn more; infinite where
+    there is no iteration."""
+    if "turns" not in problem.kept:
+        problem.kept["turns"] = _with_turns(problem)
+    if (run := problem.kept["turns"]) is None:
+        return np.inf
+    with jax.enable_x64(True):
+        usual, more = ([np.asarray(x, np.float64) for x in values] for values in run(tuple(inputs)))
+    with np.errstate(all="ignore"):
+        changes = [
+            np.abs(b - a).max(initial=0.0) / np.abs(a).max(initial=0.0) for a, b in zip(usual, more, strict=True)
+        ]
+    return float(np.nanmax([0.0, *changes]))  # what is 0 before and after says nothing
+
+
+def _with_turns(problem: Problem) -> Any:
+    """The function's values, and those with one turn more; None where it holds no loop of this kind."""
+    assert problem.primal is not None
+    program = jaxprs.trace(problem.primal, problem.inputs)
+    if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
+        return None
+    with jax.enable_x64(True):
+        both = [widen.widen(program, more=more) for more in (False, True)]
+        wide = tuple(jaxprs.widened(x) for x in problem.inputs)
+        return executables.compiled(lambda inputs: [f(inputs, None, None) for f in both], wide,
+                                    programs=[program] * 2, seconds=problem.compiling)  # fmt: skip

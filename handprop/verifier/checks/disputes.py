@@ -1,0 +1,122 @@
+"""Points where both programs differ, and what a check makes of each: a failure, or a finding beside the verdict."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from handprop.verifier.checks.convergence import has_not_converged, is_remainder
+from handprop.verifier.checks.equalities import decided_by_rounding
+from handprop.verifier.checks.evaluators import Evaluator
+from handprop.verifier.checks.kinks import Kind, ruling
+from handprop.verifier.checks.overflow import overflow, said_of
+from handprop.verifier.checks.sampling import Point, failure, is_off, worst_entry
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs, widen
+from handprop.verifier.programs.constants import explain
+from handprop.verifier.proof.field import literals
+from handprop.verifier.report.values import Check, Worst
+
+__all__ = ["Dispute", "Kind", "failed", "settled"]
+
+
+EQUALITY = "{} by hand and by the reference differ, as rounding decides whether two numbers are equal there"
+LOWEST = 1e100
+UNCONVERGED = (
+    "{} is not autodiff's, but the function's own iteration has not come to an end there: one turn more changes it"
+)
+
+MASKED = (
+    "{} by hand and by the reference differ, as numbers are so low there that a mask does not stand for minus infinity"
+)
+
+
+class Dispute(NamedTuple):
+    """A point with what it means; ``said`` is the finding, ``worst`` what refutes where the rule is wrong."""
+
+    kind: Kind
+    said: str
+    evaluator: Evaluator
+    point: Point
+    worst: Worst
+    everywhere: bool = False
+    no_subgradient: bool = False
+
+
+def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
+    """What it means that every reading of the programs differs at its point, None where one does not."""
+    worsts = [worst_entry(problem, point) for point in points]
+    if any(worst is None for worst in worsts):
+        return None
+    evaluator, point, worst = found[0], points[0], worsts[0]
+    assert worst is not None
+    if _by_constants(evaluator, point):
+        return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
+    if decided_by_rounding(evaluator, point):
+        return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
+    leaves = overflow(problem, evaluator, point, worst, options)
+    if leaves is not None:
+        return Dispute(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
+    if problem.kept.get("proved") and _by_masks(evaluator, point):
+        return Dispute(Kind.RANGE, MASKED.format(worst.path), evaluator, point, worst)
+    said = ruling(problem, evaluator, point, worst, options)
+    if said.kind is Kind.WRONG and _by_iterations(problem, point, worst, options):
+        return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
+    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
+
+
+def _by_iterations(problem: Problem, point: Point, worst: Worst, options: Options) -> bool:
+    try:
+        return has_not_converged(problem, point, options) or is_remainder(problem, point, worst)
+    except Exception:  # a function that JAX does not differentiate, or that raises at another turn
+        return False
+
+
+def _by_masks(evaluator: Evaluator, point: Point) -> bool:
+    """Whether the programs agree once their masks are lower than all numbers are, as the proof reads them."""
+
+    def lower(const: Any) -> Any:
+        written = jaxprs.as_written(const)
+        if not jaxprs.is_float(written.dtype):
+            return written
+        return np.where(np.isfinite(written) & (written <= literals.MASKED), -LOWEST, written)
+
+    held = (x for program in evaluator.programs for x in jaxprs.numbers(program) if jaxprs.is_float(x.dtype))
+    if not any(((x <= literals.MASKED) & np.isfinite(x)).any() for x in held):
+        return False
+    inputs = tuple(evaluator.arguments(point.inputs))
+    with jax.enable_x64(True):
+        got, want = ([np.asarray(x, np.float64) for x in widen.widen(program, lower)(inputs, None, None)]
+                     for program in evaluator.programs)  # fmt: skip
+    return not is_off(got, want, point.bound)
+
+
+def _by_constants(evaluator: Evaluator, point: Point) -> bool:
+    """Whether what rounding did to the programs' constants explains all of the difference."""
+    if point.raised or not all((np.isfinite(g) | ~np.isfinite(w)).all()
+                               for g, w in zip(point.got, point.want, strict=True)):  # fmt: skip
+        return False
+    moved = evaluator.shifted(point.inputs)
+    return len(moved) > 1 and explain(moved[0], moved[1:], point.bound)
+
+
+def _said_of_constants(point: Point, worst: Worst) -> str:
+    size = abs(worst.got - worst.want) / max(abs(worst.got), abs(worst.want))
+    return (f"{worst.path} by hand and by the reference differ by {size:.0e} of their size, which the rounding of the "
+            "programs' constants to their dtype explains")  # fmt: skip
+
+
+def failed(name: str, problem: Problem, dispute: Dispute, where: str, start: float) -> Check:
+    """The check that such a point fails; where a proof says otherwise of inputs on all sides of it, that is kept."""
+    evidence: dict[str, Any] = {}
+    problem.kept["everywhere"] = dispute.everywhere and np.isfinite(dispute.worst.got)
+    finite = all(np.isfinite(x).all() for x in dispute.point.inputs if jaxprs.is_float(x.dtype))
+    if dispute.everywhere and finite and problem.kept.get("proved") and not problem.kept.get("assumed"):
+        said = f"the proof and the check {name!r} contradict each other {where}: one of them is wrong"
+        evidence["internal"] = (said,)
+    where = f"{where}; {dispute.said}" if dispute.said else where
+    seconds = time.monotonic() - start
+    return failure(name, problem, dispute.evaluator, dispute.point, dispute.worst, where, seconds, **evidence)

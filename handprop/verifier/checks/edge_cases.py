@@ -1,0 +1,380 @@
+"""Edge cases in float64: zeros, ties, saturation, large and small numbers, infinities.
+
+A difference there is looked at as at any other point (:mod:`handprop.verifier.checks.disputes`): wrong where the
+function has one slope and the rule another, or none; a finding where the rule returns another subgradient, where
+autodiff is wrong, and where numbers leave float64's range. At the largest and the smallest numbers only what is not
+finite is noted. At zeros and ties both programs may agree and be wrong together: there the reference is held to its own
+limits nearby.
+
+Where arguments lie in domains it is their free parameters that are hard, and what leaves the domain by rounding is left
+out; corners of the domain, where one free parameter stands out, come beside them.
+
+At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
+infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong, but where it is what
+both programs tend to, or what it is at large numbers too, by their rounding, ties or overflow. What is NaN on either
+side is noted at most: arithmetic on infinities depends on how a formula is written.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from handprop.verifier.along_domains import reached
+from handprop.verifier.checks.crossings import crossed
+from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
+from handprop.verifier.checks.edge_inputs import CORNERS, PATTERNS, Pattern, between
+from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
+from handprop.verifier.checks.kinks import agreed_and_wrong, ruling_of_a_value
+from handprop.verifier.checks.overflow import run_of
+from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs, walk
+from handprop.verifier.programs.executables import array
+from handprop.verifier.report.values import Check, Outcome, Worst
+
+__all__ = ["edge_cases"]
+
+CROSSED = "inputs where one comparison falls another way"
+RANDOM = range(10, 110)
+ROUGHLY = 1e-9
+MAX_EXCUSED = 8  # inputs of a kind at which programs differ and nothing is wrong; one of them takes half a second
+FAR = 1e100
+JUMPS = "the reference jumps there: {} by hand is what both tend to"
+ABSORBED = "{} by hand is another one, and so it is at large numbers, where rounding decides"
+MANY_ENTRIES = 1 << 17
+FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
+FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
+WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
+SPECIAL = (*WITH_ZEROS, "equal entries")
+MAX_INFINITE = 3
+SMALL_TYPE = 1e6  # the largest number of a type of few bits
+DECIDES = ("gt", "ge", "lt", "le", "argmax", "argmin", "sort", "top_k")  # by whether one number is larger
+SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
+
+
+class Seen:
+    """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, no
+    subgradient, what cannot be told, or was left out; the findings."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.lost: list[str] = []
+        self.kinks: list[str] = []
+        self.none: list[str] = []
+        self.unknown: list[str] = []
+        self.left_out: dict[str, str] = {}
+        self.said: dict[str, list[str]] = {}
+        self.ranges = False
+
+    def found(self, text: str, name: str) -> None:
+        names = self.said.setdefault(text, [])
+        names.extend([name] * (name not in names))
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What was found, once, with all edge cases at which it was."""
+        return tuple(f"at {', '.join(names)} {text}" for text, names in self.said.items())
+
+
+def edge_cases(problem: Problem, options: Options) -> Check:
+    """Whether the rule is right, and finite where the function is smooth, at inputs that samples do not reach."""
+    start = time.monotonic()
+    found = list(evaluators(problem))
+    if not found:
+        return untraceable("edge_cases", problem)
+    seen = Seen()
+    large = max((math.prod(x.shape) for x in problem.inputs), default=0) > MANY_ENTRIES
+    given = None if large else compared(found[0], sample(problem, options, 0), 0)
+    if given is not None and worst_entry(problem, given) is None and not given.raised:
+        check = _both_wrong(problem, found[0], given, options, seen, "the given input", start)
+        if check is not None:
+            return check
+    patterns = {**PATTERNS, **between(problem), **(CORNERS if problem.domains else {})}
+    for i, (name, pattern) in enumerate(patterns.items()):
+        if options.seconds_left < 0:
+            break
+        if large and name not in FOR_LARGE:
+            continue
+        said = name.replace("inputs whose entries are", "free parameters that are") if problem.domains else name
+        check = _tried(problem, found, options, seen, said, _hard(problem, options, pattern, i), 200 + i, start)
+        if check is not None:
+            return check
+    for look in () if large else (_at_crossings, _at_infinities):
+        if (check := look(problem, found, options, seen, start)) is not None:
+            return check
+    return _noted(seen, time.monotonic() - start)
+
+
+def _at_crossings(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
+                  start: float) -> Check | None:  # fmt: skip
+    """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
+    there too, and what calls back may take long."""
+    if problem.kept.get("proved") or calls_back(problem) or not is_compiled(problem):
+        return None
+    many = (sample(problem, options, i) for i in RANDOM)
+    for name, rare in ((CROSSED, crossed(problem, options)), ("a random input", many)):
+        excused = 0
+        for n, inputs in enumerate(rare):
+            if options.seconds_left < 0:
+                return None
+            if excused == MAX_EXCUSED:
+                break
+            if n == 0:
+                seen.tried.append(name)
+            got, want = found[0].clean(inputs)
+            if all(np.allclose(g, w, ROUGHLY, 0.0, equal_nan=True) for g, w in zip(got, want, strict=True)):
+                continue
+            check = _tried(problem, found, options, seen, name, inputs, 260 + n, start)
+            if check is not None:
+                return check
+            excused += 1
+    return None
+
+
+def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,
+           inputs: tuple[Any, ...], seed: int, start: float) -> Check | None:  # fmt: skip
+    """One edge case: the check, where it refutes."""
+    if not reached(problem, inputs):
+        inputs = _elsewhere_as_given(problem, inputs)
+        if not reached(problem, inputs):
+            return None
+    if name not in seen.tried:
+        seen.tried.append(name)
+    points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
+    if points[0].raised:
+        seen.left_out[name] = points[0].raised.split(":")[0]
+        seen.found(f"{points[0].raised}, which was left out", name)
+        return None
+    worsts = [worst_entry(problem, point) for point in points]
+    if any(worst is None for worst in worsts):
+        return _both_wrong(problem, found[0], points[0], options, seen, name, start) if name in SPECIAL else None
+    worst = worsts[0]
+    assert worst is not None
+    if not np.isfinite(worst.got):
+        seen.lost.append(f"{worst.path} at {name}")
+    if name in FINITENESS_ONLY:
+        return None
+    dispute = settled(problem, found, points, options)
+    assert dispute is not None
+    if dispute.kind is Kind.CONSTANTS:  # said where numbers are compared at usual inputs
+        return None
+    if dispute.kind is Kind.WRONG and not _excused(problem, dispute, name):
+        return failed("edge_cases", problem, dispute, f"at {name}", start)
+    if dispute.no_subgradient:
+        seen.none.append(f"{worst.path} at {name}")
+    elif dispute.kind is Kind.UNKNOWN:
+        seen.unknown.append(f"{worst.path} at {name}")
+    elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
+        seen.kinks.append(f"{worst.path} at {name}")
+    if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
+        what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.no_subgradient else "not finite")
+        seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
+    seen.ranges |= dispute.kind is Kind.RANGE
+    return None
+
+
+def _elsewhere_as_given(problem: Problem, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What lies in a domain as it was given, where hard numbers leave it."""
+    with jax.enable_x64(True):
+        given = [jaxprs.widened(problem.inputs[i]) for i in problem.domains]
+    return tuple(jaxprs.with_replaced(inputs, list(problem.domains), given))
+
+
+def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
+    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
+    autodiff has no subgradient either and is no nearer to one; and where the rule has no answer and an input that is
+    positive, as given, was zero, or the rule takes a matrix apart, which is singular at many of these inputs, or adds
+    up a series that is cut at large ones. A wrong answer is wrong at their limit too.
+    """
+    if dispute.no_subgradient:
+        return True
+    if np.isfinite(dispute.worst.got):
+        return False
+    if any(eqn.primitive.name in (*SINGULAR, *walk.SERIES) for eqn in jaxprs.equations(as_users(problem)[0])):
+        return True
+    if name not in WITH_ZEROS:
+        return False
+    given = [np.asarray(problem.inputs[i]) for i in problem.moving]
+    return any(x.size and (x > 0).all() for x in given)
+
+
+def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,
+                start: float) -> Check | None:  # fmt: skip
+    """Where the rule shares an answer of autodiff's that the function does not have: wrong, if it is not the very
+    program that autodiff is."""
+    shared = agreed_and_wrong(problem, evaluator, point, options)
+    if shared is None:
+        return None
+    said, worst = shared
+    seen.found(said, name)
+    if problem.kept.get("identical"):
+        return None
+    where = f"at {name}: autodiff shares it, and the function's own values have the other slope"
+    return failure("edge_cases", problem, evaluator, point, worst, where, time.monotonic() - start,
+                   findings=seen.findings)  # fmt: skip
+
+
+def _noted(seen: Seen, seconds: float) -> Check:
+    places = (*seen.lost, *seen.kinks, *seen.none, *seen.unknown)
+    noted = {place.split(" at ", 1)[1] for place in places} | set(seen.left_out)
+    summary = f"right at {len(seen.tried) - len(noted)} kinds of edge cases"
+    if seen.lost:
+        summary += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
+    if seen.kinks:
+        summary += f"; another one-sided derivative: {', '.join(seen.kinks)}"
+    if seen.none:
+        summary += f"; no subgradient: {', '.join(seen.none)}"
+    if seen.unknown:
+        summary += f"; cannot be told: {', '.join(seen.unknown)}"
+    if seen.left_out:
+        summary += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
+    evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
+                "findings": seen.findings}  # fmt: skip
+    return Check("edge_cases", Outcome.NOTES if noted else Outcome.HOLDS, summary, evidence, seconds=seconds)
+
+
+def _hard(problem: Problem, options: Options, pattern: Pattern, i: int) -> tuple[Any, ...]:
+    """The user's inputs with the pattern in their place; cotangents are random."""
+    rng = options.rng(7, i)
+
+    def replaced(j: int, x: Any) -> Any:
+        if not jaxprs.is_float(x.dtype):
+            return x
+        wide = np.asarray(x, np.float64)
+        if j in problem.cotangents:
+            return array(rng.normal(size=wide.shape))
+        hard = _held(pattern(wide, rng), x.dtype)
+        return array(np.where(np.isfinite(wide), hard, wide))
+
+    with jax.enable_x64(True):
+        return tuple(replaced(j, x) for j, x in enumerate(problem.inputs))
+
+
+def _held(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """What a type of few bits holds of these numbers: its arguments are never others."""
+    most = float(ml_dtypes.finfo(dtype).max)
+    return np.asarray(np.clip(x, -most, most).astype(dtype), np.float64) if most < SMALL_TYPE else x
+
+
+def _looked_at(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, name: str) -> Point:
+    """Where only finiteness counts, nothing finite is beyond any bound."""
+    if name not in FINITENESS_ONLY:
+        return compared(evaluator, inputs, seed)
+    got, want = evaluator.clean(inputs)
+    return Point(inputs, got, want, [np.where(np.isfinite(w), np.finfo(np.float64).max, np.inf) for w in want])
+
+
+def _at_infinities(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
+                   start: float) -> Check | None:  # fmt: skip
+    """Infinities in one argument at a time: the check, where a value is another one than the reference's."""
+    for name, inputs in _infinite(problem):
+        if options.seconds_left < 0:
+            break
+        if not reached(problem, inputs):
+            continue
+        points = [compared(evaluator, inputs, 230) for evaluator in found]
+        if points[0].raised:
+            continue
+        seen.tried.append(name)
+        worsts = [_another_value(problem, point) for point in points]
+        if all(worst is not None for worst in worsts) and not _lost_on_the_way(problem, found[0], points[0]):
+            assert worsts[0] is not None
+            jump = ruling_of_a_value(problem, found[0], points[0], worsts[0], options)
+            said = jump.said or _at_large_numbers(problem, found, points[0], worsts[0], options)
+            if said is not None:
+                seen.found(said, name)
+                continue
+            seconds, findings = time.monotonic() - start, seen.findings
+            return failure(
+                "edge_cases", problem, found[0], points[0], worsts[0], f"at {name}", seconds, findings=findings
+            )
+    return None
+
+
+def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point, worst: Worst,
+                      options: Options) -> str | None:  # fmt: skip
+    """What large numbers in the place of the infinities say, None where the program by hand is wrong.
+
+    Both programs may be what the one by hand is at infinity: JAX's own ``logaddexp(inf, y)`` has a slope in y that it
+    has for no number. Or the one by hand alone is, and is not wrong there: rounding decides, numbers tie or leave the
+    range.
+    """
+    inputs, output = _made_finite(point.inputs), problem.out_paths.index(worst.path)
+    points = [compared(evaluator, inputs, 231) for evaluator in found]
+    got, want = (outputs[output][worst.index] for outputs in (points[0].got, points[0].want))
+    if np.allclose([got, want], worst.got, ROUGHLY, ROUGHLY):
+        return JUMPS.format(worst.path)
+    if points[0].raised or got != worst.got:
+        return None
+    dispute = settled(problem, found, points, options)
+    if dispute is not None and dispute.kind not in (Kind.WRONG, Kind.UNKNOWN):
+        return dispute.said
+    absorbed = dispute is None or problem.kept.get("proved")
+    return ABSORBED.format(worst.path) if absorbed else None
+
+
+def _made_finite(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Large numbers in the place of infinities."""
+
+    def finite(x: Any) -> Any:
+        return array(np.where(np.isinf(x), np.copysign(FAR, x), x)) if jaxprs.is_float(x.dtype) else x
+
+    with jax.enable_x64(True):
+        return tuple(map(finite, inputs))
+
+
+def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bool:
+    """Whether numbers come of what was none: of a matrix with an infinite entry, of a NaN that decides, or where the
+    reference makes NaN. A rule that puts a number in NaN's place is to blame for what it returns."""
+    programs = as_users(problem)
+    if {eqn.primitive.name for eqn in jaxprs.equations(programs[0])} & set(SINGULAR):
+        return True
+    values = [not gradient for gradient in problem.gradients]
+    steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
+    decides = any(step.eqn.primitive.name in DECIDES and any(np.isnan(x).any() for x in step.operands)
+                  for step in itertools.chain(*steps))  # fmt: skip
+    return decides or any(step.how == "NaN" for step in steps[1])
+
+
+def _infinite(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """One entry, a row and all entries at minus infinity, one at plus infinity, for the first arguments."""
+    places = problem.moving
+    with jax.enable_x64(True):
+        wide = [jaxprs.widened(x) for x in problem.inputs]
+        for i in places[:MAX_INFINITE]:
+            x = np.asarray(wide[i])
+            if not x.size:
+                continue
+            one, row = np.zeros(x.shape, bool), np.zeros(x.shape, bool)
+            one[np.unravel_index(x.size // 2, x.shape)] = True
+            row[tuple([0] * (x.ndim - 1))] = True
+            ways = {"plus infinity": (one, np.inf)}
+            if not (x > 0).all():
+                ways |= {"minus infinity": (one, -np.inf), "a row of minus infinity": (row, -np.inf)}
+            if x.ndim > 1 and not (x > 0).all():
+                ways["nothing but minus infinity"] = np.ones(x.shape, bool), -np.inf
+            for name, (mask, number) in ways.items():
+                changed = array(np.where(mask, number, x))
+                yield f"{name} in {problem.in_paths[i]}", tuple(jaxprs.with_replaced(wide, [i], [changed]))
+
+
+def _another_value(problem: Problem, point: Point) -> Worst | None:
+    """The first value of the function, no gradient, that both programs have and that differs."""
+    for k, gradient in enumerate(problem.gradients):
+        if gradient:
+            continue
+        got, want = point.got[k], point.want[k]
+        with np.errstate(all="ignore"):
+            infinite = np.isinf(got) | np.isinf(want)
+            other = np.where(infinite, got != want, np.abs(got - want) > point.bound[k])
+        off = other & ~np.isnan(got) & ~np.isnan(want)
+        if off.any():
+            return worst_at(problem, point, k, tuple(np.argwhere(off)[0]))
+    return None

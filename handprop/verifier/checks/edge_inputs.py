@@ -1,0 +1,101 @@
+"""What edge cases hold: numbers, given what stands in their place and a generator.
+
+Those of the first table are the same for every program. Others lie between the numbers that the two programs compare
+with, or stand for a corner of a domain.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from handprop.verifier.checks.evaluators import as_users
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+
+__all__ = ["CORNERS", "PATTERNS", "Pattern", "between"]
+
+SHOWN = 4
+MAX_NUMBERS, MAX_TURNS = 32, 8
+COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
+NEAR = 0.1  # to a number that a rounded one is compared with
+Pattern = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return 2.0 * rng.integers(2, size=x.shape) - 1.0
+
+
+def _one_of_each_line(x: np.ndarray, rng: np.random.Generator, place: int, size: float) -> np.ndarray:
+    """Small numbers, but for one along the last axis, which is another one from line to line."""
+    n = max(x.shape[-1], 1) if x.ndim else 1
+    lines = np.arange(x.size) // n
+    return 0.1 * rng.normal(size=x.shape) + size * (np.arange(x.size) % n == (lines + place) % n).reshape(x.shape)
+
+
+PATTERNS: dict[str, Pattern] = {
+    "zeros": lambda x, rng: np.zeros_like(x),
+    "equal entries": lambda x, rng: np.full_like(x, 0.7),
+    "inputs whose entries are all 40": lambda x, rng: np.full_like(x, 40.0),
+    "inputs whose entries are all -40": lambda x, rng: np.full_like(x, -40.0),
+    "inputs whose entries are all 40 or -40": lambda x, rng: 40.0 * _signs(x, rng),
+    "the given numbers with one entry set to zero": lambda x, rng: np.where(
+        np.arange(x.size).reshape(x.shape) == x.size // 2, 0.0, x
+    ),
+    "inputs whose entries are positive and negative millions": lambda x, rng: (
+        1e6 * _signs(x, rng) * rng.uniform(1, 2, x.shape)
+    ),
+    "inputs whose entries are about a millionth": lambda x, rng: 1e-6 * rng.normal(size=x.shape),
+    "the largest numbers": lambda x, rng: 1e150 * _signs(x, rng),
+    "denormal numbers": lambda x, rng: 1e-310 * _signs(x, rng),
+    "the given numbers, all of them positive": lambda x, rng: np.abs(x),
+    "the given numbers, all of them negative": lambda x, rng: -np.abs(x),
+    "the given numbers in rising order": lambda x, rng: np.sort(x.ravel()).reshape(x.shape),
+    "the given numbers in falling order": lambda x, rng: -np.sort(-x.ravel()).reshape(x.shape),
+}
+CORNERS: dict[str, Pattern] = {
+    f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
+}
+
+
+def between(problem: Problem) -> dict[str, Pattern]:
+    """Entries between the numbers that the programs compare with, and beyond the last of them, and near them where
+    programs round; and all entries so small that their sum and their norm, and their squares' sum, are below such a
+    number."""
+    equations = [eqn for program in as_users(problem) for eqn in jaxprs.equations(program)]
+    numbers = {abs(float(atom.val)) for eqn in equations if eqn.primitive.name in COMPARISONS for atom in eqn.invars
+               if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
+    ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
+    if not 0 < len(ends) <= MAX_NUMBERS:
+        return {}
+    inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])
+    if any(map(_rounds, equations)):
+        inside = np.concatenate([inside, ends + NEAR, ends - NEAR])
+    most = max((math.prod(x.shape) for x in problem.inputs), default=0)
+    starts = range(0, len(inside), max(most, 1))
+    below = np.unique([power for number in numbers if number for power in (number, number**0.5)])
+    return {f"inputs whose entries are {_listed(inside[n:])}": partial(_in_turn, numbers=inside[n:])
+            for n in starts[:MAX_TURNS]} | {
+            f"inputs whose entries are all together below {size:.3g}": partial(_below, size=size)
+            for size in below[:MAX_TURNS]}  # fmt: skip
+
+
+def _rounds(eqn: Any) -> bool:
+    to_integer = eqn.primitive.name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], np.integer)
+    return eqn.primitive.name in ("ceil", "floor", "rem", "round") or to_integer
+
+
+def _below(x: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    return size * rng.uniform(0.2, 0.5, x.shape) * _signs(x, rng) / max(x.size, 1)
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(f"{x:.3g}" for x in numbers[:SHOWN]) + " and so on" * (len(numbers) > SHOWN)
+
+
+def _in_turn(x: np.ndarray, rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+    return np.resize(numbers, x.shape)

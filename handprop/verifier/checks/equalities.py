@@ -1,0 +1,103 @@
+"""Whether rounding decides that two numbers of a program are equal, and so what the program returns.
+
+Two numbers that are equal over the reals seldom are in float64, where each was computed in its own way. Runs with noise
+show by how much their difference is off: where it is no larger than that, or zero by chance, float64 does not tell
+whether they are equal. Both programs run again with all such numbers equal, and with none: where each entry then agrees
+in one of these ways, that they differ says nothing of either. Each turn of a scan counts on its own; what a while loop
+compares is left out.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from handprop.verifier.checks.evaluators import Evaluator
+from handprop.verifier.checks.sampling import SAFETY, Point, beyond, is_off
+from handprop.verifier.programs import jaxprs, noise, widen
+
+__all__ = ["decided_by_rounding"]
+
+RUNS = 6
+MAX_EQUATIONS = 2000  # with every turn of every scan
+Met = list[np.ndarray]
+
+
+def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
+    """Whether the programs agree at the point once numbers that rounding alone tells apart are equal, or are not."""
+    programs = evaluator.programs
+    equations = [eqn for program in programs for eqn in jaxprs.equations(program)]
+    if not any(e.primitive.name in widen.EQUALITIES and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
+        return False
+    names = {eqn.primitive.name for eqn in equations}
+    if sum(map(_turns, programs)) > MAX_EQUATIONS or names & set(noise.CALLBACKS):
+        return False
+    inputs = evaluator.arguments(point.inputs)
+    got, want = ([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs)
+    if not is_off(got, want, point.bound):
+        return True  # XLA computes what is compared twice, and rounds it in two ways
+    unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
+    if not any(where.any() for program in unsure for where in program):
+        return False
+    either = [[_run(program, inputs, met, equal) for equal in (True, False)]
+              for program, met in zip(programs, unsure, strict=True)]  # fmt: skip
+    return _agree(list(itertools.product(*either)), point)
+
+
+def _turns(program: Any) -> int:
+    """Equations that run, those of a scan at every turn."""
+    return sum(eqn.params["length"] * sum(map(_turns, jaxprs.inner(eqn))) if eqn.primitive.name == "scan"
+               else 1 + sum(map(_turns, jaxprs.inner(eqn))) for eqn in program.jaxpr.eqns)  # fmt: skip
+
+
+def _unsure(program: Any, inputs: Sequence[Any], eta: float) -> Met:
+    """At each equality, in the order they are met: where float64 does not tell whether two numbers are equal."""
+    clean, *noisy = (_differences(program, inputs, eta if n else None, n) for n in range(RUNS + 1))
+    if any(len(one) != len(clean) for one in noisy):  # what is decided decides what runs
+        return []
+    with np.errstate(invalid="ignore"):
+        spread = [np.max([np.abs(one[i] - d) for one in noisy], axis=0) for i, d in enumerate(clean)]
+        return [(s > 0) & (np.abs(d) <= SAFETY * s) for d, s in zip(clean, spread, strict=True)]
+
+
+def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed: int) -> Met:
+    """The differences of the numbers that are compared."""
+    met: Met = []
+
+    def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
+        if not any(isinstance(x, Tracer) for x in values):
+            with np.errstate(invalid="ignore"):
+                met.append(np.asarray(values[0]) - np.asarray(values[1]))
+        return outputs
+
+    _evaluated(program, inputs, equality, noise, seed)
+    return met
+
+
+def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[np.ndarray]:
+    """The outputs with the numbers that are unsure all equal, or none of them."""
+    left = iter(unsure)
+
+    def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
+        if isinstance(outputs[0], Tracer):
+            return outputs
+        where, out = next(left, np.zeros(())), np.asarray(outputs[0])
+        fits = where.shape == out.shape
+        return [np.where(where, equal == (eqn.primitive.name == "eq"), out)] if fits else outputs
+
+    return [np.asarray(x, np.float64) for x in _evaluated(program, inputs, equality)]
+
+
+def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable | None = None, noise: float | None = None,
+               seed: int = 0) -> list[Any]:  # fmt: skip
+    with jax.enable_x64(True):
+        return widen.widen(program, equality=equality)(tuple(inputs), noise, np.uint32(seed))
+
+
+def _agree(pairs: list[tuple[list[np.ndarray], ...]], point: Point) -> bool:
+    """Whether each entry is the same in one of the pairs of outputs."""
+    return not any(np.min([beyond(got[k], want[k], bound) for got, want in pairs], axis=0).any()
+                   for k, bound in enumerate(point.bound))  # fmt: skip

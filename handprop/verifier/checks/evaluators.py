@@ -1,0 +1,256 @@
+"""Both programs in float64, compiled or run equation by equation."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import constants, executables, jaxprs, noise, walk, widen
+from handprop.verifier.programs.readings import is_widened, reading_of
+from handprop.verifier.report.values import Check, Outcome
+
+__all__ = [
+    "DRAWS",
+    "MORE_DRAWS",
+    "Evaluator",
+    "Outputs",
+    "as_users",
+    "calls_back",
+    "evaluators",
+    "in_float64",
+    "is_compiled",
+    "is_own",
+    "untraceable",
+]
+
+DRAWS, MORE_DRAWS = 3, 16
+
+ROUNDINGS = 64
+NOISY = 4 * executables.EQUATION
+SIGN = np.uint64(1 << 63)
+
+Outputs = list[np.ndarray]
+
+
+class Evaluator(NamedTuple):
+    """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
+
+    Integers and truth values are numbers here. ``draws``: how many runs with noise are made at most.
+    Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
+    ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
+    ``shifted(inputs)``: outputs with constants as they are held, then with one after the other shifted by half a unit
+    (:mod:`handprop.verifier.programs.constants`). ``traced_at``: the inputs that the ``programs`` by hand and of the
+    reference were traced at; ``arguments(inputs)`` is what these take, functions of the inputs where arguments lie in
+    domains.
+    """
+
+    clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
+    rough: Callable[[Sequence[Any], int], tuple[Outputs, Outputs]]
+    eta: float
+    raised: list[str]
+    accuracy: float = 0.0
+    draws: int = DRAWS
+    shifted: Callable[[Sequence[Any]], list[tuple[Outputs, Outputs]]] = lambda inputs: []
+    traced_at: tuple[Any, ...] = ()
+    programs: tuple[Any, ...] = ()
+    arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
+
+
+def evaluators(problem: Problem) -> Iterator[Evaluator]:
+    """The programs traced in float64, where the numbers of their text keep their digits, then as they are.
+
+    A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
+    refuted when both readings of it are. A reading that is no other, or cannot be traced, or is another program, as
+    the text asks for the dtype, is left out; where neither can be traced, the programs are traced as the user runs
+    them, and their equations alone are widened. Compiled once for all checks.
+    """
+    with jax.enable_x64(True):
+        wide = tuple(jaxprs.widened(x) for x in problem.inputs)
+    same = all(w.dtype == x.dtype for w, x in zip(wide, problem.inputs, strict=True))
+    found = False
+    for i, inputs in enumerate([problem.inputs] if same else [wide, problem.inputs]):
+        if (evaluator := _kept(problem, i, inputs, True)) is not None:
+            found = True
+            yield evaluator
+    if not found and (evaluator := _kept(problem, "own", problem.inputs, False)) is not None:
+        yield evaluator
+
+
+def _kept(problem: Problem, name: Any, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
+    """One reading of the programs, None where it cannot be traced; why not is kept too."""
+    if name not in problem.kept:
+        try:
+            problem.kept[name] = _compiled(problem, inputs, x64)
+        except Exception as error:  # whatever JAX raises where a program is not to be had in float64
+            problem.kept[name] = None
+            problem.kept["untraceable"] = jaxprs.first_line(error)
+    return problem.kept[name]
+
+
+def as_users(problem: Problem) -> list[Any]:
+    """Both programs as the user's own mode traces them, kept as long as the report is being made.
+
+    JAX keeps a NumPy constant in the width of the trace that met it first for as long as a program holds it. As these
+    hold theirs, no trace with 64-bit types changes what the user's functions are traced to later.
+    """
+    if "as users" not in problem.kept:
+        problem.kept["as users"] = [jaxprs.trace(f, problem.inputs) for f in (problem.candidate, problem.reference)]
+    return problem.kept["as users"]
+
+
+def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
+    """None where this reading is one that was compiled before."""
+    programs = as_users(problem)
+    with jax.enable_x64(True):
+        if x64:
+            wide = [jaxprs.trace(f, inputs) for f in (problem.candidate, problem.reference)]
+            if not all(map(is_widened, wide, programs)):
+                raise TypeError("in float64 it is another program")
+            programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
+        reading, known = [reading_of(program) for program in programs], problem.kept.setdefault("readings", [])
+        if reading in known:
+            return None
+        known.append(reading)
+        eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
+        widened = [widen.widen(program) for program in programs]
+        is_quick = executables.compile_within(programs, problem.compiling, NOISY)
+        shapes = tuple(jaxprs.widened(x) for x in inputs)
+        clean = executables.compiled(lambda inputs: [f(inputs, None, None) for f in widened], shapes, programs=programs,
+                                seconds=problem.compiling)  # fmt: skip
+
+    @functools.cache
+    def rough() -> Callable:
+        def noisy(inputs: Any, seed: Any) -> list[Any]:
+            return [f(inputs, eta, seed + jnp.uint32(i << 16)) for i, f in enumerate(widened)]
+
+        with jax.enable_x64(True):
+            return executables.compiled(noisy, shapes, np.uint32(0), programs=programs, seconds=problem.compiling,
+                                   each=NOISY)  # fmt: skip
+
+    @functools.cache
+    def with_shifts() -> tuple[Callable, int]:
+        found = constants.inexact(programs)
+
+        def moved(inputs: Any, shifts: Any) -> list[Any]:
+            held = functools.partial(constants.shifted, constants=found, shifts=shifts)
+            return [widen.widen(program, held)(inputs, None, None) for program in programs]
+
+        with jax.enable_x64(True):
+            return executables.compiled(moved, shapes, np.zeros(len(found)), programs=programs,
+                                        seconds=problem.compiling), len(found)  # fmt: skip
+
+    raised: list[str] = []
+
+    def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
+        try:
+            with jax.enable_x64(True):
+                got, want = ([_number(x) for x in program] for program in f(*args))
+        except Exception as error:  # whatever a callback raises: the input is outside of what the program takes
+            raised.append(f"a program raises: {said_last(error)}")
+            got, want = (_not_a_number(program) for program in programs)
+        if any(_is_endless(x) for x in (*got, *want)):
+            raised.append("a loop goes on for longer than it is followed")
+        return got, want
+
+    def shifted(inputs: Sequence[Any]) -> list[tuple[Outputs, Outputs]]:
+        f, count = with_shifts()
+        return [run(f, tuple(inputs), shift) for shift in (np.zeros(count), *np.eye(count))] if count else []
+
+    return Evaluator(lambda inputs: run(clean, tuple(inputs)),
+                     lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
+                     problem.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
+                     tuple(programs))  # fmt: skip
+
+
+def _alike(wide: Any, program: Any) -> Any:
+    """The program traced in float64, if it is another one by its types alone: bits read as integers are not."""
+    if [aval.shape for aval in wide.out_avals] != [aval.shape for aval in program.out_avals]:
+        raise TypeError("in float64 it returns other shapes")
+    return wide
+
+
+def _is_endless(x: np.ndarray) -> bool:
+    bits = x.view(np.uint64) if x.dtype == np.float64 else np.zeros(0, np.uint64)
+    return bool((bits & ~SIGN == np.float64(walk.ENDLESS).view(np.uint64)).any())
+
+
+def _number(x: Any) -> np.ndarray:
+    return np.asarray(x) if jaxprs.is_float(x.dtype) else np.asarray(x, np.float64)
+
+
+def said_last(error: BaseException) -> str:
+    """The last line of what an error says, which in a callback's is the user's own error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not set(line.strip()) <= {"-"}]
+    own = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception")) and ": " in line]
+    return (own or lines or [type(error).__name__])[-1][:200]
+
+
+def _not_a_number(program: Any) -> Outputs:
+    return [np.full(aval.shape, np.nan) for aval in program.out_avals]
+
+
+def is_own(problem: Problem) -> bool:
+    """Whether the programs are to be had as the user runs them alone, and not as functions of float64; what the user
+    runs in float64 is both, and draws its random numbers with 64 bits."""
+    if all(np.dtype(x.dtype).itemsize == 8 for x in problem.inputs if jaxprs.is_float(x.dtype)):
+        return True
+    return problem.kept.get("own") is not None and not any(problem.kept.get(i) for i in (0, 1))
+
+
+def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
+               own: bool = False) -> Callable[[Sequence[Any]], Outputs]:  # fmt: skip
+    """``f`` traced at these inputs and run in float64, compiled once if that takes at most so many ``seconds``; NaN
+    where it raises.
+
+    What cannot be traced with 64-bit types is traced without them, or is where it is the user's ``own`` mode.
+    """
+    traced = jaxprs.trace(f, inputs) if own else None
+    with jax.enable_x64(True):
+        try:
+            traced = traced or jaxprs.trace(f, inputs)
+            if not own and any(e.primitive.name == "bitcast_convert_type" for e in jaxprs.equations(traced)):
+                raise TypeError("its bits are those of its own type")
+        except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
+            with jax.enable_x64(False):
+                traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
+        program = widen.widen(traced)
+        wide = tuple(jaxprs.widened(x) for x in inputs)
+        compiled = executables.compiled(lambda inputs: program(inputs, None, None), wide, programs=[traced],
+                                   seconds=seconds)  # fmt: skip
+
+    def run(inputs: Sequence[Any]) -> Outputs:
+        try:
+            with jax.enable_x64(True):
+                return [_number(x) for x in compiled(tuple(inputs))]
+        except jax.errors.JaxRuntimeError:
+            return _not_a_number(traced)
+
+    return run
+
+
+def _narrowed(x: Any) -> Any:
+    """The shape of an input in 32 bits, where it has 64."""
+    dtype = np.dtype({"float64": "float32", "int64": "int32", "uint64": "uint32"}.get(str(x.dtype), "bool"))
+    return x if dtype == np.bool_ else jax.ShapeDtypeStruct(x.shape, dtype)
+
+
+def untraceable(name: str, problem: Problem) -> Check:
+    """What a check says where there is no evaluator."""
+    reason = problem.kept.get("untraceable", "")
+    summary = "the programs cannot be traced in float64" + (f": {reason}" if reason else "")
+    return Check(name, Outcome.UNDECIDED, summary, {})
+
+
+def calls_back(problem: Problem) -> bool:
+    """Whether a program calls back to the host: what it returns may be another thing each time, and take long."""
+    return any(eqn.primitive.name in noise.CALLBACKS for program in as_users(problem)
+               for eqn in jaxprs.equations(program))  # fmt: skip
+
+
+def is_compiled(problem: Problem) -> bool:
+    """Whether the programs are compiled with their noise, so that to measure bounds is quick."""
+    return executables.compile_within(as_users(problem), problem.compiling, NOISY)

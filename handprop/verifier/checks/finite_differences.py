@@ -1,0 +1,107 @@
+"""Finite differences in float64: the second opinion that does not trust autodiff.
+
+Along a random direction the gradient is held to the slope of the function's own values, as far as that can be told
+(:mod:`handprop.verifier.checks.slopes`). Where the slopes to the left and to the right differ there is a kink, and
+nothing is said here: :mod:`handprop.verifier.checks.kinks` looks at what is right there.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handprop.verifier.checks.disputes import Kind, failed, settled
+from handprop.verifier.checks.evaluators import Evaluator, evaluators
+from handprop.verifier.checks.kinks import refused_by_values
+from handprop.verifier.checks.sampling import compared, failure, sample
+from handprop.verifier.checks.slopes import central, values_along
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.report.values import Check, Outcome
+
+__all__ = ["finite_differences"]
+
+MAX_DIRECTIONS = 6
+SHARED = "by the function's own values: autodiff shares it, and a rule that stands in the function is wrong"
+WITHOUT = "this check needs the function that is differentiated, and none was given"
+WITHIN = "a gradient that is compared in all directions, within a domain, is no slope of the function there"
+TRUSTED = 1e-4  # of its own size: an estimate with a larger error says nothing
+
+
+class Slope(NamedTuple):
+    """Along one direction: the estimate and its error, by hand and by the reference."""
+
+    estimate: float
+    error: float
+    candidate: float
+    reference: float
+
+    def agrees(self, slope: float, accuracy: float) -> bool:
+        return abs(slope - self.estimate) <= self.error + accuracy * abs(self.estimate)
+
+
+def finite_differences(problem: Problem, options: Options) -> Check:
+    """Whether the hand gradient along random directions is what the function's own values say."""
+    start = time.monotonic()
+
+    def check(outcome: Outcome, summary: str, **evidence: Any) -> Check:
+        return Check("finite_differences", outcome, summary, evidence, seconds=time.monotonic() - start)
+
+    evaluator = next(evaluators(problem), None)
+    if problem.primal is None or not problem.wrt or evaluator is None:
+        return check(Outcome.SKIPPED, WITHIN if problem.domains else WITHOUT)
+    slopes, told, off = [], [], []
+    for reading in evaluators(problem):  # in one of which the gradient has to be the slope
+        slopes = _slopes(problem, reading, options)
+        told = [s for s in slopes if np.isfinite(s.estimate) and s.error <= TRUSTED * abs(s.estimate) + 1e-12]
+        off = [s for s in told if not s.agrees(s.candidate, options.accuracy)]
+        if not off:
+            break
+    if not told:
+        return check(Outcome.UNDECIDED, "the function is not smooth enough here for differences to tell")
+    error = max(s.error / max(abs(s.estimate), 1e-300) for s in told)
+    evidence = {"directions": len(slopes), "told": len(told), "relative_error": float(f"{error:.2e}")}
+    if not off:
+        summary = f"the gradient is the slope along {len(told)} of {len(slopes)} directions, to {error:.0e}"
+        return check(Outcome.HOLDS, summary, **evidence)
+    if all(s.agrees(s.reference, options.accuracy) for s in off):
+        point = compared(evaluator, sample(problem, options, 0), 0, measured=True)
+        dispute = settled(problem, [evaluator], [point], options)
+        if dispute is not None and dispute.kind is Kind.WRONG:
+            return failed("finite_differences", problem, dispute, "and differences agree with the reference", start)
+        if dispute is not None and dispute.kind is Kind.CONSTANTS:
+            return check(Outcome.HOLDS, "the gradient is the slope but for the rounding of constants", **evidence)
+        if dispute is not None:
+            return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
+    point = compared(evaluator, sample(problem, options, 0), 0)
+    if not problem.stops and (worst := refused_by_values(problem, evaluator, point, options)) is not None:
+        return failure("finite_differences", problem, evaluator, point, worst, SHARED, time.monotonic() - start)
+    slope = off[0]
+    summary = (f"the slope is {slope.estimate:.6g}, {slope.candidate:.6g} by hand and {slope.reference:.6g} by "
+               "autodiff: a stop_gradient or another rule stands in the function, or it has a kink there")  # fmt: skip
+    return check(Outcome.NOTES, summary, **evidence)
+
+
+def _slopes(problem: Problem, evaluator: Evaluator, options: Options) -> list[Slope]:
+    inputs = sample(problem, options, 0)
+    got, want = evaluator.clean(inputs)
+    places = [i for i, gradient in enumerate(problem.gradients) if gradient]
+    weights = [np.asarray(inputs[i]) for i in problem.cotangents]
+    found = []
+    for d, group in enumerate(_groups(len(places))):
+        if d and options.seconds_left < 0:
+            break
+        rng = options.rng(5, d)
+        along = {j: rng.normal(size=inputs[problem.wrt[j]].shape) for j in group}
+        candidate, reference = (sum(float(np.sum(outputs[places[j]] * v)) for j, v in along.items())
+                           for outputs in (got, want))  # fmt: skip
+        values = values_along(problem, inputs, {problem.wrt[j]: v for j, v in along.items()},
+                              traced_at=evaluator.traced_at or None)  # fmt: skip
+        estimate, error = central(values, weights)
+        found.append(Slope(estimate, error, candidate, reference))
+    return found
+
+
+def _groups(count: int) -> list[list[int]]:
+    """Each gradient by itself, or, where there are many, a few of them together."""
+    return [list(range(d, count, MAX_DIRECTIONS)) for d in range(min(count, MAX_DIRECTIONS))]

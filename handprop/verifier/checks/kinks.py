@@ -1,0 +1,399 @@
+"""What is right at one point: where a function has a kink there, or autodiff's own answer is wrong.
+
+At x the gradient of a function that is smooth almost everywhere is any element of the convex hull of its gradients'
+limits there (Clarke 1975). Limits are taken of the reference: at ``x + r v`` and ``x + r v / 4``, r = 2^-20, for
+random v and along the disputed coordinates. ``4 / 3`` of the step between both extrapolates to r = 0, and four times
+that step is what is allowed for the error, which a second derivative makes.
+
+- One limit along all directions: the function is smooth at x, and the one slope is right. Where it is autodiff's, the
+  rule is wrong; where autodiff is elsewhere, as in a smooth function written with a maximum, autodiff is.
+- Several: a kink. An entry outside its limits' range is wrong, and so are entries that are each inside and together are
+  not: ``<g, v>`` has to lie between the slopes to either side along v, or, where the function is not convex, between
+  the limits' own ``<., v>``, those that other signs of v show included. (1, 1, 1, 1) is no subgradient of a maximum of
+  four. Entries that both programs agree on count too.
+- None, where the limits do not settle: nothing is said.
+
+Where the function's own values jump its gradients' limits say nothing, and each entry is held against the slopes of
+the values along its coordinate alone.
+
+What refutes at a kink is confirmed by the function's own values (:mod:`handprop.verifier.checks.slopes`), which trust
+no derivative.
+"""
+
+import dataclasses
+import enum
+import itertools
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from handprop.verifier.checks.evaluators import Evaluator
+from handprop.verifier.checks.limits import (
+    MAX_DISPUTED,
+    RADIUS,
+    RANDOM,
+    Direction,
+    Entry,
+    Limits,
+    alike,
+    disputed_entries,
+    entry_off,
+    input_scale,
+    limits_along,
+    moved_along,
+    random_directions,
+    with_own,
+)
+from handprop.verifier.checks.sampling import Point, compared, is_defined, worst_at
+from handprop.verifier.checks.slopes import STEPS, Sides, central, sides, values_along
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.report.text import apart
+from handprop.verifier.report.values import Worst
+
+__all__ = ["Kind", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
+
+ASIDE = 2.0**-7  # of the inputs' size
+SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
+MAX_JOINT = 16
+STILL = 0.9  # of a change that is left at a quarter of the step, where the function jumps
+MAX_REFUSED = 32
+PLAINLY = 8  # times the slope's error by which an answer is off
+LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
+
+
+class Kind(enum.Enum):
+    """What a difference at a point means."""
+
+    WRONG = "the rule is wrong"
+    KINK = "another subgradient"
+    JUMP = "another value at a jump"
+    RANGE = "out of float64's range"
+    EQUALITY = "an equality that rounding decides"
+    CONSTANTS = "rounded constants"
+    UNCONVERGED = "an iteration that has not converged"
+    AUTODIFF = "autodiff is wrong"
+    UNKNOWN = "cannot be told"
+
+
+class Ruling(NamedTuple):
+    """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too;
+    ``no_subgradient``: entries are wrong that are right one by one, or autodiff is no nearer to being right."""
+
+    kind: Kind
+    said: str = ""
+    worst: Worst | None = None
+    everywhere: bool = False
+    no_subgradient: bool = False
+
+
+def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
+    """What the difference at this point means, whose worst entry is given."""
+    output = problem.out_paths.index(worst.path)
+    random = random_directions(problem, point, options)
+    found = limits_along(evaluator, point, random)
+    disputed = list(disputed_entries(problem, point))
+    if all(entry_off(found, k, worst, output) for k in range(len(random))):
+        return _by_values(problem, point, worst, disputed) or Ruling(Kind.WRONG, "", worst, True)
+    if not problem.gradients[output] or not disputed:
+        own = alike(problem, point, output, worst)
+        return _at_a_value(with_own(problem, evaluator, point, found, own, options), output, worst)
+    if _values_jump(problem, point, random):
+        return _along_each_alone(problem, point, disputed)
+    found = with_own(problem, evaluator, point, found, disputed, options)
+    kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
+    for n, entry in enumerate(e for e in disputed if kinds[e] in (Kind.WRONG, None)):
+        if entry not in disputed[:MAX_DISPUTED]:
+            if n < MAX_REFUSED:
+                found = with_own(problem, evaluator, point, found, [entry], options)
+            kinds[entry] = _kind_of(found, entry, point) if n < MAX_REFUSED else Kind.UNKNOWN
+        if kinds[entry] not in (Kind.WRONG, None):
+            continue
+        slopes = _refusing(problem, point, entry)
+        if kinds[entry] is Kind.WRONG or slopes is not None:
+            return _wrong_there(worst_at(problem, point, entry.output, entry.at), slopes)
+        kinds[entry] = Kind.UNKNOWN
+    if Kind.KINK in kinds.values():
+        kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK]
+        kinky += _beside(problem, point, found, kinds)
+        return _together(problem, evaluator, point, found, kinky, options)
+    if Kind.UNKNOWN in kinds.values():
+        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+    first = disputed[0]
+    slope, want = float(found.tends[first.output][(0, *first.at)]), float(point.want[first.output][first.at])
+    return Ruling(Kind.AUTODIFF, _of_autodiff(problem, first, want, slope))
+
+
+def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
+    """At a kink both programs may have an answer that the function's values exclude; the nearer one is no mistake of
+    the rule alone."""
+    if slopes is None or not 0 < slopes.beyond(worst.got) <= slopes.beyond(worst.want) < np.inf:
+        return Ruling(Kind.WRONG, "", worst)
+    return Ruling(Kind.WRONG, _no_subgradient(slopes, worst.got), worst, no_subgradient=True)
+
+
+def ruling_of_a_value(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
+    """What it means that two values differ at this point, no gradients."""
+    found = limits_along(evaluator, point, random_directions(problem, point, options))
+    return _at_a_value(found, problem.out_paths.index(worst.path), worst)
+
+
+def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
+    """Two values differ here and not near: wrong where the reference is continuous, else a jump."""
+    tends, near = (x[output][(slice(None), *worst.index)] for x in (found.tends, found.want))
+    gap = abs(worst.got - worst.want)
+    with np.errstate(all="ignore"):
+        close = np.isfinite(tends) & (np.abs(tends - worst.want) < (gap / 4 if np.isfinite(gap) else np.inf))
+        still = close if np.isfinite(worst.want) else near == worst.want
+    if still.all():
+        return Ruling(Kind.WRONG, "", worst)
+    return Ruling(Kind.JUMP, f"the reference jumps there: {worst.path} by hand has another of its values")
+
+
+def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
+    """What the limits say of one entry; None: wrong, if the function's values say so too.
+
+    The function counts as smooth where its whole gradient to this input is: a median of equal entries has a slope of 0
+    along each coordinate, and a kink all the same.
+    """
+    leaf, at = found.tends[entry.output], (slice(None), *entry.at)
+    tends, slack = leaf[at], found.slack[entry.output][at]
+    got, want = float(point.got[entry.output][entry.at]), float(point.want[entry.output][entry.at])
+    low, high = float(tends.min()), float(tends.max())
+    room = float(slack.max() + point.bound[entry.output][entry.at])
+    size = max(abs(low), abs(high), abs(want))
+    gap = abs(got - want) if np.isfinite(got) else SETTLED * (size + 0.1)
+    if not np.isfinite([low, high, room]).all() or not room <= gap / 4:
+        return Kind.UNKNOWN
+    if (leaf.max(axis=0) - leaf.min(axis=0)).max() < gap / 4:
+        if abs(want - low) < gap / 4 + room:
+            return Kind.WRONG
+        return Kind.AUTODIFF if abs(got - low) < gap / 4 + room else None
+    return Kind.KINK if low - room <= got <= high + room or _is_selection(leaf, point.got[entry.output], room) else None
+
+
+def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
+    """Whether the entries are those of some limit in another order, as where one of many ties is selected."""
+    flat = np.sort(leaf.reshape(len(leaf), -1), axis=1)
+    return bool((np.abs(flat - np.sort(got.ravel())).max(axis=1) <= room).any())
+
+
+def _by_values(problem: Problem, point: Point, worst: Worst, disputed: Sequence[Entry]) -> Ruling | None:
+    """What the function's values say: that autodiff is wrong, where their slope is the rule's answer and not
+    autodiff's; and nothing of a function that solves by a derivative that somebody wrote, where its values have no
+    slope."""
+    here = [e for e in disputed if (problem.out_paths[e.output], e.at) == (worst.path, worst.index)]
+    if not here:
+        return None
+    of_autodiff = _of_autodiff(problem, here[0], worst.want, worst.got)
+    if not problem.solves:
+        return Ruling(Kind.AUTODIFF, of_autodiff) if _is_more_precise(problem, point, here[0], worst) else None
+    slopes = _sides_along(problem, point, {here[0]: 1.0})
+    if slopes is None:
+        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+    if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
+        return None
+    return Ruling(Kind.AUTODIFF, of_autodiff)
+
+
+def _is_more_precise(problem: Problem, point: Point, entry: Entry, worst: Worst) -> bool:
+    """Whether a small difference is autodiff's, as where the derivative of a special function that JAX ships is an
+    approximation: the slope of the function's values tells both answers apart, and is the rule's."""
+    if problem.primal is None or problem.stops or not abs(worst.got - worst.want) <= LOOSE * abs(worst.want):
+        return False
+    along = np.zeros(point.inputs[entry.source].shape)
+    along[entry.at] = 1.0
+    size = input_scale(point.inputs, [entry.source])
+    cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
+    slope, error = central(values_along(problem, point.inputs, {entry.source: along}, size), cotangents)
+    slope, error = slope / size, error / size
+    return bool(abs(worst.got - slope) <= error < abs(worst.want - slope) / PLAINLY)
+
+
+def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, options: Options) -> Worst | None:
+    """The first entry of a gradient by hand that the function's own values refuse, with their slope as what belongs
+    there; they do so a step away too, as at a kink a slope along one coordinate does not tell."""
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in problem.owners
+               for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
+    near = [compared(evaluator, moved_along(point.inputs, along, ASIDE * input_scale(point.inputs, list(along))), 0)
+            for along in random_directions(problem, point, options)[:2]]  # fmt: skip
+    for entry in itertools.islice(entries, MAX_REFUSED):
+        slopes = _refusing(problem, point, entry)
+        if slopes is not None and all(_refusing(problem, other, entry) is not None for other in near):
+            worst = worst_at(problem, point, entry.output, entry.at)
+            return dataclasses.replace(worst, want=(slopes.left + slopes.right) / 2, ulps=None, bound=None)
+    return None
+
+
+def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
+    """The slopes of the function's values along the entry's coordinate, where they exclude the rule's answer."""
+    slopes = _sides_along(problem, point, {entry: 1.0})
+    got = float(point.got[entry.output][entry.at])
+    if slopes is None or (np.isfinite(got)
+                          and slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))):  # fmt: skip
+        return None
+    return slopes
+
+
+def _sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) -> Sides | None:
+    """One-sided slopes along weighed coordinates, None where they cannot be told."""
+    if problem.primal is None:
+        return None
+    along = {e.source: np.zeros(point.inputs[e.source].shape) for e in weights}
+    for entry, weight in weights.items():
+        along[entry.source][entry.at] = weight
+    size = input_scale(point.inputs, list(along))
+    cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
+    found = sides(values_along(problem, point.inputs, along, size), cotangents, size)
+    told = np.isfinite(found).all() and found.error <= 1e-2 * max(abs(found.left), abs(found.right)) + 1e-9
+    return found if told else None
+
+
+def _values_jump(problem: Problem, point: Point, directions: Sequence[Direction]) -> bool:
+    """Whether the function's own values jump at the point along one of the directions."""
+    if problem.primal is None:
+        return False
+    here = values_along(problem, point.inputs, {})(0.0)
+    with np.errstate(all="ignore"):
+        for along in directions:
+            values = values_along(problem, point.inputs, along, input_scale(point.inputs, list(along)))
+            near, far = values(STEPS[-1]), values(STEPS[-2])
+            for a, b, c in zip(here, near, far, strict=True):
+                change, before = np.abs(b - a), np.abs(c - a)
+                if (np.isfinite(change) & (change > STILL * before) & (change > LOOSE * np.abs(a) + 1e-9)).any():
+                    return True
+    return False
+
+
+def _along_each_alone(problem: Problem, point: Point, disputed: Sequence[Entry]) -> Ruling:
+    """Where the function jumps what its gradients tend to says nothing: each entry is the slope along its coordinate,
+    the others being held."""
+    for entry in disputed:
+        if _refusing(problem, point, entry) is not None:
+            return Ruling(Kind.WRONG, "", worst_at(problem, point, entry.output, entry.at))
+    return Ruling(Kind.UNKNOWN, "the function jumps there, and what its gradient is cannot be told")
+
+
+def _beside(problem: Problem, point: Point, found: Limits, kinds: Container[Entry]) -> Iterator[Entry]:
+    """Entries of which nothing is disputed, and whose limits differ all the same."""
+    for k, i in problem.owners:
+        apart = np.ptp(found.tends[k], axis=0) > found.slack[k].max(axis=0) + LOOSE * np.abs(found.tends[k]).max(axis=0)
+        entries = (Entry(k, tuple(map(int, at)), i) for at in np.argwhere(apart & np.isfinite(point.got[k])))
+        yield from (entry for entry in entries if entry not in kinds)
+
+
+def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limits, entries: Sequence[Entry],
+              options: Options) -> Ruling:  # fmt: skip
+    """Whether entries that are right one by one are so together, the disputed ones first."""
+    kinky = entries[:MAX_JOINT]
+    g = np.array([float(point.got[e.output][e.at]) for e in kinky])
+    want = np.array([float(point.want[e.output][e.at]) for e in kinky])
+    rng = options.rng(9)
+    tried = [np.sign(g - want), np.sign(g), np.ones(len(kinky)), *(rng.normal(size=(2, len(kinky))))]
+    for v in tried if len(kinky) > 1 else []:
+        slopes = _sides_along(problem, point, dict(zip(kinky, v, strict=True)))
+        slack = LOOSE * float(np.abs(g * v).sum())
+        if slopes is None or slopes.allow(float(g @ v), slack):
+            continue
+        low, high = _extremes(evaluator, point, limits, kinky, v)
+        if not low - slack <= g @ v <= high + slack:
+            first = kinky[int(np.argmax(np.abs(g - want)))]
+            return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
+                          worst_at(problem, point, first.output, first.at), no_subgradient=True)  # fmt: skip
+    paths = ", ".join(dict.fromkeys(problem.out_paths[e.output] for e in kinky))
+    return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
+
+
+def _no_subgradient(slopes: Sides, slope: float) -> str:
+    low, high = sorted((slopes.left, slopes.right))
+    return (f"along one direction it has the slope {slope:.6g}, the function's values have "
+            + (f"{low:.6g}" if high - low <= 2 * slopes.error else f"{low:.6g} to {high:.6g}"))  # fmt: skip
+
+
+def _extremes(evaluator: Evaluator, point: Point, limits: Limits, kinky: Sequence[Entry],
+              v: np.ndarray) -> tuple[float, float]:  # fmt: skip
+    """The least and the most that ``<., v>`` of the reference's limits is found to be, of those that are known and of
+    others: from ``x + v`` and ``x - v`` on, signs of single entries are turned as long as that gains."""
+
+    def slope(u: np.ndarray) -> float:
+        along = {e.source: np.zeros(point.inputs[e.source].shape) for e in kinky}
+        for entry, part in zip(kinky, u, strict=True):
+            along[entry.source][entry.at] = part
+        radius = RADIUS * input_scale(point.inputs, list(along))
+        want = evaluator.clean(moved_along(point.inputs, along, radius / 4))[1]
+        return float(sum(want[e.output][e.at] * part for e, part in zip(kinky, v, strict=True)))
+
+    known = sum(limits.tends[e.output][(slice(None), *e.at)] * part for e, part in zip(kinky, v, strict=True))
+    found = [*np.asarray(known)[np.isfinite(known)]]
+    for sign in (-1.0, 1.0):
+        best = sign * slope(sign * v), sign * v
+        for n in range(len(kinky)):
+            turned = np.where(np.arange(len(kinky)) == n, -best[1], best[1])
+            if (now := sign * slope(turned)) > best[0]:
+                best = now, turned
+        found.append(sign * best[0])
+    return min(found), max(found)
+
+
+def _of_autodiff(problem: Problem, entry: Entry, want: float, slope: float) -> str:
+    by_autodiff, of_values = apart(want, slope)
+    return (f"autodiff is wrong: {problem.out_paths[entry.output]}{list(entry.at)} is {by_autodiff} by autodiff, the "
+            f"slope of the function's values is {of_values}")  # fmt: skip
+
+
+def agreed_and_wrong(problem: Problem, evaluator: Evaluator, point: Point,
+                     options: Options) -> tuple[str, Worst] | None:  # fmt: skip
+    """Where both programs agree on a gradient that the smooth function does not have: what is wrong of autodiff's, and
+    the entry, with the limit in the place of the reference's answer."""
+    if problem.primal is None or not problem.owners or not is_defined(problem, point):
+        return None
+    if (lost := _lost_together(problem, point, options)) is not None:
+        return lost
+    found = limits_along(evaluator, point, random_directions(problem, point, options))
+    for k, source in problem.owners:
+        limit = found.tends[k][0]
+        with np.errstate(all="ignore"):
+            room = found.slack[k].max(axis=0) + point.bound[k] + 1e-6 * np.abs(limit)
+            calm = np.ptp(found.tends[k], axis=0) <= room
+            gap = np.minimum(np.abs(point.want[k] - limit), np.abs(point.got[k] - limit))
+            off = (gap > 8 * room + LOOSE * np.abs(limit)) & np.isfinite(gap)
+        if not calm.all() or not off.any() or not _is_smooth(problem, point, found, options):
+            continue
+        entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
+        worst = worst_at(problem, point, k, entry.at)
+        said = _of_autodiff(problem, entry, float(point.want[k][entry.at]), float(limit[entry.at]))
+        return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
+    return None
+
+
+def _lost_together(problem: Problem, point: Point, options: Options) -> tuple[str, Worst] | None:
+    """An entry that is no number in either gradient where the function's values have one slope to both sides, and jump
+    along no direction."""
+    entries = (Entry(k, tuple(map(int, at)), i) for k, i in problem.owners
+               for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
+    for entry in itertools.islice(entries, MAX_DISPUTED):
+        slopes = _sides_along(problem, point, {entry: 1.0})
+        if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
+            if _values_jump(problem, point, random_directions(problem, point, options)):
+                return None
+            worst = worst_at(problem, point, entry.output, entry.at)
+            said = _of_autodiff(problem, entry, worst.want, slopes.left)
+            return said, dataclasses.replace(worst, want=slopes.left, ulps=None, bound=None)
+    return None
+
+
+def _is_smooth(problem: Problem, point: Point, found: Limits, options: Options) -> bool:
+    """Whether the function's values have, along random directions, the slopes that the limits say, to both sides."""
+    cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
+    size = input_scale(point.inputs, problem.wrt)
+    for n in range(RANDOM):
+        along = {i: options.rng(11, n).normal(size=point.inputs[i].shape) for i in problem.wrt}
+        expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in problem.owners)
+        slopes = sides(values_along(problem, point.inputs, along, size), cotangents, size)
+        off = max(abs(slopes.left - expected), abs(slopes.right - expected))
+        if not off <= slopes.error + LOOSE * abs(expected) + 1e-9:
+            return False
+        if not slopes.error <= 1e-2 * abs(expected) + 1e-6:
+            return False
+    return True

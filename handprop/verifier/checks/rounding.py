@@ -1,0 +1,225 @@
+"""Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
+from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
+from handprop.verifier.checks.sampling import NONDETERMINISTIC, Point, compared, largest, repeats, sample
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import executables, jaxprs, walk
+from handprop.verifier.report.text import apart
+from handprop.verifier.report.values import Check, Outcome
+
+__all__ = ["bits_lost", "rounding"]
+
+POINTS = 4
+POOR = 4.0
+DEFINED = "the reference is a number"
+NOT_GIVEN = ", which it is not at the given input"
+MAX_HIDDEN = 0.01  # of its size: the error of an output that rounding may hide
+NOTHING = 1e-9  # of what the output is elsewhere
+APPROXIMATE = 1e-5  # below which a relative error may be meant
+
+
+class Sampled(NamedTuple):
+    """Points at which the programs ran, what was found at them, and the first that refutes; whether they differ by the
+    rounding of their constants."""
+
+    points: list[Point]
+    findings: list[str]
+    told: int
+    wrong: Dispute | None
+    by_constants: bool = False
+
+
+def rounding(problem: Problem, options: Options) -> Check:
+    """Whether the programs agree in float64 to rounding, and what is lost in their own dtype."""
+    start = time.monotonic()
+    refuted: Sampled | None = None
+    poorer: Sampled | None = None
+    for evaluator in evaluators(problem):
+        sampled = _sampled(problem, evaluator, options)
+        if calls_back(problem) and not repeats(evaluator, sampled.points[0]):
+            return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+        if sampled.wrong is None and not sampled.by_constants:
+            return _judged(problem, sampled, options, start)
+        if sampled.wrong is None:
+            poorer = poorer or sampled
+        refuted = refuted or sampled
+    if poorer is not None:
+        return _judged(problem, poorer, options, start)
+    if refuted is None or refuted.wrong is None:
+        return untraceable("rounding", problem)
+    if not repeats(refuted.wrong.evaluator, refuted.wrong.point):
+        return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+    check = failed("rounding", problem, refuted.wrong, "in float64", start)
+    finite = np.isfinite(refuted.wrong.worst.got)
+    said = (*refuted.findings, *(_largest_error(problem, refuted.wrong, options) if finite else ()))
+    return dataclasses.replace(check, evidence={**check.evidence, "findings": said})
+
+
+def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sampled:
+    """Points until an entry is wrong, there are enough, or time is up."""
+    points, findings, told, by_constants = list[Point](), list[str](), 0, False
+    for i in range(POINTS):
+        if points and options.seconds_left < 0:
+            break
+        # What a check would have seen is only said where nothing is proved.
+        measured = not problem.kept.get("proved") and is_compiled(problem)
+        points.append(compared(evaluator, sample(problem, options, i), i, measured))
+        dispute = settled(problem, [evaluator], points[-1:], options)
+        told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
+        where = "at the given input" if i == 0 else f"at sample {i}"
+        if points[-1].raised:
+            findings.append(f"{where} {points[-1].raised}, which was left out")
+        elif dispute is not None and (dispute.kind is Kind.WRONG or (dispute.kind is Kind.JUMP and i == 0)):
+            return Sampled(points, findings, told, dispute)
+        elif dispute is not None and not (by_constants and dispute.kind is Kind.CONSTANTS):
+            findings.append(f"{where} {dispute.said}")
+            by_constants |= dispute.kind is Kind.CONSTANTS
+    return Sampled(points, findings, told, None, by_constants)
+
+
+def _judged(problem: Problem, sampled: Sampled, options: Options, start: float) -> Check:
+    """What is said where no point refutes."""
+    seconds = time.monotonic() - start
+    if sampled.told:
+        return _agreed(problem, sampled, seconds, late=options.seconds_left < 0)
+    raised = [point.raised for point in sampled.points if point.raised]
+    summary = f"at every sampled point {raised[0]}" if raised else sampled.findings[0]
+    return Check("rounding", Outcome.UNDECIDED, summary, {"findings": tuple(sampled.findings)}, seconds=seconds)
+
+
+def _largest_error(problem: Problem, dispute: Dispute, options: Options) -> tuple[str, ...]:
+    """How far the programs are apart at most, relative to an output's largest entry, over as many points as there
+    are."""
+    errors = []
+    for i in range(POINTS):
+        if i and options.seconds_left < 0:
+            break
+        got, want = dispute.evaluator.clean(sample(problem, options, i))
+        with np.errstate(all="ignore"):
+            pairs = zip(got, want, strict=True)
+            errors += [np.abs(g - w).max(initial=0.0) / np.abs(w).max(initial=0.0) for g, w in pairs]
+    errors = [error for error in errors if not np.isnan(error)]
+    if not errors or np.isinf(max(errors)):  # infinite where an output should be 0 and is not
+        return ()
+    said = f"the largest relative error is {max(errors):.0e}"
+    meant = f"; if the rule is meant to be approximate, accuracy={2 * max(errors):.0e} says so"
+    return (said + (meant if max(errors) < APPROXIMATE else ""),)
+
+
+def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> Check:
+    """``late``: what the programs lose in their own dtype is not asked any more."""
+    given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
+    met = {path: any(_is_met(point.want[k]) for point in points) for k, path in enumerate(problem.out_paths)}
+    idle = tuple(path for path, gradient in zip(met, problem.gradients, strict=True) if gradient and not met[path])
+    proved = problem.kept.get("proved")
+    sensitivity = (
+        {} if proved else {p: _sensitivity(points, k) for k, p in enumerate(problem.out_paths) if p not in idle}
+    )
+    lost = {} if given.raised or late else _own_dtype(problem, given)
+    words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
+    accuracy = f", to a relative accuracy of {problem.kept['accuracy']:.2g}" if problem.kept.get("accuracy") else ""
+    summary = f"equal to float64 rounding{accuracy} at {len(points)} points" + (
+        f"; {', '.join(words)}" if words else ""
+    )
+    evidence = {
+        "points": len(points),
+        "sensitivity": sensitivity,
+        "unexercised": idle,
+        "undefined": tuple(path for k, path in enumerate(problem.out_paths) if _is_never(points, k)),
+        "hidden": tuple(path for path, error in sensitivity.items() if error > MAX_HIDDEN and met[path]),
+        "apart": () if proved else tuple(_apart(problem, points)),
+        "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
+        "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
+        "product_precision": "highest",
+        "findings": tuple(sampled.findings),
+        "conditions": (DEFINED + NOT_GIVEN * _is_wider(problem, [given]),) if _is_wider(problem, points) else (),
+    }
+    return Check("rounding", Outcome.NOTES if words else Outcome.HOLDS, summary, evidence, seconds=seconds)
+
+
+def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
+    """Entries that differ plainly, and no more than runs with noise do: rounding decides there what they are."""
+    most = max(MAX_HIDDEN, problem.kept.get("accuracy") or 0.0)
+    most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
+    for point in points:
+        leaves = zip(problem.out_paths, point.got, point.want, point.bound, most_of, strict=True)
+        for path, got, want, bound, elsewhere in leaves:
+            with np.errstate(all="ignore"):
+                error, least = np.abs(got - want), max(most * largest(want), NOTHING * elsewhere)
+                off = (error > least) & (error <= bound) & np.isfinite(error)
+            if off.any():
+                index = tuple(map(int, np.argwhere(off)[0]))
+                by_hand, by_reference = apart(float(got[index]), float(want[index]))
+                where = f"{path}{list(index) if index else ''}"
+                yield f"{where} is {by_hand} by hand and {by_reference} by the reference, and rounding decides which"
+
+
+def _is_met(want: np.ndarray) -> bool:
+    """Whether some entry is a number, and not zero, of which an error could be a part."""
+    return bool(((want != 0) & np.isfinite(want)).any())
+
+
+def _is_never(points: list[Point], k: int) -> bool:
+    """Whether the reference's output is NaN in every entry, at every point, and the other program's is not."""
+    return (points[0].want[k].size > 0 and all(np.isnan(point.want[k]).all() for point in points)
+            and any(np.isfinite(point.got[k]).any() for point in points))  # fmt: skip
+
+
+def _is_wider(problem: Problem, points: list[Point]) -> bool:
+    """Whether the program by hand returns numbers where the reference's values are none."""
+    return any((np.isnan(want) & np.isfinite(got)).any() for point in points
+               for got, want, gradient in zip(point.got, point.want, problem.gradients, strict=True)
+               if not gradient)  # fmt: skip
+
+
+def _sensitivity(points: list[Point], k: int) -> float:
+    """The smallest relative error of the whole leaf that some entry would have shown."""
+    smallest = np.inf
+    for point in points:
+        with np.errstate(all="ignore"):
+            ratio = point.bound[k] / np.abs(point.want[k])
+        ratio = ratio[np.isfinite(ratio)]
+        smallest = min(smallest, ratio.min(initial=np.inf))
+    return float(smallest)
+
+
+def _own_dtype(problem: Problem, point: Point) -> dict[str, tuple[str, float, float]]:
+    """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
+    with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(problem.inputs)):
+        try:
+            programs = as_users(problem)
+            quick = executables.compile_within(programs, problem.compiling, 2 * executables.EQUATION)
+            runs = [partial(walk.run, program) for program in programs]
+            got, want = ([np.asarray(x) for x in (jax.jit(f) if quick else f)(problem.inputs)] for f in runs)
+        except Exception:  # a callback that raises, a kernel that is for another machine
+            return {}
+    lost = {}
+    for path, g, w, exact in zip(problem.out_paths, got, want, point.want, strict=True):
+        scale = np.abs(exact).max(initial=0.0)
+        if not np.isfinite(scale) or scale == 0 or not jaxprs.is_float(g.dtype):
+            continue
+        bits = [bits_lost(np.asarray(x, np.float64), exact, g.dtype) for x in (g, w)]
+        lost[path] = (str(g.dtype), *bits)
+    return lost
+
+
+def bits_lost(x: np.ndarray, exact: np.ndarray, dtype: Any) -> float:
+    """The largest error, in bits of the dtype and relative to the largest entry; all of them where an entry of ``x``
+    is not finite and should be."""
+    scale = np.abs(exact).max(initial=0.0)
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(x) | ~np.isfinite(exact), np.abs(x - exact), scale)
+        unit = float(ml_dtypes.finfo(dtype).eps) * scale
+        return float(np.log2(np.fmax(error[np.isfinite(error)].max(initial=0.0) / unit, 1.0)))

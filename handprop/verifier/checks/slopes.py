@@ -1,0 +1,112 @@
+"""Slopes of a function's own values along a direction, to one side and to both, each with its error.
+
+Along v the values f, weighed with the cotangent c, change by ``phi(h) = sum c f(x + h v)``. The difference quotient of
+``phi`` between -h and h is the slope plus ``O(h^2)``, the one between 0 and h the slope to the right plus ``O(h)``.
+Steps are quartered seven times, so that Richardson's ``(16 D(h/4) - D(h)) / 15`` and ``(4 D(h/4) - D(h)) / 3`` remove
+the first term of the error; the spread of neighbours is what is left of it (Ridders 1982), and ``64 eps S / h`` adds
+what rounding does to a difference of terms of size S.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from handprop.verifier.checks.evaluators import in_float64, is_own
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.executables import array
+
+__all__ = ["STEPS", "Sides", "central", "sides", "values_along"]
+
+STEPS = [2.0**-k for k in range(6, 22, 2)]
+Values = Callable[[float], list[np.ndarray]]
+
+
+class Sides(NamedTuple):
+    """The slopes to the left and to the right, and the larger error of both."""
+
+    left: float
+    right: float
+    error: float
+
+    def allow(self, slope: float, slack: float = 0.0) -> bool:
+        """Whether a slope lies between both, to their error and some slack."""
+        room = self.error + slack
+        return min(self.left, self.right) - room <= slope <= max(self.left, self.right) + room
+
+    def beyond(self, slope: float) -> float:
+        """How far a slope lies outside of both."""
+        return max(min(self.left, self.right) - slope, slope - max(self.left, self.right), 0.0)
+
+
+def values_along(problem: Problem, inputs: Sequence[jax.Array], along: dict[int, np.ndarray],
+                 size: float = 1.0, traced_at: Sequence[Any] | None = None) -> Values:  # fmt: skip
+    """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input. ``traced_at``: the
+    inputs that the function is traced at, ``inputs`` themselves unless they are given."""
+    assert problem.primal is not None
+    own = is_own(problem)
+    first = inputs if problem.kept.get(0, True) else problem.inputs  # what can be traced in float64
+    traced_at = problem.inputs if own else first if traced_at is None else traced_at
+    key = "primal", own, *(str(x.dtype) for x in traced_at)
+    if key not in problem.kept:
+        problem.kept[key] = in_float64(problem.primal, traced_at, problem.compiling, own)
+    run = problem.kept[key]
+
+    def at(h: float) -> list[np.ndarray]:
+        with jax.enable_x64(True):
+            moved = [array(np.asarray(inputs[i]) + h * size * v) for i, v in along.items()]
+            return run(tuple(jaxprs.with_replaced(inputs, list(along), moved)))
+
+    return at
+
+
+def _weighed(ahead: list[np.ndarray], behind: list[np.ndarray], weights: list[np.ndarray]) -> tuple[float, float]:
+    """What ``sum c f`` changes by, and the size of the terms of that sum."""
+    pairs = [(a - b, np.abs(a) + np.abs(b)) for a, b in zip(ahead, behind, strict=True)]
+    scaled = list(zip(weights or [np.ones(())] * len(pairs), pairs, strict=True))
+    change = sum(float(np.sum(c * d)) for c, (d, _) in scaled)
+    return change, sum(float(np.sum(np.abs(c) * s)) for c, (_, s) in scaled)
+
+
+def _best(quotients: list[float], noise: list[float], order: int) -> tuple[float, float]:
+    """Extrapolated, with the smallest error of all steps."""
+    f = 4.0**order
+    better = [(f * b - a) / (f - 1) for a, b in itertools.pairwise(quotients)]
+    errors = [10 * abs(b - a) + n for a, b, n in zip(better[:-1], better[1:], noise[2:], strict=True)]
+    if not np.isfinite(errors).any():
+        return np.nan, np.inf
+    best = int(np.nanargmin(np.where(np.isfinite(errors), errors, np.inf)))
+    return better[best + 1], float(errors[best])
+
+
+def central(values: Values, weights: list[np.ndarray]) -> tuple[float, float]:
+    """The slope to both sides and its error, which is infinite where the slopes to either side do not come together."""
+    with np.errstate(all="ignore"):
+        here, quotients, noise, jumps = values(0.0), [], [], []
+        for h in STEPS:
+            ahead, behind = values(h), values(-h)
+            change, size = _weighed(ahead, behind, weights)
+            quotients.append(change / (2 * h))
+            noise.append(64 * 2.0**-52 * size / h)
+            jumps.append(abs(_weighed(ahead, here, weights)[0] - _weighed(here, behind, weights)[0]) / h)
+        smooth = jumps[-3] <= max(0.3 * jumps[0], 8 * noise[-3])
+        slope, error = _best(quotients, noise, 2)
+    return slope, error if smooth else np.inf
+
+
+def sides(values: Values, weights: list[np.ndarray], size: float = 1.0) -> Sides:
+    """The slopes to either side, per unit of the direction where ``values`` moves by ``size`` times it."""
+    with np.errstate(all="ignore"):
+        here, found = values(0.0), []
+        for sign in (-1.0, 1.0):
+            quotients, noise = [], []
+            for h in STEPS:
+                change, terms = _weighed(values(sign * h), here, weights)
+                quotients.append(sign * change / (h * size))
+                noise.append(64 * 2.0**-52 * terms / (h * size))
+            found.append(_best(quotients, noise, 1))
+    (left, e), (right, f) = found
+    return Sides(left, right, max(e, f))

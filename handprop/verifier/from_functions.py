@@ -1,0 +1,247 @@
+"""A plain gradient function beside its loss, and any function beside another."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact
+from handprop.verifier.faults import Fault, leaf_faults
+from handprop.verifier.problem import (
+    Problem,
+    Program,
+    faulty,
+    first_built,
+    named,
+    normal,
+    obstacle_of,
+    outputs_of,
+    own_width,
+    source_of,
+    traced,
+)
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.rules import name_of, with_rules, without_rules
+
+__all__ = ["of_gradient", "of_pair"]
+
+
+def of_gradient(candidate: Callable, loss: Callable, args: tuple, argnums: int | Sequence[int], rng) -> Problem:
+    """A plain gradient function, with or without the value, beside ``jax.value_and_grad(loss, argnums)``.
+
+    Raises:
+        Unusable: the loss has no gradient by ``argnums``, or the gradients returned are by other arguments.
+    """
+    given = arguments(args, {}, (), rng, loss)
+    chosen = normal(argnums, len(args), "argnums")
+    argnums = chosen if isinstance(argnums, Sequence) else chosen[0]
+    return first_built(candidate, given, lambda given: _of_gradient(candidate, loss, given, argnums))
+
+
+def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums: int | tuple[int, ...]) -> Problem:
+    program, value = traced(given.calling(loss), given.leaves, loss)
+    _check_loss(loss, value)
+    wrt = _positions(given, argnums)
+    by_hand, differentiated = (
+        with_rules(given.calling(candidate)),
+        functools.partial(jax.value_and_grad, argnums=argnums),
+    )
+    with own_width(given.leaves):
+        try:
+            value, grads = jax.eval_shape(given.calling(differentiated(without_rules(loss))), *given.leaves)
+        except CONCRETE:
+            raise
+        except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+            obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
+            return _alone(faulty(candidate, given)._replace(obstacle=obstacle), by_hand, wrt)
+        try:
+            got = jax.eval_shape(by_hand, *given.leaves)
+        except CONCRETE:
+            raise
+        except Exception as error:  # whatever JAX, or the user's function, raises
+            return faulty(candidate, given, Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}"))
+    with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
+    want = (value, grads) if with_value else grads
+    fits = jax.tree.structure(got) == jax.tree.structure(want)
+    faults = [_renamed(fault, with_value) for fault in leaf_faults(got, want)] if fits else [
+        Fault("hand", f"returns {jax.tree.structure(got)}, the gradient is {jax.tree.structure(grads)}")
+    ]  # fmt: skip
+    if faults:
+        faults = _by_others(got, given, argnums, faults)
+    if not fits:
+        return faulty(candidate, given, *faults)
+    leaves = [path for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
+
+    def reference(*leaves: Any) -> tuple:
+        value, grads = given.calling(differentiated(without_rules(loss)))(*leaves)
+        return tuple(jax.tree.leaves((value, grads) if with_value else grads))
+
+    def as_program(f: Callable) -> Program:
+        return lambda *leaves: tuple(jax.tree.leaves(with_rules(given.calling(f))(*leaves)))
+
+    return Problem(
+        name=name_of(candidate),
+        candidate=as_program(candidate),
+        reference=reference,
+        inputs=given.leaves,
+        in_paths=given.paths,
+        out_paths=(*(["value"] if with_value else []), *(f"gradient{jax.tree_util.keystr(path)}" for path in leaves)),
+        gradients=(*([False] if with_value else []), *(True for _ in leaves)),
+        faults=tuple(faults),
+        trusted=jaxprs.rules_of_jax(program),
+        source=source_of(candidate),
+        obstacle=obstacle_of(given.leaves, [value]),
+        primal=lambda *leaves: (given.calling(loss)(*leaves),),
+        wrt=wrt,
+        written=candidate,
+        original=loss,
+        stops=jaxprs.stops(program),
+        solves=jaxprs.solves(program),
+        as_program=as_program,
+        conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
+    )
+
+
+def _renamed(fault: Fault, with_value: bool) -> Fault:
+    """With the output's name in place of where it stands in what is returned."""
+    if with_value and fault.path.startswith("[0]"):
+        return fault._replace(path="value")
+    return fault._replace(path=f"gradient{fault.path[3:] if with_value else fault.path}")
+
+
+def _check_loss(loss: Callable, value: Any) -> None:
+    leaves = jax.tree.leaves(value)
+    if len(leaves) != 1 or leaves[0].shape or not jax.numpy.issubdtype(leaves[0].dtype, np.inexact):
+        found = ", ".join(f"{x.dtype}{list(x.shape)}" for x in leaves) or "nothing"
+        raise Unusable(f"{name_of(loss)} returns {found}, and a loss is one float: sum it, or compare by equivalent()")
+
+
+def _positions(given: Arguments, argnums: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The leaves that ``argnums`` chooses, in the order of the gradient's leaves."""
+    found: list[int] = []
+    for n in (argnums,) if isinstance(argnums, int) else argnums:
+        own = [i for i, owner in enumerate(given.owners) if owner == n]
+        for i in own:
+            if i not in given.places or not _is_number(given.arrays[given.places.index(i)]):
+                raise Unusable(f"argnums={n} cannot be differentiated: {given.names[i]} is no array of floats")
+        found += [given.places.index(i) for i in own]
+    return tuple(found)
+
+
+def _is_number(x: Any) -> bool:
+    return is_inexact(x) or jaxprs.is_complex(x.dtype)
+
+
+def _by_others(got: Any, given: Arguments, argnums: int | tuple[int, ...], faults: list[Fault]) -> list[Fault]:
+    """The faults, with the arguments whose gradients these are by their shapes, where there are some.
+
+    Raises:
+        Unusable: gradients of several arguments are returned, and another number is asked for.
+    """
+    meant = _meant(got, given)
+    if meant is None or meant == argnums:
+        return faults
+    if isinstance(meant, tuple):
+        raise Unusable(f"{len(meant)} gradients are returned, and argnums={argnums} asks for those of "
+                       f"{_count(argnums)}: say argnums={meant}, if these are meant")  # fmt: skip
+    return [
+        *faults[:-1],
+        faults[-1]._replace(what=f"{faults[-1].what}; if it is by another argument, say argnums={meant}"),
+    ]
+
+
+def _count(argnums: int | tuple[int, ...]) -> str:
+    return "one argument" if isinstance(argnums, int) else f"{len(argnums)}"
+
+
+def _meant(got: Any, given: Arguments) -> int | tuple[int, ...] | None:
+    """Which arguments have the trees and shapes of the gradients, with or without a value before them."""
+    args, _ = given.rebuild(given.leaves)
+    parts = [got[1]] if isinstance(got, tuple | list) and len(got) == 2 and _shapes(got[0])[1] == [()] else []
+    for part in (*parts, got):
+        single = [n for n, arg in enumerate(args) if _shapes(arg) == _shapes(part)]
+        if single:
+            return single[0]
+        several = _in_order(part, args) if isinstance(part, tuple | list) and len(part) > 1 else None
+        if several is not None:
+            return several
+    return None
+
+
+def _in_order(parts: Sequence[Any], args: Sequence[Any]) -> tuple[int, ...] | None:
+    """For each part the next argument of its shapes."""
+    found: list[int] = []
+    for part in parts:
+        rest = range(found[-1] + 1 if found else 0, len(args))
+        n = next((n for n in rest if _shapes(args[n]) == _shapes(part)), None)
+        if n is None:
+            return None
+        found.append(n)
+    return tuple(found)
+
+
+def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [tuple(np.shape(leaf)) for leaf in leaves]
+
+
+def _alone(problem: Problem, candidate: Callable, wrt: tuple[int, ...]) -> Problem:
+    """With its gradients, or value and gradients, where that is what the hand-written function returns."""
+    try:
+        shapes = [o.shape for o in jax.tree.leaves(jax.eval_shape(candidate, *problem.inputs))]
+    except Exception:  # whatever it raises: it is said as it was
+        return problem
+    gradients = [problem.inputs[i].shape for i in wrt]
+    marks = {0: (), 1: (False,)}.get(len(shapes) - len(gradients))
+    if marks is None or shapes[len(marks) :] != gradients:
+        return problem
+    return problem._replace(
+        candidate=lambda *leaves: tuple(jax.tree.leaves(candidate(*leaves))),
+        gradients=(*marks, *(True for _ in wrt)),
+        wrt=wrt,
+    )
+
+
+def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> Problem:
+    """Any two functions of the same arguments; ``g`` is the reference.
+
+    Raises:
+        Unusable: one of them fails at these arguments.
+    """
+    for h in (f, g):
+        if not callable(h):
+            raise Unusable(f"equivalent compares two functions, and {type(h).__name__} is none")
+    given = arguments(args, {}, (), rng, f)
+    return first_built(f, given, lambda given: _of_pair(f, g, given))
+
+
+def _of_pair(f: Callable, g: Callable, given: Arguments) -> Problem:
+    def flat(h: Callable) -> Program:
+        return lambda *leaves: outputs_of(with_rules(given.calling(h))(*leaves))
+
+    (_, left), (_, right) = (traced(with_rules(given.calling(h)), given.leaves, h) for h in (f, g))
+    if jax.tree.structure(left) != jax.tree.structure(right):
+        return faulty(f, given, Fault("f", f"returns {jax.tree.structure(left)}, g {jax.tree.structure(right)}"))
+    outputs = named(left)
+    return Problem(
+        name=f"{name_of(f)} = {name_of(g)}",
+        candidate=flat(f),
+        reference=flat(g),
+        inputs=given.leaves,
+        in_paths=given.paths,
+        out_paths=tuple(path or "value" for path, _ in outputs),
+        gradients=(False,) * len(outputs),
+        faults=tuple(fault._replace(path=fault.path or "value") for fault in leaf_faults(left, right)),
+        source=source_of(f),
+        obstacle=obstacle_of(given.leaves, [o for _, o in outputs]),
+        written=f,
+        as_program=flat,
+        original=g,
+        conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
+    )

@@ -1,0 +1,274 @@
+"""A custom rule, or a function that holds some, beside the function without its rules."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
+from handprop.verifier.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
+from handprop.verifier.problem import (
+    Problem,
+    Program,
+    first_built,
+    named,
+    normal,
+    obstacle_of,
+    outputs_of,
+    source_of,
+    traced,
+)
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
+
+__all__ = ["of_rule"]
+
+MAX_DIRECTIONS = 64
+FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
+TRIED = "that the rule is linear in its tangents was tried, and is not proved"
+PLAIN = "value without differentiation"
+NO_RULE = ("{} holds no custom_vjp or custom_jvp rule but JAX's: it would be compared with itself; verify a gradient "
+           "beside its loss (verify_gradient, --loss), any other function beside reference=")  # fmt: skip
+
+
+def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: int | Sequence[int] | None,
+            nondiff_argnums: int | Sequence[int], rng: np.random.Generator) -> Problem:  # fmt: skip
+    """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``.
+
+    Raises:
+        Unusable: there is no rule in it, or it cannot be called with these arguments.
+    """
+    paired = isinstance(rule, tuple)
+    rule = _of_pair(rule, reference) if paired else rule
+    _check_rule(rule)
+    given = arguments(args, kwargs, _still(rule), rng, rule.fun if isinstance(rule, RULES) else rule)
+    _check_kinds(rule, given)
+    wanted = None if argnums is None else normal(argnums, len(args), "argnums")
+    left = normal(nondiff_argnums, len(args), "nondiff_argnums")
+
+    def built(given: Arguments) -> Problem:
+        owners = [given.owners[place] for place in given.places]
+        chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
+                  and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
+        _check_chosen(given, wanted, chosen)
+        return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired)
+
+    return first_built(rule, given, built)
+
+
+def _check_rule(rule: Any) -> None:
+    if not callable(rule):
+        raise Unusable(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
+    if isinstance(rule, RULES) and len(parts_of(rule)) == 1:
+        define = "defvjp" if isinstance(rule, jax.custom_vjp) else "defjvp"
+        raise Unusable(f"{name_of(rule)} has no derivative yet: call {name_of(rule)}.{define} first")
+
+
+def _check_kinds(rule: Any, given: Arguments) -> None:
+    """JAX itself refuses them only where the rule is differentiated."""
+    still = _still(rule)
+    for i in set(range(len(given.whole))) - set(given.places) if isinstance(rule, RULES) else ():
+        if given.owners[i] not in still and not isinstance(given.whole[i], bool | int | float):
+            kind = type(given.whole[i]).__name__
+            raise Unusable(f"{given.names[i]} is a {kind}, which JAX takes only where nondiff_argnums names it")
+
+
+def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list[int]) -> None:
+    owners = {given.owners[given.places[i]] for i in chosen}
+    for n in set(wanted or ()) - owners:
+        raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no array of floats")
+
+
+def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
+             with_plain: bool) -> Problem:  # fmt: skip
+    """``with_plain``: the rule's own value, without differentiation, is compared with the reference's too."""
+    handed = rule if isinstance(rule, RULES) and is_of_jax(rule) else None
+    count = len(given.leaves)
+
+    def stripped(f: Any) -> Callable:
+        return without_rules(given.calling(f), handed if f is rule else None)
+
+    original = rule if reference is None else reference
+    primal = stripped(original)
+    program, out = traced(primal, given.leaves, original)
+    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
+        raise Unusable(NO_RULE.format(name_of(rule)))
+    outputs = named(out)
+    values = [f"value{path}" for path, _ in outputs]
+    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
+    plain = [f"{PLAIN}{path}" for path, _ in outputs] if with_plain else []
+
+    def pulled_back(f: Callable, undifferentiated: Callable | None = None,
+                    gradients: Callable = _pulled_back) -> Program:  # fmt: skip
+        def program(*inputs: Any) -> tuple[jax.Array, ...]:
+            leaves = inputs[:count]
+            found = gradients(f, leaves, inputs[count:], chosen)
+            if not with_plain:
+                return found
+            alone = outputs_of(undifferentiated(*leaves)) if undifferentiated else found[: len(values)]
+            return (*found, *alone)
+
+        return program
+
+    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Callable = _pulled_back) -> Program:
+        return pulled_back(with_rules(given.calling(f), watch), stripped(f), gradients)
+
+    def faults_of(f: Any) -> list[Fault]:
+        return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
+
+    inputs = (*given.leaves, *cotangents)
+    truth = pulled_back(primal)
+    problem = Problem(
+        name=name_of(rule),
+        candidate=by_hand(rule),
+        reference=truth,
+        inputs=inputs,
+        in_paths=(*given.paths, *(f"cotangent of value{path}" for path, o in outputs if is_inexact(o))),
+        out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *plain),
+        gradients=(*(False for _ in values), *(True for _ in chosen), *(False for _ in plain)),
+        trusted=jaxprs.rules_of_jax(program),
+        source=source_of(rule),
+        obstacle=obstacle_of(given.leaves, [o for _, o in outputs]) or _nothing_to_differentiate(outputs, chosen),
+        primal=lambda *inputs: tuple(o for o in outputs_of(primal(*inputs[:count])) if is_inexact(o)),
+        wrt=tuple(chosen),
+        cotangents=tuple(range(count, count + len(cotangents))),
+        written=rule,
+        as_program=by_hand,
+        faults_of=faults_of,
+        as_reference=None if reference else lambda f: pulled_back(stripped(f)),
+        original=original,
+        stops=_stops(original, given, program),
+        solves=jaxprs.solves(program),
+        conditions=given.conditions(),
+        heads=given.heads,
+        drawn=given.drawn,
+    )
+    if problem.obstacle:
+        return problem
+    other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
+    faults = tuple(other or _standing(faults_of(rule), truth, inputs))
+    if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
+        forwards = functools.partial(by_hand, gradients=_by_directions)
+        return problem._replace(candidate=forwards(rule), as_program=forwards, faults_of=lambda f: [],
+                                conditions=(*problem.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
+    return problem._replace(faults=faults)
+
+
+def _stops(original: Any, given: Arguments, program: Any) -> bool:
+    """Whether a stop_gradient was written into the function, whose ``program`` without its rules does not say who wrote
+    one; where it is to be had in no other way any counts."""
+    names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
+    if not names & {"stop_gradient", *jaxprs.DRAWN_BY_REJECTION}:
+        return False
+    try:
+        return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])
+    except CONCRETE:
+        return True
+
+
+def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
+    """That a rule raises is no fault where autodiff of its function raises as well: then there is no reference."""
+    if [fault.path for fault in faults] == ["rule"]:
+        try:
+            jaxprs.trace(reference, inputs)
+        except Exception:  # whatever JAX raises where a function has no derivative in reverse
+            return []
+    return faults
+
+
+def _other_outputs(plain: Callable, given: Arguments, rule: Any, out: Any) -> list[Fault]:
+    """What a rule's own primal returns beside what the reference does."""
+    _, own = traced(plain, given.leaves, rule)
+    if jax.tree.structure(own) != jax.tree.structure(out):
+        return [Fault("rule", f"returns {jax.tree.structure(own)}, the reference {jax.tree.structure(out)}")]
+    return [Fault(PLAIN + fault.path, fault.what) for fault in leaf_faults(own, out)]
+
+
+def _of_pair(rule: Any, reference: Callable | None) -> Any:
+    """A rule from ``(fwd, bwd)``; fwd None where the residuals are the arguments themselves."""
+    if len(rule) != 2 or not callable(rule[1]):
+        raise Unusable("a pair is (fwd, bwd), or (None, bwd): two functions")
+    fwd, bwd = rule
+    if reference is None:
+        raise Unusable("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
+    made: Any = jax.custom_vjp(reference)
+    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
+    made.__name__ = name_of(bwd)
+    return made
+
+
+def _still(rule: Any) -> tuple[int | str, ...]:
+    """Positions and names of the arguments that the rule says are not differentiated."""
+    if not isinstance(rule, RULES):
+        return ()
+    known = parameters(rule.fun)
+    numbers = tuple(rule.nondiff_argnums)
+    return (*numbers, *(known[n] for n in numbers if n < len(known)))
+
+
+def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequence[int]) -> str:
+    if not any(is_inexact(o) for _, o in outputs):
+        return "there is no output of a floating dtype to compare"
+    return "" if chosen else "there is no argument of a floating dtype to differentiate"
+
+
+def _floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
+    """f as a function of the chosen leaves: its outputs of a floating dtype, and all."""
+
+    def partial(*diff: Any) -> tuple[list[Any], Any]:
+        outputs = outputs_of(f(*jaxprs.with_replaced(leaves, chosen, diff)))
+        return [o for o in outputs if is_inexact(o)], outputs
+
+    return partial
+
+
+def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """Outputs of f, and the cotangents of the chosen leaves."""
+    wrt = [leaves[i] for i in chosen]
+    _, pull, outputs = jax.vjp(_floats(f, leaves, chosen), *wrt, has_aux=True)
+    # A number without a dtype of its own has a cotangent of any.
+    found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
+             for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
+    return (*outputs, *found)
+
+
+def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """The same without transposing: each entry of a cotangent is a derivative along one axis."""
+    wrt = [leaves[i] for i in chosen]
+    partial, found = _floats(f, leaves, chosen), []
+    for k, x in enumerate(wrt):
+
+        def slope(axis: jax.Array, k: int = k, x: jax.Array = x) -> jax.Array:
+            along = [jnp.zeros(y.shape, y.dtype) for y in wrt]
+            along[k] = axis.reshape(x.shape)
+            _, tangents, _ = jax.jvp(partial, wrt, along, has_aux=True)
+            return jnp.asarray(sum(jnp.sum(c * t) for c, t in zip(cotangents, tangents, strict=True)), x.dtype)
+
+        found.append(jax.lax.map(slope, jnp.eye(x.size, dtype=x.dtype)).reshape(x.shape))
+    return (*partial(*wrt)[1], *found)
+
+
+def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
+    """Whether few numbers are differentiated, and the derivative along a sum is the sum of the derivatives, at zeros
+    too: what JAX cannot transpose may be linear all the same."""
+    partial, wrt = _floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
+    if sum(x.size for x in wrt) > MAX_DIRECTIONS:
+        return False
+    halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]
+    one = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt]
+    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]  # |dx| adds up where signs agree
+    both = jax.tree.map(jnp.add, one, other)
+    try:
+        return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
+    except Exception:  # whatever the rule raises: that it cannot be transposed stays its fault
+        return False
+
+
+def _adds_up(f: Callable, at: list[Any], *directions: list[Any]) -> bool:
+    """Whether the derivative of f in the third direction is the sum of those in the first two."""
+    tangents = [jax.jvp(f, at, along, has_aux=True)[1] for along in directions]
+    return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
+               for a, b, c in zip(*tangents, strict=True))  # fmt: skip

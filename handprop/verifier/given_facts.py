@@ -1,0 +1,340 @@
+"""What the given arguments have, and which of it the verdict needs.
+
+A subject is first judged for all numbers. Only where it does not hold there are facts of the given values looked for:
+of arguments that are not differentiated all that :func:`facts` knows, of others what they hardly have by accident.
+The fewest and widest facts with which least is wrong become conditions, and the report says what fails without them.
+A gradient of an argument that was found to lie in a domain is compared in all directions, at inputs in the domain.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier import domains as d
+from handprop.verifier.along_domains import ANY, Domains, at_arguments, declared, inside, tolerance, within
+from handprop.verifier.checks.edge_cases import edge_cases
+from handprop.verifier.checks.evaluators import Evaluator, evaluators
+from handprop.verifier.checks.sampling import READINGS, compared, sample, wrong_outputs
+from handprop.verifier.domains import Domain
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import executables, jaxprs
+from handprop.verifier.programs.polynomial import is_polynomial_in
+from handprop.verifier.proof.proof import proof
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Check, Outcome, Verdict
+from handprop.verifier.verdict import checked, explained, fresh
+
+__all__ = ["facts", "judged"]
+
+POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
+SEEN = 17  # samples
+APART = 1e-6  # of their size
+LATE = 0.25  # of the budget that is spent beyond it where a refutation may be for want of a fact
+MAX_PLACES = 1 << 10
+MAX_ENTRIES = 1 << 20
+AMPLIFIED = 1e3  # by how much a function may enlarge what the given values' rounding leaves of a fact
+Facts = dict[int, Domain]
+Prepare = Callable[[Problem], Problem]
+
+
+def judged(problem: Problem, options: Options, entry: str, domain: Domains | None = None,
+           prepare: Prepare = lambda problem: problem) -> Report:  # fmt: skip
+    """The report on a subject whose arguments lie where ``domain`` says, or where it holds of them as they are given.
+
+    ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
+    for those of a domain too, and is not proved again.
+    """
+    start = time.monotonic()
+    executables.forget()
+    given, problem = problem, fresh(declared(problem, domain, options), options)
+    whole = prepare(problem)
+    whole = whole if whole is problem else fresh(whole, options)
+    report = checked(whole, options, entry, _proved_wider(given, problem, options, prepare))
+    late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
+    if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
+        try:
+            whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
+        except Exception as error:  # whatever the user's code raises for other values
+            said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
+            report = dataclasses.replace(report, internal=(*report.internal, said))
+    return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
+
+
+def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
+    """Whether it fails where what the facts are about is as it was given, by more than what the facts are off by in its
+    own rounding, and not in a gradient that is compared along them."""
+    if report.counterexample is None:
+        return False
+    at, worst = dict(report.counterexample.inputs), report.counterexample.worst
+    if any(worst.path == f"second d{problem.in_paths[i]}" for i in needed):
+        return False
+    floats = [(problem.in_paths[i], x) for i in needed if jaxprs.is_float((x := problem.inputs[i]).dtype)]
+    if any(path not in at or not np.array_equal(at[path], np.asarray(x, np.float64), equal_nan=True)
+           for path, x in floats):  # fmt: skip
+        return False
+    off = max(_distance(one, np.asarray(problem.inputs[i], np.float64)) for i, one in needed.items())
+    return not abs(worst.got - worst.want) <= AMPLIFIED * off * max(abs(worst.want), 1.0)
+
+
+def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: Options, entry: str,
+                 prepare: Prepare) -> tuple[Problem, Report]:  # fmt: skip
+    """The subject within what is needed of the given values, and the report on it; as it was where nothing helps."""
+    needed = _needed(problem, everywhere, options)
+    if not needed:
+        return whole, everywhere
+    narrow = fresh(prepare(within(problem, needed, along=False)), options)
+    if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
+        return narrow, everywhere
+    if whole is problem:  # its programs are compiled already
+        kept = {name: problem.kept[name] for name in READINGS if name in problem.kept}
+        narrow.kept.update({name: at_arguments(one, narrow) if isinstance(one, Evaluator) else one
+                            for name, one in kept.items()})  # fmt: skip
+    proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
+    report = checked(narrow, options, entry, proved)
+    if report.verdict is Verdict.INCONCLUSIVE:
+        return whole, everywhere
+    if not report.ok:
+        return narrow, report
+    if _fails_as_given(whole, needed, everywhere):
+        return whole, everywhere
+    this = "this condition" if len(needed) == 1 else "these conditions"
+    fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
+    found = f"without {this} {fails}: {everywhere.reason}"
+    return narrow, dataclasses.replace(report, findings=(*report.findings, found))
+
+
+def _distance(one: Domain, x: np.ndarray) -> float:
+    """How far the values in the domain that stand for these are from them."""
+    with jax.enable_x64(True):
+        return float(np.abs(np.asarray(one.from_free(executables.array(one.to_free(x)))) - x).max(initial=0.0))
+
+
+def _proved_wider(given: Problem, problem: Problem, options: Options, prepare: Prepare) -> Check | None:
+    """A proof for plainer domains that hold those asked about, None where there is none."""
+    wider = {place: one.wider or one for place, one in problem.domains.items()}
+    if not any(one.wider for one in problem.domains.values()) or "proof" in options.skip:
+        return None
+    points = {place for place, one in problem.domains.items() if one.wider and one.discrete}
+    try:
+        if points and not _are_polynomials(prepare(given), points):
+            return None
+        part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
+        found = proof(prepare(within(given, wider)), part)
+    except Exception:  # what does not run is for the structure to say
+        return None
+    return found if found.outcome is Outcome.PROVES else None
+
+
+def _are_polynomials(problem: Problem, places: set[int]) -> bool:
+    programs = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
+    return all(is_polynomial_in(program, places) for program in programs)
+
+
+def _needed(problem: Problem, report: Report, options: Options) -> Facts:
+    """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
+    if problem.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
+        return {}
+    fails = report.checks[0].outcome is Outcome.FAILS
+    moving = set(problem.wrt) if fails else _with_gradients(problem, options)
+    apart = not any(problem.gradients) and _differ_where_defined(problem, report, options)
+    found = {place: chain for place in range(len(problem.inputs))
+             if (chain := _facts_of(problem, place, place in moving, apart))}  # fmt: skip
+    labels = {place: chain[0] for place, chain in found.items()
+              if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
+    if not found or fails:
+        return _as_found(labels)
+    chosen = {place: _as_given(problem, place, chain) for place, chain in found.items()}
+    least = _wrong(problem, chosen, options)
+    for place, chain in found.items():
+        if options.seconds_left < 0:
+            break
+        for one in (None, *chain):
+            trial = {**chosen, place: one} if one else {i: c for i, c in chosen.items() if i != place}
+            if _wrong(problem, trial, options) <= least:
+                chosen = trial
+                break
+        else:
+            chosen[place] = chain[-1]
+    if least:  # wrong all the same, and what is wrong is told apart from labels
+        chosen = {**labels, **chosen}
+    elif not chosen:  # samples do not show what is wrong elsewhere
+        chosen = _right_at_hard_inputs(problem, found, options)
+    return _as_found(chosen)
+
+
+def _right_at_hard_inputs(problem: Problem, found: dict[int, list[Domain]], options: Options) -> Facts:
+    """The widest facts within which no edge case refutes; the widest of all where there are none."""
+    for depth in range(max(len(chain) for chain in found.values())):
+        trial = {place: chain[min(depth, len(chain) - 1)] for place, chain in found.items()}
+        narrow = fresh(within(problem, trial, along=False), options)
+        if edge_cases(narrow, options).outcome is not Outcome.FAILS:
+            return trial
+        if options.seconds_left < 0:
+            break
+    return {place: chain[0] for place, chain in found.items()}
+
+
+def _as_found(chosen: Facts) -> Facts:
+    return {place: dataclasses.replace(one, says=f"{one.says}, as given") for place, one in chosen.items()}
+
+
+def _as_given(problem: Problem, place: int, chain: list[Domain]) -> Domain:
+    """The narrowest fact, for an argument that is not differentiated at the given values alone."""
+    one = chain[-1]
+    if place in problem.wrt or one.keeps:
+        return one
+    free = one.to_free(np.asarray(problem.inputs[place], np.float64))
+    return dataclasses.replace(one, from_free=lambda u: one.from_free(jnp.asarray(free, u.dtype)))
+
+
+def _wrong(problem: Problem, chosen: Facts, options: Options) -> int:
+    """How many outputs are wrong, or finite at none of them, at points where these facts hold."""
+    narrow = within(problem, chosen, along=False)
+    with jax.enable_x64(True):
+        points = [inside(narrow.domains, sample(narrow, options, i)) for i in POINTS]
+    least = len(problem.out_paths)
+    for evaluator in evaluators(problem):
+        wrong: set[int] = set()
+        finite: set[int] = set()
+        for i, inputs in enumerate(points):
+            if i and options.seconds_left < -LATE * options.budget:
+                break
+            point = compared(evaluator, inputs, 300 + i)
+            wrong |= wrong_outputs(problem, point)
+            finite |= {k for k, want in enumerate(point.want) if np.isfinite(want).any() or not want.size}
+        wrong |= set(range(len(problem.out_paths))) - finite
+        least = min(least, len(wrong))
+    return least
+
+
+def _with_gradients(problem: Problem, options: Options) -> set[int]:
+    """The places of the arguments that have a gradient: not of those for which both programs return zeros wherever
+    they are tried, as for a mask whose cotangent a rule leaves out."""
+    evaluator = next(evaluators(problem), None)
+    if evaluator is None or not problem.owners:
+        return set(problem.wrt)
+    tried = [evaluator.clean(sample(problem, options, i)) for i in (0, 1, 2)]
+    return {i for k, i in problem.owners
+            if any(np.any(outputs[k]) for programs in tried for outputs in programs)}  # fmt: skip
+
+
+def _differ_where_defined(problem: Problem, report: Report, options: Options) -> bool:
+    """Whether two functions have two values where both have one: they are two then, whatever sign an argument has."""
+    worst = report.counterexample.worst if report.counterexample else None
+    if worst is not None and np.isfinite([worst.got, worst.want]).all():
+        return True
+    if (evaluator := next(evaluators(problem), None)) is None:
+        return False
+    for i in range(1, SEEN):
+        got, want = evaluator.clean(sample(problem, options, i))
+        for g, w in zip(got, want, strict=True):
+            both = np.isfinite(g) & np.isfinite(w)
+            if not np.allclose(g[both], w[both], APART, APART * np.abs(w[both]).max(initial=0.0)):
+                return True
+    return False
+
+
+def _facts_of(problem: Problem, place: int, moving: bool, apart: bool) -> list[Domain]:
+    """Which facts of this argument, which is ``moving`` if it has a gradient, may become a condition, widest first;
+    none of a sign where the functions are ``apart`` wherever they are defined."""
+    x = problem.inputs[place]
+    excluded = {*problem.cotangents, *problem.drawn, *problem.asked_any, *problem.domains}
+    if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MAX_ENTRIES:
+        return []
+    found = facts(np.asarray(x, np.float64), tolerance(x))
+    if any(problem.gradients) and not moving:
+        return list(found.values())
+    if apart:
+        found.pop("positive", None)
+    return [one for name in HARDLY_BY_ACCIDENT for key, one in found.items() if key.split(" along ")[0] == name]
+
+
+HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", "definite", "orthogonal")
+
+
+def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
+    """The domains that an array is seen to lie in, widest first.
+
+    >>> list(facts(np.eye(3)[[0, 2]], 0.0))
+    ['sums', 'one-hot']
+    >>> list(facts(np.array([0.5, 1.5]), 0.0))
+    ['positive', 'increasing']
+    >>> list(facts(np.diag([1.5, 2.0]), 0.0))
+    ['symmetric, diagonal', 'definite, diagonal']
+    """
+    whole = bool((np.rint(x) == x).all())
+    varied = bool((x != x.flat[0]).any())
+    rows = x.ndim > 0 and x.shape[-1] > 1
+    square = rows and x.ndim > 1 and varied
+    diagonal = "" if square and (x * (1 - np.eye(*x.shape[-2:])) != 0).any() else ", diagonal"
+    axes = [a for a in range(-1, -1 - x.ndim, -1) if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)]
+    along = {axis: f" along {axis}" if n else "" for n, axis in enumerate(axes)}
+    tried = {
+        **{f"sums{name}": (True, d.sum_to_one(axis)) for axis, name in along.items()},
+        "positive": (True, d.positive()),
+        "between": (not whole, d.interval(0.0, 1.0)),
+        f"symmetric{diagonal}": (square, d.symmetric()),
+        "unit": (rows and not whole, d.unit()),
+        **{f"probabilities{name}": (not whole, d.simplex(axis)) for axis, name in along.items()},
+        **{f"one-hot{name}": (whole and x.shape[axis] <= MAX_PLACES, d.one_hot(axis)) for axis, name in along.items()},
+        f"definite{diagonal}": (square, d.positive_definite()),
+        "orthogonal" + ", whole" * whole: (square, d.orthogonal()),
+        "signs": (varied, d.signs()),
+        "boolean": (varied, d.boolean()),
+        **{name: (rows, one) for name, one in ORDERS.items()},
+        "integers": (varied, d.integers()),
+        "one number": (whole and x.size == 1, _one_number(x)),
+    }
+    if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):
+        tried = {"mask": (True, MASK)}
+    found = {name: one for name, (applies, one) in tried.items() if applies and not one.lacks(x, tolerance)}
+    for name, said_already in (("boolean", ("one-hot",)), ("integers", ("one-hot", "boolean", "signs"))):
+        if any(other in found for other in said_already):
+            found.pop(name, None)
+    return found
+
+
+def _ordered(says: str, sign: int, ties: bool) -> Domain:
+    """Rows in order, which may hold ties."""
+    strict = d.increasing()
+
+    def to_free(x: np.ndarray) -> np.ndarray:
+        first, _ = np.split(sign * x, [1], -1)
+        return np.concatenate([first, np.log(np.maximum(np.diff(sign * x), TIE))], -1)
+
+    def lacks(x: np.ndarray, tolerance: float) -> str:
+        steps = np.diff(sign * x)
+        tied = bool((steps == 0).any())
+        return "" if (steps >= 0).all() and (steps > 0).any() and tied == ties else "is in another order"
+
+    return dataclasses.replace(
+        strict, says=says, from_free=lambda u: sign * strict.from_free(u), to_free=to_free, lacks=lacks
+    )
+
+
+TIE = 1e-300  # the step between two equal numbers
+ORDERS = {
+    "increasing": d.increasing(),
+    "decreasing": _ordered("decreases along its rows", -1, False),
+    "not decreasing": _ordered("never decreases along its rows", 1, True),
+    "not increasing": _ordered("never increases along its rows", -1, True),
+}
+
+
+def _one_number(x: np.ndarray) -> Domain:
+    """Of one number it is not known what else it may be: a temperature of 1 is no truth value."""
+    return d.as_given(f"is {x.flat[0]:g}", lambda y, tolerance: "" if np.array_equal(x, y) else "is another number")
+
+
+def _no_mask(x: np.ndarray, tolerance: float) -> str:
+    low = x <= LOW
+    return "" if low.any() and ((x == 0) | low).all() else "is no mask"
+
+
+LOW = -1e4  # what is added to a score that is to count for nothing
+MASK = d.as_given("is the given mask", _no_mask)

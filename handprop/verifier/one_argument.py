@@ -1,0 +1,54 @@
+"""Rules that look at which of their arguments are differentiated.
+
+A rule with ``symbolic_zeros=True`` is told which arguments carry a derivative, and may answer otherwise where one
+carries none. So such a rule is judged for all arguments together and for each one alone, and what is left open of
+other choices, or of values whose cotangent is a symbolic zero, is a condition.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from handprop.verifier.along_domains import is_of
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Verdict
+from handprop.verifier.rules import marked
+
+__all__ = ["asks_for_zeros", "with_each_alone"]
+
+WORST_FIRST = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
+
+
+def asks_for_zeros(problem: Problem) -> bool:
+    """Whether a rule that the subject calls is told which of its arguments are differentiated."""
+    met: list[Any] = []
+
+    def watch(rule: Any) -> Any:
+        met.append(rule)
+        return rule
+
+    if problem.as_program is None or problem.faults or problem.obstacle:
+        return False
+    with marked(anew=True):
+        jaxprs.trace(problem.as_program(problem.written, watch), problem.inputs)  # pyright: ignore[reportCallIssue]
+    return any(rule.symbolic_zeros for rule in met)
+
+
+def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], Report]) -> Report:
+    """The worst of the reports for all arguments together and for each alone, ``judged(n)`` of argument number n."""
+    paths = [problem.in_paths[i] for i in problem.wrt]
+    numbers = [n for n, head in enumerate(problem.heads) if any(is_of(path, head) for path in paths)]
+    reports = [together]
+    for n in numbers if len(numbers) > 1 else ():
+        one = judged(n)
+        name = f"{one.subject}, differentiated with respect to {problem.heads[n]} alone"
+        reports.append(dataclasses.replace(one, subject=name))
+    worst = min(reports, key=lambda report: WORST_FIRST.index(report.verdict))
+    values = [path for path, gradient in zip(problem.out_paths, problem.gradients, strict=True)
+              if path.startswith("value") and not gradient]  # fmt: skip
+    every = len(problem.wrt) == 1 or len(problem.wrt) == len(numbers) == 2
+    left = [] if every else ["all arguments are differentiated, in all of their parts, or one alone"]
+    left += ["every value of the rule is used"] if len(values) > 1 else []
+    return dataclasses.replace(worst, conditions=(*worst.conditions, *left)) if worst.ok else worst

@@ -1,0 +1,182 @@
+"""What the user handed over, as two plain functions of one flat tuple of arrays.
+
+Everything the rungs need to know is in :class:`Subject`; no rung looks at ``custom_vjp`` objects again.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier.arguments import CONCRETE, Arguments, Failing, Unusable, said
+from handprop.verifier.domains import Domain
+from handprop.verifier.faults import Fault
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.rules import name_of
+
+__all__ = [
+    "Fault",
+    "Problem",
+    "Program",
+    "faulty",
+    "first_built",
+    "named",
+    "normal",
+    "obstacle_of",
+    "outputs_of",
+    "own_width",
+    "source_of",
+    "traced",
+]
+
+Program = Callable[..., tuple[jax.Array, ...]]
+EAGER = "it decides by an argument's value while it is traced, and so only runs uncompiled: {}"
+
+
+class Problem(NamedTuple):
+    """Two programs that should be the same function.
+
+    ``candidate(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes,
+    named by ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left
+    out of both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the
+    way. ``obstacle``: why the subject cannot be judged, where it cannot.
+
+    ``primal`` returns the values of the function whose gradients these are, ``wrt`` are the inputs that the gradients
+    belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
+    compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
+    or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
+    primal. ``original`` is the user's function that the reference is made of, ``stops`` whether a stop_gradient stands
+    in it, ``solves`` whether a solver does whose derivative somebody wrote. ``conditions`` say what of the given
+    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
+    ``inputs`` are free parameters of the arguments (``handprop.verifier.along_domains``). ``heads`` are the names of
+    the call's positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all
+    numbers are asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run
+    equation by equation. ``assumed``: what was tried of the rule and not proved, without which a proof proves nothing.
+    """
+
+    name: str
+    candidate: Program
+    reference: Program
+    inputs: tuple[Any, ...]
+    in_paths: tuple[str, ...]
+    out_paths: tuple[str, ...]
+    gradients: tuple[bool, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    trusted: tuple[str, ...] = ()
+    source: str = ""
+    obstacle: str = ""
+    primal: Program | None = None
+    wrt: tuple[int, ...] = ()
+    cotangents: tuple[int, ...] = ()
+    kept: dict[Any, Any] = {}  # noqa: RUF012 (judge gives every report its own)
+    written: Any = None
+    as_program: Callable[[Any], Program] | None = None
+    faults_of: Callable[[Any], Sequence[Fault]] | None = None
+    as_reference: Callable[[Any], Program] | None = None
+    original: Any = None
+    stops: bool = False
+    solves: bool = False
+    conditions: tuple[str, ...] = ()
+    domains: Mapping[int, Domain] = {}
+    heads: tuple[str, ...] = ()
+    drawn: tuple[int, ...] = ()
+    asked_any: tuple[int, ...] = ()
+    compiling: float = float("inf")
+    assumed: str = ""
+
+    @property
+    def moving(self) -> list[int]:
+        """The inputs that hold floats, but for cotangents: what is moved where inputs are varied."""
+        return [i for i in jaxprs.float_places(self.inputs) if i not in self.cotangents]
+
+    @property
+    def owners(self) -> list[tuple[int, int]]:
+        """Each gradient by the number of its output, with the input that it belongs to; none where these are not one to
+        one, as of a second derivative."""
+        found = [k for k, gradient in enumerate(self.gradients) if gradient]
+        return list(zip(found, self.wrt, strict=True)) if len(found) == len(self.wrt) else []
+
+
+def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem]) -> Problem:
+    """The subject with as many of the arguments traced as the functions bear."""
+    first: Exception | None = None
+    for trial in given.tries():
+        try:
+            return built(trial)
+        except (*CONCRETE, Failing) as error:
+            first = first or error
+    if isinstance(first, Failing):
+        raise first
+    return faulty(f, given)._replace(obstacle=EAGER.format(jaxprs.first_line(first or Exception())))
+
+
+def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:
+    """Positions from 0 on, negative ones counted from the end."""
+    found = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    for n in found:
+        if not isinstance(n, int | np.integer) or not -count <= n < count:
+            there = f"give numbers from 0 to {count - 1}" if count else "there is none"
+            raise Unusable(f"{what}={n!r} names no argument: {there}")
+    return tuple(int(n) % count for n in found)
+
+
+def traced(f: Callable, leaves: Sequence[Any], whose: Any) -> tuple[Any, Any]:
+    """The program and the shapes of what it returns.
+
+    Raises:
+        Failing: the function fails.
+        one of CONCRETE: it needs an argument's value.
+    """
+    with own_width(leaves):
+        try:
+            return jax.make_jaxpr(f, return_shape=True)(*leaves)
+        except CONCRETE:
+            raise
+        except Exception as error:
+            raise Failing(f"{name_of(whose)} fails at these arguments: {said(error)}") from error
+
+
+def own_width(leaves: Sequence[Any]) -> Any:
+    return jax.enable_x64(jaxprs.wide(leaves) or jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def named(out: Any) -> list[tuple[str, Any]]:
+    """Path and shape of every output that is compared."""
+    found = jax.tree_util.tree_leaves_with_path(out)
+    return [(jax.tree_util.keystr(path), _as_numbers(o)) for path, o in found if o.dtype != jax.dtypes.float0]
+
+
+def outputs_of(out: Any) -> tuple[Any, ...]:
+    """The arrays that are compared: all but cotangents of integers; keys as the numbers in them."""
+    leaves = [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in jax.tree.leaves(out)]
+    return tuple(_as_numbers(leaf) for leaf in leaves if leaf.dtype != jax.dtypes.float0)
+
+
+def _as_numbers(x: Any) -> Any:
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    return jax.eval_shape(jax.random.key_data, x) if isinstance(x, jax.ShapeDtypeStruct) else jax.random.key_data(x)
+
+
+def obstacle_of(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
+    """Why there is nothing to judge; "" where there is."""
+    if any(jaxprs.is_complex(x.dtype) for x in (*inputs, *outputs)):
+        return "complex numbers are not judged: give the real and imaginary parts as arrays"
+    return "" if outputs else "there is no output to compare"
+
+
+def source_of(f: Any) -> str:
+    try:
+        code = getattr(inspect.unwrap(f), "__code__", None)
+    except ValueError:  # it wraps itself
+        return ""
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def faulty(f: Callable, given: Arguments, *faults: Fault) -> Problem:
+    """A subject that is wrong, or cannot be judged, as it stands."""
+    nothing: Program = lambda *leaves: ()  # noqa: E731
+    return Problem(name_of(f), nothing, nothing, given.leaves, given.paths, (), (), faults, source=source_of(f))

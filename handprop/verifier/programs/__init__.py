@@ -1,0 +1,1 @@
+"""Programs as JAX writes them."""

@@ -1,0 +1,332 @@
+"""Programs as JAX writes them: what is in one. Differences between JAX's versions that the verifier alone meets stand
+here, what others meet too in :mod:`handprop._compat`.
+"""
+
+import hashlib
+import itertools
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend import core
+from jax.extend.core import primitives
+from jax.interpreters import partial_eval
+
+from handprop._compat import closed, equations, inner
+from handprop.verifier.programs.executables import array
+from handprop.verifier.programs.frames import JAX, is_users
+from handprop.verifier.proof.field import literals
+
+__all__ = [
+    "DRAWN_BY_REJECTION",
+    "RULE_CALLS",
+    "as_written",
+    "batch_axes",
+    "called",
+    "closed",
+    "equations",
+    "first_line",
+    "float_places",
+    "has_readings",
+    "hash_of",
+    "inner",
+    "is_complex",
+    "is_float",
+    "is_iteration",
+    "kernel_program",
+    "leaks",
+    "longest_sum",
+    "namesake",
+    "narrower",
+    "numbers",
+    "of_jax",
+    "only",
+    "outside_of_jax",
+    "rules_of_jax",
+    "scan_counts",
+    "solves",
+    "stands_for_exp_neg_sq",
+    "stops",
+    "trace",
+    "wide",
+    "wide_dtype",
+    "widened",
+    "widened_literals",
+    "with_replaced",
+]
+
+CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
+         "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
+
+RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
+
+KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
+                 "out_avals", "metadata", "name")  # fmt: skip
+
+SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
+DRAWN_BY_REJECTION = ("random_gamma",)
+
+
+def is_float(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def is_complex(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.complexfloating))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return textwrap.shorten(str(error).strip().split("\n")[0], 200, placeholder=" ...") or type(error).__name__
+
+
+def wide(inputs: Sequence[Any]) -> bool:
+    """Whether any input has a 64-bit type, which JAX only traces with x64 on."""
+    return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not jnp.issubdtype(x.dtype, jax.dtypes.extended))
+
+
+def float_places(inputs: Sequence[Any]) -> list[int]:
+    return [i for i, x in enumerate(inputs) if is_float(x.dtype)]
+
+
+def batch_axes(inputs: Sequence[Any]) -> tuple[int | None, ...]:
+    """``in_axes`` of a batch of points: floats vary along a first axis, all else is shared."""
+    return tuple(0 if is_float(x.dtype) else None for x in inputs)
+
+
+def with_replaced(whole: Sequence[Any], places: Sequence[int], parts: Sequence[Any]) -> list[Any]:
+    """``whole`` with the parts at the places."""
+    changed = list(whole)
+    for place, part in zip(places, parts, strict=True):
+        changed[place] = part
+    return changed
+
+
+def trace(f: Callable, inputs: Sequence[Any]) -> Any:
+    """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
+    with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
+        return jax.make_jaxpr(f)(*inputs)
+
+
+def only(program: Any, wanted: Sequence[bool]) -> Any:
+    """The program with the wanted outputs alone, and what makes them."""
+    jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, list(wanted), instantiate=True)
+    return core.ClosedJaxpr(jaxpr, program.consts)
+
+
+def called(eqn: Any) -> Any:
+    """The program that a call equation calls, None for any other equation.
+
+    Only of primitives that call their program and do nothing else: under ``shard_map`` it means another thing.
+    """
+    if eqn.primitive.name not in CALLS:
+        return None
+    for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
+        if key in eqn.params and not callable(eqn.params[key]):
+            program = closed(eqn.params[key])
+            own, inside = ([getattr(v.aval, "shape", ()) for v in vs] for vs in (eqn.invars, program.jaxpr.invars))
+            return program if own == inside else None
+    return None
+
+
+@lru_cache(maxsize=64)  # an equation is read again in every run
+def kernel_program(eqn: Any) -> Any:
+    """What a ``pallas_call`` computes, written without references: as its interpret mode runs it."""
+    from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
+
+    params = {key: value for key, value in eqn.params.items() if key in KERNEL_PARAMS}
+    return jax.make_jaxpr(partial(pallas_call_hlo_interpret, **params))(*(v.aval for v in eqn.invars))
+
+
+def scan_counts(params: dict) -> tuple[int, int]:
+    """Numbers of constants and carries of a scan: parameters until jax 0.11, then sizes of a tree."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return consts, carry
+
+
+def parts(program: Any) -> Iterator[Any]:
+    """The program and every one inside it."""
+    yield program
+    yield from (body for eqn in equations(program) for body in inner(eqn))
+
+
+def leaks(program: Any) -> bool:
+    """Whether it holds what belongs to another trace, in the place of numbers."""
+    return any(isinstance(c, Tracer) for part in parts(program) for c in part.consts)
+
+
+def longest_sum(program: Any) -> int:
+    """The most terms that one entry of a product, reduction, running sum or scan adds up."""
+    longest = 1
+    for eqn in equations(program):
+        sizes = [int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.invars if hasattr(var.aval, "shape")]
+        name = eqn.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            longest = max(longest, int(np.prod([eqn.invars[0].aval.shape[axis] for axis in contracted])))
+        elif name.startswith(("reduce", "cum", "scatter", "conv")):
+            longest = max(longest, *sizes) if name != "conv_general_dilated" else max(longest, sizes[1])
+        elif name == "scan":
+            longest = max(longest, eqn.params["length"])
+    return longest
+
+
+def hash_of(program: Any) -> str:
+    """A digest of the program's text and of every number in it: the text alone shortens or leaves out numbers."""
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(program)).encode())
+    for number in numbers(program):
+        digest.update(f"{number.dtype} {number.shape} ".encode() + number.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def namesake(*programs: Any) -> str:
+    """The name that two primitives share, one of JAX's own perhaps; empty where there are none."""
+    met: dict[str, Any] = {}
+    for eqn in (eqn for program in programs for eqn in equations(program)):
+        name = eqn.primitive.name
+        known = getattr(primitives, f"{name.replace('-', '_')}_p", eqn.primitive)
+        if met.setdefault(name, known) is not eqn.primitive:
+            return name
+    return ""
+
+
+def numbers(program: Any) -> Iterator[np.ndarray]:
+    """Constants and literals, those of inner programs too; a complex one as its two parts."""
+    for held in _held(program):
+        yield from (np.real(held), np.imag(held)) if is_complex(held.dtype) else (held,)
+
+
+def _held(program: Any) -> Iterator[np.ndarray]:
+    for part in parts(program):
+        consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        with jax.ensure_compile_time_eval():
+            keys = [jax.random.key_data(key) for key in keys]
+        yield from (np.asarray(c) for c in (*consts, *keys))
+        atoms = [atom for eqn in part.jaxpr.eqns for atom in eqn.invars] + list(part.jaxpr.outvars)
+        yield from (
+            np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in atoms if isinstance(atom, core.Literal)
+        )
+
+
+def has_readings(program: Any) -> bool:
+    """Whether some float in the program's text may stand for another number than the dyadic one it is."""
+    distinct = (np.unique(number) for number in numbers(program) if is_float(number.dtype))
+    return any(literals.stands_for(float(v), str(x.dtype)) for x in distinct if x.size <= literals.MAX_READ for v in x)
+
+
+def narrower(eqn: Any) -> list[bool]:
+    """Which operands are floats of fewer bits than a float that the equation returns."""
+    bits = [jnp.finfo(v.aval.dtype).nmant if is_float(getattr(v.aval, "dtype", bool)) else None
+            for v in (*eqn.invars, *eqn.outvars)]  # fmt: skip
+    most = max((b for b in bits[len(eqn.invars) :] if b is not None), default=0)
+    return [b is not None and b < most for b in bits[: len(eqn.invars)]]
+
+
+def widened_literals(program: Any) -> dict[str, tuple[float, ...]]:
+    """Of each dtype that the program makes wider somewhere, the literals that are read as other numbers."""
+    dtypes = {str(v.aval.dtype) for eqn in equations(program) for v, less in zip(eqn.invars, narrower(eqn), strict=True)
+              if less}  # fmt: skip
+    found = {(str(x.dtype), float(v)) for x in numbers(program) if str(x.dtype) in dtypes
+             for v in np.unique(x)[: literals.MAX_READ]}  # fmt: skip
+    return {dtype: tuple(sorted({abs(v) for d, v in found if d == dtype and literals.read(v, d)})) for dtype in dtypes}
+
+
+def is_iteration(eqn: Any) -> bool:
+    """Whether it is a loop that takes and returns nothing turn by turn, as what tends to a fixed point."""
+    name, params = eqn.primitive.name, eqn.params
+    return name == "while" or (name == "scan" and sum(scan_counts(params)) == len(eqn.invars)
+                               and scan_counts(params)[1] == len(eqn.outvars))  # fmt: skip
+
+
+def of_jax(eqn: Any) -> bool:
+    """Whether a rule's primal was written in JAX itself."""
+    place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
+    return place.rpartition(" at ")[2].startswith(JAX)
+
+
+def stands_for_exp_neg_sq(eqn: Any) -> bool:
+    """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes the bits of x apart."""
+    return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
+
+
+def solves(program: Any) -> bool:
+    """Whether it holds a solver, or a linear function, whose transpose or tangent its user wrote."""
+    return "_custom_root" in rules_of_jax(program) or any(eqn.primitive.name in SOLVERS for eqn in equations(program))
+
+
+def stops(program: Any) -> bool:
+    """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX
+    takes implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
+    if any(eqn.primitive.name in DRAWN_BY_REJECTION for eqn in equations(program)):
+        return True
+
+    def by(eqn: Any) -> str:
+        """The file that called it."""
+        inside = itertools.dropwhile(lambda f: f.function_name != "stop_gradient", eqn.source_info.traceback.frames)
+        return next((f.file_name for f in inside if f.function_name != "stop_gradient"), "")
+
+    found = [eqn for part in outside_of_jax(program) for eqn in part.jaxpr.eqns
+             if eqn.primitive.name == "stop_gradient"]  # fmt: skip
+    return any(eqn.source_info.traceback is None or is_users(by(eqn)) for eqn in found)
+
+
+def outside_of_jax(program: Any) -> Iterator[Any]:
+    """The program and those inside it, but for the functions of JAX's own that are called."""
+    yield program
+    for eqn in program.jaxpr.eqns:
+        if called(eqn) is None or not of_jax(eqn):
+            for body in inner(eqn):
+                yield from outside_of_jax(body)
+
+
+def rules_of_jax(program: Any) -> tuple[str, ...]:
+    """Names of the custom rules of JAX itself that the program holds."""
+    found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
+    return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
+
+
+def wide_dtype(dtype: Any) -> Any:
+    """The dtype of 64 bits a part in place of a float's or a complex number's."""
+    if is_float(dtype):
+        return np.dtype(np.float64)
+    return np.dtype(np.complex128) if is_complex(dtype) else dtype
+
+
+def widened(x: Any) -> Any:
+    dtype = wide_dtype(x.dtype)
+    if isinstance(x, Tracer):
+        return x.astype(dtype) if dtype != x.dtype else x
+    if isinstance(x, jax.Array) and x.dtype == dtype:
+        return x
+    return array(np.asarray(x).astype(dtype))
+
+
+def as_written(const: Any) -> Any:
+    """A constant in float64, float32 literals read as the numbers they were written as where that is plain."""
+    if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
+        return const
+    held = np.asarray(const)
+    if is_complex(held.dtype):
+        wide = held.astype(np.complex128)
+        wide.real, wide.imag = as_written(np.real(held)), as_written(np.imag(held))
+        return wide
+    if not is_float(held.dtype):
+        return held
+    wide_held = held.astype(np.float64)
+    distinct = np.unique(wide_held[np.isfinite(wide_held)])
+    if held.dtype == np.float64 or distinct.size > literals.MAX_READ:
+        return wide_held
+    for number in distinct:
+        reading = literals.read(float(number), str(held.dtype))
+        if reading is not None:
+            wide_held = np.where(wide_held == number, reading.to_float(), wide_held)
+    return wide_held

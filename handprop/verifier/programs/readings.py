@@ -1,0 +1,124 @@
+"""Which traces are one program once every float in it is a float64, and which are another."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jax.extend import core
+
+from handprop.verifier.programs import jaxprs, noise
+from handprop.verifier.proof.field.labels import label_of
+
+__all__ = ["is_widened", "reading_of"]
+
+ROUNDED = 16  # units in the last place by which a number that was computed in fewer bits may be off
+
+
+def is_widened(wide: Any, program: Any) -> bool:
+    """Whether the first is the second with longer floats: the same equations, and numbers that are others by rounding
+    alone. A function that asks what dtype it is given may be traced to another. JAX's own functions ask too, and are
+    one function all the same."""
+    for one, other in itertools.zip_longest(_steps(wide), _steps(program)):
+        if one is None or other is None or one[0] != other[0] or len(one[1]) != len(other[1]):
+            return False
+        if not all(map(_is_rounded, one[1], other[1])):
+            return False
+    return True
+
+
+def _steps(program: Any) -> Iterator[tuple[Any, list[np.ndarray]]]:
+    """The name and the shapes of each equation, with the numbers in it; of a call to a function of JAX's no more."""
+    for part in jaxprs.outside_of_jax(program):
+        yield "constants", [np.asarray(c) for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        for eqn in part.jaxpr.eqns:
+            if eqn.primitive.name != "convert_element_type":
+                yield (eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars]), [
+                    np.asarray(atom.val, getattr(atom.aval, "dtype", None)) for atom in eqn.invars
+                    if isinstance(atom, core.Literal)]  # fmt: skip
+
+
+def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:
+    if wide.shape != number.shape:
+        return False
+    if jaxprs.is_complex(number.dtype):
+        return _is_rounded(np.real(wide), np.real(number)) and _is_rounded(np.imag(wide), np.imag(number))
+    if not jaxprs.is_float(number.dtype):
+        return bool((wide == number).all())
+    unit = ROUNDED * float(ml_dtypes.finfo(number.dtype).eps)
+    exact, held = (np.asarray(x, np.float64) for x in (wide, number))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(exact - held) <= unit * np.abs(exact) + float(ml_dtypes.finfo(number.dtype).tiny)
+    return bool((near | (exact == held) | (np.isnan(exact) & np.isnan(held))).all())
+
+
+def reading_of(program: Any) -> str:
+    """A digest of what :func:`widen.widen` makes of the program: that of another trace is the same where only the
+    widths of floats, and casts between them, are others."""
+    parts: list[str] = []
+    _read(program, [f"in {i}" for i in range(len(program.jaxpr.invars))], parts)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read(program: Any, inputs: list[str], parts: list[str]) -> list[str]:
+    """Appends a line for each equation; returns the names of the outputs."""
+    names = dict(zip(program.jaxpr.invars, inputs, strict=True))
+    names |= {v: _number(c) for v, c in zip(program.jaxpr.constvars, program.consts, strict=True)}
+
+    def name_of(atom: Any) -> str:
+        return (
+            _number(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, core.Literal)
+            else names[atom]
+        )
+
+    for eqn in program.jaxpr.eqns:
+        operands = [name_of(atom) for atom in eqn.invars]
+        if _changes_width(eqn):
+            names[eqn.outvars[0]] = operands[0]
+            continue
+        own = eqn.primitive.name in noise.OWN_WIDTH
+        bodies = [] if own else list(jaxprs.inner(eqn))
+        outputs = [f"{len(parts)} {i}" for i in range(len(eqn.outvars))]
+        parts.append(f"{eqn.primitive.name} {operands} {_params(eqn, bool(bodies), own)} {_types(eqn, own)}")
+        for body in bodies:
+            inside = [f"of {len(parts)} {i}" for i in range(len(body.jaxpr.invars))]
+            parts.append(f"{inside} {[_type(v.aval) for v in body.jaxpr.invars]}")
+            parts.append(f"end {_read(body, inside, parts)}")
+        names.update(zip(eqn.outvars, outputs, strict=True))
+    return [name_of(atom) for atom in program.jaxpr.outvars]
+
+
+def _number(array: Any) -> str:
+    if not hasattr(array, "dtype") or not jaxprs.is_float(array.dtype):
+        return label_of({"number": array})
+    return label_of({"number": np.asarray(jaxprs.as_written(array))})
+
+
+def _changes_width(eqn: Any) -> bool:
+    kinds = [jaxprs.is_float(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if hasattr(v.aval, "dtype")]
+    return eqn.primitive.name == "convert_element_type" and all(kinds)
+
+
+def _params(eqn: Any, calls: bool, own: bool) -> str:
+    """Its parameters; of what holds programs, which are read on their own, those that are none."""
+    held = {k: v for k, v in eqn.params.items() if not (calls and (callable(v) or hasattr(v, "eqns") or _programs(v)))}
+    text = label_of(held)
+    return text if own else text.replace("float32", "float64")
+
+
+def _programs(value: Any) -> bool:
+    return hasattr(value, "jaxpr") or (isinstance(value, tuple) and any(hasattr(v, "jaxpr") for v in value))
+
+
+def _types(eqn: Any, own: bool) -> list[str]:
+    return [str(v.aval) if own else _type(v.aval) for v in (*eqn.invars, *eqn.outvars)]
+
+
+def _type(aval: Any) -> str:
+    dtype = getattr(aval, "dtype", None)
+    return f"{'float' if dtype is not None and jaxprs.is_float(dtype) else dtype}{getattr(aval, 'shape', ())}"

@@ -1,0 +1,213 @@
+"""A program in float64, whatever its dtype, with rounding errors of a size of one's choosing."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from handprop._compat import closed, equations
+from handprop.verifier.programs.executables import applied, run_kept
+from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, widened
+from handprop.verifier.programs.noise import OWN_WIDTH, Factors, own_rounding
+from handprop.verifier.programs.walk import MAX_IN_SERIES, SERIES, bound, once, run
+from handprop.verifier.proof.field import literals
+from handprop.verifier.proof.field.layout import LAYOUT, as_dtype
+
+__all__ = ["EQUALITIES", "EXACT", "wide_step", "widen"]
+
+# Their update's program is of one dtype: these make another.
+SCATTERS = {
+    "scatter": lax.scatter,
+    "scatter-add": lax.scatter_add,
+    "scatter-sub": lax.scatter_sub,
+    "scatter-mul": lax.scatter_mul,
+    "scatter-min": lax.scatter_min,
+    "scatter-max": lax.scatter_max,
+}
+# They round nothing; what compares their outputs with their inputs relies on that.
+EXACT = {
+    *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor",
+    "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
+    "select_and_gather_add", "scatter-max", "scatter_max", "scatter-min", "scatter_min", "sort", "top_k",
+    "convert_element_type", "optimization_barrier", "reduce_precision", "real",
+} - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
+EQUALITIES = ("eq", "ne")
+# Of whole numbers they make whole numbers, without rounding errors as long as these are small; a quotient may be one.
+OF_WHOLE = {"add", "add_any", "sub", "mul", "integer_pow", "square", "reduce_sum", "reduce_prod", "dot_general",
+            "cumsum", "scatter-add", "scatter_add", "div"}  # fmt: skip
+
+MADE_WHOLE = {"sign", "floor", "ceil", "round"}
+SUMMING = ("cumsum", "cumlogsumexp", "fft")  # their errors are of the size of what they add up, however small a sum is
+ORDERS = ("gt", "ge", "lt", "le")
+ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
+
+
+def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False,
+          equality: Callable | None = None) -> Callable[..., list[Any]]:  # fmt: skip
+    """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
+
+    Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
+    rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
+    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
+    numbers they were written as where that is plain, or by ``constant``. Loops that depend on data end; NaN where one
+    was cut. ``more``: what iterates makes one turn more. ``equality(eqn, values, outputs)``: what an equality of floats
+    returns, every turn of a scan on its own.
+    """
+
+    largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
+
+    def evaluate(inputs: Sequence[Any], noise: Any, seed: Any) -> list[Any]:
+        factors = None if noise is None else Factors(noise, seed, largest)
+
+        def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+            if equality is not None and eqn.primitive.name in EQUALITIES and is_float(values[0].dtype):
+                return equality(eqn, values, wide_step(eqn, values))
+            if factors is None:
+                return [widened(x) for x in wide_step(eqn, values)]
+            own = own_rounding(eqn)
+            if factors.traced and (known := _whole_numbers(eqn, values)):
+                return known
+            whole = not own and all(map(factors.is_whole, values))
+            if own or (eqn.primitive.name in SUMMING and not whole):
+                values = [factors.times(x, own) for x in values]
+            if eqn.primitive.name == "pow":
+                values = [values[0], factors.settled(values[1])]
+            outputs = [widened(x) for x in wide_step(eqn, values)]
+            if eqn.primitive.name in EXACT and not own:
+                return factors.kept_whole(outputs) if whole or eqn.primitive.name in MADE_WHOLE else outputs
+            if whole and eqn.primitive.name in OF_WHOLE:
+                outputs = [factors.times_parts(x) for x in outputs]
+                return outputs if eqn.primitive.name == "div" else factors.kept_whole(outputs)
+            terms = _terms_of_series(values) if eqn.primitive.name in SERIES else None
+            return [factors.times(x, own, terms) for x in outputs]
+
+        return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
+                   unrolled=equality is not None, ends=True, more=more,
+                   loop=once if constant else partial(_kept, factors))  # fmt: skip
+
+    return evaluate
+
+
+def _kept(factors: "Factors | None", key: tuple, f: Callable, *args: Any) -> Any:
+    """A loop of a program that is widened, its constants as written, which is compiled once for all runs: rounding
+    errors are given to it."""
+    if factors is None:
+        return run_kept((*key, "clean"), f, *args)
+
+    places = factors.places_of_a_loop()
+
+    def noisy(given: Any, *args: Any) -> Any:
+        with factors.of(given, places):
+            return f(*args)
+
+    return run_kept((*key, factors.size), noisy, factors.given, *args)
+
+
+def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
+    """What the equation makes of constants, if that is whole numbers, as 0.5 (n - 1) for a median: they have no
+    rounding errors, and an index may be made of them. () if it is anything else."""
+    if eqn.effects or any(isinstance(x, Tracer) for x in values):
+        return []
+    if not all(is_float(v.aval.dtype) and math.prod(v.aval.shape) <= literals.MAX_READ for v in eqn.outvars):
+        return []
+    with jax.ensure_compile_time_eval():
+        outputs = [widened(x) for x in wide_step(eqn, values)]
+        return outputs if all((x == np.round(x)).all() for x in map(np.asarray, outputs)) else []
+
+
+def _terms_of_series(values: list[Any]) -> Any:
+    """How many terms a series may add up, which grow before they fall: as many as its largest operand says."""
+    sizes = (jnp.clip(jnp.nan_to_num(abs(x)), 1.0, MAX_IN_SERIES).max(initial=1.0) for x in values if is_float(x.dtype))
+    return reduce(jnp.maximum, sizes)
+
+
+def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[str, Any]) -> Any:
+    """A scatter that applies a function of its own to what is there."""
+    operand, indices, updates = values
+    function = widen(closed(update))
+
+    def applied(x: Any) -> Any:
+        return function([x, jnp.zeros_like(x)], None, None)[0]
+
+    return lax.scatter_apply(operand, indices, applied, dimensions, update_shape=updates.shape, **named)
+
+
+def _reduced_by(eqn: Any, values: list[Any]) -> list[Any]:
+    """A reduction with a function of its own, over whole axes or over windows."""
+    function, half = widen(closed(eqn.params["jaxpr"])), len(values) // 2
+
+    def combined(x: list[Any], y: list[Any]) -> list[Any]:
+        return function([*x, *y], None, None)
+
+    if eqn.primitive.name == "reduce":
+        return lax.reduce(values[:half], values[half:], combined, eqn.params["dimensions"])
+    named = {key: eqn.params[key] for key in ("window_dimensions", "window_strides", "padding", "base_dilation",
+                                              "window_dilation")}  # fmt: skip
+    return lax.reduce_window(values[:half], values[half:], combined, **named)
+
+
+def _unseen(x: Any) -> Any:
+    """A number of which XLA is not told how it is made.
+
+    Compiled, a mask of truth values times NaN is 0, and NaN is not negative where a function's numbers are not: XLA
+    simplifies as if there was no NaN.
+    """
+    return lax.optimization_barrier(x) if isinstance(x, Tracer) else x
+
+
+def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
+    """The equation on float64 values, whatever dtype its parameters name."""
+    name = eqn.primitive.name
+    if name in ORDERS and is_float(values[0].dtype):
+        values = [_unseen(x) for x in values]
+    if name == "convert_element_type" and values[0].dtype == np.bool_:
+        return [_unseen(x) for x in bound(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]
+    if name == "reduce_precision":
+        return values[:1]
+    if name in ("reduce", "reduce_window"):
+        return _reduced_by(eqn, values)
+    if name in SCATTERS:
+        keep = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        dimensions, *rest = (eqn.params[key] for key in keep)
+        named: dict[str, Any] = dict(zip(keep[1:], rest, strict=True))
+        update = eqn.params.get("update_jaxpr")
+        if name == "scatter" and update is not None and closed(update).jaxpr.eqns:
+            return [_scattered_by(update, values, dimensions, named)]
+        return [applied(SCATTERS[name], *values, dimension_numbers=dimensions, **named)]
+    if name in OWN_WIDTH:
+        return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
+                           for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
+    changed: dict[str, Any] = {
+        key: wide_dtype(value) for key, value in eqn.params.items()
+        if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None
+    }  # fmt: skip
+    if eqn.params.get("fill_value") is not None:
+        changed["fill_value"] = as_dtype(eqn.params["fill_value"], eqn.invars[0].aval.dtype)
+    if "precision" in eqn.params:
+        changed["precision"] = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
+        if name == "conv_general_dilated":
+            changed["precision"] = lax.Precision.HIGHEST
+    if name == "custom_linear_solve":
+        functions = closed(eqn.params["jaxprs"].solve)
+        lengths = eqn.params["const_lengths"]
+        start = lengths.matvec + lengths.vecmat
+        total = start + lengths.solve + lengths.transpose_solve
+        leaf = lambda e, v: [widened(x) for x in wide_step(e, v)]  # noqa: E731
+        return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
+    if name in ITERATED:
+        return _of_finite_matrices(eqn, values, changed)
+    return bound(eqn, values, **changed)
+
+
+def _of_finite_matrices(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+    """NaN for each matrix of a batch that has an entry which is not finite."""
+    matrix, *rest = values
+    finite = jnp.isfinite(matrix).all(axis=(-2, -1))
+    outputs = bound(eqn, [jnp.where(finite[..., None, None], matrix, 0.0), *rest], **changed)
+    return [jnp.where(finite.reshape(finite.shape + (1,) * (out.ndim - finite.ndim)), out, jnp.nan) for out in outputs]

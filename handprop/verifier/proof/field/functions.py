@@ -1,0 +1,398 @@
+"""Transcendental functions as random functions that keep the relations people use.
+
+Sources: random interpretation, Gulwani and Necula (POPL 2004). What is kept:
+``e^(a+b) = e^a e^b``, ``e^-a = 1/e^a``, ``e^log x = x``; logistic, tanh, sinh, cosh, softplus through that one e;
+``log 1/x = -log x`` and ``log sum_i t_i = log t_j - log(t_j / sum_i t_i)`` for any j, which is the shift invariance of
+logsumexp; ``sqrt(x)^2 = x`` and, on squares, ``sqrt(x y) = sqrt(x) sqrt(y)``; cube roots; ``(cos + i sin)(a + b)``.
+Every other function is uninterpreted: equal arguments give equal values.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
+from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.decisions import placed
+from handprop.verifier.proof.field.degrees import VARIABLE, Bound, Degree, Whole
+from handprop.verifier.proof.field.kinds import least_kind
+from handprop.verifier.proof.field.values import (
+    INFINITY,
+    NAN,
+    Everywhere,
+    Kind,
+    Value,
+    everywhere,
+    is_nonnegative,
+    is_positive,
+    moved,
+    of_positive,
+    plain,
+    positive_entries,
+    terms_of,
+    where_positive,
+)
+
+__all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
+
+Unary = Callable[[Run, Value], Value]
+MAX_EXPONENTS, MAX_POWER = 8, 1 << 20
+# Of functions that are not interpreted those that are defined for some arguments only.
+PARTIAL = {"acos", "acosh", "asin", "atanh", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma",
+           "polygamma", "regularized_incomplete_beta", "zeta"}  # fmt: skip
+
+
+def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
+    """Where ``a``, the argument of a function that takes positive numbers only, is negative: None for nowhere.
+
+    Unless a is known to be zero or positive it is assumed to be, or, where the run decides such things, decided.
+    """
+    if is_nonnegative(a):
+        return None
+    if a.known is not None:
+        if (np.abs(a.known) <= a.error).any():
+            raise Unsupported(f"{what} of a known number too close to zero")
+        return a.known < 0
+    if not run.decided or not run.branching:
+        if run.may_vanish(a):
+            raise NeedsBranches(f"{what} of what may be negative")
+        run.assume(what)
+        return None
+    return ~placed(run, a, run.number(0, a.shape)) & ~run.field.is_zero(a.x)
+
+
+def one_plus(run: Run, a: Value, sign: int = 1) -> Value:
+    return run.add(run.number(1, a.shape), a, sign)
+
+
+def exp(run: Run, a: Value) -> Value:
+    return run.exp(a)
+
+
+def log(run: Run, a: Value) -> Value:
+    """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
+    if run.may_vanish(a) or is_nonnegative(a) or run.decided:
+        run.check_not_zero(a, "a logarithm of what may be zero", "the argument of log is positive")
+    negative = defined(run, a, "the argument of log is positive")
+    result = _log_of(run, a)._replace(kind=of_positive(a), everywhere=where_positive(a, Everywhere.ANALYTIC))
+    zero = run.field.is_zero(a.x)
+    if negative is None and not zero.any():
+        return result
+    special = np.where(zero, -INFINITY, 0 if negative is None else np.where(negative, NAN, 0)).astype(np.int8)
+    return result._replace(special=special, x=result.x.move(lambda part: np.where(special == 0, part, 0)))
+
+
+def _log1p(run: Run, a: Value) -> Value:
+    result = log(run, one_plus(run, a))
+    finite = result.special is None
+    above = everywhere(a) if everywhere(a) >= Everywhere.NONNEGATIVE else result.everywhere
+    return result._replace(positive=finite and is_positive(a), nonnegative=finite and is_nonnegative(a),
+                           everywhere=above)  # fmt: skip
+
+
+def _log_of(run: Run, a: Value) -> Value:
+    if a.log and a.rest is not None:
+        return run.add(_sum_of(run, a.log, a.shape), _log_of_rest(run, a.rest))
+    if a.power_of is not None:
+        exponent, base = a.power_of
+        return run.mul(run.number(exponent, a.shape), _log_of(run, base))
+    exponentials = _exponentials(a)
+    return _pivoted(run, a, exponentials) if exponentials else _log_of_rest(run, a)
+
+
+def _sum_of(run: Run, terms, shape) -> Value:
+    x = Elements(np.zeros(shape, np.int64))
+    degree = Bound()
+    for c, atom in terms:
+        x = run.field.add(x, run.field.scale(atom.x, run.field.ratio(c.numerator, c.denominator)))
+        degree = degree + atom.degree * Bound.of(c)
+    return Value(x, degree, terms=tuple(terms), kind=max((v.kind for _, v in terms), default=Kind.ANALYTIC))
+
+
+def _log_of_rest(run: Run, a: Value) -> Value:
+    """The oracle, odd under ``x -> 1/x``; 0 at 1."""
+    inverse = run.field.inv(a.x)
+    flipped = a.x.re > inverse.re
+    low = Elements(np.where(flipped, inverse.re, a.x.re), None if a.x.im is None else
+                   np.where(flipped, inverse.imaginary(), a.x.im))  # fmt: skip
+    run.asked(a)
+    value = run.oracle("log", low).re
+    value = np.where((low.re == 1) & (low.imaginary() == 0), 0, value)
+    value = np.where((low.re == 2) & (low.imaginary() == 0), run.log_of_2(), value)
+    value = np.where(flipped, (run.field.p - value) % run.field.p, value)
+    return Value(Elements(value), VARIABLE, log_of=plain(a), kind=max(a.kind, Kind.RELATED))
+
+
+def _exponentials(a: Value) -> list[Value]:
+    """The terms of a sum of exponentials (and ones), [] where it is none."""
+    terms = [v for c, v in a.terms if c == 1]
+    if len(terms) != len(a.terms) or len(terms) < 2 or not any(v.log for v in terms):
+        return []
+    if not all(v.log or (v.known is not None and (v.known == 1).all()) for v in terms):
+        return []
+    return terms
+
+
+def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
+    """``log sum = log t_j - log(t_j / sum)`` with the j that the shares themselves choose."""
+    inverse = run.field.inv(a.x)
+    shares = [run.field.mul(v.x, inverse) for v in terms]
+    ranks = np.stack([run.oracle("pivot", share).re for share in shares])
+    pivot = np.argmin(ranks, 0)
+    x = Elements(np.zeros(a.shape, np.int64))
+    degree = Bound()
+    for j, (term, share) in enumerate(zip(terms, shares, strict=True)):
+        log_of_term = log(run, term._replace(terms=())) if term.log else run.number(0, a.shape)
+        log_of_share = _log_of_rest(run, Value(share, term.degree * a.degree.inverse(a.x.size, digest(a.x))))
+        candidate = run.field.sub(log_of_term.x, log_of_share.x)
+        x = choose(pivot == j, candidate, x)
+        degree = degree + log_of_term.degree + log_of_share.degree
+    return Value(x, degree, log_of=plain(a)._replace(terms=a.terms), kind=max(a.kind, Kind.RELATED))
+
+
+def choose(where: np.ndarray, a: Elements, b: Elements) -> Elements:
+    re = np.where(where, a.re, b.re)
+    return Elements(re, None if a.im is None and b.im is None else np.where(where, a.imaginary(), b.imaginary()))
+
+
+def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
+    """a there and b elsewhere, as plain values."""
+    known = None if a.known is None or b.known is None else np.where(where, a.known, b.known)
+    special = None
+    if a.special is not None or b.special is not None:
+        special = np.where(where, *(np.zeros(where.shape, np.int8) if v.special is None else v.special for v in (a, b)))
+    return Value(
+        choose(where, a.x, b.x), a.degree.worst(b.degree), known, special=special, kind=max(a.kind, b.kind),
+        positive=is_positive(a) and is_positive(b), nonnegative=is_nonnegative(a) and is_nonnegative(b),
+        sure=np.where(where, positive_entries(a), positive_entries(b)), error=max(a.error, b.error),
+        most=max(a.most, b.most), everywhere=everywhere(a, b),
+    )  # fmt: skip
+
+
+def with_special(result: Value, source: Value) -> Value:
+    """The result with what is not finite of its source."""
+    if source.special is None:
+        return result
+    own = np.zeros(result.shape, np.int8) if result.special is None else result.special
+    special = np.where(source.special != 0, source.special, own)
+    return result._replace(special=special, x=result.x.move(lambda part: np.where(source.special != 0, 0, part)))
+
+
+def logistic(run: Run, a: Value) -> Value:
+    return run.inv(one_plus(run, run.exp(run.neg(a))))
+
+
+def tanh(run: Run, a: Value) -> Value:
+    doubled = run.exp(run.mul(run.number(2, a.shape), a))
+    return run.div(run.add(doubled, run.number(1, a.shape), -1), one_plus(run, doubled))
+
+
+def sinh(run: Run, a: Value) -> Value:
+    e = run.exp(a)
+    return run.mul(run.add(e, run.inv(e), -1), run.number(Fraction(1, 2), a.shape))
+
+
+def cosh(run: Run, a: Value) -> Value:
+    e = run.exp(a)
+    return run.mul(run.add(e, run.inv(e)), run.number(Fraction(1, 2), a.shape))
+
+
+def _log_of_2(run: Run, shape) -> Value:
+    return Value(
+        Elements(np.full(shape, run.log_of_2(), np.int64)), VARIABLE.power(2), known=np.full(shape, np.log(2.0)),
+        error=2.0**-50,
+    )  # fmt: skip
+
+
+def sqrt(run: Run, a: Value) -> Value:
+    """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
+    negative = defined(run, a, "the argument of sqrt is not negative")
+    root = _root_of(run, a)
+    facts = {"kind": of_positive(a), "positive": is_positive(a), "nonnegative": True,
+             "everywhere": where_positive(a, Everywhere.POSITIVE)}  # fmt: skip
+    if negative is None or not negative.any():
+        return root._replace(**facts)
+    special = np.where(negative, NAN, 0).astype(np.int8)
+    return root._replace(**facts, special=special, x=root.x.move(lambda part: np.where(negative, 0, part)))
+
+
+def _root_of(run: Run, a: Value) -> Value:
+    if a.power_of is not None and a.power_of[0].numerator % 2 == 0:
+        return run.power(a.power_of[1], a.power_of[0].numerator // 2)
+    if a.log and a.rest is not None and a.special is None:
+        half = run.exp_of_terms(tuple((c / 2, v) for c, v in a.log), a.shape)
+        is_one = a.rest.known is not None and (a.rest.known == 1).all()
+        return half if is_one else run.mul(half, _root_of(run, a.rest))
+    if a.factors is not None:
+        left, right = (_root_of(run, v) for v in a.factors[:2])
+        return run.mul(left, right) if a.factors[2] > 0 else run.div(left, right)
+    if a.x.im is not None and a.x.im.any():
+        return uninterpreted(run, "sqrt", a)
+    return run.root(a)
+
+
+def cbrt(run: Run, a: Value) -> Value:
+    """p is 2 modulo 3: every element has one cube root, a^((2p - 1)/3)."""
+    if a.x.im is not None:
+        return uninterpreted(run, "cbrt", a)
+    run.rooted(a, square=False)
+    root = run.field.power(a.x, (2 * run.field.p - 1) // 3)
+    return Value(root, a.degree, kind=max(a.kind, Kind.RELATED), nonnegative=is_nonnegative(a), positive=is_positive(a))
+
+
+def _turn(run: Run, a: Value) -> Elements:
+    """``cos a + i sin a`` on the unit circle of GF(p^2): products for sums, the conjugate for the negative."""
+    turn = Elements(np.ones(a.shape, np.int64), np.zeros(a.shape, np.int64))
+    for c, atom in terms_of(a):
+        quarters = c * 4
+        x = run.field.scale(atom.x, run.field.ratio(1, quarters.denominator))
+        flipped, canonical = run.canonical(x)
+        run.asked(atom)
+        across, up = run.oracle("turn x", canonical).re, run.oracle("turn y", canonical).re
+        up = np.where(run.field.is_zero(x), 0, np.where(flipped, (run.field.p - up) % run.field.p, up))
+        point = Elements(across, up)
+        base = run.field.mul(point, run.field.inv(Elements(across, (run.field.p - up) % run.field.p), 1))
+        turn = run.field.mul(turn, run.field.power(base, quarters.numerator))
+    return turn
+
+
+def _turn_degree(a: Value) -> Bound:
+    n = sum(2 * abs((c * 4).numerator) for c, _ in terms_of(a))
+    size = n * a.x.size
+    return Bound(Degree(n, n, n, n), Whole(size, size, 0, {("turn", digest(a.x)): (1, size, size)}))
+
+
+def sin(run: Run, a: Value) -> Value:
+    return Value(Elements(_turn(run, a).imaginary()), _turn_degree(a), kind=a.kind.of_analytic,
+                 everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
+
+
+def cos(run: Run, a: Value) -> Value:
+    return Value(Elements(_turn(run, a).re), _turn_degree(a), kind=a.kind.of_analytic,
+                 everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
+
+
+def pow_value(run: Run, a: Value, b: Value) -> Value:
+    """``a^b``: exact for multiples of 1/2 and 1/3 that are known, else ``e^(b log a)``, for positive a."""
+    exponents = None if b.known is None else np.unique(b.known)
+    if exponents is None or exponents.size > MAX_EXPONENTS or not exponents.size:
+        return _general_power(run, a, b)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    a, b = (moved(v, lambda part: np.broadcast_to(part, shape)) for v in (a, b))
+    result = None
+    for exponent in exponents:
+        here = b.known == exponent
+        powered = _known_power(run, a, b, here)
+        result = powered if result is None else chosen(here, powered, result)
+    assert result is not None
+    return result
+
+
+def _general_power(run: Run, a: Value, b: Value) -> Value:
+    if not is_positive(a):
+        if run.may_vanish(a) or is_nonnegative(a):
+            run.check_not_zero(a, "a power of what may be zero", "the base of a power is positive")
+        _refuse_negative(defined(run, a, "the base of a power is positive"))
+        if run.decided or run.field.is_zero(a.x).any():
+            raise NotUnderstood("a power of what may be negative or zero")
+    known = where_positive(a, Everywhere.POSITIVE) if everywhere(b) else Everywhere.UNKNOWN
+    return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(b.kind, of_positive(a)), everywhere=known)
+
+
+def _refuse_negative(negative: np.ndarray | None) -> None:
+    if negative is not None and negative.any():
+        raise NotUnderstood("a power of what is negative")
+
+
+def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
+    """``a^b`` where ``b`` is the one known number that it is ``here``."""
+    exponent = _exponent(run, b, here)
+    if exponent is None:
+        return _general_power(run, a, b)
+    if exponent.denominator == 1:
+        return run.power(a, exponent.numerator)
+    if exponent.denominator == 2:
+        return with_special(run.power(root := sqrt(run, a), exponent.numerator), root)
+    if not is_nonnegative(a):
+        _refuse_negative(defined(run, a, "the base of a power is not negative"))
+        if run.decided:
+            raise NotUnderstood("a power of what may be negative")
+    return run.power(cbrt(run, a), exponent.numerator)
+
+
+def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
+    """The simple fraction that the exponent is exactly, as this run reads it."""
+    residues, numbers = b.x.re[here], b.known[here]  # pyright: ignore[reportOptionalSubscript]
+    if b.x.im is not None and b.x.im[here].any():
+        return None
+    for denominator in (1, 2, 3):
+        numerator = round(float(numbers[0]) * denominator)
+        if (
+            abs(numerator) <= (MAX_POWER if denominator == 1 else 64)
+            and (residues == run.field.ratio(numerator, denominator)).all()
+        ):
+            return Fraction(numerator, denominator)
+    return None
+
+
+ODD = {"erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e", "round", "tan"}
+
+
+def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
+    """A random function of its arguments, entry by entry; odd where the function is."""
+    for a in arguments:
+        finite(a, name)
+    if name.split(" ")[0] in PARTIAL:
+        run.assume(f"the argument of {name} lies where it is defined")
+        if run.decided:
+            raise NotUnderstood(f"{name}, which is not defined everywhere")
+    run.asked(*arguments)
+    run.uninterpreted.add(name)
+    kind = least_kind(name.split(" ")[0])
+    kind = max(kind, *(a.kind for a in arguments))
+    xs = [a.x for a in arguments]
+    oracle = run.loose_oracle if least_kind(name.split(" ")[0]) is Kind.LOOSE else run.oracle
+    if name.split(" ")[0] not in ODD:
+        return Value(oracle(name, *xs), VARIABLE, kind=kind)
+    flipped, canonical = run.canonical(xs[0])
+    value = oracle(name, canonical).re
+    value = np.where(run.field.is_zero(canonical), 0, value)
+    return Value(Elements(np.where(flipped, (run.field.p - value) % run.field.p, value)), VARIABLE, kind=kind)
+
+
+def _expm1(run: Run, a: Value) -> Value:
+    return run.add(run.exp(a), run.number(1, a.shape), -1)
+
+
+def _square(run: Run, a: Value) -> Value:
+    return run.power(a, 2)
+
+
+UNARY: dict[str, Unary] = {
+    "exp": exp,
+    "exp2": lambda run, a: run.exp(run.mul(a, _log_of_2(run, a.shape))),
+    "log": log,
+    "log2": lambda run, a: with_special(run.div(natural := log(run, a), _log_of_2(run, a.shape)), natural),
+    "log1p": _log1p,
+    "expm1": _expm1,
+    "logistic": logistic,
+    "tanh": tanh,
+    "sinh": sinh,
+    "cosh": cosh,
+    "sqrt": sqrt,
+    "rsqrt": lambda run, a: with_special(run.inv(root := sqrt(run, a)), root),
+    "cbrt": cbrt,
+    "sin": sin,
+    "cos": cos,
+    "tan": lambda run, a: run.div(sin(run, a), cos(run, a)),
+    "square": _square,
+    "neg": lambda run, a: run.neg(a),
+    "one_minus_square": lambda run, a: one_plus(run, _square(run, a), -1),
+    "erfc": lambda run, a: one_plus(run, uninterpreted(run, "erf", a), -1),
+    "stop_gradient": lambda run, a: a,
+    "copy": lambda run, a: a,
+    "copy_p": lambda run, a: a,
+    "optimization_barrier": lambda run, a: a,
+    "real": lambda run, a: a,
+}

@@ -1,0 +1,215 @@
+"""What a program's arrays become over the field: elements, and how they came about.
+
+A :class:`Value` keeps beside its elements the three relations through which right programs are written differently:
+how it is a sum (so that exp of it is a product), how it is a multiple of an exponential (so that log of it is a sum),
+and what it is the logarithm of. Whatever only moves entries acts on all of them.
+
+It also keeps facts about the real number it stands for. Each is a claim that its rule proves, or it is not made.
+"""
+
+import enum
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.degrees import Bound
+
+__all__ = [
+    "INFINITY",
+    "NAN",
+    "OPAQUE",
+    "Everywhere",
+    "Kind",
+    "Term",
+    "Value",
+    "everywhere",
+    "is_negative",
+    "is_nonnegative",
+    "is_number",
+    "is_positive",
+    "moved",
+    "of_positive",
+    "plain",
+    "positive_entries",
+    "terms_of",
+    "where_positive",
+]
+
+MAX_TERMS = 6
+# What ``special`` holds beside 0, a finite number, and -1, minus infinity.
+INFINITY, NAN, OPAQUE = 1, 2, 3
+
+
+class Kind(enum.IntEnum):
+    """How a value depends on the inputs while no decision changes.
+
+    ``RATIONAL``: a rational function of them: equal to another such function almost nowhere or everywhere, and the
+    field sees where it is everywhere. ``UNIVARIATE``: ``g(u)`` of a rational u with g analytic on the whole line, as
+    ``tanh(u)`` or ``3 - exp(sin(u))``: equal to any number almost nowhere, unless u is a number. ``ANALYTIC``: any
+    expression with exponentials, sines or erf, and logarithms and roots of what is positive at every point;
+    ``RELATED``: with other functions, as ``log(x y) = log x + log y``. Both may be equal to others, and to numbers, by
+    identities that the field does not know. ``LOOSE``: through what may be constant on a set that matters: a truth
+    value read as a polynomial, a rounding, a function that is not understood.
+    """
+
+    RATIONAL = 0
+    UNIVARIATE = 1
+    ANALYTIC = 2
+    RELATED = 3
+    LOOSE = 4
+
+    @property
+    def of_analytic(self) -> "Kind":
+        """The kind of a function of such a value that is analytic on the whole line."""
+        return Kind.UNIVARIATE if self <= Kind.UNIVARIATE else max(self, Kind.ANALYTIC)
+
+
+class Everywhere(enum.IntEnum):
+    """What an expression is at every point of the inputs' space, with the decisions as they are: analytic, and not
+    negative, and positive."""
+
+    UNKNOWN = 0
+    ANALYTIC = 1
+    NONNEGATIVE = 2
+    POSITIVE = 3
+
+
+class Value(NamedTuple):
+    """An array over the field.
+
+    ``known``: the real numbers it stands for where they do not depend on the inputs, each off by ``error`` at most.
+    ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
+    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent and the positive value that
+    this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
+    ``special``: for each entry whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite and no
+    more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
+    ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``: where only
+    some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the largest
+    size. ``everywhere``: what its expression is at every point of the inputs' space, also where other decisions would
+    be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author is
+    taken to have meant them.
+    """
+
+    x: Elements
+    degree: Bound = Bound()
+    known: np.ndarray | None = None
+    terms: "tuple[Term, ...]" = ()
+    log: "tuple[Term, ...]" = ()
+    rest: "Value | None" = None
+    log_of: "Value | None" = None
+    special: np.ndarray | None = None
+    kind: Kind = Kind.RATIONAL
+    positive: bool = False
+    nonnegative: bool = False
+    error: float = 0.0
+    most: float = np.inf
+    mask: bool = False
+    power_of: "tuple[Fraction, Value] | None" = None
+    factors: "tuple[Value, Value, int] | None" = None
+    constant: bool = False
+    sure: np.ndarray | None = None
+    everywhere: Everywhere = Everywhere.UNKNOWN
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Which entries are finite numbers."""
+        return np.ones(self.shape, bool) if self.special is None else self.special == 0
+
+
+Term: TypeAlias = tuple[Fraction, Value]
+
+
+def terms_of(value: Value) -> tuple[Term, ...]:
+    """The value as a sum of atoms; an atom is its own only term."""
+    return value.terms or ((Fraction(1), value),)
+
+
+def plain(v: Value) -> Value:
+    """The value without its relations to others."""
+    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
+
+
+def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
+    """The value with its entries moved, copied or dropped by ``move``, its relations and facts with it."""
+
+    def each(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+        return tuple((c, moved(atom, move)) for c, atom in terms)
+
+    def maybe(v: Value | None) -> Value | None:
+        return None if v is None else moved(v, move)
+
+    return value._replace(
+        x=value.x.move(move),
+        known=None if value.known is None else move(value.known),
+        terms=each(value.terms),
+        log=each(value.log),
+        rest=maybe(value.rest),
+        log_of=maybe(value.log_of),
+        special=None if value.special is None else move(value.special),
+        sure=None if value.sure is None else move(value.sure),
+        power_of=None if value.power_of is None else (value.power_of[0], moved(value.power_of[1], move)),
+        factors=None if value.factors is None else (*(moved(v, move) for v in value.factors[:2]), value.factors[2]),
+    )
+
+
+def is_positive(value: Value) -> bool:
+    """Whether every finite entry is positive over the reals, except on a set of measure zero."""
+    return value.positive or (value.known is not None and bool((value.known > value.error).all()))
+
+
+def everywhere(*values: Value) -> Everywhere:
+    """What all of them are at every point."""
+    return min(map(_everywhere, values))
+
+
+def _everywhere(value: Value) -> Everywhere:
+    if value.special is not None:
+        return Everywhere.UNKNOWN
+    if value.known is None:
+        return value.everywhere
+    sign = Everywhere.NONNEGATIVE if is_nonnegative(value) else Everywhere.ANALYTIC
+    return Everywhere.POSITIVE if is_positive(value) else sign
+
+
+def where_positive(value: Value, then: Everywhere) -> Everywhere:
+    """What a function of it is that is analytic for positive numbers: ``then`` where it is positive at every point."""
+    return then if everywhere(value) is Everywhere.POSITIVE else Everywhere.UNKNOWN
+
+
+def of_positive(value: Value) -> Kind:
+    """The kind of a function of it that is analytic for positive numbers, as a logarithm is."""
+    return max(value.kind, Kind.ANALYTIC if everywhere(value) is Everywhere.POSITIVE else Kind.RELATED)
+
+
+def positive_entries(value: Value) -> np.ndarray:
+    """Which finite entries are known to be positive, almost everywhere."""
+    if value.known is not None:
+        return value.known > value.error
+    return value.sure if value.sure is not None else np.full(value.shape, value.positive)
+
+
+def is_number(value: Value) -> bool:
+    """Whether no input is in it, known or not."""
+    return value.constant or value.known is not None
+
+
+def is_negative(value: Value) -> bool:
+    """Whether every finite entry is negative over the reals, except on a set of measure zero."""
+    if value.known is not None:
+        return bool((value.known < -value.error).all())
+    below = all(c < 0 and is_nonnegative(atom) for c, atom in value.terms)
+    return below and any(is_positive(atom) for _, atom in value.terms)
+
+
+def is_nonnegative(value: Value) -> bool:
+    """Whether every finite entry is zero or positive over the reals."""
+    if value.nonnegative or value.positive:
+        return True
+    return value.known is not None and bool((value.known >= value.error).all())

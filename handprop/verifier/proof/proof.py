@@ -1,0 +1,164 @@
+"""The proof: both programs evaluated over finite fields at random points.
+
+Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
+programs differ as rational functions of their inputs and of oracle values, the difference's numerator of degree D,
+its coefficients' sizes summing to at most 2^H. They agree at a random point of GF(p), p a random prime, with
+probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing every coefficient.
+
+Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
+``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
+between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
+most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only holds for runs with the same decisions:
+each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
+the decisions that show a difference (``handprop.verifier.proof.decisions``). A run may stand for many points, each with
+decisions of its own; where something is decided on that does not depend on the inputs it stands for one.
+
+A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show; where there are
+many, those that depend on different variables are told apart (``handprop.verifier.proof.roots``).
+"""
+
+import operator
+import time
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof import decisions
+from handprop.verifier.proof.conditions import as_given, described, holds
+from handprop.verifier.proof.field.algebra import OutOfWork, Unsupported
+from handprop.verifier.proof.field.work import OVER, Work
+from handprop.verifier.proof.trials import (
+    Pair,
+    Reading,
+    Trial,
+    claims_hold,
+    enough,
+    evaluated,
+    log2_false,
+    relation_counts,
+    run_trials,
+)
+from handprop.verifier.report.values import Check, Outcome
+
+__all__ = ["agree_once", "proof"]
+
+WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
+DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
+ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
+DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
+OF_DIVISORS = ("div", "rem")  # are zero almost nowhere, if they are not zero: of these alone
+SHARE = 0.25  # of the budget
+
+
+def proof(problem: Problem, options: Options) -> Check:
+    """Whether both programs are the same function over the reals, at these shapes."""
+    start = time.monotonic()
+    reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
+    work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
+    rng = options.rng(3)
+    if name := jaxprs.namesake(reference, candidate):
+        return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
+    reasons: dict[str, None] = {}
+    readable = jaxprs.has_readings(reference) or jaxprs.has_readings(candidate)
+    widened = any(any(jaxprs.widened_literals(program).values()) for program in (reference, candidate))
+    outside = False  # whether the given input lies where something assumed does not hold
+    used_signs = False
+    for reading in (*ASSUMING, *DECIDING):
+        if (reading.rational and not readable) or reading.decided != outside:
+            continue
+        if not reading.by_signs and not used_signs:
+            continue
+        if widened and reading.rational and not reading.branching:  # it mixes literals with what they are chosen beside
+            continue
+        if work.spent > work.most / 2 or work.over:
+            reasons[work.over or OVER] = None
+            break
+        try:
+            pair, trials = run_trials(problem, reference, candidate, rng, reading, options.bits, work)
+            used_signs |= trials[-1].run.used_signs
+            claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
+            if claimed and not claims_hold(problem, pair, rng):
+                raise Unsupported("a comparison of what seems to be equal everywhere")
+        except Unsupported as reason:
+            reasons[str(reason) if isinstance(reason, OutOfWork) else f"it cannot read {reason}"] = None
+            continue
+        if trials[-1].differs is None:
+            assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
+            if not reading.decided and (unfit := _unfit(problem, reference, candidate, assumed)):
+                outside = True
+                reasons[unfit] = None
+                continue
+            problem.kept["proved by"] = pair
+            return _agreed(problem, trials, reading, assumed, options, time.monotonic() - start)
+        path, lacks = problem.out_paths[trials[-1].differs], ", ".join(sorted(trials[-1].run.uninterpreted))
+        reasons[f"it cannot read {lacks}, which {path} may depend on" if lacks
+                else f"no identity that it knows makes {path} the same in both programs"] = None  # fmt: skip
+    summary = f"the proof does not succeed: {'; '.join(reasons)}"
+    return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
+
+
+def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
+    """Why what a proof assumes may not be assumed, None where it may."""
+    for eqn, needed in assumed.values():
+        if eqn.primitive.name not in OF_DIVISORS and any(map(decisions.asks_for_numbers, (reference, candidate))):
+            return f"it holds only if {needed}, and the program asks whether a value is a number"
+    if assumed and not holds((reference, candidate), problem.inputs, assumed):
+        return f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"
+    return None
+
+
+def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
+    """Whether both programs agree at one random point, read as ``pair`` is: no proof, and quick. False where that
+    cannot be seen."""
+    reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
+    work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
+    anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
+    try:
+        return evaluated(anew, options.rng(7)).differs is None
+    except Unsupported:
+        return False
+
+
+def _conditions(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping) -> tuple[str, ...]:
+    """What the proof only holds under."""
+    found = {described(equation, what): None for equation, what in assumed.values()} if not reading.decided else {}
+    casts = {f"casts to {name} change nothing": None for t in trials for name in sorted(t.run.casts)}
+    masks = {mask: None for t in trials for mask in sorted(t.run.masks)}
+    return (*found, *masks, *casts, *as_given(problem))
+
+
+def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
+            seconds: float) -> Check:  # fmt: skip
+    total, branching = log2_false(trials), reading.branching
+    last = trials[-1].run
+    evidence = {
+        "bits": round(-total, 1),
+        "runs": len(trials),
+        "primes": tuple(trial.run.field.p for trial in trials[:8]),
+        "oracle_calls": max(trial.run.calls for trial in trials),
+        "roots": last.roots,
+        "truths": last.unknown_comparisons,
+        "patterns": trials[-1].lanes * len(trials) if branching and last.unknown_comparisons else 0,
+        "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
+        "uninterpreted": tuple(sorted(last.uninterpreted)),
+        "conditions": _conditions(problem, trials, reading, assumed),
+    }
+    if enough(trials, options.bits):
+        summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
+        return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)
+    why = trials[-1].run.work.over or "more runs are needed than there are"
+    if branching and last.unknown_comparisons:
+        why = f"it rests on {last.unknown_comparisons} truth values"
+    elif last.characters:
+        why = (
+            "roots may be related"
+            if trials[-1].chance < 1 and relation_counts(trials)
+            else f"it takes {last.roots} roots"
+        )
+    summary = (f"equal in {len(trials)} runs, but the chance of a false proof stays above 2^-{options.bits}, as "
+             f"{why}")  # fmt: skip
+    evidence["conditions"] = ()
+    return Check("proof", Outcome.UNDECIDED, summary, evidence, seconds=seconds)

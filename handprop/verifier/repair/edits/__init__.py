@@ -1,0 +1,1 @@
+"""Edits that may mend a refuted gradient."""

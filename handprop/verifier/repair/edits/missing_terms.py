@@ -1,0 +1,147 @@
+"""Edits that add what a statement's expressions lack, as :mod:`term_solver` solves for it."""
+
+import ast
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.repair.edits.solved_numbers import Sizes, factor, quotient, written
+from handprop.verifier.repair.edits.term_solver import Missing, Term
+from handprop.verifier.repair.instrument import instrument, mark_name, mark_value
+from handprop.verifier.repair.search import Search
+from handprop.verifier.repair.source.functions import Place, compiled, place_of, rebuilt
+from handprop.verifier.repair.source.statements import assigned, end_of, parameters_of, returned
+from handprop.verifier.repair.source.trees import (
+    AtHand,
+    Edit,
+    Slot,
+    asked_before,
+    is_top,
+    is_value,
+    parsed,
+    slots,
+    variable,
+)
+
+__all__ = ["Lacks", "PartLacks"]
+
+MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
+SOLVING, MAX_TERMS, WRITTEN = 1.3, 8, 1e-3
+LONGEST, MAX_EXPRESSIONS = 60, 60
+SLOPE = re.compile(r"\(1 - (\w+)( \*\* 2)?\)|(\w+) \* \(1 - \3\)")
+
+
+class Lacks(NamedTuple):
+    """To be asked when its turn comes: which of a statement's expressions may lack something."""
+
+    penalty: float
+    candidate: dict[str, AtHand]
+    cost: float = SOLVING - 0.1
+    slot: None = None
+
+    def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
+        held = [slot for slot in slots(place.body) if is_value(slot, self.candidate)]
+        held.sort(key=lambda slot: not is_top(slot))
+        program, expressions = _marked(search, place, held), _expressions(search, place)
+        for interpretation in search.interpretations if program is not None else ():
+            instrumented = instrument(interpretation, program)
+            if instrumented is None:
+                return
+            known = search.known if interpretation is search.interpretations[0] else ()
+            missing = Missing(instrumented, known, expressions, search.options.rng(7))
+            for number in missing.numbers:
+                cost = SOLVING + (0 if is_top(held[number]) else 0.25)
+                yield PartLacks(self.penalty, cost, held[number], missing, number)
+
+
+class PartLacks(NamedTuple):
+    """To be asked when its turn comes: what one expression of a statement lacks."""
+
+    penalty: float
+    cost: float
+    slot: Slot
+    missing: Missing
+    number: int
+
+    def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator[Edit]:
+        cotangent = parameters_of(search.problem)[-1:]
+        last = isinstance(place.body, ast.Return) or bool(assigned(place.body) & returned(place))
+        for term in self.missing.of(self.number, is_top(self.slot))[:MAX_TERMS]:
+            # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
+            early = term.kind == "factor" and not last and not set(cotangent).isdisjoint(re.findall(r"\w+", term.text))
+            for n, edit in enumerate(_with_term(place, self.slot, term, sizes)):
+                yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early + WRITTEN * n)
+
+
+def _expressions(search: Search, place: Place) -> tuple[str, ...]:
+    """Short expressions that the statement's function holds elsewhere, then those of the other functions."""
+    trees = [place.scopes[-1], place.scopes[0]]
+    for f in search.live:
+        other = place_of(f.__code__.co_filename, end_of(f.__code__), search.live)
+        trees += [other.scopes[0]] if other is not None and other.scopes[0] is not place.scopes[0] else []
+    found = {}
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
+        if isinstance(node, ast.BinOp | ast.Call | ast.Subscript) and not isinstance(
+            getattr(node, "ctx", None), ast.Store
+        ):
+            text = ast.unparse(node)
+            if len(text) <= LONGEST:
+                found[text] = None
+    return tuple(found)[:MAX_EXPRESSIONS]
+
+
+def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
+    """The program with all expressions of the statement marked, and the names before it."""
+    marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
+    try:
+        for number, slot in reversed(list(enumerate(held))):
+            slot.put(ast.Call(variable(MARK_VALUE), [ast.Constant(number), slot.node], []))
+        first = slots(place.body)[0]
+        first.put(asked_before(first.node, MARK_NAMES))
+        ast.fix_missing_locations(place.top)
+        code = compiled(place)
+        first.put(first.node)
+    except (SyntaxError, ValueError, TypeError, IndexError):
+        return None
+    finally:
+        for slot in held:
+            slot.put(slot.node)
+    rule = rebuilt(search.problem.written, {place.code: code}, marks)
+    try:
+        return jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # marks stand where an array may not
+        return None
+
+
+def _mark_names(names: dict[str, Any]) -> None:
+    for name, held in names.items():
+        mark_name(name, held)
+
+
+def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> list[Edit]:
+    """The ways to write the number that the term is taken times, the likeliest first."""
+    c = term.times
+    if term.kind == "factor" and term.text == "1":
+        return factor(slot, term.cost, c, place, sizes)
+    ways = [quotient(parsed(term.text), n, abs(c)) for n in (sizes.quotients(place, c) if abs(c) != 1 else ())]
+    size = sizes.named(place, c.denominator)
+    ways += [written(parsed(term.text), abs(c), None, below) for below in dict.fromkeys((size, None))]
+    return [_edit_with(slot, term, way) for way in ways]
+
+
+def _edit_with(slot: Slot, term: Term, part: ast.expr) -> Edit:
+    node, c, old = slot.node, term.times, ast.unparse(slot.node)
+    if term.kind == "term":
+        new = ast.BinOp(node, ast.Add() if c > 0 else ast.Sub(), part)
+        cause = f"the term {'' if c > 0 else '-'}{ast.unparse(part)} of a sum is missing"
+    elif term.kind == "factor":
+        new = ast.BinOp(node, ast.Mult(), part)
+        new = ast.UnaryOp(ast.USub(), new) if c < 0 else new
+        slope = ", as of an activation's derivative" if SLOPE.fullmatch(term.text) else ""
+        cause = f"the factor {ast.unparse(part)} is missing{slope}"
+    else:
+        new = ast.UnaryOp(ast.USub(), part) if c < 0 else part
+        cause = f"{old} where {ast.unparse(new)} belongs"
+    return Edit(term.cost, slot, new, cause)

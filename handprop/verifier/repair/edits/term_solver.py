@@ -1,0 +1,331 @@
+"""Terms and factors that a statement lacks, solved for and not guessed.
+
+In a run of the program the outputs depend on the value ``v`` of one expression; where they are affine in it, as
+backward passes are in most of what they compute, ``outputs(v + t) = outputs(v) + A t``. A term ``t`` is missing if
+``A t`` is a multiple of what the outputs lack, and a factor ``f`` if ``A (v f)`` is a multiple of that and ``A v``
+together: linear algebra in the field, exact, over thousands of products of what is at hand. Of ``A`` only a few random
+combinations of its rows are kept: that they agree by accident has a chance of about 1/p a candidate.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from handprop.verifier.proof.field.algebra import mix
+from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.edits.expressions import Library, atoms_of, flattened, products_of
+from handprop.verifier.repair.instrument import Instrumented, shifted
+from handprop.verifier.repair.interpretation import rational
+
+__all__ = ["Missing", "Term"]
+
+ROWS = 2  # agreement by accident has a chance of 1/p
+MAX_ENTRIES, MAX_SOLVED = 4096, 512
+MAX_NUMERATOR = 64
+MAX_SUMMED, MAX_SUMS, OF_A_SUM = 4096, 3, 0.8
+
+
+class Term(NamedTuple):
+    """``times`` an expression of what is at hand: a missing ``term`` or ``factor``, or what belongs ``instead``."""
+
+    kind: str
+    text: str
+    times: Fraction
+    cost: float
+
+
+class Tail(NamedTuple):
+    """Combinations of the outputs' rows: ``rows`` of A, what the outputs ``lack``, and ``own``, A v."""
+
+    rows: np.ndarray
+    lack: np.ndarray
+    own: np.ndarray
+
+
+class Missing:
+    """What a watched statement's expressions lack. ``known``: values of the reference; ``expressions``: texts of others
+    that may be meant; ``kept``: libraries of what is at hand, by shape."""
+
+    def __init__(
+        self, instrumented: Instrumented, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator
+    ):
+        self.instrumented, self.field, self.known, self.rng = (
+            instrumented,
+            instrumented.interpretation.field,
+            known,
+            rng,
+        )
+        self.expressions = expressions
+        self.kept: dict[tuple, list[Library]] = {}
+        self.wide = _is_wide(instrumented)
+        self.tails = _tails(instrumented, self.wide, rng)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The expressions that can be asked about."""
+        return list(_finite(self.instrumented))
+
+    def of(self, number: int, top: bool) -> list[Term]:
+        """What mends the outputs if the expression lacks it, the simplest first. Where they are not affine in it, and
+        in loops whose turns feed each other: what makes a value of the reference of it in its first turn. ``top``:
+        it is all that a statement assigns or returns, and may lack something though the reference has its value."""
+        found = (
+            self._recognised(number, top) if number not in self.tails or len(self.instrumented.iterations) > 1 else []
+        )
+        if not found and number in self.tails:
+            found = self._solved(number)
+        found = [t for t in found if not (t.kind == "factor" and t.text == "1" and t.times == 1)]
+        return sorted(found, key=lambda t: (t.cost, len(t.text), t.text))
+
+    def _solved(self, number: int) -> list[Term]:
+        f, tail = self.field, self.tails[number]
+        values = [iteration.values[number] for iteration in self.instrumented.iterations]
+        own = flattened([v.x for v in values], self.wide)
+        both = f._add(tail.lack, tail.own)
+        targets = {"term": tail.lack[:, None], "factor": both[:, None], "instead": both[:, None]}
+        libraries = self._libraries(values[0].shape, len(values))
+        return [*self._fitting(libraries, tail.rows, own, targets, False), *self._sums(libraries, tail.rows, both)]
+
+    def _sums(self, libraries: list[Library], rows: np.ndarray, target: np.ndarray) -> list[Term]:
+        """Sums and differences of two, to stand in place of the expression, that have the target as their image: for
+        each of the one what is left is looked up among the others."""
+        if not libraries:
+            return []
+        f = self.field
+        texts = [text for library in libraries for text in library.texts]
+        costs, columns = (np.concatenate([getattr(library, name) for library in libraries])
+                          for name in ("costs", "columns"))  # fmt: skip
+        kept = np.argsort(costs, kind="stable")[:MAX_SUMMED]
+        image = _product(f, rows, columns[kept].T)
+        kept, image = kept[image[0] != 0], image[:, image[0] != 0]
+        both = np.concatenate([image, f.neg(Elements(image)).re], axis=1)
+        keys, left = (mix(x[0], x[1]) for x in (both, f._sub(target[:, None], both)))
+        order = np.argsort(keys, kind="stable")  # the cheapest of each value first
+        at = np.minimum(np.searchsorted(keys[order], left), len(order) - 1)
+        fits = np.nonzero(keys[order][at] == left)[0] if len(order) else []
+        count = len(kept)
+        pairs = {tuple(sorted((int(k), int(order[at[k]])))) for k in fits}
+        ranked = sorted((costs[kept[a % count]] + costs[kept[b % count]], a, b) for a, b in pairs if a < count)
+        return [Term("instead", f"{texts[kept[a]]} {'+' if b < count else '-'} {texts[kept[b % count]]}", Fraction(1),
+                     float(cost) + OF_A_SUM) for cost, a, b in ranked[:MAX_SUMS]]  # fmt: skip
+
+    def _recognised(self, number: int, top: bool) -> list[Term]:
+        f, value = self.field, self.instrumented.iterations[0].values[number]
+        own = flattened([value.x], self.wide)
+        targets = self._targets(number)
+        if not len(targets) or (not top and (targets == own).all(1).any()):
+            return []
+        rows = f.draw(self.rng, (ROWS, own.size)).re
+        image = _product(f, rows, targets.T)
+        wanted = {"term": f._sub(image, _product(f, rows, own[:, None])), "factor": image, "instead": image}
+        return self._fitting(self._libraries(value.shape, 1), rows, own, wanted, True)
+
+    def _fitting(self, libraries: list[Library], rows: np.ndarray, own: np.ndarray, targets: dict[str, np.ndarray],
+                 written: bool) -> list[Term]:  # fmt: skip
+        """What has one of the targets, (ROWS, any), as its image under ``rows``; ``written``: in place of the
+        expression only what the user wrote somewhere."""
+        f, found = self.field, []
+        by_own = _times_rows(f, rows, own, self.wide)
+        for library in libraries:
+            plain = _product(f, rows, library.columns.T)
+            images = {"term": plain, "factor": _product(f, by_own, library.columns.T), "instead": plain}
+            for kind, image in images.items():
+                for k, times in _ratios(f, image, targets[kind]):
+                    if kind == "instead" and written and k not in library.written:
+                        continue
+                    cost = float(library.costs[k]) + _cost(kind, times)
+                    found.append(Term(kind, library.texts[k], times, cost))
+        return found
+
+    def _targets(self, number: int) -> np.ndarray:
+        """Values of the reference that neither a name nor another expression of the statement has."""
+        iteration = self.instrumented.iterations[0]
+        size = iteration.values[number].x.size
+        here = [*iteration.names.values(), *(v for k, v in iteration.values.items() if k != number)]
+        seen = {flattened([v.x], self.wide).tobytes() for v in here if isinstance(v, Value) and v.x.size == size}
+        found = {}
+        for v in self.known:
+            if v.x.size == size and v.special is None:
+                flat = flattened([v.x], self.wide)
+                if (key := flat.tobytes()) not in seen:
+                    found[key] = flat
+        return np.stack(list(found.values())) if found else np.zeros((0, 1), np.int64)
+
+    def _libraries(self, shape: tuple[int, ...], iterations: int) -> list[Library]:
+        key = shape, iterations
+        if key not in self.kept:
+            atoms = atoms_of(self.instrumented, self.instrumented.iterations[:iterations], self.expressions, shape)
+            self.kept[key] = list(products_of(self.field, atoms, self.expressions, self.wide))
+        return self.kept[key]
+
+
+def _cost(kind: str, times: Fraction) -> float:
+    extra = 0 if times == 1 else 0.1 if times == -1 and kind == "term" else 0.6
+    return extra + {"term": 0.1, "factor": 0, "instead": 0.5}[kind]
+
+
+def _finite(instrumented: Instrumented) -> dict[int, Value]:
+    """The expressions whose values in the first turn are few enough finite numbers."""
+    first = instrumented.iterations[0].values
+    return {n: v for n, v in first.items()
+            if isinstance(v, Value) and v.special is None and 0 < v.x.size <= MAX_ENTRIES}  # fmt: skip
+
+
+def _is_wide(instrumented: Instrumented) -> bool:
+    held = [
+        x
+        for iteration in instrumented.iterations
+        for x in (*iteration.names.values(), *iteration.values.values())
+        if isinstance(x, Value)
+    ]
+    return any(v.x.im is not None for v in (*held, *instrumented.outputs, *instrumented.interpretation.want))
+
+
+def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
+    """For every expression that the outputs are affine in."""
+    f, want = instrumented.interpretation.field, instrumented.interpretation.want
+    if any(v.special is not None for v in (*instrumented.outputs, *want)):
+        return {}
+    places = _places(instrumented, wide)
+    if not places:
+        return {}
+    random = [f.draw(rng, (ROWS, 2 * v.x.size)).re for v in want]
+    answers = shifted(instrumented, _shifts(instrumented, places, wide, rng, drawn := {}))
+    changes = [f.sub(x, o.x.move(lambda part: part[None])) for x, o in zip(answers, instrumented.outputs, strict=True)]
+    rows = _combined(f, random, changes)
+    lacks = [_combined(f, [row], [f.sub(w.x, o.x).move(lambda part: part[None])])[:, 0]
+             for row, w, o in zip(random, want, instrumented.outputs, strict=True)]  # fmt: skip
+    found = {}
+    for number, place in places.items():
+        # Of several mistakes each has outputs of its own.
+        depend = [
+            x for x, c in zip(lacks, changes, strict=True) if not f.is_zero(c).reshape(len(c.re), -1)[place.start].all()
+        ]
+        lack = functools.reduce(f._add, depend, np.zeros(ROWS, np.int64))
+        if not lack.any():
+            continue
+        answered = rows[:, place.start]
+        probe = drawn[number]
+        if place.size:
+            own_rows = rows[:, place.start + 1 : place.start + 1 + place.size]
+        else:
+            own_rows = _copied_rows(f, probe, [c.move(lambda part, k=place.start: part[k]) for c in changes], random)
+        if own_rows is None or not np.array_equal(
+            _product(f, own_rows, flattened(probe, wide)[:, None])[:, 0], answered
+        ):
+            continue
+        own = flattened([iteration.values[number].x for iteration in instrumented.iterations], wide)
+        found[number] = Tail(own_rows, lack, _product(f, own_rows, own[:, None])[:, 0])
+    return found
+
+
+class _Place(NamedTuple):
+    """Where an expression's shifts stand in the batch: a random one, then ``size`` unit ones."""
+
+    start: int
+    size: int
+
+
+def _places(instrumented: Instrumented, wide: bool) -> dict[int, _Place]:
+    places, start, solved = {}, 0, 0
+    for number, value in _finite(instrumented).items():
+        size = value.x.size * len(instrumented.iterations) * (2 if wide else 1)
+        if size > MAX_ENTRIES:
+            continue
+        size = size if solved + size <= MAX_SOLVED else 0
+        places[number] = _Place(start, size)
+        start, solved = start + 1 + size, solved + size
+    return places
+
+
+def _shifts(instrumented: Instrumented, places: dict[int, _Place], wide: bool, rng: np.random.Generator,
+            drawn: dict[int, list[Elements]]) -> dict[int, list[Elements]]:  # fmt: skip
+    f, whole = instrumented.interpretation.field, sum(1 + place.size for place in places.values())
+    shifts = {}
+    for number, place in places.items():
+        shape, iterations = instrumented.iterations[0].values[number].shape, len(instrumented.iterations)
+        drawn[number] = [f.draw(rng, shape) for _ in range(iterations)]
+        per = int(np.prod(shape, dtype=np.int64))
+        parts = np.zeros((2 if wide else 1, iterations, whole, per), np.int64)
+        for iteration in range(iterations):
+            parts[0, iteration, place.start] = drawn[number][iteration].re.ravel()
+        for column in range(place.size):
+            part, rest = divmod(column, iterations * per)
+            parts[part, rest // per, place.start + 1 + column, rest % per] = 1
+        parts = parts.reshape(parts.shape[:3] + shape)
+        shifts[number] = [
+            Elements(parts[0, iteration], parts[1, iteration] if wide else None) for iteration in range(iterations)
+        ]
+    return shifts
+
+
+def _combined(f: Field, random: list[np.ndarray], changes: list[Elements]) -> np.ndarray:
+    """Random combinations of the outputs' entries, for each of a batch: (ROWS, batch)."""
+    total = None
+    for row, x in zip(random, changes, strict=True):
+        flat = np.concatenate([x.re.reshape(len(x.re), -1), x.imaginary().reshape(len(x.re), -1)], axis=1)
+        part = _product(f, row, flat.T)
+        total = part if total is None else f._add(total, part)
+    assert total is not None
+    return total
+
+
+def _copied_rows(f: Field, probe: list[Elements], answered: list[Elements],
+                 random: list[np.ndarray]) -> np.ndarray | None:  # fmt: skip
+    """Where one output is a multiple of the expression itself."""
+    changed = [i for i, x in enumerate(answered) if not f.is_zero(x).all()]
+    if len(changed) != 1 or len(probe) != 1 or answered[changed[0]].size != probe[0].size:
+        return None
+    (i,) = changed
+    a, b = answered[i].re.ravel(), probe[0].re.ravel()
+    c = int(a[0]) * pow(int(b[0]), -1, f.p) % f.p
+    if answered[i].im is not None or not np.array_equal(a, f._mul(b, np.asarray(c, np.int64))):
+        return None
+    return f._mul(random[i][:, : a.size], np.asarray(c, np.int64))
+
+
+def _product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return f.bilinear(Elements(a), Elements(b), np.matmul, a.shape[1]).re
+
+
+def _times_rows(f: Field, rows: np.ndarray, own: np.ndarray, wide: bool) -> np.ndarray:
+    """``rows_`` with ``rows_ t = rows (own t)`` for every t."""
+    if not wide:
+        return f._mul(rows, own[None])
+    half = own.size // 2
+    re, im = rows[:, :half], rows[:, half:]
+    real, imaginary = own[None, :half], own[None, half:]
+    return np.concatenate([f._add(f._mul(re, real), f._mul(im, imaginary)),
+                           f._sub(f._mul(im, real), f._mul(re, imaginary))], axis=1)  # fmt: skip
+
+
+def _ratios(f: Field, image: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, Fraction]]:
+    """Columns of the image that are one of the targets over a small fraction."""
+    marks, wanted = _directions(f, image), _directions(f, targets)
+    fits = np.isin(marks[0], wanted[0]) & (image[0] != 0)
+    places: dict[tuple[int, ...], int] = {tuple(wanted[:, j].tolist()): j for j in reversed(range(wanted.shape[1]))
+                                          if targets[0, j]}  # fmt: skip
+    for k in np.nonzero(fits)[0]:
+        j = places.get(tuple(marks[:, k].tolist()))
+        if j is None:
+            continue
+        found = rational(f.p, int(targets[0, j]) * pow(int(image[0, k]), -1, f.p) % f.p)
+        if found and is_plain(Fraction(*found)):
+            yield int(k), Fraction(*found)
+
+
+def is_plain(c: Fraction) -> bool:
+    """Whether people write the number as it is."""
+    if not c or max(abs(c.numerator), c.denominator) <= MAX_NUMERATOR:
+        return bool(c)
+    return 10**6 % c.denominator == 0 and len(str(c.numerator).strip("-0")) <= 3
+
+
+def _directions(f: Field, image: np.ndarray) -> np.ndarray:
+    """Images without their size: the later rows over the first."""
+    inverse = f.inv(Elements(image[:1])).re
+    return f._mul(image[1:], inverse)

@@ -1,0 +1,281 @@
+"""From a refuted report to one that says where, what and how else."""
+
+import contextlib
+import dataclasses
+import itertools
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from handprop.verifier.checks.other_sizes import AS_GIVEN
+from handprop.verifier.checks.sampling import wrong_outputs
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.sizes import at_other_sizes
+from handprop.verifier.proof.field.algebra import Unsupported
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.proof.field.work import Work
+from handprop.verifier.proof.proof import proof
+from handprop.verifier.repair.diagnose import by_outputs
+from handprop.verifier.repair.interpretation import Interpretation, affected, run_on, set_up
+from handprop.verifier.repair.locate.cotangents import left_out
+from handprop.verifier.repair.locate.execution import record
+from handprop.verifier.repair.locate.lost_bits import lost_bits
+from handprop.verifier.repair.locate.suspects import Suspect, location, suspects
+from handprop.verifier.repair.locate.symmetry import symmetry
+from handprop.verifier.repair.search import Change, Found
+from handprop.verifier.repair.shrink import shrunk
+from handprop.verifier.repair.smallest_edit import repairs, stopped
+from handprop.verifier.repair.source.functions import Place, columns_of, place_of, rebuilt, text_of
+from handprop.verifier.repair.source.patch import diff_of
+from handprop.verifier.repair.source.statements import editable, last_line, neighbours, part_of, renamings
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Check as Checked
+from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
+
+__all__ = ["explain"]
+
+Check: TypeAlias = Callable[[Problem], Report]
+SECONDS = 3.0  # of counted work
+LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
+SHOWN = 3
+MAX_NARROW = 8  # edits that hold more narrowly, before the search for another ends
+MAX_TRIED = 16  # edits that the whole verification is run for
+LINE = re.compile(r" \([^()]*:\d+\)$")
+READ = re.compile("stands for minus infinity$|change nothing$")  # how a proof reads both programs: no condition of one
+UNKNOWN = "no known cause fits"
+OF_NOTHING = "it is the gradient of no function"
+STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
+
+
+def explain(problem: Problem, options: Options, report: Report, check: Check) -> Report:
+    """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
+    what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the
+    whole verification, which a fix has to pass."""
+    if "repair" in options.skip or options.seconds_left <= 0:
+        return report
+    if report.verdict is Verdict.INCONCLUSIVE:
+        return _by_itself(problem, options, report)
+    if problem.as_program is None:
+        return report
+    try:
+        if report.ok:
+            return dataclasses.replace(report, lost_bits=lost_bits(problem, report))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of candidates, which nobody wrote
+            work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
+            small, partly = shrunk(problem), None
+            if small is not None:
+                with contextlib.suppress(Unsupported):  # there is no difference at small shapes
+                    found = _explained(small, problem, options, work, report, check)
+                    if found.fix is not None and found.fix.proved:
+                        return found
+                    partly = found if found.fix else None
+            found = _explained(problem, problem, options, work, report, check)
+            found = partly if partly is not None and found.fix is None else found
+            return found if found.diagnosis != UNKNOWN else _unknown(problem, options, found)
+    except Unsupported:  # what the field cannot read
+        return report
+    except Exception as error:  # whatever the user's own code raises when it is traced again: the verdict stands
+        said = f"the search for the mistake failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(report, internal=(*report.internal, said))
+
+
+def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
+    """What the gradient alone says where there is no reference."""
+    if not problem.obstacle and report.checks[0].outcome is not Outcome.UNDECIDED:
+        return report
+    found = symmetry(problem, options)
+    if found is None:
+        return report
+    meaning = "as a gradient's is; of which function is not known" if found.holds else OF_NOTHING
+    return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
+
+
+def _unknown(problem: Problem, options: Options, report: Report) -> Report:
+    """What a gradient alone says where no cause fits; a rule is one for every cotangent, which is not asked here."""
+    found = None if problem.cotangents else symmetry(problem, options)
+    if found is None:
+        return report
+    meaning = "a factor or the function is another" if found.holds else f"{OF_NOTHING}, a slip is inside"
+    return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
+
+
+def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
+               check: Check) -> Report:  # fmt: skip
+    """What is found in ``problem``, as far as the ``work`` goes, and holds in the ``whole``."""
+    assert problem.as_program is not None
+    point = whole.kept.get("failed at")
+    blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))
+    interpretations = tuple(interpretation._replace(blamed=blamed) for interpretation in set_up(problem, options, work))
+    interpretation = interpretations[0]
+    theirs = jaxprs.trace(problem.reference, problem.inputs)
+    known = tuple(v for step in record(interpretation, theirs)[1] for v in step.outputs if isinstance(v, Value))
+    try:
+        candidate = jaxprs.trace(problem.as_program(rebuilt(problem.written, {})), problem.inputs)
+        got, steps = record(interpretation, candidate)
+        found = suspects(problem, interpretation, known, got, steps)
+        every = (got, *(run_on(b, candidate) for b in interpretations[1:]))
+        alone, not_linear = left_out(problem, interpretation, candidate, got, steps)
+        found = [*alone, *found]
+    except Exception:  # a rule whose structure is wrong does not run as it is
+        if not problem.faults:
+            raise
+        found, got, every, not_linear = [], None, None, ""
+    if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
+        held = stopped(problem, interpretation)
+        fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
+        if held and fix:
+            places = _places(problem, interpretation, got, found, held[0])
+            return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
+    said = by_outputs(problem, interpretation, got) if got is not None else None
+    returned = said is not None and "swapped" in said
+    first = last_line(problem) if returned else None
+    best = _best(
+        whole, repairs(problem, whole, interpretations, found, first, known, every, options, SECONDS), options, check
+    )
+    if best is not None:
+        places = _places(problem, interpretation, got, found, best[0])
+        causes = dict.fromkeys(edit.cause for _, edit in best[0].changes)
+        return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
+    places = _likely(problem, interpretation, got, found, returned)
+    return dataclasses.replace(report, locations=places, diagnosis=said or not_linear or UNKNOWN)
+
+
+def _likely(
+    problem: Problem, interpretation: Interpretation, got: Any, found: list[Suspect], returned: bool
+) -> tuple[Location, ...]:
+    """The suspects; where no equation is the user's, and where the gradients are right but ``returned`` in the wrong
+    order, the line that forms what is returned."""
+    affects = _spoils(problem, interpretation, got)
+    shown = [location(s, problem.out_paths) for s in found]
+    aliases = [_at(place, "it only hands on a value", affects) for place in renamings(problem)]
+    place = last_line(problem)
+    last = [] if place is None else [_at(place, "this line forms what is returned", affects)]
+    if returned or not shown:
+        return _distinct([*last, *shown, *aliases])
+    frame = found[0].frame
+    first = place_of(frame.file, frame.line, editable(problem))
+    beside = [_at(p, why, affects) for p, why in neighbours(problem, first, first.body)] if first else []
+    return _distinct([*shown[:1], *aliases[:1], *shown[1:2], *beside, *last, *shown[2:]])
+
+
+def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
+    """The first of each line, as many as are shown."""
+    found: dict[tuple[str, int], Location] = {}
+    for at in locations:
+        found.setdefault((at.file, at.line), at)
+    return tuple(found.values())[:SHOWN]
+
+
+def _at(place: Place, reason: str, affects: tuple[str, ...]) -> Location:
+    """A statement as a location."""
+    line = place.body.lineno  # pyright: ignore[reportAttributeAccessIssue]
+    text = text_of(place.file)[line - 1]
+    columns = len(text) - len(text.lstrip()), len(text.rstrip())
+    return Location(place.file, line, columns, text, _function_of(place), affects, reason)
+
+
+def _function_of(place: Place) -> str:
+    return getattr(place.scopes[-1], "name", "<lambda>")
+
+
+def _spoils(problem: Problem, interpretation: Interpretation, got: Any) -> tuple[str, ...]:
+    """The outputs that are wrong: all of a rule that does not run."""
+    return problem.out_paths if got is None else tuple(problem.out_paths[i] for i in affected(interpretation, got))
+
+
+def _best(problem: Problem, found: Iterable[Found], options: Options, check: Check) -> tuple[Found, Fix] | None:
+    """The first edit that passes, unless it holds more narrowly than the refuted program would: then a later one that
+    does not, if there is one."""
+    narrow: tuple[Found, Fix] | None = None
+    count = 0
+    for repair in itertools.islice(found, MAX_TRIED):
+        fix, narrower = _fix(problem, repair, options, check)
+        if fix is not None and not narrower:
+            return repair, fix
+        if fix is not None:
+            count, narrow = count + 1, narrow or (repair, fix)
+        if count == MAX_NARROW or options.seconds_left <= 0:
+            break
+    return narrow
+
+
+def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tuple[Fix | None, bool]:
+    """The edit as a fix if it passes the whole verification, ``proved`` if every check of it was run too; and whether
+    it holds more narrowly than the refuted program would, and so is not called proved."""
+    assert problem.as_program is not None
+    try:
+        expression, diff = diff_of(found)
+    except ValueError:
+        return None, False
+    report = check(problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={}))
+    if not report.ok:
+        return None, False
+    narrower = _is_narrower(problem, report, options)
+    conditions = report.conditions
+    if narrower and AS_GIVEN not in conditions and report.check("other_sizes").evidence.get("fails"):
+        conditions = (*conditions, AS_GIVEN)
+    place, edit = found.changes[0]
+    proved = report.verdict is Verdict.PROVED and not narrower
+    return Fix(place.file, edit.slot.node.lineno, expression, diff, proved, conditions), narrower
+
+
+def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
+    """Whether the mended program is right at the given sizes alone, or under a condition that neither the refuted
+    program nor the reference needs, held against itself."""
+    elsewhere = mended.check("other_sizes").evidence
+    if AS_GIVEN in elsewhere.get("conditions", ()) or (elsewhere.get("fails") and _runs_elsewhere(problem)):
+        return True
+    needed = {c for c in _needs(mended.check("proof")) if not READ.search(c)}
+    for program in (problem.reference, problem.candidate):
+        if not needed:
+            return False
+        with contextlib.suppress(Exception):  # a rule whose structure is wrong does not run
+            alone = proof(problem._replace(reference=program, candidate=program, kept={}), options)
+            needed -= _needs(alone)
+    return bool(needed)
+
+
+def _needs(check: Checked) -> set[str]:
+    """A check's conditions without the lines that they are made for."""
+    return {LINE.sub("", condition) for condition in check.evidence.get("conditions", ())}
+
+
+def _runs_elsewhere(problem: Problem) -> bool:
+    """Whether the refuted program runs at other sizes."""
+    resized = at_other_sizes(problem)
+    try:
+        return resized is not None and bool(jaxprs.trace(resized.candidate, resized.inputs))
+    except Exception:  # whatever JAX, or the rule, says to these sizes
+        return False
+
+
+def _places(
+    problem: Problem, interpretation: Interpretation, got: Any, found: list[Suspect], repair: Found
+) -> tuple[Location, ...]:
+    """The lines that the fix is for, then those beside them and the other suspects."""
+    affects = _spoils(problem, interpretation, got)
+    mends = [tuple(problem.out_paths[i] for i in sorted(outputs)) for outputs in repair.mends] or [affects]
+    fixed = [_edited(problem, change, outputs) for change, outputs in zip(repair.changes, mends, strict=True)]
+    others = [location(s, problem.out_paths) for s in found]
+    beside = [
+        _at(place, reason, affects)
+        for changed, edit in repair.changes
+        for place, reason in neighbours(problem, changed, edit.slot.node)
+    ]
+    return _distinct([*fixed, *others[:1], *beside[:1], *others[1:], *beside[1:]])
+
+
+def _edited(problem: Problem, change: Change, affects: tuple[str, ...]) -> Location:
+    place, edit = change
+    node = edit.slot.node
+    text = text_of(place.file)[node.lineno - 1]
+    columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
+    function = _function_of(place)
+    fwd = part_of(problem, "fwd")
+    reason = edit.cause + ("; fwd computes it" if fwd is not None and function == fwd.__name__ else "")
+    return Location(place.file, node.lineno, columns, text, function, affects, reason)

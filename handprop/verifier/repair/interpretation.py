@@ -1,0 +1,185 @@
+"""Where candidates are weighed: one random interpretation, the reference's outputs in it, and what a program gives.
+
+Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.field.algebra import Run, Unsupported
+from handprop.verifier.proof.field.arithmetic import Elements, Field, draw_prime
+from handprop.verifier.proof.field.interpreter import evaluate
+from handprop.verifier.proof.field.truth import Thing, as_value
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.proof.field.work import Work
+from handprop.verifier.proof.trials import drawn, same, with_negatives
+
+__all__ = ["Interpretation", "affected", "entries_of", "rational", "run_on", "set_up", "wrong"]
+
+MAX_ENTRIES, MAX_KEPT = 1 << 22, 1 << 12
+LARGEST = 1 << 24
+
+
+class CachedField(Field):
+    """The same arithmetic; roots and inverses, which cost most, are kept: candidates differ little from each other."""
+
+    def __init__(self, p: int):
+        super().__init__(p)
+        self.kept: dict[tuple, Any] = {}
+
+    def _inv(self, a: np.ndarray) -> np.ndarray:
+        return self._once("inv", a, super()._inv)
+
+    def sqrt(self, a: np.ndarray) -> Elements:
+        return self._once("sqrt", a, super().sqrt)
+
+    def _once(self, name: str, a: np.ndarray, f: Callable) -> Any:
+        if a.size > MAX_KEPT:
+            return f(a)
+        key = (name, a.shape, a.tobytes())
+        if key not in self.kept:
+            self.kept[key] = f(a)
+        return self.kept[key]
+
+
+class CachedRun(Run):
+    """A run that reads each constant once."""
+
+    def embed(self, array: np.ndarray, read: bool = True) -> Value:
+        if array.size > MAX_KEPT:
+            return super().embed(array, read)
+        key = ("embed", array.dtype, array.shape, array.tobytes(), read)
+        if key not in self.memo:
+            self.memo[key] = super().embed(array, read)
+        return self.memo[key]
+
+
+class Interpretation(NamedTuple):
+    """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the
+    reference's; ``work`` what is counted of everything that is run on it; ``blamed`` the outputs that are wrong in
+    floats, by number, where that is known."""
+
+    field: Field
+    seed: int
+    thresholds: tuple[float, ...] | None
+    inputs: tuple[Thing, ...]
+    shapes: tuple[Any, ...]
+    want: tuple[Value, ...]
+    memo: dict
+    work: Work
+    rational: bool = True
+    blamed: frozenset[int] = frozenset()
+
+    def run(self, observer: Callable[..., list] | None = None) -> Run:
+        small = sum(v.x.size for v in self.want) <= MAX_KEPT
+        memo = self.memo if small else {}
+        return CachedRun(
+            self.field, self.seed, self.rational, self.thresholds, memo=memo, observer=observer, work=self.work
+        )
+
+
+def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretation, ...]:
+    """A bench for each reading of comparisons in which fewest outputs of the hand program are wrong: what one reading
+    alone sees equal is equal.
+
+    Raises:
+        Unsupported: no reading takes both programs, or none sees a difference.
+    """
+    rng = options.rng(5)
+    field, seed = CachedField(draw_prime(rng)), int(rng.integers(2**62))
+    inputs = tuple(drawn(field, x, rng, x.shape) for x in problem.inputs)
+    reference = jaxprs.trace(problem.reference, problem.inputs)
+    try:
+        candidate = jaxprs.trace(problem.candidate, problem.inputs)
+    except Exception:  # a rule whose structure is wrong may not run
+        if not problem.faults:
+            raise
+        candidate = None
+    sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
+    if sum(sizes) > MAX_ENTRIES:
+        raise Unsupported("too large to weigh many candidates")
+    blank = Interpretation(field, seed, None, inputs, problem.inputs, (), {}, work)
+    for rational in (True, False):  # a literal that stands for another number may stand in the way of all rules
+        found = _seen(problem, blank._replace(rational=rational), reference, candidate)
+        if found:
+            least = min(number for number, _ in found.values())
+            return tuple(interpretation for number, interpretation in found.values() if number == least)
+    raise Unsupported("no reading sees a difference")
+
+
+def _seen(
+    problem: Problem, blank: Interpretation, reference: Any, candidate: Any
+) -> dict[bool, tuple[int, Interpretation]]:
+    """By whether truths are numbers, how many outputs are seen to be wrong, with the bench that sees them."""
+    found: dict[bool, tuple[int, Interpretation]] = {}
+    thresholds: tuple[float, ...] | None = None
+    for _ in range(5):
+        interpretation = blank._replace(thresholds=thresholds, memo={})
+        runs = interpretation.run(), interpretation.run()
+        try:
+            want = tuple(as_value(runs[0], o) for o in evaluate(runs[0], reference, list(interpretation.inputs)))
+            got = (
+                tuple(as_value(runs[1], o) for o in evaluate(runs[1], candidate, list(interpretation.inputs)))
+                if candidate
+                else ()
+            )
+        except Unsupported:
+            if thresholds is not None:
+                break
+            thresholds = (0.0,)
+            continue
+        compared = runs[0].compared | runs[1].compared
+        if thresholds is not None and not compared <= set(thresholds):
+            thresholds = with_negatives(thresholds, compared)
+            continue
+        interpretation = interpretation._replace(want=want)
+        number = len(wrong(interpretation, got)) if candidate else 1
+        if number or problem.faults:
+            found[thresholds is None] = number, interpretation
+        if thresholds is not None or (
+            candidate and not runs[0].unknown_comparisons and not runs[1].unknown_comparisons
+        ):
+            break
+        thresholds = (0.0,)
+    return found
+
+
+def run_on(
+    interpretation: Interpretation, program: Any, observer: Callable[..., list] | None = None
+) -> tuple[Value, ...]:
+    run = interpretation.run(observer)
+    return tuple(as_value(run, o) for o in evaluate(run, program, list(interpretation.inputs)))
+
+
+def wrong(interpretation: Interpretation, got: tuple[Value, ...]) -> list[int]:
+    """Which outputs are not the reference's."""
+    return [
+        i for i, (a, b) in enumerate(zip(interpretation.want, got, strict=True)) if not same(interpretation.field, a, b)
+    ]
+
+
+def affected(interpretation: Interpretation, got: tuple[Value, ...]) -> list[int]:
+    """Which of these are wrong in floats too, if any is: others may only be computed in another way."""
+    found = wrong(interpretation, got)
+    return [i for i in found if i in interpretation.blamed] or found
+
+
+def entries_of(x: Elements) -> np.ndarray:
+    """Real parts beside imaginary ones, flat."""
+    return np.concatenate([x.re.ravel(), x.imaginary().ravel()])
+
+
+def rational(p: int, residue: int) -> tuple[int, int] | None:
+    """The fraction with small numerator and denominator that the residue is, by Euclid's algorithm (Wang 1981)."""
+    r, s, t0, t1 = p, residue % p, 0, 1
+    while s * s * 2 > p:
+        quotient = r // s
+        r, s, t0, t1 = s, r - quotient * s, t1, t0 - quotient * t1
+    if t1 == 0 or abs(t1) > LARGEST or abs(s) > LARGEST:
+        return None
+    return (s, t1) if t1 > 0 else (-s, -t1)

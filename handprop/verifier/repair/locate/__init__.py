@@ -1,0 +1,1 @@
+"""Where a refuted gradient is wrong."""

@@ -1,0 +1,113 @@
+"""Every equation of a program as it was evaluated, with the lines that made it; what is known of its values.
+
+A value is known by its set of distinct nonzero entries up to a rational factor: transposition, reshape, broadcast and
+scale leave ``(s2 / s1^2, s3 / s1^3)`` alone, with s_k the sum of k-th powers over that set.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handprop.verifier.programs import frames, jaxprs
+from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.truth import Thing
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.interpretation import Interpretation, rational, run_on
+
+__all__ = ["LOOPS", "Known", "Step", "record"]
+
+SMALL = 1 << 12
+LOOPS = ("scan", "while", "cond", "custom_linear_solve", "pallas_call")
+
+
+class Step(NamedTuple):
+    """One run of an equation, ``again`` where it ran before: what went in and out, and the user's frames, innermost
+    first."""
+
+    name: str
+    operands: tuple[Thing, ...]
+    outputs: tuple[Thing, ...]
+    frames: tuple[frames.Frame, ...]
+    again: bool = False
+
+
+def record(interpretation: Interpretation, program: Any) -> tuple[tuple[Value, ...], list[Step]]:
+    """The program's outputs, and its equations in the order they ran. A loop follows its turns as one step more."""
+    steps: list[Step] = []
+    ran: set[int] = set()
+    inside: list[tuple[frames.Frame, ...]] = []  # frames of calls to JAX's own functions
+
+    def observer(eqn: Any, operands: list[Thing], step: Any) -> list[Thing]:
+        own = inside[-1] if inside else tuple(frames.user_frames(eqn))
+        calls = jaxprs.called(eqn) is not None
+        hides = calls and jaxprs.of_jax(eqn)
+        before = len(steps)
+        again = id(eqn) in ran
+        ran.add(id(eqn))
+        if hides:
+            inside.append(own)
+        outputs = step(eqn, operands)
+        if hides:
+            inside.pop()
+        if eqn.primitive.name in LOOPS:
+            within = tuple(o for s in steps[before:] for o in s.outputs)
+            steps.append(Step(eqn.primitive.name, (*operands, *within), tuple(outputs), own, again))
+        elif not calls or len(steps) == before:
+            steps.append(Step(eqn.primitive.name, tuple(operands), tuple(outputs), own, again))
+        return outputs
+
+    return run_on(interpretation, program, observer), steps
+
+
+class Known:
+    """The values of a program, to ask whether another value is one of them, and times what."""
+
+    def __init__(self, field: Field):
+        self.field = field
+        self.scales: dict[tuple[int, int], list[int]] = {}
+        self.memo: dict[int, Any] = {}
+        self.kept: list[Value] = []
+
+    def add(self, value: Thing) -> None:
+        if isinstance(value, Value) and (mark := self._mark(value)):
+            scales = self.scales.setdefault(mark[0], [])
+            if mark[1] not in scales:
+                scales.append(mark[1])
+
+    def ratio(self, value: Thing) -> tuple[int, int] | None:
+        """The value is this fraction of a known one: (1, 1) where it is known itself, (0, 1) where it is another
+        multiple, None where it is not known."""
+        if not isinstance(value, Value) or value.known is not None:
+            return (1, 1)
+        mark = self._mark(value)
+        if mark is None:
+            return (1, 1)  # all zero
+        scales = self.scales.get(mark[0], [])
+        if mark[1] in scales:
+            return (1, 1)
+        for scale in scales[:64]:
+            found = rational(self.field.p, mark[1] * pow(scale, -1, self.field.p))
+            if found and max(abs(found[0]), found[1]) <= SMALL:
+                return found
+        return (0, 1) if scales else None
+
+    def _mark(self, value: Value) -> tuple[tuple[int, int], int] | None:
+        if id(value) not in self.memo:
+            self.kept.append(value)
+            self.memo[id(value)] = self._marked(value)
+        return self.memo[id(value)]
+
+    def _marked(self, value: Value) -> tuple[tuple[int, int], int] | None:
+        f = self.field
+        if value.x.im is not None and value.x.im.any():
+            pairs = np.unique(np.stack([value.x.re.ravel(), value.x.im.ravel()]), axis=1)
+            re = f.add(Elements(pairs[0]), f.scale(Elements(pairs[1]), 1234577)).re
+        else:
+            re = np.unique(value.x.re)
+        x = Elements(re[re != 0])
+        if not x.size:
+            return None
+        square = f.mul(x, x)
+        sums = [int(f.sum(power, (0,)).re) for power in (x, square, f.mul(square, x))]
+        inverse = pow(sums[0], -1, f.p) if sums[0] else 0
+        return (sums[1] * inverse**2 % f.p, sums[2] * inverse**3 % f.p), sums[0]

@@ -1,0 +1,136 @@
+"""Whether a hand-written gradient is the gradient of anything, from it alone.
+
+Where it is smooth, g is the gradient of some function just where its Jacobian J is symmetric (Poincare's lemma). For
+random directions u and v it is asked whether ``u . J v = v . J u``: in float64 at random points, off any kink of a
+piecewise function, an entry beyond its bound shows that J is not symmetric; the proof over finite fields shows, where
+it can read the two programs, that J is. A Jacobian that is diagonal or zero is symmetric whatever slipped: then nothing
+is said.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier.checks.evaluators import evaluators, in_float64
+from handprop.verifier.checks.sampling import compared, is_defined, sample, worst_entry
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs, walk
+from handprop.verifier.programs.executables import array
+from handprop.verifier.proof.proof import proof
+from handprop.verifier.report.text import apart
+from handprop.verifier.report.values import Outcome
+
+__all__ = ["Symmetry", "symmetry"]
+
+POINTS = 3
+SECONDS = 2.0
+
+
+class Symmetry(NamedTuple):
+    """Whether the Jacobian is symmetric, in words too."""
+
+    holds: bool
+    said: str
+
+
+def symmetry(problem: Problem, options: Options) -> Symmetry | None:
+    """What the Jacobian of the gradients is; None where it cannot be had, or says nothing."""
+    if sum(math.prod(problem.inputs[i].shape) for i in problem.wrt) < 2:
+        return None
+    options = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
+    try:
+        return _measured(problem, options)
+    except Exception:  # whatever JAX raises where a program has no derivative forwards
+        return None
+
+
+def _measured(problem: Problem, options: Options) -> Symmetry | None:
+    pair = _products(problem, options.rng(7))
+    points = [_point(problem, pair, options, i) for i in range(1, POINTS + 1)]
+    if not _couples(problem, points[0], options.rng(8)):
+        return None
+    worst = None
+    for evaluator in evaluators(pair):  # not symmetric in each way that the numbers of its text are read
+        seen = [compared(evaluator, inputs, i) for i, inputs in enumerate(points)]
+        if not all(is_defined(pair, point) for point in seen):
+            return None
+        worst = next((entry for point in seen if (entry := worst_entry(pair, point)) is not None), None)
+        if worst is None:
+            break
+    else:
+        if worst is None:
+            return None
+        left, right = apart(worst.got, worst.want)
+        return Symmetry(False, f"its Jacobian J is not symmetric (u.Jv = {left}, v.Ju = {right})")
+    exact = "proof" not in options.skip and proof(pair, options).outcome is Outcome.PROVES
+    how = "" if exact else f" to float64 rounding at {POINTS} points"
+    return Symmetry(True, f"its Jacobian is symmetric{how}")
+
+
+def _point(problem: Problem, pair: Problem, options: Options, i: int) -> tuple[Any, ...]:
+    """Random where the gradients are taken, as the user's own point may stand at a kink; the data, on whose being 0 and
+    1, say, the gradient may rest, as they are."""
+    own, moved = sample(pair, options, 0), sample(pair, options, i)
+    places = [*problem.wrt, *range(len(problem.inputs), len(own))]
+    return tuple(jaxprs.with_replaced(own, places, [moved[k] for k in places]))
+
+
+def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., list[Any]]:
+    """The gradients as a function of what they belong to. What else the program returns may have no derivative; rules
+    and ``stop_gradient`` may say another than that of the values."""
+    program = jaxprs.only(jaxprs.trace(problem.candidate, inputs), problem.gradients)
+
+    def leaf(eqn: Any, values: list[Any]) -> list[Any]:
+        return values if eqn.primitive.name == "stop_gradient" else walk.bound(eqn, values)
+
+    return lambda *chosen: walk.run(program, jaxprs.with_replaced(inputs, problem.wrt, chosen), leaf)
+
+
+def _products(problem: Problem, rng: np.random.Generator) -> Problem:
+    """``u . J v`` beside ``v . J u``; u and v are inputs of the same shapes as what the gradients belong to."""
+    count, size = len(problem.inputs), len(problem.wrt)
+    directions = tuple(rng.normal(size=problem.inputs[i].shape).astype(problem.inputs[i].dtype)
+                       for _ in range(2) for i in problem.wrt)  # fmt: skip
+
+    def product(swapped: bool, *inputs: Any) -> tuple[jax.Array]:
+        x, u, v = inputs[:count], inputs[count : count + size], inputs[count + size :]
+        if swapped:
+            u, v = v, u
+        _, along = jax.jvp(_gradient_of(problem, x), [x[i] for i in problem.wrt], list(v))
+        terms = [jnp.sum(a * b) for a, b in zip(u, along, strict=True)]
+        return (sum((t.astype(terms[0].dtype) for t in terms[1:]), terms[0]),)
+
+    return Problem(
+        name=problem.name,
+        candidate=lambda *inputs: product(False, *inputs),
+        reference=lambda *inputs: product(True, *inputs),
+        inputs=(*problem.inputs, *directions),
+        in_paths=(*problem.in_paths, *(f"{name} at {problem.in_paths[i]}" for name in "uv" for i in problem.wrt)),
+        out_paths=("u.Jv",),
+        gradients=(False,),
+        kept={},
+    )
+
+
+def _couples(problem: Problem, inputs: tuple[Any, ...], rng: np.random.Generator) -> bool:
+    """Whether some entry of the gradient depends on another's input: of a diagonal J, ``J (s v) = s J v`` for all
+    signs s, to the bit."""
+    x = inputs[: len(problem.inputs)]
+    v = inputs[len(x) + len(problem.wrt) :]
+
+    def along(*inputs: Any) -> tuple[Any, ...]:
+        x, v = inputs[: len(problem.inputs)], inputs[len(problem.inputs) :]
+        return tuple(jax.jvp(_gradient_of(problem, x), [x[i] for i in problem.wrt], list(v))[1])
+
+    run = in_float64(along, (*x, *v), problem.compiling)
+    signs = [rng.choice([-1.0, 1.0], size=d.shape) for d in v]
+    with jax.enable_x64(True):
+        flipped = tuple(array(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))
+    plain, signed = run((*x, *v)), run((*x, *flipped))
+    return any(not np.array_equal(s * a, b, equal_nan=True) for s, a, b in zip(signs, plain, signed, strict=True))

@@ -1,0 +1,89 @@
+"""What a search for an edit works with: the user's function with one edit, tried; what stands at hand where a statement
+runs."""
+
+import ast
+import copy
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.evaluate import Backward, EditResult, evaluate_edit
+from handprop.verifier.repair.interpretation import Interpretation
+from handprop.verifier.repair.source.functions import Place, compiled, rebuilt
+from handprop.verifier.repair.source.trees import AtHand, Edit, asked_before, slots
+
+__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
+
+PROBE = "__handprop_at_hand__"
+TRACED = 40  # steps that take as long as tracing a candidate
+
+
+Change: TypeAlias = tuple[Place, Edit]
+
+
+class Found(NamedTuple):
+    """Edits of different statements, mostly one, and the user's function with them; of several, the outputs that each
+    ``mends``."""
+
+    changes: tuple[Change, ...]
+    rule: Any
+    mends: tuple[frozenset[int], ...] = ()
+
+
+class Search(NamedTuple):
+    """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
+    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
+
+    problem: Problem
+    whole: Problem
+    interpretations: tuple[Interpretation, ...]
+    live: list[types.FunctionType]
+    got: tuple[tuple[Value, ...], ...] | None
+    options: Options
+    backward: Backward | None
+    known: tuple[Value, ...]
+    numbers: tuple[float, ...]
+
+
+def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
+    """``then()`` while the edits stand in their trees."""
+    try:
+        for _, edit in changes:
+            edit.slot.put(ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node)))
+        return then()
+    finally:
+        for _, edit in changes:
+            edit.slot.put(edit.slot.node)
+
+
+def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
+    """The user's function with the edits, and its outputs; None where it does not run."""
+    try:
+        codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
+    except (SyntaxError, ValueError, TypeError, IndexError):
+        return None
+    search.interpretations[0].work.add(0, TRACED)
+    return evaluate_edit(search.problem, search.interpretations, search.backward, codes)
+
+
+def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
+    """The arrays that names stand for where a statement runs."""
+    held = ((name, x) for name, x in names_there(search, place).items() if hasattr(x, "shape") and hasattr(x, "dtype"))
+    return {name: AtHand(tuple(x.shape), jaxprs.is_float(x.dtype)) for name, x in held}
+
+
+def names_there(search: Search, place: Place) -> dict[str, Any]:
+    """What names stand for where a statement runs: asked by running it with a question before it."""
+    found: dict[str, Any] = {}
+    try:
+        slot = slots(place.body)[0]
+        code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
+        rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
+        jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
+    except Exception:  # the statement holds nothing, or the rule does not run as it is
+        pass
+    return found

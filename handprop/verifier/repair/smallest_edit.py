@@ -1,0 +1,221 @@
+"""The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first.
+
+The user's function is traced once a candidate, in memory and edited as :mod:`source.functions`
+says; its file is only read.
+"""
+
+import ast
+import contextlib
+import heapq
+import itertools
+import math
+import types
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop.verifier.checks.sampling import sample
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs, widen
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.proof.field.work import Work
+from handprop.verifier.repair.edits.missing_terms import Lacks, PartLacks
+from handprop.verifier.repair.edits.small import edits, scaled
+from handprop.verifier.repair.edits.solved_numbers import Sizes, solved
+from handprop.verifier.repair.evaluate import EditResult, backward_of
+from handprop.verifier.repair.interpretation import Interpretation, run_on, wrong
+from handprop.verifier.repair.locate.suspects import Suspect
+from handprop.verifier.repair.search import Change, Found, Search, at_hand, attempt, edited
+from handprop.verifier.repair.source.functions import Place, compiled, functions, place_of, rebuilt
+from handprop.verifier.repair.source.statements import assigned, editable, part_of, read, returned, statements, unpacks
+from handprop.verifier.repair.source.trees import Scaled
+
+__all__ = ["repairs", "stopped"]
+
+CLOSE = 1e-10  # between float64 values that should be the same
+ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
+MAX_IN_FLOAT64 = 40  # candidates
+# pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
+CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
+             math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
+
+
+def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretation, ...], suspects: list[Suspect],
+            first: Place | None, known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
+            seconds: float) -> Iterator[Found]:  # fmt: skip
+    """Edits that make every output equal, as they are found, until the benches have done the work of so many
+    seconds: one alone, then several of different outputs together, then what float64 alone sees."""
+    work = interpretations[0].work
+    backward = backward_of(problem, interpretations) if got is not None else None
+    live = editable(problem)
+    search = Search(problem, whole, interpretations, live, got, options, backward, known, _numbers(problem))
+    queue: list[tuple[float, int, Place, Any]] = []
+    order = itertools.count()
+
+    def push(penalty: float, place: Place, edit: Any) -> None:
+        aside = 0.0 if edit.slot is None or edit.slot.node.lineno == place.line else ASIDE
+        heapq.heappush(queue, (edit.cost + penalty + aside, next(order), place, edit))
+
+    for penalty, place in _places(search, suspects, first):
+        candidate = at_hand(search, place)
+        if got is not None:
+            push(1.5 * penalty, place, Lacks(penalty, candidate))
+        for edit in itertools.chain(edits(place.body, candidate, search.numbers), scaled(place.body, candidate)):
+            push(penalty, place, edit)
+        if work.reached(seconds):
+            return
+    sizes = Sizes(search)
+    seen: set[str] = set()
+    ran: list[Found] = []
+    bad = frozenset() if got is None else _left(interpretations, EditResult(None, got))
+    partial_fixes: dict[frozenset[int], Found] = {}
+    while queue and not work.reached(seconds):
+        _, _, place, edit = heapq.heappop(queue)
+        if isinstance(edit, Lacks | PartLacks):
+            with contextlib.suppress(Exception):  # the marked program does not run
+                for more in edit.ask(search, place, sizes):
+                    push(edit.penalty, place, more)
+            continue
+        for way in solved(search, place, edit, sizes) if isinstance(edit, Scaled) else [edit]:
+            text = edited([(place, way)], partial(ast.dump, place.top))
+            if text in seen:
+                continue
+            seen.add(text)
+            tried = attempt(search, [(place, way)])
+            if tried is None or not _stands(problem, tried.rule):
+                continue
+            found = Found(((place, way),), tried.rule)
+            left = _left(interpretations, tried)
+            if not left:
+                yield found
+                continue
+            ran.append(found)
+            if left < bad:
+                partial_fixes.setdefault(bad - left, found)
+    yield from _together(search, bad, partial_fixes)
+    yield from _right_in_float64(problem, ran, options, work)
+
+
+def _left(interpretations: tuple[Interpretation, ...], tried: EditResult) -> frozenset[int]:
+    """The outputs that are wrong, on the bench where they are fewest."""
+    return min(
+        (
+            frozenset(wrong(interpretation, outputs))
+            for interpretation, outputs in zip(interpretations, tried.outputs, strict=True)
+        ),
+        key=len,
+    )
+
+
+def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset[int], Found]) -> Iterator[Found]:
+    """Of several mistakes, each with outputs of its own: the edits of all, in different statements."""
+    mended: frozenset[int] = frozenset()
+    changes: list[Change] = []
+    mends: list[frozenset[int]] = []
+    for outputs, found in sorted(partial_fixes.items(), key=lambda item: -len(item[0])):
+        (place, edit), apart = found.changes[0], {id(p.body) for p, _ in changes}
+        if not outputs & mended and id(place.body) not in apart:
+            mended |= outputs
+            changes.append((place, edit))
+            mends.append(outputs)
+    if mended != bad or len(changes) < 2:
+        return
+    tried = attempt(search, changes)
+    if tried is not None and not _left(search.interpretations, tried) and _stands(search.problem, tried.rule):
+        yield Found(tuple(changes), tried.rule, tuple(mends))
+
+
+def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work: Work) -> Iterator[Found]:
+    """Where the field does not see that the right rule is right: edits that ran, by their values in float64."""
+
+    def run(program: Any) -> list[np.ndarray]:
+        with jax.enable_x64(True):  # pyright: ignore[reportAttributeAccessIssue]
+            return [np.asarray(x) for x in widen.widen(program)(points, None, None)]
+
+    points = sample(problem, options, 0)
+    want = run(jaxprs.trace(problem.reference, problem.inputs))
+    for found in ran[:MAX_IN_FLOAT64]:
+        if work.late:
+            return
+        try:
+            program = jaxprs.trace(problem.as_program(found.rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
+            got = run(program)
+        except Exception:  # as in :func:`weigh`
+            continue
+        if all(a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * np.abs(b).max(initial=0)
+               for a, b in zip(got, want, strict=True)):  # fmt: skip
+            yield found
+
+
+def _numbers(problem: Problem) -> tuple[float, ...]:
+    """Literals of the reference, as people write them, and constants that stand in known functions."""
+    program = jaxprs.trace(problem.reference, problem.inputs)
+    found = {float(str(x)) for array in jaxprs.numbers(program) if jaxprs.is_float(array.dtype) and array.size == 1
+             for x in array.ravel()}  # fmt: skip
+    return tuple(sorted(x for x in found | {c * sign for c in CONSTANTS for sign in (1, -1)} if math.isfinite(x)))
+
+
+def _stands(problem: Problem, rule: Any) -> bool:
+    """Whether a subject with structural faults has none left."""
+    return not problem.faults or problem.faults_of is None or not problem.faults_of(rule)
+
+
+def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Iterator[tuple[float, Place]]:
+    """The one that comes ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others,
+    as it makes no equation; then every other statement of the user's functions."""
+    found = [] if first is None else [(0.0, first)]
+    seen = {id(place.body) for _, place in found}
+
+    def add(file: str, line: int, penalty: float) -> None:
+        place = place_of(file, line, search.live)
+        if place is not None and id(place.body) not in seen:
+            seen.add(id(place.body))
+            found.append((penalty, place))
+
+    for n, suspect in enumerate(suspects):
+        add(suspect.frame.file, suspect.frame.line, STEP * min(n, 8))
+    likely = [place for penalty, place in found if penalty < 0.5]
+    needed = {(place.scopes[0], name) for place in likely for name in read(place.body)}
+    for place in statements(search.live):
+        if id(place.body) not in seen:
+            found.append((ELSEWHERE, place))
+    fwd = part_of(search.problem, "fwd")
+    for penalty, place in found:
+        if penalty == ELSEWHERE:
+            penalty = _penalty(place, needed, None if fwd is None else fwd.__code__)
+        yield penalty, place
+
+
+def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: types.CodeType | None) -> float:
+    """Of a statement that no suspect stands in."""
+    made = assigned(place.body)
+    feeds = any((place.scopes[0], name) in needed for name in made)
+    if unpacks(place) and (feeds or made & (read(place.body) | returned(place))):
+        return -0.1
+    if feeds:
+        return FEEDS
+    returns = isinstance(place.body, ast.Return) and place.scopes[-1] is place.scopes[0]
+    return ELSEWHERE if not returns else RETURNS if place.code is fwd else FEEDS
+
+
+def stopped(problem: Problem, interpretation: Interpretation) -> tuple[Found, Any] | None:
+    """A ``stop_gradient`` in the function itself, without which its gradient is the one by hand: the edit, and the
+    reference with it."""
+    if problem.as_program is None or problem.as_reference is None:
+        return None
+    for place in statements(functions(problem.written)):
+        for edit in edits(place.body, {}):
+            if edit.cause != "stop_gradient":
+                continue
+            code = edited([(place, edit)], partial(compiled, place))
+            rule = rebuilt(problem.written, {place.code: code})
+            reference = problem.as_reference(rule)
+            got, want = (run_on(interpretation, jaxprs.trace(program, problem.inputs))
+                         for program in (problem.as_program(rule), reference))  # fmt: skip
+            if not wrong(interpretation._replace(want=want), got):
+                return Found(((place, edit),), rule), reference
+    return None

@@ -1,0 +1,286 @@
+"""The user's own functions, edited in memory: their text as trees, and copies of them that run an edited tree.
+
+Text is used only where compiling it gives the very bytecode that is running: code that has changed on disk, or that was
+made in another way, is left alone. Nothing of a file runs but the functions the user handed over, edited.
+"""
+
+import ast
+import functools
+import linecache
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from handprop.verifier.programs import frames
+
+__all__ = ["RULES", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt", "siblings",
+           "text_of"]  # fmt: skip
+
+RULES = (jax.custom_vjp, jax.custom_jvp)
+
+
+def text_of(file: str) -> list[str]:
+    """The file's lines, without their ends."""
+    return [line.rstrip("\n") for line in linecache.getlines(file)]
+
+
+def columns_of(text: str, start: int, end: int | None) -> tuple[int, int]:
+    """Where Python's byte columns stand in a line's characters, one at least; None for its end."""
+    line = text.encode()
+    first, last = (len(line[:column].decode(errors="ignore")) for column in (start, end))
+    return first, max(last, first + 1)
+
+
+def quoted(frame: frames.Frame) -> tuple[str, tuple[int, int]]:
+    """A frame's line and where in it the frame stands; no text where the file has no such line."""
+    lines = text_of(frame.file)
+    text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
+    return text, columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
+
+
+class Place(NamedTuple):
+    """A line of a live function: the statement of the module that holds it, the way to the function's code in what that
+    statement compiles to, the innermost function in the tree, and the statement or lambda body to edit."""
+
+    file: str
+    line: int
+    imports: tuple[ast.stmt, ...]
+    top: ast.stmt
+    code: types.CodeType
+    path: tuple[int, ...]
+    scopes: tuple[ast.AST, ...]
+    body: ast.AST
+
+
+def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.FunctionType]:
+    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules, not through ``but``.
+    ``primal``: of a rule only the function itself, which is what autodiff of it differentiates."""
+    found: dict[int, types.FunctionType] = {}
+
+    seen: set[int] = {id(but)}
+
+    def once(item: Any) -> None:
+        if id(item) not in seen:
+            seen.add(id(item))
+            if isinstance(item, types.FunctionType) and frames.is_users(item.__code__.co_filename):
+                found[id(item)] = item
+            for name, part in _parts(item):
+                if not primal or not isinstance(item, RULES) or name == "fun":
+                    once(part)
+
+    once(root)
+    return list(found.values())
+
+
+def _parts(item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, types.FunctionType):
+        users = frames.is_users(item.__code__.co_filename)
+        if not users and not item.__code__.co_filename.startswith(frames.JAX):  # jax.vmap(f) and its like hold f
+            return
+        for name, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=True):
+            if (held := _held(cell)) is not None and _is_followed(held):
+                yield name, held
+        for name in _names(item.__code__) if users else ():
+            if name in item.__globals__ and _is_followed(item.__globals__[name]):
+                yield name, item.__globals__[name]
+        return
+    if isinstance(item, RULES):
+        if isinstance(item.fun, types.FunctionType) and not frames.is_users(item.fun.__code__.co_filename):
+            return
+        for name in ("fwd", "bwd", "jvp", "fun"):
+            if _is_followed(getattr(item, name, None)):
+                yield name, getattr(item, name)
+    elif isinstance(item, functools.partial):
+        yield "func", item.func
+    elif hasattr(item, "__wrapped__"):
+        yield "__wrapped__", item.__wrapped__
+
+
+def _held(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _is_followed(item: Any) -> bool:
+    if isinstance(item, (types.FunctionType, functools.partial, *RULES)):
+        return True
+    return callable(item) and not isinstance(item, type) and hasattr(item, "__wrapped__")
+
+
+@functools.lru_cache(4096)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return tuple(dict.fromkeys([*code.co_names, *(name for c in inner for name in _names(c))]))
+
+
+# Trees
+
+
+@functools.lru_cache(64)
+def _module(text: tuple[str, ...]) -> ast.Module:
+    return ast.parse("\n".join(text) + "\n")
+
+
+def place_of(file: str, line: int, live: list[types.FunctionType]) -> Place | None:
+    """Where the line stands; None where it is in no live function whose text is what runs."""
+    try:
+        module = _module(tuple(text_of(file)))
+    except (SyntaxError, ValueError):
+        return None
+    top = next((s for s in module.body if _holds(s, line)), None)
+    if top is None:
+        return None
+    imports = tuple(s for s in module.body if isinstance(s, ast.Import | ast.ImportFrom) and not _is_future(s))
+    for function in live:
+        code = function.__code__
+        if code.co_filename != file:
+            continue
+        path = _path_to(_compile(imports, top, file, code), code)
+        if path is None:
+            continue
+        scopes = _scopes(top, line)
+        if not scopes or not any(_starts(scope) == code.co_firstlineno for scope in scopes):
+            continue
+        body = _body(scopes[-1], line)
+        if body is not None:
+            return Place(file, line, imports, top, code, path, scopes, body)
+    return None
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def _holds(node: Any, line: int) -> bool:
+    start = _starts(node)
+    return start <= line <= (node.end_lineno or node.lineno)
+
+
+def _starts(node: Any) -> int:
+    decorators = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def _scopes(top: ast.stmt, line: int) -> tuple[ast.AST, ...]:
+    """Functions that hold the line, outermost first."""
+    kinds = (ast.FunctionDef, ast.Lambda)
+    return tuple(node for node in ast.walk(top) if isinstance(node, kinds) and _holds(node, line))
+
+
+def _body(scope: Any, line: int) -> ast.AST | None:
+    if isinstance(scope, ast.Lambda):
+        return scope
+    simple = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr)
+    return next((n for n in ast.walk(scope) if isinstance(n, simple) and _holds(n, line)), None)
+
+
+def _compile(imports: tuple[ast.stmt, ...], top: ast.stmt, file: str, like: types.CodeType) -> types.CodeType:
+    """The statement after the module's imports: the compiler calls what is imported in another way."""
+    future = like.co_flags & 0x1000000  # annotations
+    return compile(ast.Module([*imports, top], []), file, "exec", flags=future, dont_inherit=True)
+
+
+def _children(code: types.CodeType) -> list[types.CodeType]:
+    return [c for c in code.co_consts if isinstance(c, types.CodeType)]
+
+
+def _path_to(code: types.CodeType, wanted: types.CodeType) -> tuple[int, ...] | None:
+    for i, child in enumerate(_children(code)):
+        if child.co_name == wanted.co_name and child.co_firstlineno == wanted.co_firstlineno and child == wanted:
+            return (i,)
+        if (rest := _path_to(child, wanted)) is not None:
+            return (i, *rest)
+    return None
+
+
+def compiled(place: Place) -> types.CodeType:
+    """The function's code as its tree stands now."""
+    code = _compile(place.imports, place.top, place.file, place.code)
+    for i in place.path:
+        code = _children(code)[i]
+    return code
+
+
+# Copies
+
+
+def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType], given: dict[str, Any] | None = None) -> Any:
+    """A copy of ``root`` in which functions run the codes given for theirs, and rules' backward passes keep the lines
+    that make them. What leads to no such function is not copied. ``given``: globals for the edited ones alone.
+
+    Raises:
+        KeyError: an edited code needs a variable that neither its function nor one beside it holds.
+    """
+    made: dict[int, Any] = {}
+    live = functools.cache(lambda: functions(root))
+
+    def copied(item: Any) -> Any:
+        if id(item) in made:
+            return made[id(item)]
+        if isinstance(item, RULES):
+            return _copied_rule(item, made, copied)
+        made[id(item)] = item
+        changed = {name: new for name, part in _parts(item) if (new := copied(part)) is not part}
+        if isinstance(item, types.FunctionType):
+            code = codes.get(item.__code__, item.__code__)
+            if changed or code is not item.__code__:
+                more = given or {} if code is not item.__code__ else {}
+                lent = siblings(item, live()) if set(code.co_freevars) - set(item.__code__.co_freevars) else {}
+                made[id(item)] = _copied_function(item, code, changed, more, lent)
+        elif changed and isinstance(item, functools.partial):
+            made[id(item)] = functools.partial(changed["func"], *item.args, **item.keywords)
+        elif changed:
+            made[id(item)] = changed["__wrapped__"]
+        return made[id(item)]
+
+    return copied(root)
+
+
+def _copied_rule(rule: Any, made: dict[int, Any], copied: Callable[[Any], Any]) -> Any:
+    parts = dict(_parts(rule))
+    if not parts:
+        made[id(rule)] = rule
+        return rule
+    made[id(rule)] = new = type(rule)(rule.fun)
+    vars(new).update(vars(rule))
+    for name, part in parts.items():
+        setattr(new, name, copied(part))
+    if "bwd" in parts:
+        new.bwd = _with_own_lines(new.bwd)
+    return new
+
+
+def _with_own_lines(bwd: Callable) -> Callable:
+    @functools.wraps(bwd)
+    def traced(*args: Any) -> Any:
+        with frames.own_lines():
+            return bwd(*args)
+
+    return traced
+
+
+def siblings(f: types.FunctionType, live: list[types.FunctionType]) -> dict[str, types.CellType]:
+    """What functions defined beside ``f`` hold of the functions around them, where they agree what it is."""
+    found: dict[str, types.CellType] = {}
+    parted: set[str] = set()
+    scope = f.__module__, f.__qualname__.rpartition(".")[0]
+    for other in (g for g in live if (g.__module__, g.__qualname__.rpartition(".")[0]) == scope):
+        for name, cell in zip(other.__code__.co_freevars, other.__closure__ or (), strict=True):
+            parted |= {name} if found.setdefault(name, cell) is not cell or _held(cell) is None else set()
+    return {name: cell for name, cell in found.items() if name not in parted}
+
+
+def _copied_function(f: types.FunctionType, code: types.CodeType, changed: dict[str, Any], given: dict[str, Any],
+                     lent: dict[str, types.CellType]) -> types.FunctionType:  # fmt: skip
+    cells = lent | dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+    closure = tuple(types.CellType(changed[n]) if n in changed else cells[n] for n in code.co_freevars)
+    outside = {name: new for name, new in changed.items() if name not in cells} | given
+    new = types.FunctionType(
+        code, {**f.__globals__, **outside} if outside else f.__globals__, f.__name__, f.__defaults__, closure
+    )
+    new.__kwdefaults__ = f.__kwdefaults__
+    return new

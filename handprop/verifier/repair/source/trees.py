@@ -1,0 +1,152 @@
+"""Expressions of a statement as trees, and what an edit of one is.
+
+An :class:`Edit` puts ``new`` in the place of a slot's expression; ``cause`` says in words what the mistake was. Edits
+that multiply by an unknown number, or change a literal, are :class:`Scaled`: the number that makes the outputs equal is
+solved for, and then the edit is one like any other.
+"""
+
+import ast
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeGuard
+
+__all__ = [
+    "AtHand",
+    "Edit",
+    "Scaled",
+    "Slot",
+    "asked_before",
+    "binary",
+    "constant",
+    "is_callee",
+    "is_number",
+    "is_structural",
+    "is_top",
+    "is_value",
+    "one_minus",
+    "parsed",
+    "slots",
+    "variable",
+]  # fmt: skip
+
+
+class AtHand(NamedTuple):
+    """What a name stands for where the statement runs: an array's shape and whether it is of floats."""
+
+    shape: tuple[int, ...]
+    floats: bool
+
+
+class Slot(NamedTuple):
+    """A place in a tree: what stands there, and how to put something else."""
+
+    node: ast.expr
+    put: Callable[[ast.expr], None]
+    parent: ast.AST
+
+
+class Edit(NamedTuple):
+    cost: float
+    slot: Slot
+    new: ast.expr
+    cause: str
+
+
+class Scaled(NamedTuple):
+    """``make(c)`` for a number c; the statement is as it was at ``at``."""
+
+    cost: float
+    slot: Slot
+    make: Callable[[ast.expr], ast.expr]
+    at: Any
+    kind: str
+
+
+def slots(body: ast.AST) -> list[Slot]:
+    """Every expression that is read in a statement, or in a lambda's body, outermost first."""
+    roots = [("body", body.body)] if isinstance(body, ast.Lambda) else [("value", getattr(body, "value", None))]
+    found: list[Slot] = []
+
+    def visit(parent: ast.AST, field: str, index: int | None, node: Any) -> None:
+        if not isinstance(node, ast.expr):
+            if isinstance(node, ast.keyword):
+                visit(node, "value", None, node.value)
+            elif isinstance(node, ast.comprehension):
+                visit(node, "iter", None, node.iter)
+            return
+
+        def put(new: ast.expr) -> None:
+            if index is None:
+                setattr(parent, field, new)
+            else:
+                getattr(parent, field)[index] = new
+
+        found.append(Slot(node, put, parent))
+        for name, held in ast.iter_fields(node):
+            if isinstance(held, list):
+                for i, item in enumerate(held):
+                    visit(node, name, i, item)
+            elif isinstance(held, ast.AST):
+                visit(node, name, None, held)
+
+    for field, node in roots:
+        if node is not None:
+            visit(body, field, None, node)
+    return found
+
+
+def constant(value: float | int) -> ast.expr:
+    if value < 0:
+        return ast.UnaryOp(ast.USub(), ast.Constant(-value))
+    return ast.Constant(value)
+
+
+def variable(name: str) -> ast.expr:
+    return ast.Name(name, ast.Load())
+
+
+def binary(left: ast.expr, op: ast.operator, right: ast.expr) -> ast.expr:
+    return ast.BinOp(left, op, right)
+
+
+def one_minus(node: ast.expr) -> ast.expr:
+    return binary(ast.Constant(1), ast.Sub(), node)
+
+
+def parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def asked_before(value: ast.expr, question: str) -> ast.expr:
+    """The value, with the function of that name called on the names at hand before it."""
+    asked = ast.Call(variable(question), [ast.Call(variable("locals"), [], [])], [])
+    return ast.Subscript(ast.Tuple([asked, value], ast.Load()), ast.Constant(1), ast.Load())
+
+
+def is_top(slot: Slot) -> bool:
+    """Whether it is all that a statement assigns or returns, or one of several."""
+    return isinstance(slot.parent, ast.Assign | ast.Return | ast.Tuple | ast.AugAssign | ast.Lambda)
+
+
+def is_value(slot: Slot, candidate: dict[str, AtHand]) -> bool:
+    """Whether an expression may be an array of floats: neither an axis, nor a function, nor an index."""
+    node = slot.node
+    if isinstance(node, ast.Name):
+        return node.id in candidate and candidate[node.id].floats and not is_callee(slot)
+    if isinstance(slot.parent, ast.keyword | ast.Subscript | ast.Slice) or is_callee(slot):
+        return False
+    return isinstance(node, ast.BinOp | ast.UnaryOp | ast.Call | ast.Attribute | ast.Subscript) and not (
+        isinstance(node, ast.Attribute) and node.attr in ("shape", "size", "at", "ndim", "dtype"))  # fmt: skip
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a constant is a number; True and False are none."""
+    return type(value) in (int, float)
+
+
+def is_callee(slot: Slot) -> bool:
+    return isinstance(slot.parent, ast.Call) and slot.node is slot.parent.func
+
+
+def is_structural(slot: Slot) -> bool:
+    """Whether a number is an axis, a size or an index rather than a value."""
+    return isinstance(slot.parent, ast.keyword | ast.Subscript | ast.Slice | ast.Tuple | ast.List)

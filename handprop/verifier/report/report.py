@@ -1,0 +1,129 @@
+"""A report: one verdict, the checks it rests on, and what repeats it. It compares by value and survives
+``Report.from_json(report.to_json())``.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from handprop.verifier.report import encoding, text
+from handprop.verifier.report.reader import read
+from handprop.verifier.report.values import (
+    Check,
+    Counterexample,
+    Fix,
+    Location,
+    LostBits,
+    Value,
+    Verdict,
+    set_fields,
+    text_of,
+)
+
+__all__ = ["GradientRefuted", "Report"]
+
+FORMAT = "handprop.report.v2"
+SEQUENCES = ("checks", "assumptions", "locations", "conditions", "findings", "internal")
+
+
+class GradientRefuted(AssertionError):
+    """Raised by ``Report.raise_if_refuted``; ``.report`` is the report."""
+
+    def __init__(self, report: "Report"):
+        super().__init__(str(report))
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report(Value):
+    """What is known of one hand-written gradient.
+
+    ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
+    uninterpreted primitives); ``sensitivity`` the smallest relative error per output leaf that the sampled checks would
+    have caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
+    refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
+    ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes,
+    seeds, primes, hashes, versions). ``conditions`` are those under which the verdict holds, beside its name in the
+    first line; ``findings`` what else the user should know; ``internal`` what went wrong inside the verifier itself;
+    ``seconds`` how long the whole report took.
+
+    >>> from handprop.verifier.report.values import Outcome
+    >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
+    >>> report = Report("mlp.value_and_grad", Verdict.PROVED, "", (check,))
+    >>> print(report)
+    PROVED        mlp.value_and_grad
+      the two programs are the same function over the reals, at these shapes.
+    <BLANKLINE>
+    proof             proves     equal in GF(p); false with a chance of at most
+                                 2^-58
+    <BLANKLINE>
+    seconds           0.00
+    >>> Report.from_json(report.to_json()) == report
+    True
+    """
+
+    subject: str
+    verdict: Verdict
+    reason: str
+    checks: tuple[Check, ...]
+    assumptions: tuple[str, ...] = ()
+    counterexample: Counterexample | None = None
+    sensitivity: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    certificate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    locations: tuple[Location, ...] = ()
+    diagnosis: str | None = None
+    fix: Fix | None = None
+    lost_bits: LostBits | None = None
+    conditions: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        mappings = {name: encoding.Values(getattr(self, name)) for name in ("sensitivity", "certificate")}
+        sequences = {name: tuple(getattr(self, name)) for name in SEQUENCES}
+        set_fields(self, **sequences, **mappings, seconds=float(self.seconds))
+
+    @property
+    def location(self) -> Location | None:
+        """The likeliest of ``locations``, None where none is known."""
+        return self.locations[0] if self.locations else None
+
+    @property
+    def ok(self) -> bool:
+        """Proved or verified."""
+        return self.verdict in (Verdict.PROVED, Verdict.VERIFIED)
+
+    def check(self, name: str) -> Check:
+        """The check of that name; KeyError with the names there are."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"no check {name!r}: {', '.join(check.name for check in self.checks)}")
+
+    def raise_if_refuted(self) -> "Report":
+        """This report, or GradientRefuted when the verdict is REFUTED."""
+        if self.verdict is Verdict.REFUTED:
+            raise GradientRefuted(self)
+        return self
+
+    def to_json(self) -> str:
+        """The whole report as JSON text; arrays keep every bit."""
+        return text_of(self, timed=True, format=FORMAT)
+
+    @staticmethod
+    def from_json(json: str) -> "Report":
+        """The report that ``to_json`` wrote. ValueError in one sentence when it is none."""
+        try:
+            fields = encoding.load(json)
+            if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+                raise ValueError(f'its "format" is not {FORMAT!r}')
+            return read(encoding.unpack(fields), Report)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a handprop report: {str(error) or type(error).__name__}") from error
+
+    def __str__(self) -> str:
+        return "\n".join(text.lines(self))

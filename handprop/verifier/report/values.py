@@ -1,0 +1,213 @@
+"""What a report is made of: values only, no computation. Every class here is frozen and compares by value."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from handprop.verifier.report import encoding
+
+__all__ = [
+    "Check",
+    "Counterexample",
+    "Fix",
+    "Location",
+    "LostBits",
+    "Outcome",
+    "Value",
+    "Verdict",
+    "Worst",
+    "names_of",
+    "set_fields",
+    "text_of",
+]
+
+
+class Verdict(enum.Enum):
+    """The four verdicts; each value is the sentence that says what it rests on."""
+
+    PROVED = "the two programs are the same function over the reals, at these shapes"
+    VERIFIED = "not proved; they agree to float64 rounding at every sampled point"
+    REFUTED = "they differ by more than rounding can explain"
+    INCONCLUSIVE = "could not be judged"
+
+
+class Outcome(enum.Enum):
+    """How one check ended."""
+
+    PROVES = "proves"
+    HOLDS = "holds"
+    NOTES = "notes"  # holds, with something to know that is no fault of the mathematics
+    UNDECIDED = "undecided"
+    FAILS = "fails"
+    SKIPPED = "not run"
+
+
+class Value:
+    """Equality and hash of the classes below by what they hold: NaN equals NaN, arrays are equal where their bits
+    are, and neither programs nor the time it took are compared."""
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            text_of(self, timed=False) == text_of(other, timed=False) if type(self) is type(other) else NotImplemented
+        )
+
+    def __hash__(self) -> int:
+        return hash(text_of(self, timed=False))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Worst(Value):
+    """The entry that stands worst: ``got`` by hand, ``want`` by the reference, the distance in ulps of float64
+    or of the leaf's dtype (the check says which) and the bound it was held to."""
+
+    path: str
+    index: tuple[int, ...]
+    got: float
+    want: float
+    ulps: float | None = None
+    bound: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {name: _number(getattr(self, name)) for name in ("got", "want", "ulps", "bound")}
+        set_fields(self, index=tuple(int(i) for i in self.index), **numbers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Counterexample(Value):
+    """An input where the two programs part: ``inputs`` by path, and the worst entry of the output there.
+
+    ``replay()`` runs both programs on it again and returns ``(got, want)`` for that entry.
+    """
+
+    inputs: tuple[tuple[str, np.ndarray], ...]
+    worst: Worst
+    run: Callable[[tuple[np.ndarray, ...]], tuple[float, float]] | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        set_fields(self, inputs=tuple((path, encoding.freeze(np.asarray(array))) for path, array in self.inputs))
+
+    def replay(self) -> tuple[float, float]:
+        """``(got, want)`` at the worst entry, computed anew. A report read from JSON has no programs: RuntimeError."""
+        if self.run is None:
+            raise RuntimeError("this counterexample was read from JSON: verify the rule again to replay it")
+        return self.run(tuple(array for _, array in self.inputs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Check(Value):
+    """What one check found: ``summary`` is one sentence, ``evidence`` its numbers, ``worst`` the worst entry seen."""
+
+    name: str
+    outcome: Outcome
+    summary: str
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    worst: Worst | None = None
+    counterexample: Counterexample | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        set_fields(self, evidence=encoding.Values(self.evidence), seconds=float(self.seconds))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Location(Value):
+    """A place in the user's own code where the two programs part.
+
+    ``columns`` is the range ``[start, end)`` in ``text``, the line as it stands in ``file``; ``affects`` the outputs
+    that are wrong through it; ``reason`` what is known of it.
+    """
+
+    file: str
+    line: int
+    columns: tuple[int, int]
+    text: str
+    function: str
+    affects: tuple[str, ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        set_fields(self, line=int(self.line), columns=tuple(int(c) for c in self.columns), affects=tuple(self.affects))
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fix(Value):
+    """An edit, mostly of one line, after which every output is equal: ``expression`` is that line as it should be,
+    several of them where there are several mistakes; ``diff`` is a unified diff that applies to the file. ``proved``:
+    the edited program went through the proof, under no condition that the refuted one would not need; otherwise it
+    agrees at float64. ``conditions`` are those under which it holds. Nothing is ever written to the file."""
+
+    file: str
+    line: int
+    expression: str
+    diff: str
+    proved: bool
+    conditions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_fields(self, conditions=tuple(self.conditions))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LostBits(Value):
+    """Where most of the bits are born that the output ``path`` loses in its own dtype.
+
+    ``text`` is line ``line`` of ``file``, inside ``function``. ``bits`` is what is lost where that line alone runs in
+    its own dtype and all else in float64, ``in_all`` what the program loses, ``autodiff`` what autodiff's own program
+    does: bits of the largest error, relative to the output's largest entry. ``cause``: why, where a measurement shows
+    it, else empty.
+    """
+
+    path: str
+    file: str
+    line: int
+    text: str
+    function: str
+    bits: float
+    in_all: float
+    autodiff: float
+    cause: str
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self, line=int(self.line), **{name: float(getattr(self, name)) for name in ("bits", "in_all", "autodiff")}
+        )
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+def set_fields(value: Any, **fields: Any) -> None:
+    for name, held in fields.items():
+        object.__setattr__(value, name, held)
+
+
+def _number(value: Any) -> Any:
+    if value is None:
+        return None
+    return complex(value) if np.iscomplexobj(value) else float(value)
+
+
+def text_of(value: Any, timed: bool, **more: Any) -> str:
+    """As JSON, with the seconds it took or without."""
+    return encoding.dump({**more, **packed(value, timed)})
+
+
+def packed(held: Any, timed: bool) -> Any:
+    if isinstance(held, Value):
+        names = [name for name in names_of(type(held)) if timed or name != "seconds"]
+        return {name: packed(getattr(held, name), timed) for name in names}
+    if isinstance(held, enum.Enum):
+        return held.name
+    if isinstance(held, tuple):
+        return [packed(item, timed) for item in held]
+    return encoding.pack(held)
+
+
+def names_of(kind: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name != "run"]

@@ -1,0 +1,184 @@
+"""From rungs to a verdict."""
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from handprop.verifier.checks.registry import CHECKS, Checker
+from handprop.verifier.checks.sampling import NONDETERMINISTIC
+from handprop.verifier.options import Options
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.repair.births import broken as where_broken
+from handprop.verifier.repair.births import not_linear as where_not_linear
+from handprop.verifier.repair.explain import UNKNOWN, explain
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Check, Outcome, Verdict
+
+__all__ = ["checked", "explained", "fresh"]
+
+COMPILING = 1 / 6  # of the budget, for each program that is compiled
+ANOTHER_PROGRAM = "it is traced to another program now than at first: it keeps a state outside of its arguments"
+
+
+def fresh(problem: Problem, options: Options) -> Problem:
+    """The subject as no check has seen it yet."""
+    return problem._replace(kept={}, compiling=options.budget * COMPILING)
+
+
+def explained(problem: Problem, options: Options, report: Report) -> Report:
+    """What explains it: the field's search for mistakes, and, where that sees none, the line where one input breaks it.
+
+    A program that is proved holds no mistake that the field could find: then only the second is asked.
+    """
+
+    def check(edited: Problem) -> Report:
+        return checked(edited, options, "fix")
+
+    broken_only = report.verdict is Verdict.REFUTED and problem.kept.get("proved")
+    found = report if broken_only else explain(problem, options, report, check)
+    point, failing = problem.kept.get("failed at"), report.counterexample
+    if report.verdict is not Verdict.REFUTED or found.fix is not None or point is None or failing is None:
+        return found
+    if problem.kept.get("everywhere") and found.location and found.diagnosis not in (None, UNKNOWN):
+        return found
+    if "repair" in options.skip or options.seconds_left <= 0:
+        return found
+    try:
+        unknown = found.diagnosis is None or found.diagnosis.startswith(UNKNOWN)
+        broken = where_not_linear(problem, failing.worst) if unknown and not broken_only else None
+        broken = broken or where_broken(problem, point, failing.worst, options)
+    except Exception as error:  # the verdict stands without this
+        said = f"the search for the line failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(found, internal=(*found.internal, said))
+    if broken is None:
+        return explain(problem, options, report, check) if broken_only else found
+    others = tuple(at for at in found.locations if (at.file, at.line) != (broken.location.file, broken.location.line))
+    return dataclasses.replace(found, locations=(broken.location, *others)[:3], diagnosis=broken.diagnosis)
+
+
+def checked(problem: Problem, options: Options, entry: str, proved: Check | None = None) -> Report:
+    """Runs the rungs in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
+    checks: list[Check] = []
+    problem.kept["accuracy"] = options.accuracy
+    for name, rung in CHECKS:
+        if name in options.skip:
+            checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
+        elif checks and checks[0].outcome is Outcome.FAILS:
+            checks.append(Check(name, Outcome.SKIPPED, "the structure is wrong"))
+        elif problem.obstacle or (checks and checks[0].outcome is Outcome.UNDECIDED):
+            checks.append(Check(name, Outcome.SKIPPED, problem.obstacle or "there is no reference"))
+        elif any(check.outcome is Outcome.FAILS for check in checks):
+            checks.append(Check(name, Outcome.SKIPPED, "refuted already"))
+        elif options.seconds_left <= 0:
+            checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
+        else:
+            checks.append(proved if proved is not None and proved.name == name else _run(name, rung, problem, options))
+            proving = [check for check in checks if check.outcome is Outcome.PROVES]
+            problem.kept["proved"], problem.kept["assumed"] = bool(proving), bool(_said(proving, "conditions"))
+            problem.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
+    verdict, reason = (Verdict.INCONCLUSIVE, problem.obstacle) if problem.obstacle else _verdict(checks)
+    certificate = _certificate(problem, options, entry, checks)
+    if certificate["hashes"] and certificate["hashes"] != problem.kept.get("hashes", certificate["hashes"]):
+        verdict, reason = Verdict.INCONCLUSIVE, ANOTHER_PROGRAM
+    evidence: dict[str, Any] = {}
+    for check in checks:
+        evidence |= {key: check.evidence[key] for key in ("sensitivity", "assumptions") if key in check.evidence}
+    stated = options.accuracy and verdict is Verdict.VERIFIED
+    accuracy = (f"a relative error of {options.accuracy:.2g} is allowed, as stated",) if stated else ()
+    trusted = tuple(f"the rule of {name} is trusted" for name in problem.trusted)
+    return Report(
+        subject=problem.name,
+        verdict=verdict,
+        reason=reason,
+        checks=tuple(checks),
+        assumptions=(*trusted, *evidence.get("assumptions", ())),
+        counterexample=next((c.counterexample for c in checks if c.counterexample and c.outcome is Outcome.FAILS), None)
+        if verdict is Verdict.REFUTED else None,
+        sensitivity=evidence.get("sensitivity", {}),
+        certificate=certificate,
+        conditions=tuple(dict.fromkeys((*problem.conditions, *_said(checks, "conditions"), *accuracy))),
+        findings=_said(checks, "findings"),
+        internal=_said(checks, "internal"),
+    )  # fmt: skip
+
+
+def _run(name: str, rung: Checker, problem: Problem, options: Options) -> Check:
+    """The check's result; where it fails to run that is said, and the other checks go on."""
+    try:
+        check = rung(problem, options)
+        if problem.assumed and check.outcome is Outcome.PROVES:
+            return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
+        return check
+    except Exception as error:  # a fault of the verifier, or whatever JAX or the user's code raises for other values
+        said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
+        return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})
+
+
+def _said(checks: list[Check], name: str) -> tuple[str, ...]:
+    """What the checks' evidence says under this name, each sentence once."""
+    return tuple(dict.fromkeys(text for check in checks for text in check.evidence.get(name, ())))
+
+
+def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
+    by_name = {check.name: check for check in checks}
+    proved = [check for check in checks if check.outcome is Outcome.PROVES]
+    failed = [check for check in checks if check.outcome is Outcome.FAILS]
+    if failed and failed[0].name == "structure":
+        return Verdict.REFUTED, failed[0].summary
+    if any(check.summary == NONDETERMINISTIC for check in checks):
+        return Verdict.INCONCLUSIVE, NONDETERMINISTIC
+    if failed:
+        return Verdict.REFUTED, failed[0].summary
+    if proved:
+        return Verdict.PROVED, proved[0].summary
+    if by_name["structure"].outcome is Outcome.UNDECIDED:
+        return Verdict.INCONCLUSIVE, by_name["structure"].summary
+    sampled = by_name.get("rounding")
+    if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
+        return Verdict.INCONCLUSIVE, sampled.summary if sampled else "no check could judge it"
+    if sampled.evidence["unexercised"]:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
+        )
+    if undefined := sampled.evidence["undefined"]:
+        what = ", ".join(undefined)
+        return Verdict.INCONCLUSIVE, f"{what} by the reference is NaN at every sample: nothing is compared"
+    if sampled.evidence["apart"]:
+        return Verdict.INCONCLUSIVE, sampled.evidence["apart"][0]
+    if hidden := sampled.evidence["hidden"]:
+        sensitivity = sampled.evidence["sensitivity"]
+        what = ", ".join(f"an error of {100 * sensitivity[path]:.2g} % of {path}" if np.isfinite(sensitivity[path])
+                         else f"any error of {path}" for path in hidden)  # fmt: skip
+        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, and whatever is smaller"
+    return Verdict.VERIFIED, by_name["proof"].summary if "proof" in by_name else sampled.summary
+
+
+def _certificate(problem: Problem, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
+    hashes = {}
+    if not problem.faults and not problem.obstacle and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS):
+        hashes = {name: jaxprs.hash_of(jaxprs.trace(_anew(f), problem.inputs))
+                  for name, f in (("candidate", problem.candidate), ("reference", problem.reference))}  # fmt: skip
+    return {
+        "entry": entry,
+        "inputs": tuple((path, str(x.dtype), tuple(x.shape))
+                        for path, x in zip(problem.in_paths, problem.inputs, strict=True)),
+        "seed": options.seed,
+        "bits": options.bits,
+        "order": options.order,
+        "skip": tuple(sorted(options.skip)),
+        "hashes": hashes,
+        "source": problem.source,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def _anew(f: Any) -> Any:
+    """The function as one that JAX has not traced yet."""
+    return lambda *inputs: f(*inputs)

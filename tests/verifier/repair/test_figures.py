@@ -1,0 +1,64 @@
+"""The figures of ``experiments/mistakes_study.py`` do not fall: what it found is found again, and the docs say it.
+
+A sample of the mutants of each part studied, of those whose line, a cause of the kind and a proved fix were found in a
+quarter of the time there is.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
+import corpus
+import mistakes_study
+
+pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
+RESULTS = json.loads(mistakes_study.RESULTS.read_text())
+QUICK, SAMPLE = 1.25, {"first": 24, "second": 16, "third": 12}
+
+
+def sample(part):
+    """Names of mutants that were found quickly, evenly over the list."""
+    found = [m["name"] for m in RESULTS[part]["mutants"]
+             if m["place"] == 1 and m["fits"] and m["fixed"] and m["seconds"] < QUICK]  # fmt: skip
+    return found[:: max(1, len(found) // SAMPLE[part])][: SAMPLE[part]]
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part in RESULTS for name in sample(part)])
+def test_what_was_found_is_found_again(part, name):
+    mutant = next(m for m in corpus.mutants(part) if m.name == name)
+    outcome = mistakes_study.outcome(mutant)
+    assert (outcome.place, outcome.fits, outcome.fixed) == (1, True, True), outcome
+
+
+@pytest.mark.parametrize("part", RESULTS)
+def test_the_summary_is_that_of_its_rows_and_of_every_mutant(part):
+    rows = [mistakes_study.Outcome(**row) for row in RESULTS[part]["mutants"]]
+    assert mistakes_study.summary(rows) == RESULTS[part]["summary"]
+    assert [row.name for row in rows] == [m.name for m in corpus.mutants(part) if m.size == 0]
+    assert all(row.fits == mistakes_study.fits(row.kind, row.diagnosis) for row in rows)
+
+
+def test_no_part_waits_for_its_study():
+    assert set(RESULTS) == set(corpus.PARTS)
+
+
+LABELS = {
+    "changed line named first": "right_line_first",
+    "changed line within the first three": "right_line_within_three",
+    "a cause of the mistake's kind": "cause_of_the_kind",
+    "a cause of another kind": "cause_of_another_kind",
+    "a proved fix": "proved_fix",
+}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_docs_say_what_was_measured(label):
+    text = (Path(__file__).parents[3] / "docs" / "repair.md").read_text()
+    row = re.search(rf"^\| {label} \| (.*) \|$", text, re.MULTILINE)
+    assert row
+    said = [float(cell.removesuffix(" %")) for cell in row[1].split(" | ")]
+    assert said == [round(100 * RESULTS[part]["summary"][LABELS[label]], 1) for part in RESULTS]
