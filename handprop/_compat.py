@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax._src import source_info_util
 from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
-__all__ = ["closed", "equations", "inner", "one_kernel", "times_one_minus_square",
-           "trace_state_clean"]  # fmt: skip
+__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "source_info_util",
+           "times_one_minus_square", "trace_state_clean"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
@@ -51,6 +52,13 @@ def equations(program: Any) -> Iterator[Any]:
 def is_mutable(aval: Any) -> bool:
     """Whether a type is that of an array that is written to, as of ``jax.new_ref``."""
     return hasattr(aval, "inner_aval")
+
+
+def interpreted_kernel(*operands: Any, **params: Any) -> Any:
+    """What a ``pallas_call`` with these parameters computes, as its interpret mode runs it."""
+    from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
+
+    return pallas_call_hlo_interpret(*operands, **params)
 
 
 def one_kernel(result: Any) -> Any:

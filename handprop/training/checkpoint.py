@@ -5,18 +5,18 @@ The member ``handprop`` is JSON: the format's version, each layer's dtypes and `
 unsigned integers of the same bits. Nothing is pickled, and a file appears whole or not at all.
 """
 
+import io
 import json
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
 
+from handprop._files import write_atomic
 from handprop.nn.mlp import Layer
 
 __all__ = ["CheckpointError", "load", "save"]
@@ -112,20 +112,12 @@ def _header(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> np.nda
 
 
 def _write_whole(path: Path, members: dict[str, np.ndarray]) -> None:
-    """Beside the target first, then in its place in one step: what stood there stays until that step."""
-    target = os.path.realpath(path)
-    draft = os.path.join(os.path.dirname(target), f".handprop-{secrets.token_hex(8)}.tmp")
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **members)  # pyright: ignore[reportArgumentType]
     try:
-        with open(draft, "xb") as file:
-            np.savez(file, allow_pickle=False, **members)  # pyright: ignore[reportArgumentType]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
+        write_atomic(path, content.getvalue())
     except OSError as error:
         _fail(path, f"cannot be written ({error.strerror}); choose a file in a folder you can write to", error)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(draft)
 
 
 def save(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-from jax._src import source_info_util
+
+from handprop._compat import source_info_util
 
 __all__ = ["JAX", "Frame", "is_users", "own_lines", "user_frames"]
 

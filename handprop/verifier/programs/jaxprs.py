@@ -18,7 +18,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
-from handprop._compat import closed, equations, inner
+from handprop._compat import closed, equations, inner, interpreted_kernel
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.frames import JAX, is_users
 from handprop.verifier.proof.field import literals
@@ -138,10 +138,8 @@ def called(eqn: Any) -> Any:
 @lru_cache(maxsize=64)  # an equation is read again in every run
 def kernel_program(eqn: Any) -> Any:
     """What a ``pallas_call`` computes, written without references: as its interpret mode runs it."""
-    from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
-
     params = {key: value for key, value in eqn.params.items() if key in KERNEL_PARAMS}
-    return jax.make_jaxpr(partial(pallas_call_hlo_interpret, **params))(*(v.aval for v in eqn.invars))
+    return jax.make_jaxpr(partial(interpreted_kernel, **params))(*(v.aval for v in eqn.invars))
 
 
 def scan_counts(params: dict) -> tuple[int, int]:
