@@ -1,4 +1,4 @@
-"""A subject whose arguments lie in domains: programs of free parameters, and gradients along the domains."""
+"""A problem whose arguments lie in domains: programs of free parameters, and gradients along the domains."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
 
 
 def within(problem: Problem, domains: Mapping[int, Domain], along: bool = True) -> Problem:
-    """The subject as a function of free parameters, where the inputs at these places lie in these domains.
+    """The problem as a function of free parameters, where the inputs at these places lie in these domains.
 
     With ``x = f(u)`` and ``J = df/du`` both programs become functions of u. Where the gradient g with respect to x is
     compared ``along`` the domain it becomes ``J^T g``, and is left out where the domain is discrete; else it stays g,
@@ -125,7 +125,7 @@ def _bound(domain: Domain, x: Any) -> Domain:
 
 
 def declared(problem: Problem, domain: Domains | None, options: Options) -> Problem:
-    """The subject within the domains that ``domain=`` names: one for all arguments, or by name, position or path.
+    """The problem within the domains that ``domain=`` names: one for all arguments, or by name, position or path.
 
     Raises:
         ValueError: a name that no argument has, a given value outside its domain, a shape that does not fit, no

@@ -17,7 +17,7 @@ NOT_LINEAR = "is not linear in its tangents"
 
 
 class Fault(NamedTuple):
-    """A structural fault found while the subject was built: anyone can see it without arithmetic."""
+    """A structural fault found while the problem was built: anyone can see it without arithmetic."""
 
     path: str
     what: str

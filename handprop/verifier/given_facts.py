@@ -1,6 +1,6 @@
 """What the given arguments have, and which of it the verdict needs.
 
-A subject is first judged for all numbers. Only where it does not hold there are facts of the given values looked for:
+A problem is first judged for all numbers. Only where it does not hold there are facts of the given values looked for:
 of arguments that are not differentiated all that :func:`facts` knows, of others what they hardly have by accident.
 The fewest and widest facts with which least is wrong become conditions, and the report says what fails without them.
 A gradient of an argument that was found to lie in a domain is compared in all directions, at inputs in the domain.
@@ -44,9 +44,9 @@ Prepare = Callable[[Problem], Problem]
 
 def judged(problem: Problem, options: Options, entry: str, domain: Domains | None = None,
            prepare: Prepare = lambda problem: problem) -> Report:  # fmt: skip
-    """The report on a subject whose arguments lie where ``domain`` says, or where it holds of them as they are given.
+    """The report on a problem whose arguments lie where ``domain`` says, or where it holds of them as they are given.
 
-    ``prepare`` makes of a subject what is judged, as its second derivative. What is proved for all numbers is proved
+    ``prepare`` makes of a problem what is judged, as its second derivative. What is proved for all numbers is proved
     for those of a domain too, and is not proved again.
     """
     start = time.monotonic()
@@ -83,7 +83,7 @@ def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
 
 def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: Options, entry: str,
                  prepare: Prepare) -> tuple[Problem, Report]:  # fmt: skip
-    """The subject within what is needed of the given values, and the report on it; as it was where nothing helps."""
+    """The problem within what is needed of the given values, and the report on it; as it was where nothing helps."""
     needed = _needed(problem, everywhere, options)
     if not needed:
         return whole, everywhere

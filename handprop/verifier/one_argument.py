@@ -22,7 +22,7 @@ WORST_FIRST = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.
 
 
 def asks_for_zeros(problem: Problem) -> bool:
-    """Whether a rule that the subject calls is told which of its arguments are differentiated."""
+    """Whether a rule that the problem calls is told which of its arguments are differentiated."""
     met: list[Any] = []
 
     def watch(rule: Any) -> Any:

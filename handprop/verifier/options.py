@@ -1,4 +1,4 @@
-"""The choices every rung sees."""
+"""The choices every check sees."""
 
 import time
 from typing import NamedTuple
@@ -12,7 +12,7 @@ __all__ = ["Options", "seed_of"]
 
 class Options(NamedTuple):
     """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment, ``budget`` the seconds up to it from
-    the start; ``skip`` names rungs to leave out; ``bits`` is the least k of a proof whose chance of being false is at
+    the start; ``skip`` names checks to leave out; ``bits`` is the least k of a proof whose chance of being false is at
     most 2^-k; ``accuracy`` the relative error that a rule may have which is approximate on purpose."""
 
     seed: tuple[int, ...] = (0,)
@@ -24,7 +24,7 @@ class Options(NamedTuple):
     budget: float = float("inf")
 
     def rng(self, *stream: int) -> np.random.Generator:
-        """A generator of its own for every stream: no rung's draws depend on which rungs ran."""
+        """A generator of its own for every stream: no check's draws depend on which checks ran."""
         return np.random.default_rng([*self.seed, *stream])
 
     @property

@@ -1,6 +1,6 @@
 """What the user handed over, as two plain functions of one flat tuple of arrays.
 
-Everything the rungs need to know is in :class:`Subject`; no rung looks at ``custom_vjp`` objects again.
+Everything the checks need to know is in :class:`Problem`; no check looks at ``custom_vjp`` objects again.
 """
 
 import inspect
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
     ``candidate(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes,
     named by ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left
     out of both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the
-    way. ``obstacle``: why the subject cannot be judged, where it cannot.
+    way. ``obstacle``: why the problem cannot be judged, where it cannot.
 
     ``primal`` returns the values of the function whose gradients these are, ``wrt`` are the inputs that the gradients
     belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
@@ -101,7 +101,7 @@ class Problem(NamedTuple):
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem]) -> Problem:
-    """The subject with as many of the arguments traced as the functions bear."""
+    """The problem with as many of the arguments traced as the functions bear."""
     first: Exception | None = None
     for trial in given.tries():
         try:
@@ -177,6 +177,6 @@ def source_of(f: Any) -> str:
 
 
 def faulty(f: Callable, given: Arguments, *faults: Fault) -> Problem:
-    """A subject that is wrong, or cannot be judged, as it stands."""
+    """A problem that is wrong, or cannot be judged, as it stands."""
     nothing: Program = lambda *leaves: ()  # noqa: E731
     return Problem(name_of(f), nothing, nothing, given.leaves, given.paths, (), (), faults, source=source_of(f))

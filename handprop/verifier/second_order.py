@@ -13,7 +13,7 @@ __all__ = ["differentiated"]
 
 
 def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
-    """The subject with one more derivative: beside what both programs return, the pullback of all their gradients.
+    """The problem with one more derivative: beside what both programs return, the pullback of all their gradients.
 
     With g the gradients and v random cotangents of them, each program also returns
     ``v^T dg/dx`` for every inexact input x, cotangents included.

@@ -1,4 +1,4 @@
-"""From rungs to a verdict."""
+"""From checks to a verdict."""
 
 import dataclasses
 import platform
@@ -26,7 +26,7 @@ ANOTHER_PROGRAM = "it is traced to another program now than at first: it keeps a
 
 
 def fresh(problem: Problem, options: Options) -> Problem:
-    """The subject as no check has seen it yet."""
+    """The problem as no check has seen it yet."""
     return problem._replace(kept={}, compiling=options.budget * COMPILING)
 
 
@@ -62,10 +62,10 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
 
 
 def checked(problem: Problem, options: Options, entry: str, proved: Check | None = None) -> Report:
-    """Runs the rungs in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
+    """Runs the checks in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
     checks: list[Check] = []
     problem.kept["accuracy"] = options.accuracy
-    for name, rung in CHECKS:
+    for name, checker in CHECKS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
         elif checks and checks[0].outcome is Outcome.FAILS:
@@ -77,7 +77,9 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
         else:
-            checks.append(proved if proved is not None and proved.name == name else _run(name, rung, problem, options))
+            checks.append(
+                proved if proved is not None and proved.name == name else _run(name, checker, problem, options)
+            )
             proving = [check for check in checks if check.outcome is Outcome.PROVES]
             problem.kept["proved"], problem.kept["assumed"] = bool(proving), bool(_said(proving, "conditions"))
             problem.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
@@ -107,10 +109,10 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
     )  # fmt: skip
 
 
-def _run(name: str, rung: Checker, problem: Problem, options: Options) -> Check:
+def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Check:
     """The check's result; where it fails to run that is said, and the other checks go on."""
     try:
-        check = rung(problem, options)
+        check = checker(problem, options)
         if problem.assumed and check.outcome is Outcome.PROVES:
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check

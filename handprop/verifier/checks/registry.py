@@ -1,4 +1,4 @@
-"""The rungs of evidence, in their order."""
+"""The checks that stand behind a verdict, in their order."""
 
 from collections.abc import Callable
 

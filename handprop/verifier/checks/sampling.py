@@ -44,7 +44,7 @@ __all__ = [
 
 NONDETERMINISTIC = "two runs on one input differ"
 SAFETY = 8.0
-READINGS = (0, 1, "own", "untraceable")  # under which a subject's ``kept`` has its evaluators, and why there is none
+READINGS = (0, 1, "own", "untraceable")  # under which a problem's ``kept`` has its evaluators, and why there is none
 NOTHING = 2.0**-53  # of an output's largest entry, and of 1: what float64 cannot add to it
 SLIGHT = 1e-9  # of the largest number: what rounding the inputs changes at most, where nothing jumps
 UNDERFLOW = 2.0**-1000  # products that become this small lose their digits in one order of factors and not in another

@@ -1,4 +1,4 @@
-"""The same subject at other sizes: every axis that may have a size of its own gets one.
+"""The same problem at other sizes: every axis that may have a size of its own gets one.
 
 Two axes of an input are tied where an equation of the reference says so: those of a sum's operands, of a product's
 contraction. Axes that are not tied may coincide in the given inputs, as the sides of a square picture do, and a program
@@ -34,7 +34,7 @@ REDUCTIONS = ("reduce_", "argmax", "argmin")
 
 
 def at_other_sizes(problem: Problem) -> Problem | None:
-    """The subject with other sizes, no two of them equal where they need not be; None where it has no others, where it
+    """The problem with other sizes, no two of them equal where they need not be; None where it has no others, where it
     is large, or where the reference does not run at them."""
     movable = [i for i, x in enumerate(problem.inputs) if i not in problem.cotangents
                and (i not in problem.domains or problem.domains[i].any_shape)

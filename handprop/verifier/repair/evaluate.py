@@ -1,4 +1,4 @@
-"""Candidates weighed: the user's function with one edit, run in the field.
+"""Edits evaluated: the user's function with one edit, run in the field.
 
 Most mistakes are in the backward pass of a ``custom_vjp``: then that alone is traced and run, on the residuals and
 cotangents that the rule has anyway.
@@ -22,7 +22,7 @@ __all__ = ["Backward", "EditResult", "backward_of", "evaluate_edit"]
 
 
 class EditResult(NamedTuple):
-    """The user's function with the edit, and its outputs on each bench."""
+    """The user's function with the edit, and its outputs in each interpretation."""
 
     rule: Any
     outputs: tuple[tuple[Value, ...], ...]

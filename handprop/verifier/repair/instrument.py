@@ -1,5 +1,5 @@
-"""A statement watched while its program runs in the field: what its expressions and the names around it stand for, and
-what the outputs become where one expression's value is shifted.
+"""A statement instrumented while its program runs in the field: what its expressions and the names around it stand for,
+and what the outputs become where one expression's value is shifted.
 
 The expressions are marked with equations that do nothing (``checkpoint_name``). For the shifts the marked program is
 traced once more, loops unrolled, a shift added at every mark, and a batch of shifts is run at once.
@@ -35,7 +35,7 @@ class Iteration(NamedTuple):
 
 
 class Instrumented(NamedTuple):
-    """A marked program on a bench, and what was seen: the statement's ``iterations``, and the ``outputs``."""
+    """A marked program in an interpretation, and what was seen: the statement's ``iterations``, and the ``outputs``."""
 
     interpretation: Interpretation
     program: Any

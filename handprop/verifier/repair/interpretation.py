@@ -1,4 +1,4 @@
-"""Where candidates are weighed: one random interpretation, the reference's outputs in it, and what a program gives.
+"""Where edits are evaluated: one random interpretation, the reference's outputs in it, and what a program gives.
 
 Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
 """
@@ -102,7 +102,7 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
         candidate = None
     sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
     if sum(sizes) > MAX_ENTRIES:
-        raise Unsupported("too large to weigh many candidates")
+        raise Unsupported("too large to evaluate many edits")
     blank = Interpretation(field, seed, None, inputs, problem.inputs, (), {}, work)
     for rational in (True, False):  # a literal that stands for another number may stand in the way of all rules
         found = _seen(problem, blank._replace(rational=rational), reference, candidate)
@@ -115,7 +115,7 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
 def _seen(
     problem: Problem, blank: Interpretation, reference: Any, candidate: Any
 ) -> dict[bool, tuple[int, Interpretation]]:
-    """By whether truths are numbers, how many outputs are seen to be wrong, with the bench that sees them."""
+    """By whether truths are numbers, how many outputs are seen to be wrong, with the interpretation that sees them."""
     found: dict[bool, tuple[int, Interpretation]] = {}
     thresholds: tuple[float, ...] | None = None
     for _ in range(5):

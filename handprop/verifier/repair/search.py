@@ -35,8 +35,9 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """``got``: the outputs as they are, on each bench; None where the rule does not run. ``whole``: the subject at the
-    shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be meant."""
+    """``got``: the outputs as they are, in each interpretation; None where the rule does not run. ``whole``: the
+    problem at the shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be
+    meant."""
 
     problem: Problem
     whole: Problem

@@ -1,4 +1,4 @@
-"""The same subject at small shapes, where a candidate costs milliseconds: a mistake seldom needs 784 inputs.
+"""The same problem at small shapes, where an edit costs milliseconds: a mistake seldom needs 784 inputs.
 
 Equal sizes stay equal, different ones different, small ones as they are. What is found is proved at the shapes that
 were asked about.

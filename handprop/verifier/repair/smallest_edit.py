@@ -1,6 +1,6 @@
 """The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first.
 
-The user's function is traced once a candidate, in memory and edited as :mod:`source.functions`
+The user's function is traced once for each edit, in memory and edited as :mod:`source.functions`
 says; its file is only read.
 """
 
@@ -101,7 +101,7 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
 
 
 def _left(interpretations: tuple[Interpretation, ...], tried: EditResult) -> frozenset[int]:
-    """The outputs that are wrong, on the bench where they are fewest."""
+    """The outputs that are wrong, in the interpretation where they are fewest."""
     return min(
         (
             frozenset(wrong(interpretation, outputs))
@@ -144,7 +144,7 @@ def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work
         try:
             program = jaxprs.trace(problem.as_program(found.rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
             got = run(program)
-        except Exception:  # as in :func:`weigh`
+        except Exception:  # as in :func:`evaluate_edit`
             continue
         if all(a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * np.abs(b).max(initial=0)
                for a, b in zip(got, want, strict=True)):  # fmt: skip
@@ -160,7 +160,7 @@ def _numbers(problem: Problem) -> tuple[float, ...]:
 
 
 def _stands(problem: Problem, rule: Any) -> bool:
-    """Whether a subject with structural faults has none left."""
+    """Whether a problem with structural faults has none left."""
     return not problem.faults or problem.faults_of is None or not problem.faults_of(rule)
 
 

@@ -47,8 +47,8 @@ class Tail(NamedTuple):
 
 
 class Missing:
-    """What a watched statement's expressions lack. ``known``: values of the reference; ``expressions``: texts of others
-    that may be meant; ``kept``: libraries of what is at hand, by shape."""
+    """What an instrumented statement's expressions lack. ``known``: values of the reference; ``expressions``: texts of
+    others that may be meant; ``kept``: libraries of what is at hand, by shape."""
 
     def __init__(
         self, instrumented: Instrumented, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator

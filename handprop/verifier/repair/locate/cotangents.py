@@ -20,7 +20,8 @@ REASON = "a term here is not multiplied by the incoming gradient"
 def left_out(problem: Problem, interpretation: Interpretation, candidate: Any, got: tuple[Value, ...],
              steps: list[Step]) -> tuple[list[Suspect], str]:  # fmt: skip
     """Where such a term first joins what the cotangents multiply, if it does, and a sentence; none and "" where every
-    gradient is zero at cotangents of zeros. ``got`` and ``steps`` are the hand program's at the bench's inputs."""
+    gradient is zero at cotangents of zeros. ``got`` and ``steps`` are the hand program's at the interpretation's
+    inputs."""
     if not problem.cotangents:
         return [], ""
     zeros = [_zero(interpretation, interpretation.inputs[i]) for i in problem.cotangents]
