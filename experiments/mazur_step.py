@@ -1,6 +1,6 @@
 """One step of the most-read worked example: are its numbers right?
 
-Matt Mazur, A Step by Step Backpropagation Example (2015): 2-2-2 sigmoid units, one pattern, learning rate 0.5, biases
+Matt Mazur, A Step by Step Backpropagation Example (2015): 2-2-2 sigmoid units, one example, learning rate 0.5, biases
 held fixed.
 
 Answer: the error before the step and all eight new weights are, to every printed digit. The printed error after

@@ -1,7 +1,7 @@
 """How often does a small sigmoid network learn XOR, and how does that depend on learning rate and initial weights?
 
 3-4-1 without biases (the third input is always 1) and the textbook's 2-2-1 with biases (they start at 0): four
-patterns, half squared error summed over them, full-batch gradient descent, 1,000 steps in float32. Weights from (-1, 1)
+examples, half squared error summed over them, full-batch gradient descent, 1,000 steps in float32. Weights from (-1, 1)
 times an initial scale; every cell of the grid starts from the same 10,000 draws. Learned: after the last step all four
 outputs are on their side of 0.5. A network that is not finite has not learned, and is counted.
 
@@ -9,7 +9,7 @@ Answer (jax 0.10.2, CPU; 400,000 networks, 30 s of processor time): 3-4-1 nearly
 is extreme: 98.5 % at rate 1 and scale 1, 99.5 % (99.4 to 99.6) at rate 3. 2-2-1 at its best 84.0 % (83.3 to 84.7), at
 rate 3 and scale 1; at rate 30 from 9 to 14 %. From small weights failures are slow, from large ones stuck: with 20,000
 steps (``--seeds 1000 --steps 20000``) 2-2-1 at rate 3 comes from 56.6 to 97.5 % at scale 0.3, and stays at 84.0 % at
-scale 1 and at 56 % at scale 3. Stuck there, it stands at E = 1/4 (two patterns with one hidden code, both read as 1/2)
+scale 1 and at 56 % at scale 3. Stuck there, it stands at E = 1/4 (two examples with one hidden code, both read as 1/2)
 or at 1/3 (three, read as 2/3 or as 1/3). None of the 400,000 was not finite.
 """
 

@@ -32,7 +32,7 @@ FUSED_ENDS = (
 
 class Case(NamedTuple):
     sizes: tuple[int, ...]
-    patterns: int
+    examples: int
     hidden: str
     output: str
     loss: str
@@ -50,7 +50,7 @@ class Case(NamedTuple):
     def id(self) -> str:
         sizes = "-".join(map(str, self.sizes))
         bias = "bias" if self.bias else "nobias"
-        return f"{sizes}x{self.patterns}-{self.hidden}-{self.output}-{self.loss}-{self.reduction}-{bias}-{self.dtype}"
+        return f"{sizes}x{self.examples}-{self.hidden}-{self.output}-{self.loss}-{self.reduction}-{bias}-{self.dtype}"
 
     def draw(self, seed: int = 0, scale: float = 1.0):
         """(params, x, y); call it with x64 enabled for float64."""
@@ -61,13 +61,13 @@ class Case(NamedTuple):
 
         layers = zip(self.sizes[:-1], self.sizes[1:], strict=True)
         params = tuple(handprop.Layer(normal(i, o), normal(o) if self.bias else None) for i, o in layers)
-        x = normal(self.patterns, self.sizes[0])
+        x = normal(self.examples, self.sizes[0])
         return params, x, jnp.asarray(self._targets(rng), self.dtype)
 
     def _targets(self, rng: np.random.Generator) -> np.ndarray:
-        shape = (self.patterns, self.sizes[-1])
+        shape = (self.examples, self.sizes[-1])
         if self.loss == "softmax_cross_entropy":
-            return rng.dirichlet(np.ones(self.sizes[-1]), size=self.patterns)
+            return rng.dirichlet(np.ones(self.sizes[-1]), size=self.examples)
         return rng.uniform(size=shape)
 
 

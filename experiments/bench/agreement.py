@@ -11,7 +11,7 @@ from bench.work import Peer, Run, Work, steps_to_check
 __all__ = ["Disagreement", "check", "compare", "leaf_names"]
 
 # Of the largest entry of a leaf. A few hundred steps with rates of at most 1 add up rounding errors of a few eps each;
-# a wrong factor, order of patterns or reduction moves entries by a hundredth and more.
+# a wrong factor, order of examples or reduction moves entries by a hundredth and more.
 TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
 
 

@@ -20,7 +20,7 @@ BY_VMAP = "vmap(jax.grad) + optax, scan"
 
 
 def ensemble(k: int, setting: Setting) -> list[Entry]:
-    """k networks 3-4-1 on the classic patterns; an entry counts net-steps."""
+    """k networks 3-4-1 on the classic examples; an entry counts net-steps."""
     work = classic()
     steps = max(200, (200_000 if setting.quick else 1_200_000) // k)
     made = {BY_VMAP: _by_vmap(work, k), **{f"handprop.ensemble {form}": _by_hand(work, k, form)

@@ -18,7 +18,7 @@ from bench.work import Entry, Setting, Work, uniform
 __all__ = ["BY_SCAN", "ONE_GRADIENT", "accumulate", "deep", "large", "per_example", "quantities", "temporaries_mb"]
 
 ONE_GRADIENT, BY_SCAN = "jax.grad", "jax.grad, scan"
-SIZES, PATTERNS = (784, 256, 256, 10), 128
+SIZES, EXAMPLES = (784, 256, 256, 10), 128
 TOLERANCE = 2e-4  # of the largest entry, float32: two programs that sum the same terms in other orders
 
 
@@ -59,7 +59,7 @@ def _same(entries: Sequence[Entry], first: str, *others: str) -> None:
 
 
 def _by_vmap(net: handprop.MLP, params: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
-    """Every pattern's gradient by autodiff, and its length."""
+    """Every example's gradient by autodiff, and its length."""
     g = jax.vmap(jax.grad(lambda p, x, y: net.loss(p, x[None], y[None])), (None, 0, 0))(params, x, y)
     return g, jnp.sqrt(sum(jnp.sum(leaf.reshape(len(x), -1) ** 2, axis=1) for leaf in jax.tree.leaves(g)))
 
@@ -93,14 +93,14 @@ def _programs(programs: dict[str, Callable]) -> list[Entry]:
     net = handprop.mlp(SIZES, output="softmax", loss="softmax_cross_entropy")
     args = (
         net.init(jax.random.key(0)),
-        jax.random.uniform(jax.random.key(1), (PATTERNS, SIZES[0])),
-        jnp.arange(PATTERNS) % SIZES[-1],
+        jax.random.uniform(jax.random.key(1), (EXAMPLES, SIZES[0])),
+        jnp.arange(EXAMPLES) % SIZES[-1],
     )
     return [_entry(name, partial(f, net), args) for name, f in programs.items()]
 
 
 def per_example(_: Setting) -> list[Entry]:
-    """Lengths of all patterns' gradients and clipped sums, beside one plain gradient."""
+    """Lengths of all examples' gradients and clipped sums, beside one plain gradient."""
     entries = _programs({**GRADIENTS, **NORMS})
     _same(entries, *GRADIENTS)
     _same(entries, "norms, vmap(jax.grad)", "norms, handprop")
@@ -116,17 +116,17 @@ def quantities(_: Setting) -> list[Entry]:
 # One large gradient
 
 
-def gradient_flops(sizes: Sequence[int], patterns: int) -> float:
+def gradient_flops(sizes: Sequence[int], examples: int) -> float:
     """Multiply-adds count twice: forward, dW and, but for the first layer, da; activations are left out."""
-    products = [2.0 * patterns * i * o for i, o in pairwise(sizes)]
+    products = [2.0 * examples * i * o for i, o in pairwise(sizes)]
     return 3 * sum(products) - products[0]
 
 
-def large(setting: Setting, sizes: tuple[int, ...] = (1024,) * 5, patterns: int = 1024) -> list[Entry]:
+def large(setting: Setting, sizes: tuple[int, ...] = (1024,) * 5, examples: int = 1024) -> list[Entry]:
     """One gradient of a large network, beside products as the ceiling."""
-    work = uniform(sizes, patterns, bias=True, reduction="mean")
+    work = uniform(sizes, examples, bias=True, reduction="mean")
     net = handprop.mlp(sizes)
-    args, flops = (in_jax.layers(work), jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(sizes, patterns)
+    args, flops = (in_jax.layers(work), jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(sizes, examples)
     entries = [_entry(name, partial(f, net), args, flops=flops) for name, f in GRADIENTS.items()]
     torch = _large_in_torch(work, setting.device, flops)
     entries += [torch] if torch else []
@@ -151,21 +151,21 @@ def _product(n: int) -> Entry:
 # Full batches and deep networks
 
 
-def accumulate(_: Setting, sizes: tuple[int, ...] = (64,) * 10, patterns: int = 65_536) -> list[Entry]:
+def accumulate(_: Setting, sizes: tuple[int, ...] = (64,) * 10, examples: int = 65_536) -> list[Entry]:
     """The gradient of a full batch, whole and in slices."""
-    work = uniform(sizes, patterns, bias=True, reduction="mean")
+    work = uniform(sizes, examples, bias=True, reduction="mean")
     net = handprop.mlp(sizes)
     programs = {ONE_GRADIENT: jax.value_and_grad(net.loss), "handprop exact": net.value_and_grad,
                 "handprop.accumulate": handprop.accumulate(net)}  # fmt: skip
     return _whole_gradients(programs, work, ONE_GRADIENT, in_jax.layers(work))
 
 
-def deep(_: Setting, width: int = 256, layers: int = 16, patterns: int = 4096) -> list[Entry]:
+def deep(_: Setting, width: int = 256, layers: int = 16, examples: int = 4096) -> list[Entry]:
     """Equal layers, under scan with their weights kept as a stack, and one by one; ``segments`` are computed once more
     on the way back.
     """
     sizes = (width,) * (layers + 1)
-    work = uniform(sizes, patterns, bias=True, reduction="mean")
+    work = uniform(sizes, examples, bias=True, reduction="mean")
     exact, scan = handprop.mlp(sizes), handprop.mlp(sizes, form="scan")
     segments = handprop.mlp(sizes, form="scan", remat_segments=4)
     params = in_jax.layers(work)
@@ -188,7 +188,7 @@ def _deep_loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _whole_gradients(programs: dict[str, Callable], work: Work, first: str, params: Any) -> list[Entry]:
-    """Programs that return value and gradients of all the work's patterns; all agree with the first."""
+    """Programs that return value and gradients of all the work's examples; all agree with the first."""
     args, flops = (params, jnp.asarray(work.x), jnp.asarray(work.y)), gradient_flops(work.sizes, len(work.x))
     entries = [_entry(name, f, args, flops=flops) for name, f in programs.items()]
     _same(entries, first, *(entry.peer for entry in entries if entry.peer != first))

@@ -30,9 +30,9 @@ def _compiler() -> str:
 
 
 @lru_cache(maxsize=32)
-def _library(sizes: tuple[int, ...], patterns: int, dtype: str) -> ctypes.CDLL:
+def _library(sizes: tuple[int, ...], examples: int, dtype: str) -> ctypes.CDLL:
     """The source compiled for one network, loaded; the file is gone when this returns."""
-    constants = dict(zip("IHO", sizes, strict=True), N=patterns, REAL="float" if dtype == "float32" else "double")
+    constants = dict(zip("IHO", sizes, strict=True), N=examples, REAL="float" if dtype == "float32" else "double")
     defined = [f"-D{name}={value}" for name, value in constants.items()] + ["-DDOUBLE"] * (dtype == "float64")
     with tempfile.TemporaryDirectory() as folder:
         machine_code, made = Path(folder) / "classic.o", Path(folder) / "classic.so"

@@ -12,7 +12,7 @@ def _sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 def _step(work: Work, layers: list, x: np.ndarray, y: np.ndarray) -> list:
-    """One step of descent on the patterns x (N, I)."""
+    """One step of descent on the examples x (N, I)."""
     activations = [x]
     for W, b in layers:
         z = activations[-1] @ W

@@ -32,7 +32,7 @@ def _data(work: Work, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _chosen(work: Work, steps: int, x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The patterns of each step."""
+    """The examples of each step."""
     if work.orders is None:
         yield from ((x, y) for _ in range(steps))
         return

@@ -102,27 +102,27 @@ def _shares(setting: Setting, steps: int, slow: int) -> tuple[int, int]:
 
 
 ROWS: Sequence[Row] = (
-    Row("classic", "3-4-1, 4 patterns, float32", full(classic, 60_000, 600)),
-    Row("classic64", "3-4-1, 4 patterns, float64", full(partial(classic, "float64"), 60_000, 600), x64=True,
+    Row("classic", "3-4-1, 4 examples, float32", full(classic, 60_000, 600)),
+    Row("classic64", "3-4-1, 4 examples, float64", full(partial(classic, "float64"), 60_000, 600), x64=True,
         late=True),
-    Row("small8", "4-8-3, 8 patterns, float32", full(partial(uniform, (4, 8, 3), 8), 30_000, 600), late=True),
-    Row("small16", "4-8-3, 16 patterns, float32", full(partial(uniform, (4, 8, 3), 16), 30_000, 600), late=True),
+    Row("small8", "4-8-3, 8 examples, float32", full(partial(uniform, (4, 8, 3), 8), 30_000, 600), late=True),
+    Row("small16", "4-8-3, 16 examples, float32", full(partial(uniform, (4, 8, 3), 16), 30_000, 600), late=True),
     Row("digits30", "64-30-10, minibatches of 10 digits, float32", minibatches((64, 30, 10), 10, 40)),
     Row("digits128", "64-128-10, minibatches of 64 digits, float32", minibatches((64, 128, 10), 64, 40)),
     *(
-        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 patterns, float32", partial(ensemble, k), "net-step", BY_VMAP,
+        Row(f"population{k}", f"{k:,} networks 3-4-1, 4 examples, float32", partial(ensemble, k), "net-step", BY_VMAP,
             late=k not in (16, 4096))
         for k in (16, 64, 256, 4096, 65536)
     ),
-    Row("per_example", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: norms and clipped sums",
+    Row("per_example", f"784-256-256-10, {gradients.EXAMPLES} examples, float32: norms and clipped sums",
         gradients.per_example, "call", gradients.ONE_GRADIENT, in_a_row=5),
-    Row("quantities", f"784-256-256-10, {gradients.PATTERNS} patterns, float32: other quantities",
+    Row("quantities", f"784-256-256-10, {gradients.EXAMPLES} examples, float32: other quantities",
         gradients.quantities, "call", gradients.ONE_GRADIENT, in_a_row=5, late=True),
-    Row("large", "1024-1024-1024-1024-1024, 1,024 patterns, float32: one gradient", gradients.large, "call",
+    Row("large", "1024-1024-1024-1024-1024, 1,024 examples, float32: one gradient", gradients.large, "call",
         gradients.ONE_GRADIENT),
-    Row("streamed", "64^9, full batch of 65,536 patterns, float32: one gradient", gradients.accumulate, "call",
+    Row("streamed", "64^9, full batch of 65,536 examples, float32: one gradient", gradients.accumulate, "call",
         gradients.ONE_GRADIENT),
-    Row("deep", "16 layers of 256, 4,096 patterns, float32: one gradient", gradients.deep, "call", gradients.BY_SCAN,
+    Row("deep", "16 layers of 256, 4,096 examples, float32: one gradient", gradients.deep, "call", gradients.BY_SCAN,
         late=True),
 )  # fmt: skip
 

@@ -41,12 +41,12 @@ def _times(dtype: str, rounds: int) -> dict[int, dict[str, float]]:
     """Microseconds a step."""
     found = {}
     with jax.enable_x64(dtype == "float64"):
-        for sizes, patterns in CASES:
-            product = largest_product(sizes, patterns)
+        for sizes, examples in CASES:
+            product = largest_product(sizes, examples)
             steps = max(500, 2**22 // product)
-            work = uniform(sizes, patterns, dtype=dtype)
+            work = uniform(sizes, examples, dtype=dtype)
             entries = [Entry(form, partial(in_jax.by_hand(form)(work), steps), steps) for form in FORMS]
             found[product] = {t.peer: t.minimum for t in timing.by_turns(entries, rounds)}
             spent = "".join(f"{found[product][form]:>12.3f} us {form}" for form in FORMS)
-            print(f"{'-'.join(map(str, sizes)):<12}{patterns:>4}  {dtype:<9}{product:>8}{spent}", flush=True)
+            print(f"{'-'.join(map(str, sizes)):<12}{examples:>4}  {dtype:<9}{product:>8}{spent}", flush=True)
     return found

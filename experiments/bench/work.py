@@ -1,4 +1,4 @@
-"""What is done, the same for every peer: networks, data, first weights and the order of the patterns."""
+"""What is done, the same for every peer: networks, data, first weights and the order of the examples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -26,7 +26,7 @@ for the device."""
 class Work(NamedTuple):
     """Plain gradient descent on the half squared error of sigmoid units, summed over outputs.
 
-    ``orders`` (epochs, N) are the patterns' numbers, in the order of the minibatches; None for full batches.
+    ``orders`` (epochs, N) are the examples' numbers, in the order of the minibatches; None for full batches.
     ``delta`` is "squared error", or "cross-entropy" for a peer that knows no other loss of sigmoid outputs.
     """
 
@@ -59,7 +59,7 @@ class Work(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """What a pattern's gradient is multiplied by."""
+        """What an example's gradient is multiplied by."""
         return 1.0 if self.reduction == "sum" else 1.0 / (self.batch or len(self.x))
 
 
@@ -110,7 +110,7 @@ class Setting(NamedTuple):
 
 
 def batches(work: Work, steps: int) -> Iterator[np.ndarray | slice]:
-    """The patterns of each step, first step first."""
+    """The examples of each step, first step first."""
     if work.orders is None:
         yield from (slice(None) for _ in range(steps))
         return
@@ -119,22 +119,22 @@ def batches(work: Work, steps: int) -> Iterator[np.ndarray | slice]:
 
 
 def _network(sizes: tuple[int, ...], x: np.ndarray, y: np.ndarray, dtype: str, **options: Any) -> Work:
-    """The work on these patterns, weights uniform on (-1, 1) (classic) or Glorot's, the same in every dtype."""
+    """The work on these examples, weights uniform on (-1, 1) (classic) or Glorot's, the same in every dtype."""
     net = handprop.mlp(sizes, bias=options.get("bias", False), init="glorot" if options.get("bias") else "uniform")
     params = tuple(np.asarray(leaf, dtype) for leaf in jax.tree.leaves(net.init(jax.random.key(1))))
     return Work(sizes, params, x.astype(dtype), y.astype(dtype), **options)
 
 
 def classic(dtype: str = "float32") -> Work:
-    """3-4-1 on the four patterns of exclusive or, the third input always 1."""
-    patterns = data.xor_with_bias()
-    return _network((3, 4, 1), patterns.x, patterns.y, dtype, rate=1.0)
+    """3-4-1 on the four examples of exclusive or, the third input always 1."""
+    examples = data.xor_with_bias()
+    return _network((3, 4, 1), examples.x, examples.y, dtype, rate=1.0)
 
 
-def uniform(sizes: tuple[int, ...], patterns: int, dtype: str = "float32", **options: Any) -> Work:
-    """Full batches of patterns and targets drawn evenly from [0, 1)."""
+def uniform(sizes: tuple[int, ...], examples: int, dtype: str = "float32", **options: Any) -> Work:
+    """Full batches of examples and targets drawn evenly from [0, 1)."""
     rng = np.random.default_rng(0)
-    x, y = rng.uniform(size=(patterns, sizes[0])), rng.uniform(size=(patterns, sizes[-1]))
+    x, y = rng.uniform(size=(examples, sizes[0])), rng.uniform(size=(examples, sizes[-1]))
     return _network(sizes, x, y, dtype, **options)
 
 
@@ -142,27 +142,27 @@ def uniform(sizes: tuple[int, ...], patterns: int, dtype: str = "float32", **opt
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Digits and one-hot labels; where scikit-learn is missing, numbers in their place, which take as long."""
     try:
-        patterns = data.digits()
+        examples = data.digits()
     except data.DataError:
         rng = np.random.default_rng(0)
         return rng.uniform(size=(1797, 64)), data.one_hot(rng.integers(10, size=1797), 10)
-    return patterns.x, data.one_hot(patterns.y, 10)
+    return examples.x, data.one_hot(examples.y, 10)
 
 
-def digits(sizes: tuple[int, ...], batch: int, epochs: int, patterns: int = 1797) -> Work:
+def digits(sizes: tuple[int, ...], batch: int, epochs: int, examples: int = 1797) -> Work:
     """Minibatches of the bundled digits, every batch full, each epoch in an order of its own."""
     x, y = _digits()
-    full = patterns // batch * batch
+    full = examples // batch * batch
     orders = draw_orders(shuffle.permutation, 0, epochs, full)
     return _network(sizes, x[:full], y[:full], "float32", bias=True, reduction="mean", batch=batch, orders=orders)
 
 
 def draw_orders(
-    permutation: Callable[[jax.Array, int], jax.Array], seed: int, epochs: int, patterns: int
+    permutation: Callable[[jax.Array, int], jax.Array], seed: int, epochs: int, examples: int
 ) -> np.ndarray:
     """Each epoch's order by this permutation, its key drawn as ``handprop.train`` draws it from ``key(seed)``."""
     keys = [jax.random.fold_in(jax.random.key(seed), epoch) for epoch in range(epochs)]
-    return np.stack([np.asarray(permutation(key, patterns)) for key in keys])
+    return np.stack([np.asarray(permutation(key, examples)) for key in keys])
 
 
 def steps_to_check(work: Work) -> int:

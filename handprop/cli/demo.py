@@ -54,7 +54,7 @@ class Classic(NamedTuple):
 
 
 class Digits(NamedTuple):
-    """A digits run: accuracies an epoch, and the test patterns with what was read."""
+    """A digits run: accuracies an epoch, and the test examples with what was read."""
 
     train_accuracy: list[float]
     test_accuracy: list[float]
@@ -68,7 +68,7 @@ class Digits(NamedTuple):
 
 
 def classic_network() -> MLP:
-    """3-4-1, sigmoid, no biases, E = 1/2 sum (y - a)^2 over four patterns."""
+    """3-4-1, sigmoid, no biases, E = 1/2 sum (y - a)^2 over four examples."""
     return handprop.mlp((3, 4, 1), bias=False, reduction="sum", init="uniform")
 
 
@@ -82,8 +82,8 @@ def classic_parameters() -> tuple[Layer, ...]:
 def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
     """60,000 full-batch iterations at learning rate 1 in float64."""
     with jax.enable_x64(True):
-        patterns, net, params = data.xor_with_bias(), classic_network(), classic_parameters()
-        x, y = jnp.asarray(patterns.x), jnp.asarray(patterns.y)
+        examples, net, params = data.xor_with_bias(), classic_network(), classic_parameters()
+        x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
         error = jax.jit(lambda params: jnp.abs(net.apply(params, x) - y).mean())
         errors = {0: float(error(params))}
         opt_state, history = None, []
@@ -104,8 +104,8 @@ _sgd = optax.sgd(1.0)  # one object, so that every part of the run uses one comp
 def verify() -> dict[str, handprop.Report]:
     """The hand gradient against jax.grad's: the classic network in float64, the digits networks in float32."""
     with jax.enable_x64(True):
-        patterns, net = data.xor_with_bias(), classic_network()
-        x, y = jnp.asarray(patterns.x), jnp.asarray(patterns.y)
+        examples, net = data.xor_with_bias(), classic_network()
+        x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
         classic = handprop.verify_gradient(net.value_and_grad, net.loss, classic_parameters(), x, y)
     digits = data.digits()
     x, labels = jnp.asarray(digits.x, jnp.float32), jnp.asarray(digits.y, jnp.int32)
@@ -113,7 +113,7 @@ def verify() -> dict[str, handprop.Report]:
     params = sigmoid.init(jax.random.key(0))
     targets = jnp.asarray(data.one_hot(digits.y, 10), jnp.float32)
     return {
-        "classic 3-4-1, 4 patterns, half squared error": classic,
+        "classic 3-4-1, 4 examples, half squared error": classic,
         "digits 64-64-10, 1,797 images, half squared error": handprop.verify_gradient(
             sigmoid.value_and_grad, sigmoid.loss, params, x, targets
         ),
@@ -161,8 +161,8 @@ def learn_digits(seed: int = 0, epochs: int = 60, on_epoch: Callable[[int, float
 def _descent_on_one_weight() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """E against ``W_2[2]`` of the classic network with all other weights held, and descent on that weight alone."""
     with jax.enable_x64(True):
-        patterns, net, (first, last) = data.xor_with_bias(), classic_network(), classic_parameters()
-        x, y = jnp.asarray(patterns.x), jnp.asarray(patterns.y)
+        examples, net, (first, last) = data.xor_with_bias(), classic_network(), classic_parameters()
+        x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
 
         @jax.jit
         def at(w: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -59,7 +59,7 @@ def demo(out: Path = Path("handprop-demo")) -> int:
 
     _check_folder(out)
     console = _console()
-    console.print("[bold]1. The classic 3-4-1 network[/], four patterns, float64, 60,000 iterations")
+    console.print("[bold]1. The classic 3-4-1 network[/], four examples, float64, 60,000 iterations")
     classic = shown.run_classic()
     console.print(f"{'iteration':>10} {'mean |error|':>18} {'published':>18}")
     for step, published in shown.PUBLISHED.items():
@@ -112,9 +112,9 @@ def train(
         output: softmax or sigmoid classify (cross-entropy), identity is regression (half squared error).
         optimizer: momentum is sgd with momentum 0.9.
         learning_rate: of the optimizer.
-        epochs: passes over the training patterns.
-        batch_size: patterns a step.
-        test_fraction: share of the patterns held out.
+        epochs: passes over the training examples.
+        batch_size: examples a step.
+        test_fraction: share of the examples held out.
         seed: decides the split, the initial weights and the batches.
         metrics: write a JSON line an epoch to this file.
         plot: write the learning curve to this picture.
@@ -180,7 +180,7 @@ def _final_table(console: "Console", fitted: "Fit") -> None:
     table = Table(show_header=False)
     rows = {
         "network": "-".join(map(str, problem.config["sizes"])),
-        "patterns": f"{len(problem.train.x)} to train on, {len(problem.test.x)} held out",
+        "examples": f"{len(problem.train.x)} to train on, {len(problem.test.x)} held out",
         "steps": f"{fitted.result.step:,} ({last.epoch} epochs)",
         f"train {what}": f"{last.train:.4f}",
         f"test {what}": f"{last.test:.4f} (best epoch {best:.4f})",

@@ -62,8 +62,8 @@ def accuracy_curve(epochs: Any, train: Any, test: Any, what: str = "accuracy") -
     """Train and test metric, a point an epoch."""
     drawing = figure()
     axes = _axes(drawing, f"Learned {what}", "epoch", what)
-    axes.plot(epochs, train, color=GREY, label="training patterns")
-    axes.plot(epochs, test, color=BLUE, label="test patterns")
+    axes.plot(epochs, train, color=GREY, label="training examples")
+    axes.plot(epochs, test, color=BLUE, label="test examples")
     if what == "accuracy":
         axes.set_ylim(min(0.9, float(np.min(test)), float(np.min(train))) - 0.01, 1.005)
     axes.grid(True, alpha=0.25)

@@ -1,11 +1,11 @@
 """What goes in: real data sets, files, standardising, splitting, one-hot.
 
-Shapes: N patterns, I inputs, O outputs. Every fault of a file is a ``DataError`` of one sentence that names
+Shapes: N examples, I inputs, O outputs. Every fault of a file is a ``DataError`` of one sentence that names
 the file, the line or field, and what to do. The bundled sets need scikit-learn and CSV needs pandas:
 ``pip install 'handprop[data]'``.
 
->>> patterns = xor()
->>> patterns.x.shape, patterns.y.ravel().tolist()
+>>> examples = xor()
+>>> examples.x.shape, examples.y.ravel().tolist()
 ((4, 2), [0.0, 1.0, 1.0, 0.0])
 """
 

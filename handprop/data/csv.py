@@ -77,7 +77,7 @@ def _scan(path: Path) -> _Table:
     records = _records(path, text)
     top, header = next(records, (0, []))
     if not header:
-        raise DataError(f"{path} is empty; write a line that names the columns, then a line per pattern.")
+        raise DataError(f"{path} is empty; write a line that names the columns, then a line per example.")
     header = [name.strip() for name in header]
     _check_header(path, top, header)
     lines = []
@@ -89,7 +89,7 @@ def _scan(path: Path) -> _Table:
             )
         lines.append(line)
     if not lines:
-        raise DataError(f"{path} has a header but no data; write a line per pattern below it.")
+        raise DataError(f"{path} has a header but no data; write a line per example below it.")
     return _Table(path, text, header, lines)
 
 

@@ -30,12 +30,12 @@ def iris() -> Dataset:
 
 
 def xor() -> Dataset:
-    """The four patterns of exclusive or: x (4, 2), y (4, 1)."""
+    """The four examples of exclusive or: x (4, 2), y (4, 1)."""
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64)
     return Dataset(x, np.array([[0], [1], [1], [0]], np.float64), ("a", "b"), ())
 
 
 def xor_with_bias() -> Dataset:
-    """The classic 3-4-1 network's patterns: exclusive or, with a third input that is always 1."""
+    """The classic 3-4-1 network's examples: exclusive or, with a third input that is always 1."""
     plain = xor()
     return Dataset(np.hstack([plain.x, np.ones((4, 1))]), plain.y, ("a", "b", "one"), ())

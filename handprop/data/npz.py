@@ -41,7 +41,7 @@ def _finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def read_npz(path: Path, x: str = "x", y: str = "y") -> Dataset:
-    """An archive of ``numpy.savez`` with patterns ``x`` (N, I) and targets ``y``; never unpickles.
+    """An archive of ``numpy.savez`` with examples ``x`` (N, I) and targets ``y``; never unpickles.
 
     Integers, booleans or strings (N,) are class labels, numbered in sorted order; floats (N,) and any numbers
     (N, O) are float64 targets. Raises DataError.
@@ -55,19 +55,19 @@ def read_npz(path: Path, x: str = "x", y: str = "y") -> Dataset:
             raise DataError(f"{path} is a damaged NPZ archive; save it again.") from error
         if archive is None:
             raise DataError(f"{path} is not an NPZ archive, or is truncated; save it with numpy.savez.")
-        patterns, targets = _member(path, archive, x), _member(path, archive, y)
-    if patterns.ndim != 2 or 0 in patterns.shape:
-        raise DataError(f"{path} array {x!r} has shape {patterns.shape}; reshape it to (N, I), both at least 1.")
+        examples, targets = _member(path, archive, x), _member(path, archive, y)
+    if examples.ndim != 2 or 0 in examples.shape:
+        raise DataError(f"{path} array {x!r} has shape {examples.shape}; reshape it to (N, I), both at least 1.")
     if targets.ndim not in (1, 2) or targets.shape[-1] == 0:
         raise DataError(f"{path} array {y!r} has shape {targets.shape}; reshape it to (N,) or (N, O).")
-    if len(patterns) != len(targets):
+    if len(examples) != len(targets):
         raise DataError(
-            f"{path} array {x!r} has {len(patterns)} rows, but {y!r} has {len(targets)}; give each pattern a target."
+            f"{path} array {x!r} has {len(examples)} rows, but {y!r} has {len(targets)}; give each example a target."
         )
-    names = tuple(f"{x}{i}" for i in range(patterns.shape[1]))
-    patterns = _finite(path, x, patterns)
+    names = tuple(f"{x}{i}" for i in range(examples.shape[1]))
+    examples = _finite(path, x, examples)
     if targets.ndim == 1 and targets.dtype.kind in "biuU":
         labels, classes = classes_of(targets, f"{path} array {y!r}")
-        return Dataset(patterns, labels, names, classes)
+        return Dataset(examples, labels, names, classes)
     targets = _finite(path, y, targets)
-    return Dataset(patterns, targets.reshape(len(targets), -1), names, ())
+    return Dataset(examples, targets.reshape(len(targets), -1), names, ())

@@ -17,10 +17,10 @@ class Standardiser(NamedTuple):
     scale: np.ndarray
 
 
-def _patterns(x: Any) -> np.ndarray:
+def _examples(x: Any) -> np.ndarray:
     x = np.asarray(x, np.float64)
     if x.ndim != 2:
-        raise ValueError(f"x has shape {x.shape}; give patterns as (N, I).")
+        raise ValueError(f"x has shape {x.shape}; give examples as (N, I).")
     return x
 
 
@@ -30,9 +30,9 @@ def standardiser(x: Any) -> Standardiser:
     >>> standardiser([[1.0, 7.0], [3.0, 7.0]])
     Standardiser(mean=array([2., 7.]), scale=array([1., 1.]))
     """
-    x = _patterns(x)
+    x = _examples(x)
     if not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"x of shape {x.shape} must hold at least one pattern and only finite numbers.")
+        raise ValueError(f"x of shape {x.shape} must hold at least one example and only finite numbers.")
     # Powers of two bring each column to at most 1: exact, and squares neither overflow nor vanish.
     _, exponent = np.frexp(np.abs(x).max(axis=0))
     small = np.ldexp(x, -exponent)
@@ -44,7 +44,7 @@ def standardiser(x: Any) -> Standardiser:
 
 def standardise(s: Standardiser, x: Any) -> np.ndarray:
     """``(x - mean) / scale`` as float64 (N, I)."""
-    x = _patterns(x)
+    x = _examples(x)
     if x.shape[1] != len(s.mean):
         raise ValueError(f"x has shape {x.shape}, but the standardiser was made for (N, {len(s.mean)}).")
     return (x - s.mean) / s.scale
@@ -75,8 +75,8 @@ def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple
     test = np.zeros(n, bool)
     for label, count in zip(labels, _test_counts(counts, test_fraction), strict=True):
         test[order[classes[order] == label][:count]] = True
-    if not test.any():  # the other is never empty: each class keeps a pattern to train on
-        raise ValueError(f"test_fraction={test_fraction} of {n} patterns leaves no test pattern; raise it.")
+    if not test.any():  # the other is never empty: each class keeps an example to train on
+        raise ValueError(f"test_fraction={test_fraction} of {n} examples leaves no test example; raise it.")
     train, held = (dataset._replace(x=dataset.x[rows], y=dataset.y[rows]) for rows in (~test, test))
     return train, held
 

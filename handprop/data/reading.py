@@ -18,7 +18,7 @@ class DataError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """Patterns ``x`` (N, I) float64 and targets ``y``: int32 labels (N,), or float64 (N, O).
+    """Examples ``x`` (N, I) float64 and targets ``y``: int32 labels (N,), or float64 (N, O).
 
     Label k is the class ``class_names[k]``; ``class_names`` is empty where ``y`` holds numbers.
     """
@@ -68,7 +68,7 @@ def classes_of(labels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
     first = {value(name): name for name in reversed(found.tolist())}
     if len(first) < 2:
         only = found[0]
-        raise DataError(f"{where} holds one class only ({only}); give patterns of at least two classes.")
+        raise DataError(f"{where} holds one class only ({only}); give examples of at least two classes.")
     order = sorted(first)
     position = {v: k for k, v in enumerate(order)}
     codes = np.array([position[value(name)] for name in found.tolist()], np.int32)

@@ -1,15 +1,15 @@
-"""Full-batch gradients in slices of the patterns: memory that does not grow with N.
+"""Full-batch gradients in slices of the examples: memory that does not grow with N.
 
-The deltas of a pattern rest on that pattern alone, and ``dW_l = sum_n a_{l-1,n}^T delta_{l,n}`` is a sum over
-patterns. So the batch may be cut into slices S_1 .. S_K, each with its own forward and backward pass, and the gradients
+The deltas of an example rest on that example alone, and ``dW_l = sum_n a_{l-1,n}^T delta_{l,n}`` is a sum over
+examples. So the batch may be cut into slices S_1 .. S_K, each with its own forward and backward pass, and the gradients
 added up:
 
     E = sum_k w_k E(S_k),   dE/dW_l = sum_k w_k dE(S_k)/dW_l,   w_k = 1 for a sum, |S_k| / N for a mean
 
 Activations and deltas are held for one slice at a time, and a slice that fits the processor's cache is read from there
-on its way back: for 64-64-...-64 on 65,536 patterns that is faster than the whole batch at once.
+on its way back: for 64-64-...-64 on 65,536 examples that is faster than the whole batch at once.
 
-Bound: the sums over patterns run in another order, and a mean multiplies once more, so of an entry that sums N
+Bound: the sums over examples run in another order, and a mean multiplies once more, so of an entry that sums N
 terms the two differ by at most ``2 (N + 1) eps`` times the sum of the terms' sizes (Higham, Accuracy and Stability of
 Numerical Algorithms, 2002, 3.1). Half precision is added up in float32.
 """
@@ -33,7 +33,7 @@ __all__ = ["accumulate", "slice_size_for"]
 
 Array = jax.Array
 
-# Measured on two x86 cores with 32 MiB of last cache, 128 to 8,192 patterns a slice: 64^9 is best at 2,048; networks of
+# Measured on two x86 cores with 32 MiB of last cache, 128 to 8,192 examples a slice: 64^9 is best at 2,048; networks of
 # wide layers read all their weights once a slice and lose below 1,024; small ones gain nothing above 8,192.
 PART_OF_CACHE = 4
 SLICES = (1024, 8192)
@@ -41,14 +41,14 @@ CACHE_BYTES = 32 * 2**20  # where the machine does not say
 
 
 def slice_size_for(net: MLP, dtype: jax.typing.DTypeLike = jnp.float32) -> int:
-    """Patterns of a slice whose activations fill at most a quarter of the last cache: a power of two in 1,024 .. 8,192.
+    """Examples of a slice whose activations fill at most a quarter of the last cache: a power of two in 1,024 .. 8,192.
 
     >>> import handprop
     >>> slice_size_for(handprop.mlp((1024, 1024, 1024)))
     1024
     """
-    of_a_pattern = sum(net.spec.sizes) * jnp.dtype(dtype).itemsize
-    fitting = _cache_bytes() // PART_OF_CACHE // of_a_pattern
+    of_an_example = sum(net.spec.sizes) * jnp.dtype(dtype).itemsize
+    fitting = _cache_bytes() // PART_OF_CACHE // of_an_example
     least, most = SLICES
     return max(least, min(most, 2 ** max(0, fitting.bit_length() - 1)))
 
@@ -65,7 +65,7 @@ def accumulate(net: MLP, microbatch_size: int | None = None) -> Callable[[Params
 
     Args:
         net: a network of any form.
-        microbatch_size: patterns of a slice; None chooses by :func:`slice_size_for`. The last slice may be shorter.
+        microbatch_size: examples of a slice; None chooses by :func:`slice_size_for`. The last slice may be shorter.
 
     Returns:
         ``value_and_grad(params, x, y) -> (E, grads)`` for any N, under ``jit`` and in ``handprop.train`` like the
@@ -83,7 +83,7 @@ def accumulate(net: MLP, microbatch_size: int | None = None) -> Callable[[Params
     (True, (3, 4))
     """
     if microbatch_size is not None and microbatch_size < 1:
-        raise ValueError(f"microbatch_size={microbatch_size} is too small; a slice holds at least one pattern.")
+        raise ValueError(f"microbatch_size={microbatch_size} is too small; a slice holds at least one example.")
 
     def value_and_grad(params: Params, x: Any, y: Any) -> tuple[Array, Params]:
         x, y = (leaf if hasattr(leaf, "ndim") else jnp.asarray(leaf) for leaf in (x, y))
@@ -113,24 +113,24 @@ def _nothing(params: Params) -> tuple[Array, Params]:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, accumulator(leaf.dtype)), (value, params))
 
 
-def _add(net: MLP, patterns: int, total: Any, params: Params, x: Array, y: Array) -> Any:
-    """``total`` and one slice of so many patterns."""
-    weight = len(x) / patterns if net.spec.reduction is REDUCTIONS["mean"] else 1.0
+def _add(net: MLP, examples: int, total: Any, params: Params, x: Array, y: Array) -> Any:
+    """``total`` and one slice of so many examples."""
+    weight = len(x) / examples if net.spec.reduction is REDUCTIONS["mean"] else 1.0
     part = net.value_and_grad(params, x, y)
     return jax.tree.map(lambda t, leaf: t + jnp.asarray(weight, t.dtype) * leaf.astype(t.dtype), total, part)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _on_device(net: MLP, size: int, params: Params, x: Array, y: Array) -> Any:
-    patterns = len(x)
+    examples = len(x)
 
     def turn(total: Any, first: Array) -> tuple[Any, None]:
         part = (lax.dynamic_slice_in_dim(leaf, first, size) for leaf in (x, y))
-        return _add(net, patterns, total, params, *part), None
+        return _add(net, examples, total, params, *part), None
 
-    whole = patterns - patterns % size
+    whole = examples - examples % size
     total, _ = lax.scan(turn, _nothing(params), jnp.arange(0, whole, size))
-    return total if whole == patterns else _add(net, patterns, total, params, x[whole:], y[whole:])
+    return total if whole == examples else _add(net, examples, total, params, x[whole:], y[whole:])
 
 
 _add_in_place = jax.jit(_add, static_argnums=(0, 1), donate_argnums=2)

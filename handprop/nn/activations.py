@@ -8,7 +8,7 @@ needs the way back: given ``da = dE/da`` it asks for ``dz = dE/dz``. By the chai
 
 Each pair is named ``f`` and ``d_f``. ``f(z)`` returns the activation and its residual, that is what the
 derivative will need again: for the classic activations ``a`` itself. ``d_f(da, residual)`` returns ``dz``.
-Shapes: N patterns, D units; ``z``, ``a``, ``da`` and ``dz`` are all (N, D).
+Shapes: N examples, D units; ``z``, ``a``, ``da`` and ``dz`` are all (N, D).
 
 The order of the operations is that of JAX's own derivative rules, so that the results agree bit for
 bit: for example ``da * (a * (1 - a))`` and not ``da * a * (1 - a)``.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["check_labels", "check_name", "check_patterns", "check_reduction", "check_sizes", "check_targets"]
+__all__ = ["check_examples", "check_labels", "check_name", "check_reduction", "check_sizes", "check_targets"]
 
 
 def check_name(what: str, name: str, known: Collection[str]) -> None:
@@ -78,12 +78,12 @@ def _check_params(sizes: tuple[int, ...], bias: bool, params: Any, run: tuple[in
     return dtype
 
 
-def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any, run: tuple[int, int] = (0, 0)) -> jax.Array:
+def check_examples(sizes: tuple[int, ...], bias: bool, params: Any, x: Any, run: tuple[int, int] = (0, 0)) -> jax.Array:
     """``x`` (N, I) as an array of the parameters' dtype, or an error; the layers of ``run`` may come as a stack."""
     dtype = _check_params(sizes, bias, params, run)
     x = jnp.asarray(x)
     if x.ndim != 2 or x.shape[1] != sizes[0]:
-        hint = " (one pattern is x[None])" if x.ndim == 1 else ""
+        hint = " (one example is x[None])" if x.ndim == 1 else ""
         raise ValueError(
             f"x has shape {x.shape}, but params[0].W of shape {params[0].W.shape} needs (N, {sizes[0]}){hint}."
         )
@@ -97,7 +97,7 @@ def check_patterns(sizes: tuple[int, ...], bias: bool, params: Any, x: Any, run:
 
 def check_reduction(x: jax.Array, mean: bool) -> None:
     if mean and x.shape[0] == 0:
-        raise ValueError("x has no patterns (shape (0, I)), and a mean over none is not defined; use reduction='sum'.")
+        raise ValueError("x has no examples (shape (0, I)), and a mean over none is not defined; use reduction='sum'.")
 
 
 def check_targets(outputs: int, x: jax.Array, y: Any, labels: bool) -> jax.Array:

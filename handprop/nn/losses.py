@@ -1,6 +1,6 @@
 """Losses, each with its derivative directly below it.
 
-For each pattern ``n`` a loss compares the network's prediction with the target ``y_n``. Two kinds:
+For each example ``n`` a loss compares the network's prediction with the target ``y_n``. Two kinds:
 
 * on the output activation, ``E_n(a)``: the derivative ``dE/da`` still has to pass through the output
   activation's own derivative;
@@ -10,8 +10,8 @@ For each pattern ``n`` a loss compares the network's prediction with the target 
 Below the derivative stands a root ``R`` of the second one, ``H_n = d^2 E_n / d prediction^2 = sum_c R_cn R_cn^T``:
 what the Gauss-Newton matrix is made of (Dangel, Kunstner and Hennig, BackPACK, ICLR 2020).
 
-Shapes: N patterns, O outputs; prediction and target are (N, O), ``E`` is (N,), ``R`` is (O, N, O). ``g`` is
-``dE_total/dE_n``, (N,): what the reduction over patterns hands back, 1 for a sum and 1/N for a mean.
+Shapes: N examples, O outputs; prediction and target are (N, O), ``E`` is (N,), ``R`` is (O, N, O). ``g`` is
+``dE_total/dE_n``, (N,): what the reduction over examples hands back, 1 for a sum and 1/N for a mean.
 
 Sums are accumulated in float32 when the arrays are float16 or bfloat16, as ``jnp.sum`` does.
 """
@@ -34,27 +34,27 @@ __all__ = [
     "binary_cross_entropy",
     "d_binary_cross_entropy",
     "d_half_squared_error",
-    "d_mean_over_patterns",
+    "d_mean_over_examples",
     "d_mean_squared_error",
     "d_softmax_cross_entropy",
     "d_sum_outputs",
-    "d_sum_over_patterns",
+    "d_sum_over_examples",
     "half_squared_error",
-    "mean_over_patterns",
+    "mean_over_examples",
     "mean_squared_error",
     "root_binary_cross_entropy",
     "root_half_squared_error",
     "root_mean_squared_error",
     "root_softmax_cross_entropy",
     "softmax_cross_entropy",
-    "sum_over_patterns",
+    "sum_over_examples",
 ]
 
 Array = jax.Array
 
 
 class Loss(NamedTuple):
-    """A loss per pattern and its derivatives: ``E = value(prediction, y)``, ``d_value(g, prediction, y)``,
+    """A loss per example and its derivatives: ``E = value(prediction, y)``, ``d_value(g, prediction, y)``,
     ``root(prediction)``.
 
     ``on`` names what the loss reads, "activation" or "logit"; ``outputs`` the output activations that fit
@@ -69,7 +69,7 @@ class Loss(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """How the patterns' losses become one number: ``value(E)``, and back: ``d_value(E) = dE_total/dE_n``."""
+    """How the examples' losses become one number: ``value(E)``, and back: ``d_value(E) = dE_total/dE_n``."""
 
     value: Callable[[Array], Array]
     d_value: Callable[[Array], Array]
@@ -86,7 +86,7 @@ def _sum_outputs(terms: Array) -> Array:
 
 
 def d_sum_outputs(g: Array, terms: Array) -> Array:
-    """(N,) back to (N, O): each term enters its pattern's sum with weight 1. A last axis of networks stays the last."""
+    """(N,) back to (N, O): each term enters its example's sum with weight 1. A last axis of networks stays the last."""
     return lax.convert_element_type(lax.broadcast_in_dim(g, terms.shape, (0, *range(2, terms.ndim))), terms.dtype)
 
 
@@ -226,37 +226,37 @@ def _on_diagonal(r: Array) -> Array:
     return jnp.eye(r.shape[1], dtype=r.dtype)[:, None, :] * r[None]
 
 
-def sum_over_patterns(E: Array) -> Array:
+def sum_over_examples(E: Array) -> Array:
     """``E_total = sum_n E_n``.
 
-    >>> float(sum_over_patterns(jnp.array([1.0, 3.0])))
+    >>> float(sum_over_examples(jnp.array([1.0, 3.0])))
     4.0
     """
     return lax.reduce_sum(E, axes=(0,))
 
 
-def d_sum_over_patterns(E: Array) -> Array:
+def d_sum_over_examples(E: Array) -> Array:
     """``dE_total/dE_n = 1``.
 
-    >>> d_sum_over_patterns(jnp.array([1.0, 3.0])).tolist()
+    >>> d_sum_over_examples(jnp.array([1.0, 3.0])).tolist()
     [1.0, 1.0]
     """
     return lax.full_like(E, 1)
 
 
-def mean_over_patterns(E: Array) -> Array:
+def mean_over_examples(E: Array) -> Array:
     """``E_total = 1/N sum_n E_n``.
 
-    >>> float(mean_over_patterns(jnp.array([1.0, 3.0])))
+    >>> float(mean_over_examples(jnp.array([1.0, 3.0])))
     2.0
     """
     return _divide(lax.reduce_sum(E, axes=(0,)), E.shape[0])
 
 
-def d_mean_over_patterns(E: Array) -> Array:
+def d_mean_over_examples(E: Array) -> Array:
     """``dE_total/dE_n = 1/N``.
 
-    >>> d_mean_over_patterns(jnp.array([1.0, 3.0])).tolist()
+    >>> d_mean_over_examples(jnp.array([1.0, 3.0])).tolist()
     [0.5, 0.5]
     """
     return lax.broadcast(_divide(lax.full((), 1, E.dtype), E.shape[0]), E.shape)
@@ -283,7 +283,7 @@ LOSSES: dict[str, Loss] = {
 """Every loss by the name that ``handprop.mlp`` takes."""
 
 REDUCTIONS: dict[str, Reduction] = {
-    "sum": Reduction(sum_over_patterns, d_sum_over_patterns),
-    "mean": Reduction(mean_over_patterns, d_mean_over_patterns),
+    "sum": Reduction(sum_over_examples, d_sum_over_examples),
+    "mean": Reduction(mean_over_examples, d_mean_over_examples),
 }
-"""Sum and mean over patterns, by name."""
+"""Sum and mean over examples, by name."""

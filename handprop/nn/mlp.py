@@ -142,7 +142,7 @@ def _init(
 
 
 def _apply(spec: Spec, params: Params, x: Array) -> Array:
-    x = checks.check_patterns(spec.sizes, spec.bias, params, x, spec.run)
+    x = checks.check_examples(spec.sizes, spec.bias, params, x, spec.run)
     return _passed(spec, params, x).a[-1]
 
 
@@ -155,7 +155,7 @@ def _passed(spec: Spec, params: Params, x: Array) -> Forward:
 
 def checked(spec: Spec, params: Params, x: Array, y: Array, run: tuple[int, int] = (0, 0)) -> tuple[Array, Array]:
     """``x`` and ``y``, or an error; the layers of ``run`` may come as a stack."""
-    x = checks.check_patterns(spec.sizes, spec.bias, params, x, run)
+    x = checks.check_examples(spec.sizes, spec.bias, params, x, run)
     y = checks.check_targets(spec.sizes[-1], x, y, labels=spec.loss is LOSSES["softmax_cross_entropy"])
     checks.check_reduction(x, mean=spec.reduction is REDUCTIONS["mean"])
     return x, y
@@ -202,7 +202,7 @@ def mlp(
             "binary_cross_entropy" (output "sigmoid" or "identity") or "softmax_cross_entropy" (output
             "softmax" or "identity"; targets are integer labels (N,) or probabilities (N, O)). The two
             cross-entropies are computed from the logits ``z_L``; with output "identity", ``apply`` returns these.
-        reduction: "sum" or "mean" over the N patterns.
+        reduction: "sum" or "mean" over the N examples.
         bias: whether layers have biases.
         init: "uniform" on (-1, 1), "glorot" or "lecun".
         form: how the same mathematics is computed: "exact" with the bits of ``jax.grad``; "fused", products as
@@ -218,7 +218,7 @@ def mlp(
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
-        range raise where they are concrete; where they are traced, the pattern's error is NaN.
+        range raise where they are concrete; where they are traced, the example's error is NaN.
 
     Raises:
         ValueError: a name that is not known, sizes that cannot be, or a pair that does not fit; the functions

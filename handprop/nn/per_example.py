@@ -1,15 +1,15 @@
-"""What the deltas give beyond the gradient, without the gradients of single patterns.
+"""What the deltas give beyond the gradient, without the gradients of single examples.
 
-Pattern n's own gradient, that of its own error ``E_n`` (neither divided by N nor summed), is an outer product in every
+Example n's own gradient, that of its own error ``E_n`` (neither divided by N nor summed), is an outer product in every
 layer: ``dW_l = a_{l-1,n} delta_{l,n}^T`` and ``db_l = delta_{l,n}`` with ``delta_{l,n} = dE_n/dz_l``. So whatever is
-asked of the N gradients can be asked of the activations and deltas: of D_{l-1} + D_l numbers a pattern and layer in
+asked of the N gradients can be asked of the activations and deltas: of D_{l-1} + D_l numbers an example and layer in
 place of D_{l-1} D_l. A bias counts as a weight whose input is 1.
 
 Every function takes ``(net, params, x, y)``, the network and the arguments of ``net.value_and_grad``; errors are raised
 as there. All but :func:`gauss_newton_diagonal` are the same for ``reduction="sum"`` and ``"mean"``. They are plain
 functions: under ``jax.jit`` what is not used of the backward pass is not computed, and several of them share one.
 
-Shapes: N patterns, D_l units of layer l, I inputs and O outputs of a layer.
+Shapes: N examples, D_l units of layer l, I inputs and O outputs of a layer.
 """
 
 from typing import NamedTuple
@@ -53,7 +53,7 @@ def _squared_norms(trace: Trace) -> Array:
 
 
 def per_example_norms(net: MLP, params: Params, x: Array, y: Array) -> Array:
-    """``|g_n|`` (N,), the length of every pattern's gradient, all layers together.
+    """``|g_n|`` (N,), the length of every example's gradient, all layers together.
 
     The outer product's squared length is the product of the squared lengths:
     ``|g_n|^2 = sum_l (|a_{l-1,n}|^2 + 1) |delta_{l,n}|^2``, the 1 for a bias.
@@ -69,11 +69,11 @@ def per_example_norms(net: MLP, params: Params, x: Array, y: Array) -> Array:
 
 
 def clipped_sum(net: MLP, params: Params, x: Array, y: Array, norm: float | Array) -> Params:
-    """``sum_n c_n g_n`` with ``c_n = min(1, C / |g_n|)`` and ``C = norm``: no pattern adds more than length C.
+    """``sum_n c_n g_n`` with ``c_n = min(1, C / |g_n|)`` and ``C = norm``: no example adds more than length C.
 
     A weighted sum of gradients is the gradient from weighted deltas, ``dW_l = a_{l-1}^T (c delta_l)``: the deltas that
     gave the lengths serve again, in one backward pass. It is the sum to which differential privacy adds its noise.
-    A pattern whose gradient is 0 adds 0. Sources: Abadi et al., Deep learning with differential privacy, CCS 2016;
+    An example whose gradient is 0 adds 0. Sources: Abadi et al., Deep learning with differential privacy, CCS 2016;
     Lee and Kifer, Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
 
     >>> import handprop
@@ -90,7 +90,7 @@ def clipped_sum(net: MLP, params: Params, x: Array, y: Array, norm: float | Arra
 
 
 def gram(net: MLP, params: Params, x: Array, y: Array) -> Array:
-    """``K_nm = <g_n, g_m>`` (N, N), the inner products of the patterns' gradients.
+    """``K_nm = <g_n, g_m>`` (N, N), the inner products of the examples' gradients.
 
     ``K = sum_l (a_{l-1} a_{l-1}^T + 1) * (delta_l delta_l^T)``, entry by entry, the 1 for a bias: for one output and
     ``E_n = a_n`` the empirical tangent kernel. Source: Jacot, Gabriel and Hongler, Neural tangent kernel, NeurIPS 2018.
@@ -109,7 +109,7 @@ def gram(net: MLP, params: Params, x: Array, y: Array) -> Array:
 def _check_several(x: Array, what: str) -> int:
     """N, or an error."""
     if x.shape[0] < 2:
-        raise ValueError(f"x has shape {x.shape}, but {what} needs at least 2 patterns.")
+        raise ValueError(f"x has shape {x.shape}, but {what} needs at least 2 examples.")
     return x.shape[0]
 
 
@@ -119,7 +119,7 @@ def gradient_variance(net: MLP, params: Params, x: Array, y: Array) -> Params:
     The square of an outer product is the outer product of the squares, so
     ``sum_n dW_n^2 = (a_{l-1}^2)^T delta_l^2``, and ``sum_n (g_n - mean g)^2 = sum_n g_n^2 - (sum_n g_n)^2 / N``. The
     difference cancels where an entry's gradients are nearly alike: its error is that of ``sum_n g_n^2``; it is kept at
-    0 or above. Raises ValueError for fewer than 2 patterns. Source: Dangel, Kunstner and Hennig, BackPACK, ICLR 2020.
+    0 or above. Raises ValueError for fewer than 2 examples. Source: Dangel, Kunstner and Hennig, BackPACK, ICLR 2020.
 
     >>> import handprop
     >>> net = handprop.mlp((1, 1), output="identity", bias=False)
@@ -139,11 +139,11 @@ def gradient_variance(net: MLP, params: Params, x: Array, y: Array) -> Params:
 
 
 def noise_scale(net: MLP, params: Params, x: Array, y: Array) -> Array:
-    """``B = tr(Sigma) / |G|^2``: at about this many patterns a step, more of them stop paying.
+    """``B = tr(Sigma) / |G|^2``: at about this many examples a step, more of them stop paying.
 
-    Sigma is the covariance of the patterns' gradients, G their mean. Both are estimated without bias:
+    Sigma is the covariance of the examples' gradients, G their mean. Both are estimated without bias:
     ``tr(Sigma) = N/(N-1) (mean_n |g_n|^2 - |mean g|^2)`` and ``|G|^2 = |mean g|^2 - tr(Sigma)/N``, which can be 0 or
-    below where noise is all there is; B is then infinite or negative. Raises ValueError for fewer than 2 patterns.
+    below where noise is all there is; B is then infinite or negative. Raises ValueError for fewer than 2 examples.
     Source: McCandlish et al., An empirical model of large-batch training, 2018, equation 2.9 and appendix A.1 with
     batches of 1 and N.
 
@@ -172,8 +172,8 @@ class KroneckerFactors(NamedTuple):
 def kfac_factors(net: MLP, params: Params, x: Array, y: Array) -> tuple[KroneckerFactors, ...]:
     """A and G of every layer, whose Kronecker product stands in for ``1/N sum_n g_n g_n^T`` of that layer.
 
-    For a single pattern it is that matrix. With the targets of the data the G are those of the empirical Fisher matrix;
-    for the Fisher matrix itself draw ``y`` from the network's own output.
+    For a single  example it is that matrix. With the targets of the data the G are those of the empirical Fisher
+    matrix; for the Fisher matrix itself draw ``y`` from the network's own output.
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, ICML 2015.
 
     >>> import handprop

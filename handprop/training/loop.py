@@ -78,7 +78,7 @@ class _State(NamedTuple):
     params: Any
     opt_state: Any
     step: Array  # steps done
-    order: Array  # this epoch's permutation of the patterns; size 0 for full batches
+    order: Array  # this epoch's permutation of the examples; size 0 for full batches
     finite: Array
 
 
@@ -87,7 +87,7 @@ class _Loop(NamedTuple):
 
     value_and_grad: ValueAndGrad
     optimizer: optax.GradientTransformation
-    patterns: int
+    examples: int
     batch_size: int
     steps_per_epoch: int
     record_every: int
@@ -113,10 +113,10 @@ def train(
     Args:
         value_and_grad: ``value_and_grad(params, *batch) -> (value, grads)``, by hand or by ``jax.value_and_grad``.
         params: a tree of floating arrays.
-        data: arrays that share a leading axis of N patterns, ``(x, y)``.
+        data: arrays that share a leading axis of N examples, ``(x, y)``.
         optimizer: any optax optimizer, schedules included.
         steps: how many steps to run, counted from ``start_step``.
-        batch_size: patterns a step; None takes all N. Every epoch uses every pattern once; the last batch of an
+        batch_size: examples a step; None takes all N. Every epoch uses every example once; the last batch of an
             epoch may be shorter.
         key: orders the minibatches; needed with ``batch_size`` < N.
         opt_state: the optimizer's state of the run that is continued; None starts afresh.
@@ -180,22 +180,22 @@ def _check(
 ) -> _Loop:
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if not shapes or any(not shape or shape[0] != shapes[0][0] for shape in shapes):
-        raise ValueError(f"data has arrays of shapes {shapes}, but they must share a leading axis of N patterns.")
-    patterns = shapes[0][0]
+        raise ValueError(f"data has arrays of shapes {shapes}, but they must share a leading axis of N examples.")
+    examples = shapes[0][0]
     least = {"steps": (steps, 0), "start_step": (start_step, 0), "record_every": (record_every, 1)}
     if batch_size is not None:
         least["batch_size"] = (batch_size, 1)
     for name, (count, minimum) in least.items():
         if count < minimum:
             raise ValueError(f"{name}={count} is too small; it must be at least {minimum}.")
-    if patterns == 0:
-        raise ValueError(f"data has arrays of shapes {shapes}, and there is nothing to learn from no patterns.")
+    if examples == 0:
+        raise ValueError(f"data has arrays of shapes {shapes}, and there is nothing to learn from no examples.")
     if start_step + steps >= 2**31:
         raise ValueError(f"start_step + steps = {start_step + steps} is too large; steps are counted in int32.")
-    size = min(batch_size or patterns, patterns)
-    if size < patterns and key is None:
-        raise ValueError(f"batch_size={size} of {patterns} patterns needs key=jax.random.key(seed) to draw them.")
-    return _Loop(value_and_grad, optimizer, patterns, size, math.ceil(patterns / size), record_every)
+    size = min(batch_size or examples, examples)
+    if size < examples and key is None:
+        raise ValueError(f"batch_size={size} of {examples} examples needs key=jax.random.key(seed) to draw them.")
+    return _Loop(value_and_grad, optimizer, examples, size, math.ceil(examples / size), record_every)
 
 
 def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[list[int]]:
@@ -247,10 +247,10 @@ def _finite_stops(
 
 
 def _order(loop: _Loop, key: Array | None, step: Any) -> Any:
-    if key is None or loop.batch_size == loop.patterns:
+    if key is None or loop.batch_size == loop.examples:
         return np.zeros(0, np.int32)
     epoch = step // jnp.int32(loop.steps_per_epoch)
-    return shuffle.permutation(jax.random.fold_in(key, epoch), loop.patterns)
+    return shuffle.permutation(jax.random.fold_in(key, epoch), loop.examples)
 
 
 def _all_finite(tree: Any) -> Array:
@@ -259,8 +259,8 @@ def _all_finite(tree: Any) -> Array:
 
 
 def _batch(loop: _Loop, state: _State, data: tuple[Array, ...], size: int) -> tuple[Array, ...]:
-    """The step's patterns; ``size`` is that of a full batch or of the epoch's short last one."""
-    if loop.batch_size == loop.patterns:
+    """The step's examples; ``size`` is that of a full batch or of the epoch's short last one."""
+    if loop.batch_size == loop.examples:
         return data
     first = state.step % jnp.int32(loop.steps_per_epoch) * jnp.int32(loop.batch_size)
     rows = lax.dynamic_slice(state.order, (first,), (size,))
@@ -301,7 +301,7 @@ def _epochs(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array
 
 def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, state: _State) -> _State:
     """From the state's step to ``stop`` or the epoch's end, whichever comes first."""
-    S, short = jnp.int32(loop.steps_per_epoch), loop.patterns % loop.batch_size
+    S, short = jnp.int32(loop.steps_per_epoch), loop.examples % loop.batch_size
     epoch_end = (state.step // S + 1) * S
     full_end = jnp.minimum(stop, epoch_end - 1 if short else epoch_end)
     state = _native(loop)(partial(_steps, loop), data, full_end, state)
@@ -318,7 +318,7 @@ def _value(loop: _Loop, data: tuple[Array, ...], state: _State) -> Array:
     def of(size: int) -> Array:
         return loop.value_and_grad(state.params, *_batch(loop, state, data, size))[0]
 
-    short = loop.patterns % loop.batch_size
+    short = loop.examples % loop.batch_size
     if not short:
         return of(loop.batch_size)
     last = (state.step + 1) % jnp.int32(loop.steps_per_epoch) == 0
@@ -335,7 +335,7 @@ def _blocks(
         state, values = held
         value = _value(loop, data, state)
         stop = jnp.where(state.finite, lax.dynamic_index_in_dim(stops, i, keepdims=False), state.step)
-        if loop.batch_size == loop.patterns:
+        if loop.batch_size == loop.examples:
             state = _steps(loop, data, stop, state)
         else:
             state = _epochs(loop, data, key, stop, state)
@@ -385,7 +385,7 @@ def _history(loop: _Loop, done: int, records: list[tuple[list[int], np.ndarray]]
 def _not_finite(loop: _Loop, state: _State, data: tuple[Array, ...]) -> str:
     """What was not finite in the step that could not be taken: the loss, else a gradient, else an update."""
     epoch_step = int(state.step) % loop.steps_per_epoch
-    size = min(loop.batch_size, loop.patterns - epoch_step * loop.batch_size)
+    size = min(loop.batch_size, loop.examples - epoch_step * loop.batch_size)
     value, grads = jax.jit(loop.value_and_grad)(state.params, *_batch(loop, state, data, size))
     if not _all_finite(value):
         return f"non-finite loss at step {int(state.step)}"

@@ -1,4 +1,4 @@
-"""Orders of patterns, drawn fast.
+"""Orders of examples, drawn fast.
 
 A random order is what sorting random numbers leaves. On CPUs XLA sorts plain integers several times faster than pairs
 of a number and what goes with it, and draws JAX's random bits as slowly as it sorts. So the numbers are no draws but a

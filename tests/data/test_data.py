@@ -250,9 +250,9 @@ def test_features_are_picked_by_name(write):
 
 BAD_CELL = "write a finite number or remove the line."
 BAD_CSV = {
-    "empty": ("", "is empty; write a line that names the columns, then a line per pattern."),
-    "blank": ("\n\n", "is empty; write a line that names the columns, then a line per pattern."),
-    "header only": ("a,b,y\n\n", "has a header but no data; write a line per pattern below it."),
+    "empty": ("", "is empty; write a line that names the columns, then a line per example."),
+    "blank": ("\n\n", "is empty; write a line that names the columns, then a line per example."),
+    "header only": ("a,b,y\n\n", "has a header but no data; write a line per example below it."),
     "ragged short": (
         "a,b,y\n1,2,p\n1,2\n3,4,q\n",
         "line 3 has 2 cells, but the header on line 1 has 3; write one cell per column.",
@@ -324,11 +324,11 @@ BAD_CSV = {
     "tabs": ("a\tb\ty\n1\t2\tp\n", "line 1 has no commas; separate the columns by commas."),
     "one class": (
         "a,b,y\n1,2,p\n3,4,p\n",
-        "column 'y' holds one class only (p); give patterns of at least two classes.",
+        "column 'y' holds one class only (p); give examples of at least two classes.",
     ),
     "one class in two spellings": (
         "a,b,y\n1,2,1\n3,4,1.0\n",
-        "column 'y' holds one class only (1); give patterns of at least two classes.",
+        "column 'y' holds one class only (1); give examples of at least two classes.",
     ),
     "not UTF-8": (
         "a,b,y\r\n1,2,p\r\n3,4,é\r\n".encode("latin-1"),
@@ -501,7 +501,7 @@ BAD_NPZ = {
     ),
     "lengths": (
         {"x": X, "y": [0, 1]},
-        "array 'x' has 3 rows, but 'y' has 2; give each pattern a target.",
+        "array 'x' has 3 rows, but 'y' has 2; give each example a target.",
     ),
     "x NaN": (
         {"x": holed(np.nan), "y": [0, 1, 0]},
@@ -518,7 +518,7 @@ BAD_NPZ = {
     ),
     "one class": (
         {"x": X, "y": [4, 4, 4]},
-        "array 'y' holds one class only (4); give patterns of at least two classes.",
+        "array 'y' holds one class only (4); give examples of at least two classes.",
     ),
 }
 
@@ -720,10 +720,10 @@ def test_huge_and_tiny_columns_standardise_like_any_other(size):
 
 
 def test_bad_standardising():
-    with pytest.raises(ValueError, match=r"^x has shape \(3,\); give patterns as \(N, I\)\.$"):
+    with pytest.raises(ValueError, match=r"^x has shape \(3,\); give examples as \(N, I\)\.$"):
         data.standardiser(np.ones(3))
     for x in (np.ones((0, 2)), np.array([[1.0, np.nan]])):
-        with pytest.raises(ValueError, match=r"must hold at least one pattern and only finite numbers\.$"):
+        with pytest.raises(ValueError, match=r"must hold at least one example and only finite numbers\.$"):
             data.standardiser(x)
     s = data.standardiser(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"^x has shape \(2, 1\), but the standardiser was made for \(N, 3\)"):
@@ -776,7 +776,7 @@ def test_split_follows_the_key():
     assert one != other
 
 
-def test_split_draws_every_pattern_sometimes():
+def test_split_draws_every_example_sometimes():
     dataset = numbered([10, 15])
     drawn = {
         row for seed in range(40) for row in data.split(jax.random.key(seed), dataset)[1].x[:, 0].astype(int).tolist()
@@ -797,7 +797,7 @@ def test_split_fraction_is_checked(fraction):
 
 
 def test_split_leaves_no_test_set_empty():
-    with pytest.raises(ValueError, match=r"^test_fraction=0.01 of 4 patterns leaves no test pattern; raise it\.$"):
+    with pytest.raises(ValueError, match=r"^test_fraction=0.01 of 4 examples leaves no test example; raise it\.$"):
         data.split(jax.random.key(0), data.xor(), 0.01)
 
 

@@ -20,7 +20,7 @@ WORKS = {
     "classic": work.classic,
     "classic64": lambda: work.classic("float64"),
     "small": lambda: work.uniform((4, 8, 3), 8),
-    "digits": lambda: work.digits((64, 12, 10), 10, epochs=2, patterns=40),
+    "digits": lambda: work.digits((64, 12, 10), 10, epochs=2, examples=40),
 }
 PACKAGES = {"in_flax": "flax", "in_equinox": "equinox", "in_torch": "torch", "in_sklearn": "sklearn"}
 SLOW_TO_COMPILE = "torch compiled"  # half a minute; `python -m bench` itself checks it at each start
@@ -164,7 +164,7 @@ def test_a_run_writes_figures_table_and_chart(monkeypatch, capsys, tmp_path) -> 
     assert kept["notes"][0].startswith("nothing is left out: No module named")
     assert "| handprop auto |" in (tmp_path / "bench.md").read_text()
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    assert "4-8-3, 8 patterns" in capsys.readouterr().out
+    assert "4-8-3, 8 examples" in capsys.readouterr().out
 
 
 def test_a_peer_that_does_other_work_ends_the_run(monkeypatch, capsys, tmp_path) -> None:

@@ -15,7 +15,7 @@ SOME = CASES[::29]  # every dtype and both reductions among them
 
 
 def network(reduction: str = "mean", loss: str = "half_squared_error", output: str = "sigmoid"):
-    """(net, params, x, y) of 11 patterns."""
+    """(net, params, x, y) of 11 examples."""
     net = handprop.mlp((3, 5, 2), output=output, loss=loss, reduction=reduction)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(11, 3)).astype("float32"), rng.uniform(size=(11, 2)).astype("float32")
@@ -46,7 +46,7 @@ def test_every_kind_of_network(case):
         found = jax.jit(accumulate(case.net, 3))(params, x, y)
         value, grads = jax.jit(case.net.value_and_grad)(params, x, y)
         largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves((value, grads)))
-        within(found, (value, grads), case.patterns, max(largest, 1.0))
+        within(found, (value, grads), case.examples, max(largest, 1.0))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -67,12 +67,12 @@ def test_a_file_is_brought_to_the_device_slice_by_slice(tmp_path, monkeypatch):
     np.testing.assert_allclose(value, net.loss(params, x, y), rtol=1e-6)
 
 
-def test_temporaries_do_not_grow_with_the_patterns():
+def test_temporaries_do_not_grow_with_the_examples():
     net = handprop.mlp((32, 32, 32))
     params = net.init(jax.random.key(0))
 
-    def temporaries(f, patterns: int) -> int:
-        x = jax.ShapeDtypeStruct((patterns, 32), jnp.float32)
+    def temporaries(f, examples: int) -> int:
+        x = jax.ShapeDtypeStruct((examples, 32), jnp.float32)
         return jax.jit(f).lower(params, x, x).compile().memory_analysis().temp_size_in_bytes
 
     few, many = (temporaries(accumulate(net, 128), n) for n in (1024, 16384))
@@ -111,7 +111,7 @@ def test_slices_fit_a_quarter_of_the_cache(monkeypatch):
 
 def test_what_cannot_be_says_so():
     net, params, x, y = network(loss="softmax_cross_entropy", output="softmax")
-    with pytest.raises(ValueError, match="microbatch_size=0 is too small; a slice holds at least one pattern"):
+    with pytest.raises(ValueError, match="microbatch_size=0 is too small; a slice holds at least one example"):
         accumulate(net, 0)
     with pytest.raises(ValueError, match=r"y has shape \(9, 2\), but x of shape \(11, 3\)"):
         accumulate(net, 4)(params, x, y[:9])

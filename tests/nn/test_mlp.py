@@ -65,8 +65,8 @@ def test_same_bits_as_autodiff(case, mode):
 
 
 # A compiled program that is the same text is the same function on every input, not only on those drawn here.
-# In float16 and for a single pattern XLA orders a few fusions differently, without a difference in bits.
-SAME_PROGRAM = [case for case in EXACT_CASES if case.patterns > 1 and case.dtype != "float16"][::3]
+# In float16 and for a single  example XLA orders a few fusions differently, without a difference in bits.
+SAME_PROGRAM = [case for case in EXACT_CASES if case.examples > 1 and case.dtype != "float16"][::3]
 
 
 @pytest.mark.parametrize("case", SAME_PROGRAM, ids=lambda case: case.id)
@@ -115,7 +115,7 @@ FUSED_ULPS = 1  # measured: at most 0.28, on both ends of the jax versions
 def fused_scale(case: Case, args) -> float:
     """The largest entry any gradient leaf would have, were all errors a + y and all products positive."""
     params, x, y = jax.tree.map(lambda leaf: np.abs(np.asarray(leaf, np.float64)), args)
-    g = 1.0 if case.reduction == "sum" else 1.0 / case.patterns
+    g = 1.0 if case.reduction == "sum" else 1.0 / case.examples
     activations = [x, *(np.asarray(a, np.float64) for a in case.net.backprop(*args).activations[1:-1])]
     delta, scale = g * (1 + y), 0.0
     for layer, a in zip(reversed(params), reversed(activations), strict=True):
@@ -236,7 +236,7 @@ X, Y = jnp.ones((5, 3)), jnp.ones((5, 2))
 HALF = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), PARAMS)
 FAULTS = {
     "wrong width": ((PARAMS, X[:, :2], Y), ValueError, r"x has shape \(5, 2\), but params\[0\]\.W of shape \(3, 4\)"),
-    "one pattern": ((PARAMS, X[0], Y), ValueError, r"x has shape \(3,\).*x\[None\]"),
+    "one example": ((PARAMS, X[0], Y), ValueError, r"x has shape \(3,\).*x\[None\]"),
     "lengths": ((PARAMS, X, Y[:4]), ValueError, r"y has shape \(4, 2\), but x of shape \(5, 3\)"),
     "outputs": ((PARAMS, X, Y[:, :1]), ValueError, r"y has shape \(5, 1\).*need \(5, 2\)"),
     "integer x": ((PARAMS, jnp.ones((5, 3), int), Y), TypeError, r"x has dtype int32.*x\.astype\('float32'\)"),
@@ -251,7 +251,7 @@ FAULTS = {
     "integer params": (
         (jax.tree.map(lambda leaf: leaf.astype(int), PARAMS), X, Y), TypeError, r"params\[0\]\.W has dtype int32"
     ),
-    "empty mean": ((PARAMS, X[:0], Y[:0]), ValueError, r"x has no patterns"),
+    "empty mean": ((PARAMS, X[:0], Y[:0]), ValueError, r"x has no examples"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Each quantity is that of the patterns' own gradients, which autodiff takes one by one."""
+"""Each quantity is that of the examples' own gradients, which autodiff takes one by one."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ NETS = (
 
 
 def gradients(net, params, x, y):
-    """``g_n`` by autodiff, a leading axis of N on every leaf: the error of a batch of one pattern."""
+    """``g_n`` by autodiff, a leading axis of N on every leaf: the error of a batch of one example."""
     return jax.vmap(jax.grad(lambda p, x, y: net.loss(p, x[None], y[None])), (None, 0, 0))(params, x, y)
 
 
@@ -137,7 +137,7 @@ def test_a_root_squared_is_the_second_derivative(loss):
 
 @pytest.mark.parametrize("quantity", TWINS)
 def test_one_network_one_answer_whatever_the_reduction(quantity):
-    """Patterns' own errors: the mean's 1/N is in none, and in all of the Gauss-Newton matrix, which is the loss's."""
+    """Examples' own errors: the mean's 1/N is in none, and in all of the Gauss-Newton matrix, which is the loss's."""
     mean, args = NETS[0], NETS[0]._replace(dtype="float32").draw()
     hand = TWINS[quantity][0]
     by_mean, by_sum = (hand(case.net, *args) for case in (mean, mean._replace(reduction="sum")))
@@ -145,7 +145,7 @@ def test_one_network_one_answer_whatever_the_reduction(quantity):
         assert paths_that_differ(by_mean, by_sum) == []
         return
     for m, s in zip(jax.tree.leaves(by_mean), jax.tree.leaves(by_sum), strict=True):
-        np.testing.assert_allclose(mean.patterns * m, s, rtol=1e-5)
+        np.testing.assert_allclose(mean.examples * m, s, rtol=1e-5)
 
 
 def test_kronecker_factors_are_means_of_outer_products():
@@ -160,7 +160,7 @@ def test_kronecker_factors_are_means_of_outer_products():
 
 
 @pytest.mark.parametrize("case", NETS, ids=lambda case: case.id)
-def test_kronecker_factors_of_one_pattern_are_exact(case):
+def test_kronecker_factors_of_one_example_are_exact(case):
     with jax.enable_x64(True):
         params, x, y = case.draw()
         factors = per_example.kfac_factors(case.net, params, x[:1], y[:1])
@@ -196,22 +196,22 @@ def test_labels_and_folded_forms_are_taken():
 def test_inputs_that_cannot_be_right():
     params, x, y = NETS[0]._replace(dtype="float32").draw()
     for quantity in (per_example.gradient_variance, per_example.noise_scale):
-        with pytest.raises(ValueError, match=r"x has shape \(1, 3\), but .* needs at least 2 patterns"):
+        with pytest.raises(ValueError, match=r"x has shape \(1, 3\), but .* needs at least 2 examples"):
             quantity(NETS[0].net, params, x[:1], y[:1])
     for hand, _ in TWINS.values():
-        with pytest.raises(ValueError, match=r"one pattern is x\[None\]"):
+        with pytest.raises(ValueError, match=r"one example is x\[None\]"):
             hand(NETS[0].net, params, x[0], y[0])
 
 
-def test_memory_holds_no_patterns_gradient():
-    """784-256-256-10 on 128 patterns: what a hundred of the patterns' gradients would take is far from needed."""
+def test_memory_holds_no_examples_gradient():
+    """784-256-256-10 on 128 examples: what a hundred of the examples' gradients would take is far from needed."""
     case = Case((784, 256, 256, 10), 128, "sigmoid", "softmax", "softmax_cross_entropy", "mean", True, "float32")
     args = case.draw()
 
     def temporaries(f):
         return jax.jit(partial(f, case.net)).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
-    all_gradients = case.patterns * 4 * sum(leaf.size for leaf in jax.tree.leaves(args[0]))
+    all_gradients = case.examples * 4 * sum(leaf.size for leaf in jax.tree.leaves(args[0]))
     assert temporaries(norms) > all_gradients / 2
     assert temporaries(per_example.per_example_norms) < all_gradients / 100
     assert temporaries(partial(per_example.clipped_sum, norm=1.0)) < all_gradients / 50

@@ -34,11 +34,11 @@ def run(optimizer="sgd", steps=40, value_and_grad=NET.value_and_grad, params=PAR
     )
 
 
-def batches(key, steps, batch_size, patterns=23):
+def batches(key, steps, batch_size, examples=23):
     """The rows of each step, as the docstring defines them, in plain Python."""
-    per_epoch = -(-patterns // batch_size)
+    per_epoch = -(-examples // batch_size)
     for k in range(steps):
-        order = permutation(jax.random.fold_in(key, k // per_epoch), patterns)
+        order = permutation(jax.random.fold_in(key, k // per_epoch), examples)
         first = k % per_epoch * batch_size
         yield np.asarray(order)[first : first + batch_size]
 
@@ -59,8 +59,8 @@ def test_is_the_plain_loop(batch_size):
     assert result.status is Status.FINISHED and result.step == 30
 
 
-def test_every_pattern_once_an_epoch():
-    """With a step that counts its patterns, short last batch included."""
+def test_every_example_once_an_epoch():
+    """With a step that counts its examples, short last batch included."""
 
     def count(params, rows):
         return jnp.zeros(()), -jnp.zeros(23).at[rows].add(1.0)
@@ -215,7 +215,7 @@ def test_learns_xor():
         ({"record_every": 0}, "record_every=0 is too small"),
         ({"batch_size": 0}, "batch_size=0 is too small"),
         ({"start_step": -1}, "start_step=-1 is too small"),
-        ({"batch_size": 5}, r"batch_size=5 of 23 patterns needs key="),
+        ({"batch_size": 5}, r"batch_size=5 of 23 examples needs key="),
         ({"start_step": 2**31}, "too large"),
     ],
 )
@@ -228,5 +228,5 @@ def test_data_that_cannot_be():
     for data in ((X, Y[:5]), (), (jnp.array(1.0),)):
         with pytest.raises(ValueError, match="must share a leading axis"):
             handprop.train(NET.value_and_grad, PARAMS, data, optimizer=optax.sgd(1.0), steps=1)
-    with pytest.raises(ValueError, match="no patterns"):
+    with pytest.raises(ValueError, match="no examples"):
         handprop.train(NET.value_and_grad, PARAMS, (X[:0], Y[:0]), optimizer=optax.sgd(1.0), steps=1)

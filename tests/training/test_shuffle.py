@@ -50,7 +50,7 @@ def chi_squared(counts: np.ndarray, expected: np.ndarray | float) -> float:
 
 
 def neighbours(n: int, count: int) -> float:
-    """How far from even are the differences, bit by bit, of patterns that follow each other."""
+    """How far from even are the differences, bit by bit, of examples that follow each other."""
     drawn = orders(n, count)
     pairs = np.arange(n)[:, None] ^ np.arange(n)
     every = np.bincount(pairs[~np.eye(n, dtype=bool)])
@@ -65,14 +65,14 @@ def test_every_order_is_as_likely():
 
 
 @pytest.mark.parametrize("n", [64, 100])
-def test_every_pattern_comes_as_often_to_every_place(n):
+def test_every_example_comes_as_often_to_every_place(n):
     drawn = orders(n, 20_000)
     counts = np.stack([np.bincount(places, minlength=n) for places in drawn.T])
     assert chi_squared(counts, len(drawn) / n) < 5
 
 
 @pytest.mark.parametrize("n", [64, 100, 1797])
-def test_no_pattern_prefers_its_neighbour(n):
+def test_no_example_prefers_its_neighbour(n):
     assert neighbours(n, 2_000_000 // n) < 5
 
 

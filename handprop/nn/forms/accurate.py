@@ -17,7 +17,7 @@ beside 1, or else of order t where an error of t itself cancels out of ``t / D^2
 Bounds, tested in float32 on CPUs over pre-activations for which the result is a normal number, saturated units
 included, against float64 on the same pre-activations: ``a``, ``b``, the errors ``a - y`` for a target of 0 or 1 and the
 factors of sigmoid and tanh are within 3 ulp, the delta of a squared error for such a target within 4. For a target
-between, the error is as near as its two terms allow. Sums over units and patterns have their usual bound. A softmax
+between, the error is as near as its two terms allow. Sums over units and examples have their usual bound. A softmax
 output keeps its own error. Half precisions are computed in float32 and rounded once.
 """
 

@@ -52,7 +52,7 @@ FORMS = {
 
 # Most multiply-adds of one product, N I O, up to which "auto" folds on CPUs: with sums that are written out, and with
 # longer ones. `scripts/bench --tune` measured 32,768 and 16,384 on two x86 cores, jax 0.10.2; but 64-32-16 lost on
-# 8 and on 10 patterns, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
+# 8 and on 10 examples, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
 MAX_FOLDED = {"float32": 8192, "float64": 4096}
 MAX_FOLDED_LONG = {"float32": 4095, "float64": 2048}
 # Of one product, up to which "auto" folds it in a network that is too large to be folded as a whole.
@@ -74,13 +74,13 @@ def _most_folded(x: jax.Array) -> int:
     return crossover().get(jax.default_backend(), {}).get(str(x.dtype), 0)
 
 
-def largest_product(sizes: Sequence[int], patterns: int) -> int:
+def largest_product(sizes: Sequence[int], examples: int) -> int:
     """``N I O``, the multiply-adds of a network's largest product.
 
     >>> largest_product((3, 4, 1), 4)
     48
     """
-    return patterns * max(i * o for i, o in itertools.pairwise(sizes))
+    return examples * max(i * o for i, o in itertools.pairwise(sizes))
 
 
 def crossover() -> Mapping[str, Mapping[str, int]]:

@@ -35,10 +35,10 @@ CASES = [
 ]
 
 
-def drawn(net: handprop.MLP, dtype: str, patterns: int = 9):
+def drawn(net: handprop.MLP, dtype: str, examples: int = 9):
     rng = np.random.default_rng(0)
     first, last = net.spec.sizes[0], net.spec.sizes[-1]
-    x, y = rng.normal(size=(patterns, first)), rng.uniform(size=(patterns, last))
+    x, y = rng.normal(size=(examples, first)), rng.uniform(size=(examples, last))
     return net.init(jax.random.key(1), dtype), jnp.asarray(x, dtype), jnp.asarray(y, dtype)
 
 

@@ -111,7 +111,7 @@ def test_auto_folds_what_is_small_and_takes_each_product_by_itself_where_it_is_n
     assert products("auto", (16, 16, 1), small) is FUSED
     assert products("auto", (16, 16, 1), large) is by_itself
     assert products("auto", (16, 16, 1), small.astype(jnp.bfloat16)) is EXACT
-    limit = MAX_FOLDED_LONG["float32"]  # more than 64 patterns
+    limit = MAX_FOLDED_LONG["float32"]  # more than 64 examples
     assert products("auto", (4, 4, 1), jnp.zeros((limit // 16, 4))) is FUSED
     assert products("auto", (4, 4, 1), jnp.zeros((limit // 16 + 1, 4))) is by_itself
     with jax.enable_x64(True):
