@@ -28,7 +28,7 @@ import numpy as np
 from handprop.verifier.along_domains import reached
 from handprop.verifier.checks.crossings import crossed
 from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
-from handprop.verifier.checks.edge_inputs import CORNERS, PATTERNS, Pattern, between
+from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.kinks import agreed_and_wrong, ruling_of_a_value
 from handprop.verifier.checks.overflow import run_of
@@ -96,14 +96,14 @@ def edge_cases(problem: Problem, options: Options) -> Check:
         check = _both_wrong(problem, found[0], given, options, seen, "the given input", start)
         if check is not None:
             return check
-    patterns = {**PATTERNS, **between(problem), **(CORNERS if problem.domains else {})}
-    for i, (name, pattern) in enumerate(patterns.items()):
+    cases = {**EDGE_CASES, **between(problem), **(CORNERS if problem.domains else {})}
+    for i, (name, case) in enumerate(cases.items()):
         if options.seconds_left < 0:
             break
         if large and name not in FOR_LARGE:
             continue
         said = name.replace("inputs whose entries are", "free parameters that are") if problem.domains else name
-        check = _tried(problem, found, options, seen, said, _hard(problem, options, pattern, i), 200 + i, start)
+        check = _tried(problem, found, options, seen, said, _hard(problem, options, case, i), 200 + i, start)
         if check is not None:
             return check
     for look in () if large else (_at_crossings, _at_infinities):
@@ -240,8 +240,8 @@ def _noted(seen: Seen, seconds: float) -> Check:
     return Check("edge_cases", Outcome.NOTES if noted else Outcome.HOLDS, summary, evidence, seconds=seconds)
 
 
-def _hard(problem: Problem, options: Options, pattern: Pattern, i: int) -> tuple[Any, ...]:
-    """The user's inputs with the pattern in their place; cotangents are random."""
+def _hard(problem: Problem, options: Options, case: EdgeCase, i: int) -> tuple[Any, ...]:
+    """The user's inputs with the case in their place; cotangents are random."""
     rng = options.rng(7, i)
 
     def replaced(j: int, x: Any) -> Any:
@@ -250,7 +250,7 @@ def _hard(problem: Problem, options: Options, pattern: Pattern, i: int) -> tuple
         wide = np.asarray(x, np.float64)
         if j in problem.cotangents:
             return array(rng.normal(size=wide.shape))
-        hard = _held(pattern(wide, rng), x.dtype)
+        hard = _held(case(wide, rng), x.dtype)
         return array(np.where(np.isfinite(wide), hard, wide))
 
     with jax.enable_x64(True):

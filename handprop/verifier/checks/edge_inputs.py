@@ -17,13 +17,13 @@ from handprop.verifier.checks.evaluators import as_users
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 
-__all__ = ["CORNERS", "PATTERNS", "Pattern", "between"]
+__all__ = ["CORNERS", "EDGE_CASES", "EdgeCase", "between"]
 
 SHOWN = 4
 MAX_NUMBERS, MAX_TURNS = 32, 8
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
 NEAR = 0.1  # to a number that a rounded one is compared with
-Pattern = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+EdgeCase = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -37,7 +37,7 @@ def _one_of_each_line(x: np.ndarray, rng: np.random.Generator, place: int, size:
     return 0.1 * rng.normal(size=x.shape) + size * (np.arange(x.size) % n == (lines + place) % n).reshape(x.shape)
 
 
-PATTERNS: dict[str, Pattern] = {
+EDGE_CASES: dict[str, EdgeCase] = {
     "zeros": lambda x, rng: np.zeros_like(x),
     "equal entries": lambda x, rng: np.full_like(x, 0.7),
     "inputs whose entries are all 40": lambda x, rng: np.full_like(x, 40.0),
@@ -57,12 +57,12 @@ PATTERNS: dict[str, Pattern] = {
     "the given numbers in rising order": lambda x, rng: np.sort(x.ravel()).reshape(x.shape),
     "the given numbers in falling order": lambda x, rng: -np.sort(-x.ravel()).reshape(x.shape),
 }
-CORNERS: dict[str, Pattern] = {
+CORNERS: dict[str, EdgeCase] = {
     f"a corner of the domain ({n})": partial(_one_of_each_line, place=n // 2, size=4.0 * (-1) ** n) for n in range(8)
 }
 
 
-def between(problem: Problem) -> dict[str, Pattern]:
+def between(problem: Problem) -> dict[str, EdgeCase]:
     """Entries between the numbers that the programs compare with, and beyond the last of them, and near them where
     programs round; and all entries so small that their sum and their norm, and their squares' sum, are below such a
     number."""

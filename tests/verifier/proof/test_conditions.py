@@ -131,7 +131,7 @@ def test_a_domain_is_held_against_the_given_input_where_many_points_are_drawn_at
     half = jnp.full(3, 0.5)
     check = proof_of(f, g, jnp.array(x), half, half, jnp.array([1.0, -2.0, 0.5])).check("proof")
     assert (check.outcome is v.Outcome.PROVES) == proved
-    assert proved == ("patterns" in check.evidence and check.evidence["patterns"] > 10)
+    assert proved == ("assignments" in check.evidence and check.evidence["assignments"] > 10)
 
 
 def softmax(z):
@@ -147,7 +147,7 @@ def test_what_a_maximum_cancels_out_of_is_no_decision():
         return jnp.exp(z) * jnp.sum(jnp.exp(z)) / jnp.sum(jnp.exp(z) ** 2)
 
     check = proof_of(scaled, plain, jnp.array([0.5, -1.0, 2.0])).check("proof")
-    assert check.outcome is v.Outcome.PROVES and check.evidence["patterns"] == 0
+    assert check.outcome is v.Outcome.PROVES and check.evidence["assignments"] == 0
 
 
 def test_what_a_maximum_does_not_cancel_out_of_may_be_zero():

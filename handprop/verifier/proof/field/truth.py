@@ -3,7 +3,8 @@
 A truth value of known numbers is known. Two readings of all others:
 
 - polynomial: a random field element, a function of the operands' difference. A program is then a polynomial in its
-  truth values, and two that agree as polynomials agree for every pattern of truths. It does not know that ``t t = t``.
+  truth values, and two that agree as polynomials agree for every assignment of truths. It does not know that ``t t =
+  t``.
 - branching: a random decision, see :mod:`decisions`.
 
 Two values are only read as never equal where their difference is a rational or analytic function of the inputs that
