@@ -1,16 +1,16 @@
-"""Full-batch gradients in slices of the examples: memory that does not grow with N.
+"""Full-batch gradients in microbatches: memory does not grow with the batch.
 
-The deltas of an example rest on that example alone, and ``dW_l = sum_n a_{l-1,n}^T delta_{l,n}`` is a sum over
-examples. So the batch may be cut into slices S_1 .. S_K, each with its own forward and backward pass, and the gradients
-added up:
+The deltas of an example depend on that example alone, and ``dW_l = sum_n a_{l-1,n}^T delta_{l,n}`` is a sum over
+examples. The batch can therefore be cut into microbatches S_1 .. S_K, each with its own forward and backward pass,
+whose gradients are added up:
 
     E = sum_k w_k E(S_k),   dE/dW_l = sum_k w_k dE(S_k)/dW_l,   w_k = 1 for a sum, |S_k| / N for a mean
 
-Activations and deltas are held for one slice at a time, and a slice that fits the processor's cache is read from there
-on its way back: for 64-64-...-64 on 65,536 examples that is faster than the whole batch at once.
+Only one microbatch's activations and deltas are held at a time. If they fit the processor's cache, the backward pass
+reads them from there: for 64-64-...-64 on 65,536 examples this is faster than the whole batch at once.
 
-Bound: the sums over examples run in another order, and a mean multiplies once more, so of an entry that sums N
-terms the two differ by at most ``2 (N + 1) eps`` times the sum of the terms' sizes (Higham, Accuracy and Stability of
+Bound: the sums over examples run in another order, and a mean multiplies once more, so for an entry that sums N terms
+the two differ by at most ``2 (N + 1) eps`` times the sum of the terms' sizes (Higham, Accuracy and Stability of
 Numerical Algorithms, 2002, 3.1). Half precision is added up in float32.
 """
 
@@ -29,22 +29,22 @@ from handprop.nn import checks
 from handprop.nn.losses import LOSSES, REDUCTIONS, accumulator
 from handprop.nn.mlp import MLP, Params
 
-__all__ = ["accumulate", "slice_size_for"]
+__all__ = ["accumulate", "microbatch_size_for"]
 
 Array = jax.Array
 
-# Measured on two x86 cores with 32 MiB of last cache, 128 to 8,192 examples a slice: 64^9 is best at 2,048; networks of
-# wide layers read all their weights once a slice and lose below 1,024; small ones gain nothing above 8,192.
+# Measured on two x86 cores with 32 MiB of last cache, microbatches of 128 to 8,192: 64^9 is best at 2,048; networks of
+# wide layers read all their weights for each and lose below 1,024; small ones gain nothing above 8,192.
 PART_OF_CACHE = 4
 SLICES = (1024, 8192)
 CACHE_BYTES = 32 * 2**20  # where the machine does not say
 
 
-def slice_size_for(net: MLP, dtype: jax.typing.DTypeLike = jnp.float32) -> int:
-    """Examples of a slice whose activations fill at most a quarter of the last cache: a power of two in 1,024 .. 8,192.
+def microbatch_size_for(net: MLP, dtype: jax.typing.DTypeLike = jnp.float32) -> int:
+    """Examples whose activations fill at most a quarter of the last cache: a power of two in 1,024 .. 8,192.
 
     >>> import handprop
-    >>> slice_size_for(handprop.mlp((1024, 1024, 1024)))
+    >>> microbatch_size_for(handprop.mlp((1024, 1024, 1024)))
     1024
     """
     of_an_example = sum(net.spec.sizes) * jnp.dtype(dtype).itemsize
@@ -61,16 +61,17 @@ def _cache_bytes() -> int:
 
 
 def accumulate(net: MLP, microbatch_size: int | None = None) -> Callable[[Params, Any, Any], tuple[Array, Params]]:
-    """``net.value_and_grad``, slice by slice.
+    """``net.value_and_grad``, one microbatch after the other.
 
     Args:
         net: a network of any form.
-        microbatch_size: examples of a slice; None chooses by :func:`slice_size_for`. The last slice may be shorter.
+        microbatch_size: examples of a microbatch; None chooses by :func:`microbatch_size_for`. The last one may be
+        shorter.
 
     Returns:
         ``value_and_grad(params, x, y) -> (E, grads)`` for any N, under ``jit`` and in ``handprop.train`` like the
-        network's own. Where ``x`` is a NumPy array, also one mapped from a file, and nothing is traced, slices are
-        brought to the device one by one, the next while the last is computed: it never holds more than two.
+        network's own. If ``x`` is a NumPy array, also one mapped from a file, and nothing is traced, microbatches are
+        sent to the device one by one, the next while the last is computed: it never holds more than two.
 
     Raises:
         ValueError: microbatch_size below 1; the function raises as ``net.value_and_grad`` does.
@@ -83,12 +84,12 @@ def accumulate(net: MLP, microbatch_size: int | None = None) -> Callable[[Params
     (True, (3, 4))
     """
     if microbatch_size is not None and microbatch_size < 1:
-        raise ValueError(f"microbatch_size={microbatch_size} is too small; a slice holds at least one example.")
+        raise ValueError(f"microbatch_size={microbatch_size} is too small: it must be at least 1.")
 
     def value_and_grad(params: Params, x: Any, y: Any) -> tuple[Array, Params]:
         x, y = (leaf if hasattr(leaf, "ndim") else jnp.asarray(leaf) for leaf in (x, y))
         _check(net, params, x, y)
-        size = microbatch_size or slice_size_for(net, params[0].W.dtype)
+        size = microbatch_size or microbatch_size_for(net, params[0].W.dtype)
         if len(x) <= size:
             return net.value_and_grad(params, x, y)
         on_host = isinstance(x, np.ndarray) and not any(
@@ -108,13 +109,13 @@ def _check(net: MLP, params: Params, x: Any, y: Any) -> None:
 
 
 def _nothing(params: Params) -> tuple[Array, Params]:
-    """An error and gradients of 0, in the dtype that slices are added up in."""
+    """An error and gradients of 0, in the dtype that microbatches are added up in."""
     value = jax.ShapeDtypeStruct((), params[0].W.dtype)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, accumulator(leaf.dtype)), (value, params))
 
 
 def _add(net: MLP, examples: int, total: Any, params: Params, x: Array, y: Array) -> Any:
-    """``total`` and one slice of so many examples."""
+    """``total`` and one microbatch of a batch of so many examples."""
     weight = len(x) / examples if net.spec.reduction is REDUCTIONS["mean"] else 1.0
     part = net.value_and_grad(params, x, y)
     return jax.tree.map(lambda t, leaf: t + jnp.asarray(weight, t.dtype) * leaf.astype(t.dtype), total, part)
@@ -140,6 +141,6 @@ def _from_host(net: MLP, size: int, params: Params, x: np.ndarray, y: Any) -> An
     total = _nothing(params)
     for first in range(0, len(x), size):
         part = jax.device_put((x[first : first + size], y[first : first + size]))
-        jax.block_until_ready(total)  # before one more is sent: the device holds this slice and the next
+        jax.block_until_ready(total)  # before one more is sent: the device holds this microbatch and the next
         total = _add_in_place(net, len(x), total, params, *part)
     return total

@@ -1,10 +1,11 @@
 """Many networks of one shape at once, each with its own weights and learning rate.
 
-The members stand on the last axis of every array: of k networks ``W_l`` is (D_{l-1}, D_l, k) and ``z_l`` (N, D_l, k).
-The folded products (:mod:`handprop.nn.forms.fused`) read the same with such an axis, so the derivation is that of
-:mod:`handprop.mlp`, and a vector of the processor holds the same entry of several networks. Blocks of members small
-enough for one native kernel (:mod:`handprop.training.one_kernel`) are trained one after the other, each core on its own
-blocks. Networks too large to fold, and softmax, go through ``jax.vmap`` of the network's own form instead.
+The members are on the last axis of every array: for k networks ``W_l`` is (D_{l-1}, D_l, k) and ``z_l`` is (N, D_l, k).
+The fused products (:mod:`handprop.nn.forms.fused`) work unchanged with such an axis, so the derivation is that of
+:mod:`handprop.nn.backprop`, and one vector register of the processor holds the same entry of several networks. Members
+are trained in blocks that fit one native kernel (:mod:`handprop.training.one_kernel`), one block after the other, each
+core on its own blocks. Networks that are too large for fused products, and softmax, use ``jax.vmap`` of the network's
+own form instead.
 """
 
 import math
@@ -88,7 +89,7 @@ def ensemble(net: MLP, k: int) -> Ensemble:
     """k networks of the shape of ``net``, trained at once.
 
     Args:
-        net: a network of any form; its small products are folded, its sigmoids are its own.
+        net: a network of any form; its small products are fused, its sigmoids are its own.
         k: how many, at least 1.
 
     Returns:
@@ -123,7 +124,7 @@ def ensemble(net: MLP, k: int) -> Ensemble:
     return Ensemble(init, apply, partial(_value_and_grad, net), partial(_train, net, k))
 
 
-def _folds(net: MLP, x: Array) -> bool:
+def _fuses(net: MLP, x: Array) -> bool:
     """Whether the derivation takes a last axis of members: products small enough, no softmax over another axis."""
     softmax = ACTIVATIONS["softmax"] in net.spec.activations or net.spec.loss is LOSSES["softmax_cross_entropy"]
     return not softmax and table.fuses(net.spec.sizes, x)
@@ -145,7 +146,7 @@ def _shapes_of_one(params: Params) -> Params:
 
 def _derived(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
     """Errors (k,) and gradients, of arguments that are what they should be."""
-    if not _folds(net, x):
+    if not _fuses(net, x):
         return jax.vmap(net.value_and_grad, in_axes=(-1, None, None), out_axes=(0, -1))(params, x, y)
     x, y = x[..., None], y[..., None]
     trace = backprop(net.spec._replace(form="fused").net(x), params, x, y)
@@ -205,7 +206,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(net: MLP, k: int, x: Array) -> _Layout:
-    if not _folds(net, x):
+    if not _fuses(net, x):
         return _Layout(1, 1, k)
     sums = table.largest_product(net.spec.sizes, x.shape[0])
     most = max(1, min(MAX_MEMBERS, one_kernel.MAX_SUMMED // sums))

@@ -1,16 +1,16 @@
 """Gradient descent as a function: state in, state out.
 
-One step is ``(value, grads) = value_and_grad(params, *batch)`` and the optimizer's update. Steps run inside
-one compiled loop, in blocks; the value is computed at a block's start only, and the host sees a call's end only. The
-number of steps of a block is an argument of the compiled loop, not part of it: one compilation serves a whole run.
+One step is ``(value, grads) = value_and_grad(params, *batch)`` followed by the optimizer's update. Steps run inside one
+compiled loop, in blocks. The value is computed at the start of a block only, and the host waits only at the end of a
+call. The number of steps of a block is an argument of the compiled loop, so one compilation serves a whole run.
 
-What is not finite stays so in parameters and optimizer's state, so these are looked at where a block ends. Where one
-of them or the value is not, the same loop is run again in parts, halving, up to the last step after which all was: the
-result has the bits of a run of so many steps.
+NaN and infinity persist in parameters and optimizer state, so checking at the end of a block is enough. If one of them,
+or the value, is not finite, the same loop is run again in halves, up to the last step after which everything was
+finite: the result has the bits of a run of that many steps.
 
-Minibatches: step k belongs to epoch ``k // S`` with ``S = ceil(N / batch_size)`` steps; the epoch's order is drawn from
-``fold_in(key, epoch)`` (:mod:`handprop.training.shuffle`). So a step's batch depends on key and k alone, which is why a
-run that was split in two gives the bits of the run that was not.
+Minibatches: step k belongs to epoch ``k // S`` with ``S = ceil(N / batch_size)`` steps. The order of an epoch is drawn
+from ``fold_in(key, epoch)`` (:mod:`handprop.training.shuffle`). The batch of a step depends only on the key and on k,
+so a run that was split in two gives the bits of the run that was not.
 """
 
 import enum

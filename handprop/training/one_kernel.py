@@ -1,11 +1,11 @@
 """Whole loops as one native kernel of XLA:CPU.
 
-XLA:CPU runs a computation kernel by kernel, some fifty nanoseconds apart: most of the time of a small network's step. A
-call that carries the mark ``xla_cpu_small_call`` it compiles into one kernel instead, loops and all. It marks loops
-itself whose turn touches less than a kilobyte and holds no matrix product; :func:`call` marks what is larger or holds
-more carries, momentum's or Adam's say, as long as it is made of what a kernel can hold. XLA's own limit is moved by
-``--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=...`` in ``XLA_FLAGS``, set before JAX starts; the
-mark needs no flag.
+XLA:CPU runs a computation kernel by kernel, about fifty nanoseconds apart, which is most of the time of a small
+network's step. A call that is marked ``xla_cpu_small_call`` is compiled into one kernel instead, loops and all. XLA
+itself marks loops whose iteration touches less than a kilobyte and holds no matrix product. :func:`call` also marks
+larger loops, and loops with more carries (those of momentum or Adam), as long as they consist of operations that a
+kernel can hold. ``--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=...`` in ``XLA_FLAGS``, set
+before JAX starts, moves XLA's own limit; the mark needs no flag.
 """
 
 import math

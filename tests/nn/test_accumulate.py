@@ -9,7 +9,7 @@ from cases import CASES, paths_that_differ
 
 import handprop
 from handprop.nn import accumulate as module
-from handprop.nn.accumulate import accumulate, slice_size_for
+from handprop.nn.accumulate import accumulate, microbatch_size_for
 
 SOME = CASES[::29]  # every dtype and both reductions among them
 
@@ -103,15 +103,15 @@ def test_labels_and_training():
 
 def test_slices_fit_a_quarter_of_the_cache(monkeypatch):
     monkeypatch.setattr(module, "_cache_bytes", lambda: 32 * 2**20)
-    assert slice_size_for(handprop.mlp((64,) * 10)) == 2048
-    assert slice_size_for(handprop.mlp((64,) * 10), jnp.float64) == 1024
-    assert slice_size_for(handprop.mlp((2, 2, 1))) == 8192
-    assert slice_size_for(handprop.mlp((4096, 4096))) == 1024
+    assert microbatch_size_for(handprop.mlp((64,) * 10)) == 2048
+    assert microbatch_size_for(handprop.mlp((64,) * 10), jnp.float64) == 1024
+    assert microbatch_size_for(handprop.mlp((2, 2, 1))) == 8192
+    assert microbatch_size_for(handprop.mlp((4096, 4096))) == 1024
 
 
 def test_what_cannot_be_says_so():
     net, params, x, y = network(loss="softmax_cross_entropy", output="softmax")
-    with pytest.raises(ValueError, match="microbatch_size=0 is too small; a slice holds at least one example"):
+    with pytest.raises(ValueError, match="microbatch_size=0 is too small: it must be at least 1"):
         accumulate(net, 0)
     with pytest.raises(ValueError, match=r"y has shape \(9, 2\), but x of shape \(11, 3\)"):
         accumulate(net, 4)(params, x, y[:9])

@@ -1,13 +1,13 @@
 """Products as multiplications and sums, for small networks.
 
-``z[n, o] = sum_i a[n, i] W[i, o]`` written out as a sum of products holds no matrix product, and a loop without one can
-be compiled by XLA:CPU into one native kernel (:mod:`handprop.training.one_kernel`): a step of a network of 3-4-1 units
-then costs tens of nanoseconds, most of a microsecond without.
+If ``z[n, o] = sum_i a[n, i] W[i, o]`` is written out as a sum of products, the program holds no matrix product, and
+XLA:CPU can compile a loop of it into one native kernel (:mod:`handprop.training.one_kernel`). A step of a network of
+3-4-1 units then takes tens of nanoseconds, and most of a microsecond otherwise.
 
-Up to 64 terms are written out one by one: each is a whole array, (N, O), whose entries the compiler puts side by side
-into vectors. Longer sums are one broadcast product and one sum over an axis, whose entries it adds one after the other.
+Up to 64 terms are written out one by one: each is a whole array (N, O), whose entries the compiler puts side by side in
+vector registers. Longer sums are one broadcast product and one sum over an axis, which is added up entry by entry.
 
-Bound: sums run in another order than a matrix product's, nothing else differs, so of an entry that sums k terms the two
+Bound: only the order of the sums differs from that of a matrix product, so for an entry that sums k terms the two
 differ by at most ``2 k eps`` times the sum of the terms' sizes (Higham, Accuracy and Stability of Numerical Algorithms,
 2002, 3.1, for either order).
 """

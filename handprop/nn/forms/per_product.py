@@ -1,16 +1,15 @@
-"""Each product the way that is fastest by itself, for networks that are too large to be folded as a whole.
+"""Each product written in the way that is fastest for it, for networks that are too large to be fused as a whole.
 
-Between the kernels of a step XLA:CPU calls a library for each matrix product, which takes about a microsecond however
-small the product is. Two of the three products of a layer gain by doing without, in float32 and up to a few thousand
-multiply-adds: ``a W + b`` and ``a^T delta``, folded (:mod:`handprop.nn.forms.fused`). ``delta W^T`` reads the columns
-of W, whose entries lie apart, and gains nothing.
+Between the kernels of a step XLA:CPU calls a library for each matrix product. Such a call takes about a microsecond
+however small the product is. In float32, and up to a few thousand multiply-adds, two of the three products of a layer
+are faster without it: ``a W + b`` and ``a^T delta``, fused (:mod:`handprop.nn.forms.fused`). ``delta W^T`` reads the
+columns of W, whose entries are far apart in memory, and gains nothing.
 
-Larger ones, ``dW^T = delta^T a`` (O, I), gain where ``delta^T`` (O, N) is laid out before it is multiplied with a
-(N, I): the library then finds both row by row. XLA would put the transposition before and the one after into the
-product. Beyond a few hundred thousand multiply-adds that is no gain, or a loss: there, the operations are the exact
-ones.
+Larger ``dW^T = delta^T a`` (O, I) gains if ``delta^T`` (O, N) is laid out in memory before it is multiplied by a (N,
+I): the library then reads both row by row. XLA would otherwise merge the transpositions before and after into the
+product. Beyond a few hundred thousand multiply-adds this is no gain, or a loss, and the exact operations are used.
 
-Bound: that of the folded form, ``2 k eps`` times the sum of an entry's k terms' sizes.
+Bound: that of the fused form, ``2 k eps`` times the sum of the sizes of an entry's k terms.
 """
 
 from functools import lru_cache
@@ -29,11 +28,11 @@ MAX_LAID_OUT = 2**18  # multiply-adds of a product delta^T a
 
 
 @lru_cache(maxsize=8)
-def per_product(most_folded: int) -> Products:
-    """Products of which those of at most so many multiply-adds, N I O, are folded."""
+def per_product(largest: int) -> Products:
+    """Products of which those of at most so many multiply-adds, N I O, are fused."""
 
     def fuses(terms: int, multiply_adds: int) -> bool:
-        return terms <= MAX_TERMS and multiply_adds <= most_folded
+        return terms <= MAX_TERMS and multiply_adds <= largest
 
     def affine(a: Array, layer: Layer) -> Array:
         N, I = a.shape

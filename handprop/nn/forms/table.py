@@ -3,11 +3,11 @@
 | form | products | sigmoid | an entry's error against the exact form |
 |---|---|---|---|
 | exact | matrix products | ``1 / (1 + exp(-z))`` | none: the same bits |
-| folded | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
+| fused | multiply and sum | the same | ``2 k eps`` times the sum of its k terms' sizes, a layer |
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
-| scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``equal_layers.py`` |
+| scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``scanned.py`` |
 | accurate | matrix products | ``t / (1 + t)^2`` for ``a (1 - a)``, ``t = exp(-|z|)`` | smaller, see ``accurate.py`` |
-| auto | folded as a whole or each by itself where that pays, else exact | the same | folded's |
+| auto | fused as a whole or each by itself where that pays, else exact | the same | that of fused |
 """
 
 import itertools
@@ -50,27 +50,27 @@ FORMS = {
     "auto": Form(None),
 }
 
-# Most multiply-adds of one product, N I O, up to which "auto" folds on CPUs: with sums that are written out, and with
+# Most multiply-adds of one product, N I O, up to which "auto" fuses on CPUs: with sums that are written out, and with
 # longer ones. `scripts/bench --tune` measured 32,768 and 16,384 on two x86 cores, jax 0.10.2; but 64-32-16 lost on
 # 8 and on 10 examples, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
-MAX_FOLDED = {"float32": 8192, "float64": 4096}
-MAX_FOLDED_LONG = {"float32": 4095, "float64": 2048}
-# Of one product, up to which "auto" folds it in a network that is too large to be folded as a whole.
-MAX_FOLDED_ALONE = {"float32": 4096}
+MAX_FUSED = {"float32": 8192, "float64": 4096}
+MAX_FUSED_LONG = {"float32": 4095, "float64": 2048}
+# Of one product, up to which "auto" fuses it in a network that is too large to be fused as a whole.
+MAX_FUSED_ALONE = {"float32": 4096}
 TABLE = "HANDPROP_CROSSOVER"
 """The environment variable that names a table written by ``scripts/bench --tune``, to be read in place of
-:data:`MAX_FOLDED`: JSON, ``{"cpu": {"float32": 8192, "float64": 4096}}``."""
+:data:`MAX_FUSED`: JSON, ``{"cpu": {"float32": 8192, "float64": 4096}}``."""
 
 
 def fuses(sizes: Sequence[int], x: jax.Array) -> bool:
-    """Whether "auto" folds the products of a network of these sizes for a batch x (N, I)."""
-    limit = _most_folded(x)
+    """Whether "auto" fuses the products of a network of these sizes for a batch x (N, I)."""
+    limit = _largest_fused(x)
     if max(*sizes, x.shape[0]) > MAX_TERMS:
-        limit = min(limit, MAX_FOLDED_LONG.get(str(x.dtype), 0))
+        limit = min(limit, MAX_FUSED_LONG.get(str(x.dtype), 0))
     return largest_product(sizes, x.shape[0]) <= limit
 
 
-def _most_folded(x: jax.Array) -> int:
+def _largest_fused(x: jax.Array) -> int:
     return crossover().get(jax.default_backend(), {}).get(str(x.dtype), 0)
 
 
@@ -84,9 +84,9 @@ def largest_product(sizes: Sequence[int], examples: int) -> int:
 
 
 def crossover() -> Mapping[str, Mapping[str, int]]:
-    """The most multiply-adds of a folded product, by platform and dtype: the table's, or the built-in ones."""
+    """The most multiply-adds of a fused product, by platform and dtype: the table's, or the built-in ones."""
     path = os.environ.get(TABLE)
-    return _read(path) if path else {"cpu": MAX_FOLDED}
+    return _read(path) if path else {"cpu": MAX_FUSED}
 
 
 @lru_cache(maxsize=8)
@@ -112,5 +112,5 @@ def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:
 
 
 def _by_size(x: jax.Array) -> Products:
-    limit = min(_most_folded(x), MAX_FOLDED_ALONE.get(str(x.dtype), 0))
+    limit = min(_largest_fused(x), MAX_FUSED_ALONE.get(str(x.dtype), 0))
     return per_product(limit) if limit else EXACT

@@ -15,7 +15,7 @@ from handprop.cli import demo
 from handprop.nn.backprop import EXACT, Layer
 from handprop.nn.forms.fused import FAST_SIGMOID, FUSED
 from handprop.nn.forms.per_product import per_product
-from handprop.nn.forms.table import FORMS, MAX_FOLDED, MAX_FOLDED_ALONE, MAX_FOLDED_LONG, TABLE, products
+from handprop.nn.forms.table import FORMS, MAX_FUSED, MAX_FUSED_ALONE, MAX_FUSED_LONG, TABLE, products
 from handprop.training.loop import _check, _run_blocks, _start
 
 X = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -105,13 +105,13 @@ def compiled_loop(net, optimizer, dtype):
 
 
 def test_auto_folds_what_is_small_and_takes_each_product_by_itself_where_it_is_not():
-    limit = MAX_FOLDED["float32"]
+    limit = MAX_FUSED["float32"]
     small, large = jnp.zeros((limit // 256, 16)), jnp.zeros((limit // 256 + 1, 16))
-    by_itself = per_product(MAX_FOLDED_ALONE["float32"])
+    by_itself = per_product(MAX_FUSED_ALONE["float32"])
     assert products("auto", (16, 16, 1), small) is FUSED
     assert products("auto", (16, 16, 1), large) is by_itself
     assert products("auto", (16, 16, 1), small.astype(jnp.bfloat16)) is EXACT
-    limit = MAX_FOLDED_LONG["float32"]  # more than 64 examples
+    limit = MAX_FUSED_LONG["float32"]  # more than 64 examples
     assert products("auto", (4, 4, 1), jnp.zeros((limit // 16, 4))) is FUSED
     assert products("auto", (4, 4, 1), jnp.zeros((limit // 16 + 1, 4))) is by_itself
     with jax.enable_x64(True):
@@ -121,7 +121,7 @@ def test_auto_folds_what_is_small_and_takes_each_product_by_itself_where_it_is_n
 def test_auto_is_the_exact_function_where_each_product_is_taken_by_itself():
     exact, auto = handprop.mlp((24, 20, 10)), handprop.mlp((24, 20, 10), form="auto")
     params, x, y = exact.init(jax.random.key(0)), normal(20, 24), abs(normal(20, 10)) % 1
-    assert products("auto", (24, 20, 10), x) is per_product(MAX_FOLDED_ALONE["float32"])
+    assert products("auto", (24, 20, 10), x) is per_product(MAX_FUSED_ALONE["float32"])
     report = handprop.equivalent(auto.value_and_grad, exact.value_and_grad, params, x, y)
     assert report.verdict is handprop.Verdict.PROVED, str(report)
 
