@@ -132,7 +132,7 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     failed = [check for check in checks if check.outcome is Outcome.FAILS]
     if failed and failed[0].name == "structure":
         return Verdict.REFUTED, failed[0].summary
-    if any(check.summary == NONDETERMINISTIC for check in checks):
+    if any(check.evidence.get("repeats") is False for check in checks):
         return Verdict.INCONCLUSIVE, NONDETERMINISTIC
     if failed:
         return Verdict.REFUTED, failed[0].summary

@@ -31,7 +31,7 @@ from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
 from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.kinks import agreed_and_wrong, ruling_of_a_value
-from handprop.verifier.checks.overflow import run_of
+from handprop.verifier.checks.overflow import Left, run_of
 from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
@@ -340,7 +340,7 @@ def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bo
     steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
     decides = any(step.eqn.primitive.name in DECIDES and any(np.isnan(x).any() for x in step.operands)
                   for step in itertools.chain(*steps))  # fmt: skip
-    return decides or any(step.how == "NaN" for step in steps[1])
+    return decides or any(step.how is Left.NAN for step in steps[1])
 
 
 def _infinite(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -10,6 +10,7 @@ too large is one of range at any size: what meets the infinity, as a mask, may b
 """
 
 import contextlib
+import enum
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from handprop.verifier.programs.executables import array
 from handprop.verifier.proof.field.interpreter import ENTRYWISE
 from handprop.verifier.report.values import Worst
 
-__all__ = ["Overflow", "Run", "overflow", "run_of", "said_of"]
+__all__ = ["Left", "Overflow", "Run", "overflow", "run_of", "said_of"]
 
 BISECTIONS = 40
 FINE = 2.0**-10
@@ -40,15 +41,23 @@ NEVER_ZERO = ("exp", "exp2", "logistic", "erfc")
 UNDERFLOWS = (*NEVER_ZERO, "mul", "div", "integer_pow", "pow", "square", "dot_general", "cumprod", "reduce_prod")
 
 
+class Left(enum.Enum):
+    """How numbers leave float64's range."""
+
+    NAN = "NaN"
+    INFINITY = "infinity"
+    TOO_SMALL = "zero, or a number too small for all its digits,"
+
+
 class Run(NamedTuple):
     """One run of an equation, within the calls that lead to it: what went in and out, and how it left the range, in how
-    many entries."""
+    many entries; ``how`` is None where it did not."""
 
     eqn: Any
     stack: tuple[Any, ...]
     operands: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
-    how: str = ""
+    how: Left | None = None
     entries: int = 0
 
 
@@ -110,29 +119,29 @@ def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable
 
 def _leaves(step: Run) -> bool:
     """Whether the equation itself leaves the range, and makes no NaN of an infinity that was there before."""
-    return bool(step.how) and not (step.how == "NaN" and any(np.isinf(x).any() for x in step.operands))
+    return step.how is not None and not (step.how is Left.NAN and any(np.isinf(x).any() for x in step.operands))
 
 
 def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
     """The first equation that makes NaN of an infinity, where an infinity was made of numbers before."""
     too_large = False
     for step in run_of(program, point.inputs):
-        if step.how == "NaN" and too_large:
+        if step.how is Left.NAN and too_large:
             return None if _is_undefined(step) else step
-        too_large |= step.how == "infinity"
+        too_large |= step.how is Left.INFINITY
     return None
 
 
 def _is_undefined(step: Run) -> bool:
     """Whether NaN is made of a negative number, which is no matter of range; rounding makes none as large as this."""
-    return (step.how == "NaN" and step.eqn.primitive.name in OF_POSITIVE
+    return (step.how is Left.NAN and step.eqn.primitive.name in OF_POSITIVE
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
 def _has_no_value(step: Run) -> bool:
     """Whether NaN is made of finite numbers by a function that has no value there, nor at numbers near: a program that
     returns a number all the same asked whether it is one."""
-    if step.how != "NaN" or step.eqn.primitive.name not in (*ENTRYWISE, *OF_POSITIVE, "log1p"):
+    if step.how is not Left.NAN or step.eqn.primitive.name not in (*ENTRYWISE, *OF_POSITIVE, "log1p"):
         return False
     near = [[jaxprs.widened(x * (1 + part) + part) if jaxprs.is_float(x.dtype) else x for x in step.operands]
             for part in (0.0, NEGATIVE, -NEGATIVE)]  # fmt: skip
@@ -184,21 +193,21 @@ def _is_key(x: Any) -> bool:
 
 
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
-                 by_entry: bool = False) -> tuple[str, int]:  # fmt: skip
+                 by_entry: bool = False) -> tuple[Left | None, int]:  # fmt: skip
     """How the equation's output is out of range where its operands are not, and in how many entries."""
     floats = [v for v in operands if jaxprs.is_float(v.dtype)]
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]
     if not made or not floats:
-        return "", 0
-    for how, found, is_in in (("NaN", np.isnan, np.isnan), ("infinity", np.isinf, lambda v: ~np.isfinite(v))):
+        return None, 0
+    for how, found, is_in in ((Left.NAN, np.isnan, np.isnan), (Left.INFINITY, np.isinf, lambda v: ~np.isfinite(v))):
         lost = sum(int((found(o) & ~_taken_in(is_in, floats, o.shape)).sum()) for o in made)
         if lost:
             return how, lost
     if eqn.primitive.name in UNDERFLOWS and (by_entry or all(v.all() for v in floats)):
         least = np.finfo(np.float64).tiny
         small = sum(int(((np.abs(o) < least) & _of_numbers(eqn, floats, o.shape)).sum()) for o in made)
-        return ("zero, or a number too small for all its digits,", small) if small else ("", 0)
-    return "", 0
+        return (Left.TOO_SMALL, small) if small else (None, 0)
+    return None, 0
 
 
 def _of_numbers(eqn: Any, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -220,7 +229,7 @@ def said_of(found: Overflow, worst: Worst) -> str:
     size = f"{found.size:.0e}"
     if found.candidate is None:
         return f"autodiff's program, not the one by hand, leaves float64's range at entries of about {size} and more"
-    theirs = "does so too" if found.reference is not None else "bears it"
+    theirs, made = "does so too" if found.reference is not None else "bears it", found.candidate.how
     return (f"{worst.path} by hand leaves float64's range at entries of about {size} and more, where "
-            f"{found.candidate.how} is made ({worst.got:.3g} there, {worst.want:.3g} by autodiff): autodiff's program "
-            f"{theirs}")  # fmt: skip
+            f"{made.value if made else ''} is made ({worst.got:.3g} there, {worst.want:.3g} by autodiff): autodiff's "
+            f"program {theirs}")  # fmt: skip

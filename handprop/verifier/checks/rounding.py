@@ -12,7 +12,7 @@ import numpy as np
 
 from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
-from handprop.verifier.checks.sampling import NONDETERMINISTIC, Point, compared, largest, repeats, sample
+from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs, walk
@@ -49,7 +49,7 @@ def rounding(problem: Problem, options: Options) -> Check:
     for evaluator in evaluators(problem):
         sampled = _sampled(problem, evaluator, options)
         if calls_back(problem) and not repeats(evaluator, sampled.points[0]):
-            return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+            return not_repeated("rounding", start)
         if sampled.wrong is None and not sampled.by_constants:
             return _judged(problem, sampled, options, start)
         if sampled.wrong is None:
@@ -60,7 +60,7 @@ def rounding(problem: Problem, options: Options) -> Check:
     if refuted is None or refuted.wrong is None:
         return untraceable("rounding", problem)
     if not repeats(refuted.wrong.evaluator, refuted.wrong.point):
-        return Check("rounding", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+        return not_repeated("rounding", start)
     check = failed("rounding", problem, refuted.wrong, "in float64", start)
     finite = np.isfinite(refuted.wrong.worst.got)
     said = (*refuted.findings, *(_largest_error(problem, refuted.wrong, options) if finite else ()))

@@ -11,6 +11,7 @@ rounding decides may fall the same way in a few.
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ __all__ = [
     "is_defined",
     "is_off",
     "largest",
+    "not_repeated",
     "repeats",
     "sample",
     "worst_at",
@@ -207,6 +209,11 @@ def repeats(evaluator: Evaluator, point: Point) -> bool:
     again = evaluator.clean(point.inputs)
     pairs = zip((*point.got, *point.want), (*again[0], *again[1]), strict=True)
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def not_repeated(name: str, start: float) -> Check:
+    """The check of a program that returns other numbers in a second run."""
+    return Check(name, Outcome.UNDECIDED, NONDETERMINISTIC, {"repeats": False}, seconds=time.monotonic() - start)
 
 
 def failure(name: str, problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, where: str,

@@ -18,7 +18,7 @@ import numpy as np
 
 from handprop.verifier.checks.disputes import Kind, failed, settled
 from handprop.verifier.checks.evaluators import Evaluator, evaluators, in_float64, is_own, untraceable
-from handprop.verifier.checks.sampling import NONDETERMINISTIC, Point, compared, repeats, sample, worst_entry
+from handprop.verifier.checks.sampling import Point, compared, not_repeated, repeats, sample, worst_entry
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -41,7 +41,7 @@ def transformations(problem: Problem, options: Options) -> Check:
         return untraceable("transformations", problem)
     evaluator, inputs = found[0], sample(problem, options, 0)
     if not repeats(evaluator, Point(inputs, *evaluator.clean(inputs), [])):
-        return Check("transformations", Outcome.UNDECIDED, NONDETERMINISTIC, {}, seconds=time.monotonic() - start)
+        return not_repeated("transformations", start)
     tried = _cotangents(problem, options)
     for i, other in enumerate(tried):
         dispute = settled(problem, found, [compared(evaluator, other, 100 + i) for evaluator in found], options)

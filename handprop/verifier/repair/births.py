@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from handprop.verifier.checks.overflow import Run, run_of
+from handprop.verifier.checks.overflow import Left, Run, run_of
 from handprop.verifier.checks.sampling import Point
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
@@ -103,15 +103,15 @@ def _program(problem: Problem, output: int) -> Any:
 
 def _birth(steps: Sequence[Run]) -> tuple[Run, str] | None:
     for step in steps:
-        if step.how in ("NaN", "infinity"):
-            return step, f"{step.how} is born here: {_in_words(step)}"
+        if step.how in (Left.NAN, Left.INFINITY):
+            return step, f"{step.how.value} is born here: {_in_words(step)}"
     return None
 
 
 def _in_words(step: Run) -> str:
     """The equation at the first entry that is not finite, with the numbers that made it."""
     made = step.outputs[0]
-    index = tuple(np.argwhere(np.isnan(made) if step.how == "NaN" else np.isinf(made))[0])
+    index = tuple(np.argwhere(np.isnan(made) if step.how is Left.NAN else np.isinf(made))[0])
     numbers = [f"{float(np.broadcast_to(v, made.shape)[index]):.3g}" for v in step.operands
                if np.ndim(v) == 0 or np.shape(v) == made.shape]  # fmt: skip
     name = step.eqn.primitive.name

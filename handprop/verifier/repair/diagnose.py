@@ -1,6 +1,7 @@
 """What the outputs alone say of a mistake: each cause is tested exactly and must explain every wrong output."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +14,21 @@ __all__ = ["by_outputs"]
 SMALL = 4096
 
 
-def by_outputs(problem: Problem, interpretation: Interpretation, got: tuple[Value, ...]) -> str | None:
-    """One sentence, or None where no cause explains every wrong output."""
+class ByOutputs(NamedTuple):
+    """One sentence, and whether the gradients of several arguments are swapped."""
+
+    said: str
+    swapped: bool
+
+
+def by_outputs(problem: Problem, interpretation: Interpretation, got: tuple[Value, ...]) -> ByOutputs | None:
+    """What the wrong outputs say, None where no cause explains all of them."""
     bad = wrong(interpretation, got)
     if not bad or any(v.special is not None for i in bad for v in (got[i], interpretation.want[i])):
         return None
     for cause in (_nothing, _factor, _swapped, _transposed):
         if said := cause(problem, interpretation, got, bad):
-            return said
+            return ByOutputs(said, cause is _swapped)
     return None
 
 

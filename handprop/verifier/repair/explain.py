@@ -131,8 +131,8 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         if held and fix:
             places = _places(problem, interpretation, got, found, held[0])
             return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
-    said = by_outputs(problem, interpretation, got) if got is not None else None
-    returned = said is not None and "swapped" in said
+    outputs = by_outputs(problem, interpretation, got) if got is not None else None
+    said, returned = outputs or (None, False)
     first = last_line(problem) if returned else None
     best = _best(
         whole, repairs(problem, whole, interpretations, found, first, known, every, options, SECONDS), options, check
