@@ -19,13 +19,12 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Imports the public names when one is first used: pytest loads handprop's plugin in every run, and jax must not be
     imported before a test asks for it."""
-    if name.startswith("_") and name != "__all__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from handprop import _api
+    if name == "__all__" or not name.startswith("_"):
+        from handprop import _api
 
-    if name != "__all__" and name not in _api.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_api, name)
+        if name in ("__all__", *_api.__all__):
+            return globals().setdefault(name, getattr(_api, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

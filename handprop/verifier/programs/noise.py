@@ -16,7 +16,7 @@ from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.jaxprs import is_complex, is_float
 from handprop.verifier.proof.field import literals
 
-__all__ = ["CALLBACKS", "OWN_WIDTH", "Factors", "own_rounding"]
+__all__ = ["CALLBACKS", "OWN_WIDTH", "Factors", "holds_whole_numbers", "own_rounding"]
 
 IN_A_LOOP = 4096  # results
 SPARE_FACTORS = 1 << 14
@@ -53,12 +53,12 @@ class Factors:
     @contextlib.contextmanager
     def of(self, given: Any, places: Iterator[int]) -> Iterator[None]:
         """These in their place, as where a loop is traced that takes them as arguments."""
-        before = self.given, self.places
-        self.given, self.places = given, places
+        before = self.given, self.places, self.whole
+        self.given, self.places, self.whole = given, places, {}  # nothing traced in a loop outlives it
         try:
             yield
         finally:
-            self.given, self.places = before
+            self.given, self.places, self.whole = before
 
     def places_of_a_loop(self) -> Iterator[int]:
         """Places for the results in a loop, as many whether it is traced or was before."""
@@ -67,11 +67,12 @@ class Factors:
         return itertools.count(start)
 
     def is_whole(self, x: Any) -> bool:
+        """Whether x holds whole numbers: a constant that does, or what is made of truth values and roundings."""
         if not is_float(x.dtype):
             return not is_complex(x.dtype)
         if isinstance(x, Tracer):
             return id(x) in self.whole
-        return x.size <= literals.MAX_READ and bool(((held := np.asarray(x)) == np.round(held)).all())
+        return x.size <= literals.MAX_READ and holds_whole_numbers(x)
 
     def kept_whole(self, outputs: list[Any]) -> list[Any]:
         self.whole.update((id(x), x) for x in outputs if isinstance(x, Tracer))
@@ -114,6 +115,11 @@ class Factors:
         if x.size > self.size:
             return xp.resize(factors, x.shape)
         return factors[start : start + x.size].reshape(x.shape)
+
+
+def holds_whole_numbers(x: Any) -> bool:
+    held = np.asarray(x)
+    return bool((held == np.round(held)).all())
 
 
 def _scrambled(xp: Any, count: int, seed: Any) -> Any:

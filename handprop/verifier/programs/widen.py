@@ -14,7 +14,7 @@ from jax.core import Tracer
 from handprop._compat import closed, equations
 from handprop.verifier.programs.executables import applied, run_kept
 from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, widened
-from handprop.verifier.programs.noise import OWN_WIDTH, Factors, own_rounding
+from handprop.verifier.programs.noise import OWN_WIDTH, Factors, holds_whole_numbers, own_rounding
 from handprop.verifier.programs.walk import MAX_IN_SERIES, SERIES, bound, once, run
 from handprop.verifier.proof.field import literals
 from handprop.verifier.proof.field.layout import LAYOUT, as_dtype
@@ -41,7 +41,6 @@ EQUALITIES = ("eq", "ne")
 # Of whole numbers they make whole numbers, without rounding errors as long as these are small; a quotient may be one.
 OF_WHOLE = {"add", "add_any", "sub", "mul", "integer_pow", "square", "reduce_sum", "reduce_prod", "dot_general",
             "cumsum", "scatter-add", "scatter_add", "div"}  # fmt: skip
-
 MADE_WHOLE = {"sign", "floor", "ceil", "round"}
 SUMMING = ("cumsum", "cumlogsumexp", "fft")  # their errors are of the size of what they add up, however small a sum is
 ORDERS = ("gt", "ge", "lt", "le")
@@ -118,7 +117,7 @@ def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
         return []
     with jax.ensure_compile_time_eval():
         outputs = [widened(x) for x in wide_step(eqn, values)]
-        return outputs if all((x == np.round(x)).all() for x in map(np.asarray, outputs)) else []
+        return outputs if all(map(holds_whole_numbers, outputs)) else []
 
 
 def _terms_of_series(values: list[Any]) -> Any:

@@ -102,9 +102,9 @@ def proof(problem: Problem, options: Options) -> Check:
 
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
     """Why what a proof assumes may not be assumed, None where it may."""
-    for eqn, needed in assumed.values():
-        if eqn.primitive.name not in OF_DIVISORS and any(map(decisions.asks_for_numbers, (reference, candidate))):
-            return f"it holds only if {needed}, and the program asks whether a value is a number"
+    domains = [needed for eqn, needed in assumed.values() if eqn.primitive.name not in OF_DIVISORS]
+    if domains and any(map(decisions.asks_for_numbers, (reference, candidate))):
+        return f"it holds only if {domains[0]}, and the program asks whether a value is a number"
     if assumed and not holds((reference, candidate), problem.inputs, assumed):
         return f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"
     return None
