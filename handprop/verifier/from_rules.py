@@ -22,6 +22,7 @@ from handprop.verifier.problem import (
     traced,
 )
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
 
 __all__ = ["of_rule"]
@@ -160,8 +161,9 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 def _stops(original: Any, given: Arguments, program: Any) -> bool:
     """Whether a stop_gradient was written into the function, whose ``program`` without its rules does not say who wrote
     one; where it is to be had in no other way any counts."""
-    names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
-    if not names & {"stop_gradient", *jaxprs.DRAWN_BY_REJECTION}:
+    if not any(
+        eqn.primitive.name == "stop_gradient" or has(eqn, Trait.BY_REJECTION) for eqn in jaxprs.equations(program)
+    ):
         return False
     try:
         return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])

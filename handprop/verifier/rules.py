@@ -19,7 +19,8 @@ from jax.core import Tracer
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from handprop.verifier.programs import frames, jaxprs, walk
+from handprop.verifier.programs import frames, jaxprs, running
+from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = [
     "RULES",
@@ -199,7 +200,7 @@ def without_rules(f: Callable, handed: Any = None) -> Callable:
             with _replaced(handed):
                 return f(*new_args, **new_kwargs)
 
-        return walk.strip_rules(flat)(*(leaves[i] for i in places))
+        return running.strip_rules(flat)(*(leaves[i] for i in places))
 
     return stripped
 
@@ -223,7 +224,7 @@ def holds_rules(f: Callable, inputs: Sequence[Any]) -> bool:
     for anew in (False, True):
         with _replaced(None, met, anew):
             program = jaxprs.trace(f, inputs)
-        calls = (eqn for eqn in jaxprs.equations(program) if eqn.primitive.name in jaxprs.RULE_CALLS)
+        calls = (eqn for eqn in jaxprs.equations(program) if has(eqn, Trait.CUSTOM_RULE))
         if met or any(not jaxprs.of_jax(eqn) for eqn in calls):
             return True
     return False

@@ -16,7 +16,7 @@ from handprop._compat import equations
 from handprop.verifier.checks.sampling import Point, sample
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import executables, jaxprs, walk, widen
+from handprop.verifier.programs import executables, jaxprs, running, widen
 from handprop.verifier.report.values import Worst
 
 __all__ = ["has_not_converged", "is_remainder"]
@@ -67,7 +67,7 @@ def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int,
     """The gradient by the input at this place, of the program with a turn more or as it is."""
 
     def values(x: Any) -> list[Any]:
-        outputs = walk.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
+        outputs = running.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
         return [out for out in outputs if jaxprs.is_float(out.dtype)]
 
     outputs, pull = jax.vjp(values, inputs[place])

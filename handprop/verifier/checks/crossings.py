@@ -20,12 +20,12 @@ from handprop.verifier.checks.evaluators import as_users
 from handprop.verifier.checks.sampling import sample
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import executables, jaxprs, walk, widen
+from handprop.verifier.programs import executables, jaxprs, running, widen
+from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["crossed"]
 
-TWO = ("gt", "ge", "lt", "le", "max", "min")
-WITHIN = ("scan", "while", "cond")
+TWO = (Trait.ORDER, Trait.EXTREME)
 MAX = 32  # comparisons
 MAX_ALONE = 4
 STEPS = 12
@@ -107,8 +107,8 @@ def _look(problem: Problem, program: Any) -> Look | None:
     """The differences of the numbers that a program compares, and the gradient of one of them by the inputs; None where
     there are none, or where that is not to be had."""
     places = problem.moving
-    names = {eqn.primitive.name for eqn in jaxprs.equations(program)}
-    if not names & {*TWO, "clamp"} or not executables.compile_within([program] * PULL, problem.compiling):
+    compares = any(has(eqn, *TWO, Trait.BOUNDS) for eqn in jaxprs.equations(program))
+    if not compares or not executables.compile_within([program] * PULL, problem.compiling):
         return None
 
     def run(inputs: Sequence[Any], weights: Sequence[Any]) -> Any:
@@ -144,17 +144,19 @@ def _compared(program: Any, inputs: Sequence[Any]) -> list[Any]:
     @contextlib.contextmanager
     def around(eqn: Any) -> Iterator[None]:
         before = len(within)
-        within.extend([eqn] * (eqn.primitive.name in WITHIN))
+        within.extend([eqn] * has(eqn, Trait.LOOPS))
         yield
         del within[before:]
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
         if not within and jaxprs.is_float(values[0].dtype):
-            if eqn.primitive.name in TWO:
+            if has(eqn, *TWO):
                 found.append(values[0] - values[1])
-            elif eqn.primitive.name == "clamp":
+            elif has(eqn, Trait.BOUNDS):
                 found.extend((values[1] - values[0], values[1] - values[2]))
         return [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
 
-    walk.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around, ends=True)
+    running.run(
+        program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around, ends=True
+    )
     return found

@@ -35,8 +35,9 @@ from handprop.verifier.checks.overflow import Left, run_of
 from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import jaxprs, walk
+from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.report.values import Check, Outcome, Worst
 
 __all__ = ["edge_cases"]
@@ -55,8 +56,6 @@ WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MAX_INFINITE = 3
 SMALL_TYPE = 1e6  # the largest number of a type of few bits
-DECIDES = ("gt", "ge", "lt", "le", "argmax", "argmin", "sort", "top_k")  # by whether one number is larger
-SINGULAR = ("lu", "cholesky", "triangular_solve", "qr", "householder_product", "custom_linear_solve", "eigh", "svd")
 
 
 class Seen:
@@ -197,7 +196,7 @@ def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
         return True
     if np.isfinite(dispute.worst.got):
         return False
-    if any(eqn.primitive.name in (*SINGULAR, *walk.SERIES) for eqn in jaxprs.equations(as_users(problem)[0])):
+    if any(has(eqn, Trait.SINGULAR, Trait.SERIES) for eqn in jaxprs.equations(as_users(problem)[0])):
         return True
     if name not in WITH_ZEROS:
         return False
@@ -334,11 +333,11 @@ def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bo
     """Whether numbers come of what was none: of a matrix with an infinite entry, of a NaN that decides, or where the
     reference makes NaN. A rule that puts a number in NaN's place is to blame for what it returns."""
     programs = as_users(problem)
-    if {eqn.primitive.name for eqn in jaxprs.equations(programs[0])} & set(SINGULAR):
+    if any(has(eqn, Trait.SINGULAR) for eqn in jaxprs.equations(programs[0])):
         return True
     values = [not gradient for gradient in problem.gradients]
     steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
-    decides = any(step.eqn.primitive.name in DECIDES and any(np.isnan(x).any() for x in step.operands)
+    decides = any(has(step.eqn, Trait.ORDER, Trait.RANKS) and any(np.isnan(x).any() for x in step.operands)
                   for step in itertools.chain(*steps))  # fmt: skip
     return decides or any(step.how is Left.NAN for step in steps[1])
 

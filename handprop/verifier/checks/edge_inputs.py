@@ -16,12 +16,13 @@ from jax.extend.core import Literal
 from handprop.verifier.checks.evaluators import as_users
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["CORNERS", "EDGE_CASES", "EdgeCase", "between"]
 
 SHOWN = 4
 MAX_NUMBERS, MAX_TURNS = 32, 8
-COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "clamp", "max", "min")
+COMPARISONS = (Trait.ORDER, Trait.EQUALITY, Trait.BOUNDS, Trait.EXTREME)
 NEAR = 0.1  # to a number that a rounded one is compared with
 EdgeCase = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -67,7 +68,7 @@ def between(problem: Problem) -> dict[str, EdgeCase]:
     programs round; and all entries so small that their sum and their norm, and their squares' sum, are below such a
     number."""
     equations = [eqn for program in as_users(problem) for eqn in jaxprs.equations(program)]
-    numbers = {abs(float(atom.val)) for eqn in equations if eqn.primitive.name in COMPARISONS for atom in eqn.invars
+    numbers = {abs(float(atom.val)) for eqn in equations if has(eqn, *COMPARISONS) for atom in eqn.invars
                if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
     ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
     if not 0 < len(ends) <= MAX_NUMBERS:

@@ -17,7 +17,8 @@ from jax.core import Tracer
 
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.sampling import SAFETY, Point, beyond, is_off
-from handprop.verifier.programs import jaxprs, noise, widen
+from handprop.verifier.programs import jaxprs, widen
+from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["decided_by_rounding"]
 
@@ -30,10 +31,9 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     """Whether the programs agree at the point once numbers that rounding alone tells apart are equal, or are not."""
     programs = evaluator.programs
     equations = [eqn for program in programs for eqn in jaxprs.equations(program)]
-    if not any(e.primitive.name in widen.EQUALITIES and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
+    if not any(has(e, Trait.EQUALITY) and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
         return False
-    names = {eqn.primitive.name for eqn in equations}
-    if sum(map(_turns, programs)) > MAX_EQUATIONS or names & set(noise.CALLBACKS):
+    if sum(map(_turns, programs)) > MAX_EQUATIONS or any(has(eqn, Trait.CALLBACK) for eqn in equations):
         return False
     inputs = evaluator.arguments(point.inputs)
     got, want = ([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import constants, executables, jaxprs, noise, walk, widen
+from handprop.verifier.programs import constants, executables, jaxprs, running, widen
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.programs.readings import is_widened, reading_of
 from handprop.verifier.report.values import Check, Outcome
 
@@ -175,7 +176,7 @@ def _alike(wide: Any, program: Any) -> Any:
 
 def _is_endless(x: np.ndarray) -> bool:
     bits = x.view(np.uint64) if x.dtype == np.float64 else np.zeros(0, np.uint64)
-    return bool((bits & ~SIGN == np.float64(walk.ENDLESS).view(np.uint64)).any())
+    return bool((bits & ~SIGN == np.float64(running.ENDLESS).view(np.uint64)).any())
 
 
 def _number(x: Any) -> np.ndarray:
@@ -247,7 +248,7 @@ def untraceable(name: str, problem: Problem) -> Check:
 
 def calls_back(problem: Problem) -> bool:
     """Whether a program calls back to the host: what it returns may be another thing each time, and take long."""
-    return any(eqn.primitive.name in noise.CALLBACKS for program in as_users(problem)
+    return any(has(eqn, Trait.CALLBACK) for program in as_users(problem)
                for eqn in jaxprs.equations(program))  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.field.labels import own_labels
 from handprop.verifier.report.values import Check, Outcome
 
@@ -30,7 +31,7 @@ def identical(problem: Problem, options: Options) -> Check:
 
 def _is_opaque(eqn: Any) -> bool:
     """Whether the equation's text does not say all that it computes: it calls a function that the text only names."""
-    if eqn.primitive.name in jaxprs.RULE_CALLS:
+    if has(eqn, Trait.CUSTOM_RULE):
         return False  # functions that are called where it is differentiated, which a traced program is not any more
     named = " at 0x" in str(eqn.params) or "callback" in eqn.primitive.name
     return eqn.primitive.name == "pallas_call" or bool(eqn.effects) or named

@@ -22,9 +22,9 @@ from handprop.verifier.checks.evaluators import Evaluator, as_users
 from handprop.verifier.checks.sampling import Point, compared, largest, worst_entry
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import jaxprs, walk, widen
+from handprop.verifier.programs import jaxprs, running, widen
 from handprop.verifier.programs.executables import array
-from handprop.verifier.proof.field.interpreter import ENTRYWISE
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.report.values import Worst
 
 __all__ = ["Left", "Overflow", "Run", "overflow", "run_of", "said_of"]
@@ -36,9 +36,7 @@ FINE = 2.0**-10
 WITHIN = 1.06
 USUAL = 0.9375  # no number that programs compare their inputs with
 MAX_STEPS = 4000
-OF_POSITIVE, NEGATIVE = ("log", "sqrt", "rsqrt", "pow"), -1e-6
-NEVER_ZERO = ("exp", "exp2", "logistic", "erfc")
-UNDERFLOWS = (*NEVER_ZERO, "mul", "div", "integer_pow", "pow", "square", "dot_general", "cumprod", "reduce_prod")
+NEGATIVE = -1e-6
 
 
 class Left(enum.Enum):
@@ -134,14 +132,14 @@ def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
 
 def _is_undefined(step: Run) -> bool:
     """Whether NaN is made of a negative number, which is no matter of range; rounding makes none as large as this."""
-    return (step.how is Left.NAN and step.eqn.primitive.name in OF_POSITIVE
+    return (step.how is Left.NAN and has(step.eqn, Trait.OF_POSITIVE)
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
 def _has_no_value(step: Run) -> bool:
     """Whether NaN is made of finite numbers by a function that has no value there, nor at numbers near: a program that
     returns a number all the same asked whether it is one."""
-    if step.how is not Left.NAN or step.eqn.primitive.name not in (*ENTRYWISE, *OF_POSITIVE, "log1p"):
+    if step.how is not Left.NAN or not has(step.eqn, Trait.UNINTERPRETED, Trait.OF_POSITIVE):
         return False
     near = [[jaxprs.widened(x * (1 + part) + part) if jaxprs.is_float(x.dtype) else x for x in step.operands]
             for part in (0.0, NEGATIVE, -NEGATIVE)]  # fmt: skip
@@ -181,7 +179,7 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
 
     try:
         with jax.enable_x64(True), jax.disable_jit():
-            walk.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around,
+            running.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around,
                        loop=lambda key, f, *args: f(*args))  # fmt: skip
     except Exception:  # too many equations, or one that cannot be run by itself
         return []
@@ -203,7 +201,7 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
         lost = sum(int((found(o) & ~_taken_in(is_in, floats, o.shape)).sum()) for o in made)
         if lost:
             return how, lost
-    if eqn.primitive.name in UNDERFLOWS and (by_entry or all(v.all() for v in floats)):
+    if has(eqn, Trait.UNDERFLOWS) and (by_entry or all(v.all() for v in floats)):
         least = np.finfo(np.float64).tiny
         small = sum(int(((np.abs(o) < least) & _of_numbers(eqn, floats, o.shape)).sum()) for o in made)
         return (Left.TOO_SMALL, small) if small else (None, 0)
@@ -213,7 +211,7 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
 def _of_numbers(eqn: Any, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """Which entries of an output are made of numbers that are finite, and not zero unless it is an exponential's: its
     own entries of the operands, or all where shapes are others."""
-    fine = [np.isfinite(v) & ((v != 0) | (eqn.primitive.name in NEVER_ZERO)) for v in operands]
+    fine = [np.isfinite(v) & ((v != 0) | has(eqn, Trait.NEVER_ZERO)) for v in operands]
     entry = [f if f.shape in ((), shape) else f.all() for f in fine]
     return np.all([np.broadcast_to(e, shape) for e in entry], axis=0)
 

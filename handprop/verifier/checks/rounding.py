@@ -15,7 +15,7 @@ from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back,
 from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import executables, jaxprs, walk
+from handprop.verifier.programs import executables, jaxprs, running
 from handprop.verifier.report.text import apart
 from handprop.verifier.report.values import Check, Outcome
 
@@ -201,7 +201,7 @@ def _own_dtype(problem: Problem, point: Point) -> dict[str, tuple[str, float, fl
         try:
             programs = as_users(problem)
             quick = executables.compile_within(programs, problem.compiling, 2 * executables.EQUATION)
-            runs = [partial(walk.run, program) for program in programs]
+            runs = [partial(running.run, program) for program in programs]
             got, want = ([np.asarray(x) for x in (jax.jit(f) if quick else f)(problem.inputs)] for f in runs)
         except Exception:  # a callback that raises, a kernel that is for another machine
             return {}

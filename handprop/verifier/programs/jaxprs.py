@@ -21,11 +21,10 @@ from jax.interpreters import partial_eval
 from handprop._compat import closed, equations, inner, interpreted_kernel
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.frames import JAX, is_users
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.field import literals
 
 __all__ = [
-    "DRAWN_BY_REJECTION",
-    "RULE_CALLS",
     "as_written",
     "batch_axes",
     "called",
@@ -61,16 +60,8 @@ __all__ = [
     "with_replaced",
 ]
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "remat", "remat2", "checkpoint", "remat_opt",
-         "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call", "composite"}  # fmt: skip
-
-RULE_CALLS = ("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr")
-
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
-
-SOLVERS = ("custom_linear_solve", "linear_call", "call_hi_primitive")  # the last is custom_root since jax 0.11
-DRAWN_BY_REJECTION = ("random_gamma",)
 
 
 def is_float(dtype: Any) -> bool:
@@ -125,7 +116,7 @@ def called(eqn: Any) -> Any:
 
     Only of primitives that call their program and do nothing else: under ``shard_map`` it means another thing.
     """
-    if eqn.primitive.name not in CALLS:
+    if not has(eqn, Trait.INLINED):
         return None
     for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
         if key in eqn.params and not callable(eqn.params[key]):
@@ -258,13 +249,13 @@ def stands_for_exp_neg_sq(eqn: Any) -> bool:
 
 def solves(program: Any) -> bool:
     """Whether it holds a solver, or a linear function, whose transpose or tangent its user wrote."""
-    return "_custom_root" in rules_of_jax(program) or any(eqn.primitive.name in SOLVERS for eqn in equations(program))
+    return "_custom_root" in rules_of_jax(program) or any(has(eqn, Trait.SOLVES) for eqn in equations(program))
 
 
 def stops(program: Any) -> bool:
     """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX
     takes implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
-    if any(eqn.primitive.name in DRAWN_BY_REJECTION for eqn in equations(program)):
+    if any(has(eqn, Trait.BY_REJECTION) for eqn in equations(program)):
         return True
 
     def by(eqn: Any) -> str:
@@ -288,7 +279,7 @@ def outside_of_jax(program: Any) -> Iterator[Any]:
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
     """Names of the custom rules of JAX itself that the program holds."""
-    found = [eqn for eqn in equations(program) if eqn.primitive.name in RULE_CALLS and of_jax(eqn)]
+    found = [eqn for eqn in equations(program) if has(eqn, Trait.CUSTOM_RULE) and of_jax(eqn)]
     return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
 
 

@@ -14,21 +14,20 @@ from jax.core import Tracer
 from handprop._compat import is_mutable
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.jaxprs import is_complex, is_float
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.field import literals
 
-__all__ = ["CALLBACKS", "OWN_WIDTH", "Factors", "holds_whole_numbers", "own_rounding"]
+__all__ = ["Factors", "holds_whole_numbers", "own_rounding"]
 
 IN_A_LOOP = 4096  # results
 SPARE_FACTORS = 1 << 14
-CALLBACKS = ("pure_callback", "io_callback")
-OWN_WIDTH = ("bitcast_convert_type", "reduce_precision", *CALLBACKS)
 MAX_WHOLE = 2.0**53
 NEAR = 8  # times the size of rounding errors
 
 
 def own_rounding(eqn: Any) -> float:
     """By how much floats are rounded in an equation that runs in its own dtype; 0 in any other."""
-    if eqn.primitive.name not in OWN_WIDTH or eqn.primitive.name == "reduce_precision":
+    if not has(eqn, Trait.OWN_DTYPE) or eqn.primitive.name == "reduce_precision":
         return 0.0
     return max((float(jnp.finfo(v.aval.dtype).eps) for v in (*eqn.invars, *eqn.outvars)
                 if is_float(v.aval.dtype) and v.aval.dtype != np.float64), default=0.0)  # fmt: skip

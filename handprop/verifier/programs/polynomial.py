@@ -5,26 +5,18 @@ almost everywhere on a plane holds at each of its points: so one-hot rows, which
 that sum to 1, are proved with these.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jax.extend import core
 
-from handprop.verifier.programs.jaxprs import called, equations, inner, is_float, numbers
-from handprop.verifier.programs.walk import bound
+from handprop.verifier.programs.jaxprs import equations, inner, is_float, numbers
+from handprop.verifier.programs.primitives import Trait, has, row
+from handprop.verifier.programs.running import bound
+from handprop.verifier.programs.walk import Walk
 
 __all__ = ["is_polynomial_in"]
-
-SUMS_AND_MOVES = {
-    "add", "sub", "add_any", "neg", "reduce_sum", "cumsum", "reduce_window_sum", "broadcast_in_dim", "reshape",
-    "transpose", "squeeze", "expand_dims", "rev", "tile", "name", "sharding_constraint", "slice", "split",
-    "concatenate", "stack", "unstack", "pad", "copy", "copy_p", "stop_gradient", "optimization_barrier", "mul",
-    "dot_general", "conv_general_dilated", "square", "integer_pow", "reduce_prod",
-}  # fmt: skip
-# Which operands may hold the argument; it decides nothing through the others.
-OPERANDS = {"div": (0,), "gather": (0,), "dynamic_slice": (0,), "dynamic_update_slice": (0, 1), "scatter-add": (0, 2),
-            "scatter_add": (0, 2), "scatter-sub": (0, 2), "scatter_sub": (0, 2)}  # fmt: skip
 
 
 def is_polynomial_in(program: Any, places: set[int]) -> bool:
@@ -34,7 +26,11 @@ def is_polynomial_in(program: Any, places: set[int]) -> bool:
     """
     if any(not np.isfinite(number).all() for number in _numbers(program) if is_float(number.dtype)):
         return False
-    return _walk(program, [i in places for i, _ in enumerate(program.jaxpr.invars)]) is not None
+    try:
+        _Held().evaluate(program, [i in places for i, _ in enumerate(program.jaxpr.invars)])
+    except _NoPolynomialError:
+        return False
+    return True
 
 
 def _numbers(program: Any) -> Iterator[np.ndarray]:
@@ -45,24 +41,36 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
             yield from (np.asarray(out) for out in bound(eqn, [np.asarray(v.val, v.aval.dtype) for v in eqn.invars]))
 
 
-def _walk(program: Any, holds: list[bool]) -> list[bool] | None:
-    """Which outputs hold the argument; None where something else than a polynomial is made of it."""
-    jaxpr = program.jaxpr
-    inside = {var for var, held in zip(jaxpr.invars, holds, strict=True) if held}
-    for eqn in jaxpr.eqns:
-        held = [isinstance(atom, core.Var) and atom in inside for atom in eqn.invars]
-        if not any(held):
-            continue
-        body = called(eqn)
-        outs = _walk(body, held) if body is not None else [True] * len(eqn.outvars) if _keeps(eqn, held) else None
-        if outs is None:
-            return None
-        inside |= {var for var, out in zip(eqn.outvars, outs, strict=True) if out}
-    return [isinstance(atom, core.Var) and atom in inside for atom in jaxpr.outvars]
+class _NoPolynomialError(Exception):
+    """Something else than a polynomial is made of the argument."""
 
 
-def _keeps(eqn: Any, held: list[bool]) -> bool:
-    name = eqn.primitive.name
+class _Held(Walk):
+    """A value is whether it holds the argument."""
+
+    def constant(self, const: Any) -> bool:
+        return False
+
+    def step(self, eqn: Any, operands: list[bool]) -> list[bool]:
+        return super().step(eqn, operands) if any(operands) else [False] * len(eqn.outvars)
+
+    def primitive(self, eqn: Any, operands: list[bool]) -> list[bool]:
+        if not _keeps(eqn, operands):
+            raise _NoPolynomialError
+        return [True] * len(eqn.outvars)
+
+    def scan(self, eqn: Any, body: Any, operands: list[bool], most: int | None = None) -> list[bool]:
+        return self.primitive(eqn, operands)
+
+    def kernel(self, eqn: Any, operands: list[bool]) -> list[bool]:
+        return self.primitive(eqn, operands)
+
+    def linear_solve(self, eqn: Any, operands: list[bool]) -> list[bool]:
+        return self.primitive(eqn, operands)
+
+
+def _keeps(eqn: Any, held: Sequence[bool]) -> bool:
+    name, carries = eqn.primitive.name, row(eqn.primitive.name).carries
     holding = [v for v, h in zip(eqn.invars, held, strict=True) if h]
     if not all(is_float(v.aval.dtype) for v in (*holding, *eqn.outvars)):
         return False
@@ -70,6 +78,4 @@ def _keeps(eqn: Any, held: list[bool]) -> bool:
         return eqn.params["y"] >= 0
     if name == "select_n":
         return not held[0]
-    if name in OPERANDS:
-        return not any(h for i, h in enumerate(held) if i not in OPERANDS[name])
-    return name in SUMS_AND_MOVES or name == "convert_element_type"
+    return has(eqn, Trait.POLYNOMIAL) and not (carries and any(h for i, h in enumerate(held) if i not in carries))

@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 from jax.extend import core
 
-from handprop.verifier.programs import jaxprs, noise
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.field.labels import label_of
 
 __all__ = ["is_widened", "reading_of"]
@@ -81,7 +82,7 @@ def _read(program: Any, inputs: list[str], parts: list[str]) -> list[str]:
         if _changes_width(eqn):
             names[eqn.outvars[0]] = operands[0]
             continue
-        own = eqn.primitive.name in noise.OWN_WIDTH
+        own = has(eqn, Trait.OWN_DTYPE)
         bodies = [] if own else list(jaxprs.inner(eqn))
         outputs = [f"{len(parts)} {i}" for i in range(len(eqn.outvars))]
         parts.append(f"{eqn.primitive.name} {operands} {_params(eqn, bool(bodies), own)} {_types(eqn, own)}")

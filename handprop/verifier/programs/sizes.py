@@ -19,6 +19,7 @@ from jax.extend import core
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
+from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["at_other_sizes"]
 
@@ -27,9 +28,6 @@ LARGEST = 1 << 16
 # By so much axes grow: all sums and differences of two are others (Mian and Chowla 1944), so that sizes made of two
 # axes, as a picture's less a kernel's, do not coincide either.
 GROWTH = (1, 2, 4, 8, 13, 21, 31, 45, 66, 81)
-# Axis i of what goes in is not axis i of what comes out, though the ranks are equal.
-MIXING = {"gather", "conv_general_dilated", "cholesky", "lu", "triangular_solve", "eigh", "qr", "svd", "eig",
-          "custom_linear_solve"}  # fmt: skip
 REDUCTIONS = ("reduce_", "argmax", "argmin")
 
 
@@ -222,7 +220,7 @@ class _Ties:
             self.reshaped(first, out)
         elif name == "dot_general":
             self.product(eqn)
-        elif name not in MIXING and len({len(v.aval.shape) for v in atoms}) == 1:
+        elif not has(eqn, Trait.MIXES_AXES) and len({len(v.aval.shape) for v in atoms}) == 1:
             self.alike(atoms[:-1], atoms[1:])
         else:
             self.mixed(atoms)

@@ -1,224 +1,130 @@
-"""A program run equation by equation: calls and loops are walked into."""
+"""One walk over a program, whatever it is evaluated over.
 
-import contextlib
-import math
-import operator
-from collections.abc import Callable, Sequence
-from functools import partial, reduce
+A jaxpr can be run on numbers, evaluated over a finite field, or read for the decisions that it makes. These differ in
+what a value is and in what a primitive makes of values; how a program is put together is the same for all of them, and
+stands here: variables, constants, calls, custom rules, kernels, solvers, the turns of a loop.
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.core import Tracer
 from jax.extend import core
 
-from handprop._compat import closed, equations, is_mutable
-from handprop.verifier.programs.executables import applied, array, run_once
-from handprop.verifier.programs.jaxprs import (
-    RULE_CALLS,
-    as_written,
-    called,
-    is_float,
-    is_iteration,
-    kernel_program,
-    narrower,
-    of_jax,
-    scan_counts,
-    widened_literals,
-)
-from handprop.verifier.proof.field import literals
-from handprop.verifier.proof.field.layout import LAYOUT
+from handprop._compat import closed
+from handprop.verifier.programs.jaxprs import called, kernel_program, scan_counts
+from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["ENDLESS", "MAX_IN_SERIES", "SERIES", "bound", "once", "run", "strip_rules"]
-
-PRINTS = ("debug_callback", "debug_print")
-ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
-MAX_TURNS = 100_000  # of a loop that depends on data; of one with more than 40 equations, or so many entries, fewer
-
-ENTRIES_A_TURN, FEW_TURNS = 1 << 12, 1000
-
-SERIES = {"igamma", "igammac", "igamma_grad_a", "random_gamma", "random_gamma_grad", "regularized_incomplete_beta"}
-MAX_IN_SERIES = 1e8  # beyond it XLA's loops over their terms may not end
-MOVED = {"slice", "squeeze", "transpose", "reshape", "rev"}
-
-Leaf = Callable[[Any, list[Any]], list[Any]]
-
-Loop = Callable[..., Any]
+__all__ = ["Walk"]
 
 
-def _as_rounded(eqn: Any, values: list[Any], read: dict[str, tuple[float, ...]]) -> list[Any]:
-    """The operands, but what the equation makes wider: of that a literal is the number it was rounded to."""
+class Walk:
+    """What a program is evaluated over. A subclass says what constants, primitives, ``while`` and ``cond`` are, and
+    what an entry along the first axis and a stack of entries are if it walks through the turns of a ``scan``."""
 
-    def rounded(x: Any, dtype: str) -> Any:
-        for literal in read.get(dtype, ()):
-            as_read = literals.read(literal, dtype).to_float()  # pyright: ignore[reportOptionalMemberAccess]
-            x = jnp.where(abs(x) == as_read, jnp.sign(x) * literal, x)
-        return x
+    def constant(self, const: Any) -> Any:
+        raise NotImplementedError
 
-    return [rounded(x, str(v.aval.dtype)) if less else x
-            for x, v, less in zip(values, eqn.invars, narrower(eqn), strict=True)]  # fmt: skip
+    def primitive(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        raise NotImplementedError
 
+    def while_loop(self, eqn: Any, cond: Any, body: Any, operands: list[Any]) -> list[Any]:
+        return self.primitive(eqn, operands)
 
-def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
-        trusted: "Callable[[Any], bool]" = lambda eqn: False,
-        constant: Callable = jnp.asarray, unrolled: bool = False,
-        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
-        loop: "Loop | None" = None) -> list[Any]:  # fmt: skip
-    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
-    each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
-    literal that is made wider is the number it was rounded to.
+    def cond(self, eqn: Any, branches: Sequence[Any], which: Any, operands: list[Any]) -> list[Any]:
+        return self.primitive(eqn, [which, *operands])
 
-    Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
-    scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
-    ``more``: what iterates makes one turn more. ``loop(key, f, *args)`` runs a loop: of one key all do the same.
-    """
+    def entry(self, x: Any, i: int) -> Any:
+        raise NotImplementedError
 
-    read, loop = widened_literals(program) if leaf and constant is as_written else {}, loop or once
+    def stacked(self, eqn: Any, rows: list[list[Any]]) -> list[Any]:
+        """The arrays that a scan returns beside its carry, of what its turns returned, in the order of the entries."""
+        raise NotImplementedError
 
-    def walk(program: Any, inputs: Sequence[Any]) -> list[Any]:
+    def evaluate(self, program: Any, inputs: Iterable[Any]) -> list[Any]:
+        """The outputs of a closed jaxpr at these inputs."""
         jaxpr = program.jaxpr
-        env = dict(zip(jaxpr.constvars, (constant(c) for c in program.consts), strict=True))
+        env = {v: self.constant(_typed(c, v.aval)) for v, c in zip(jaxpr.constvars, program.consts, strict=True)}
         env.update(zip(jaxpr.invars, inputs, strict=True))
+        last = _last_uses(jaxpr)
 
         def value_of(atom: Any) -> Any:
-            if not isinstance(atom, core.Literal):
-                return env[atom]
-            return constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            return self.constant(_typed(atom.val, atom.aval)) if isinstance(atom, core.Literal) else env[atom]
 
-        for eqn in jaxpr.eqns:
-            with around(eqn):
-                outputs = step(eqn, [value_of(atom) for atom in eqn.invars])
+        for i, eqn in enumerate(jaxpr.eqns):
+            outputs = self.around(eqn, [value_of(atom) for atom in eqn.invars])
             env.update(zip(eqn.outvars, outputs, strict=True))
+            for var in last.get(i, ()):
+                env.pop(var, None)
         return [value_of(atom) for atom in jaxpr.outvars]
 
-    def step(eqn: Any, values: list[Any]) -> list[Any]:
+    def around(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        """A step, and what is to happen before it and after it."""
+        return self.step(eqn, operands)
+
+    def step(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        """The results of an equation; a program that it holds is walked into."""
         name, params = eqn.primitive.name, eqn.params
-        if name in RULE_CALLS:
-            return bound(eqn, values) if leaf is None and trusted(eqn) else walk(called(eqn), values)
-        if name == "scan":
-            return _scan(walk, params, values, unrolled, more and is_iteration(eqn), loop)
-        if name == "while":
-            return _while(walk, params, values, ends, more, loop)
-        if name in PRINTS and not eqn.outvars:
+        if has(eqn, Trait.PRINTS) and not eqn.outvars:
             return []
+        if has(eqn, Trait.CUSTOM_RULE):
+            return self.custom_rule(eqn, called(eqn), operands)
+        if (program := called(eqn)) is not None:
+            return self.evaluate(program, operands)
+        if name == "scan":
+            return self.scan(eqn, closed(params["jaxpr"]), operands)
+        if name == "while":
+            return self.while_loop(eqn, closed(params["cond_jaxpr"]), closed(params["body_jaxpr"]), operands)
         if name == "cond":
-            bodies = [closed(branch) for branch in params["branches"]]
-            if not isinstance(values[0], Tracer):  # to call JAX's switch would compile every branch
-                return walk(bodies[int(np.clip(int(values[0]), 0, len(bodies) - 1))], values[1:])
-            branches = [partial(lambda body, *xs: walk(body, xs), body) for body in bodies]
-            return lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
+            return self.cond(eqn, [closed(branch) for branch in params["branches"]], operands[0], operands[1:])
         if name == "pallas_call":
-            return walk(kernel_program(eqn), values)
-        if name not in ("custom_linear_solve", "scan") and called(eqn) is not None:
-            return walk(called(eqn), values)
-        if any(read.values()):
-            values = _as_rounded(eqn, values, read)
-        return leaf(eqn, values) if leaf else bound(eqn, values)
+            return self.kernel(eqn, operands)
+        if name == "custom_linear_solve":
+            return self.linear_solve(eqn, operands)
+        return self.primitive(eqn, operands)
 
-    return walk(program, list(inputs))
+    def custom_rule(self, eqn: Any, primal: Any, operands: list[Any]) -> list[Any]:
+        """A function whose derivative its user wrote: its own value."""
+        return self.evaluate(primal, operands)
 
+    def kernel(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        return self.evaluate(kernel_program(eqn), operands)
 
-def once(key: tuple, f: Callable, *args: Any) -> Any:
-    return run_once(f, *args)
+    def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        """What ``custom_linear_solve`` returns: what its user's solver does."""
+        lengths = eqn.params["const_lengths"]
+        start = lengths.matvec + lengths.vecmat
+        total = start + lengths.solve + lengths.transpose_solve
+        solve = closed(eqn.params["jaxprs"].solve)
+        return self.evaluate(solve, [*operands[start : start + lengths.solve], *operands[total:]])
 
-
-def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
-    """The equation's own primitive on these values; what only moves entries of numbers is moved by NumPy, as a program
-    of XLA's for each slice takes long to compile."""
-    if eqn.primitive.name in MOVED and not changed and not _is_traced_or_key(values[0]):
-        moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
-        return [array(out) for out in moved]
-    if eqn.primitive.name in SERIES:
-        return _of_moderate_numbers(eqn, values, changed)
-    return _bound(eqn, values, changed)
-
-
-def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    # No executable takes or returns an array that is written to.
-    mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
-    run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
-    out = run(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
-    return list(out) if eqn.primitive.multiple_results else [out]
-
-
-def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    """The NaN of a loop that was cut where an operand is so large that the primitive may not end."""
-    floats = [x for x in values if is_float(x.dtype)]
-    small = reduce(operator.and_, (abs(x) <= MAX_IN_SERIES for x in floats))
-    moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
-    return [jnp.where(small, out, ENDLESS) for out in _bound(eqn, moderate, changed)]
+    def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
+        """A scan, turn by turn; ``most``: of so many turns at most."""
+        n_consts, n_carry = scan_counts(eqn.params)
+        consts, carry, xs = operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
+        rows: list[list[Any]] = []
+        turns = range(eqn.params["length"])
+        for i in (turns[::-1] if eqn.params["reverse"] else turns)[:most]:
+            out = self.evaluate(body, [*consts, *carry, *(self.entry(x, i) for x in xs)])
+            carry, row = out[:n_carry], out[n_carry:]
+            rows.append(row)
+        return [*carry, *self.stacked(eqn, rows[::-1] if eqn.params["reverse"] else rows)]
 
 
-def _is_traced_or_key(x: Any) -> bool:
-    return isinstance(x, Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended)
+def _typed(const: Any, aval: Any) -> Any:
+    """A constant as an array of its variable's dtype."""
+    return const if hasattr(const, "shape") else np.asarray(const, getattr(aval, "dtype", None))
 
 
-def _scan(walk: Callable, params: dict, values: list[Any], unrolled: bool, more: bool, loop: "Loop") -> list[Any]:
-    n_consts, n_carry = scan_counts(params)
-    body, consts = closed(params["jaxpr"]), values[:n_consts]
-
-    def f(consts: list[Any], carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        out = walk(body, [*consts, *carry, *x])
-        return out[:n_carry], out[n_carry:]
-
-    carry, xs = values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-    length, reverse = params["length"], params["reverse"]
-
-    def scanned(consts: list[Any], carry: list[Any], xs: list[Any]) -> Any:
-        return lax.scan(partial(f, consts), carry, xs, length=length, reverse=reverse)
-
-    if not unrolled or not length:
-        carry, ys = loop((params["jaxpr"], length, reverse), scanned, consts, carry, xs)
-        return f(consts, carry, [])[0] if more else [*carry, *ys]
-    rows: dict[int, list[Any]] = {}
-    for i in reversed(range(length)) if reverse else range(length):
-        carry, rows[i] = f(consts, carry, [x[i] for x in xs])
-    return [*carry, *(jnp.stack(row) for row in zip(*(rows[i] for i in range(length)), strict=True))]
-
-
-def _while(walk: Callable, params: dict, values: list[Any], ends: bool, more: bool, loop: "Loop") -> list[Any]:
-    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    cond, body = closed(params["cond_jaxpr"]), closed(params["body_jaxpr"])
-    consts, state = (values[:n_cond], values[n_cond : n_cond + n_body]), values[n_cond + n_body :]
-
-    def turned(consts: Any, s: list[Any]) -> list[Any]:
-        after, go = walk(body, [*consts[1], *s]), walk(cond, [*consts[0], *s])[0]
-        if not go.ndim:
-            return after
-        # A loop that was batched: each of the batch stops when its own condition says so.
-        return [
-            jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
-        ]
-
-    def goes_on(consts: Any, s: list[Any]) -> Any:
-        return walk(cond, [*consts[0], *s])[0].any()
-
-    def all_turns(consts: Any, state: list[Any]) -> list[Any]:
-        return lax.while_loop(partial(goes_on, consts), partial(turned, consts), state)
-
-    key = params["cond_jaxpr"], params["body_jaxpr"], ends
-    if not ends:
-        return loop(key, all_turns, consts, state)
-    entries = sum(math.prod(x.shape) for x in state if hasattr(x, "shape"))
-    most = max(MAX_TURNS // max(len(list(equations(body))) // 40, entries // ENTRIES_A_TURN, 1), FEW_TURNS)
-
-    def counted(consts: Any, state: list[Any]) -> list[Any]:
-        return lax.while_loop(lambda s: (s[0] < most) & goes_on(consts, s[1:]),
-                              lambda s: [s[0] + 1, *turned(consts, s[1:])], state)  # fmt: skip
-
-    turn, *state = loop(key, counted, consts, [array(np.int32(0)), *state])
-    cut = (turn >= most) & goes_on(consts, state)
-    state = turned(consts, state) if more else state
-    return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
-
-
-def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``f`` on flat arrays with every custom rule replaced by its primal program, JAX's own rules kept."""
-
-    def stripped(*inputs: Any) -> Any:
-        program, shape = jax.make_jaxpr(f, return_shape=True)(*inputs)
-        return jax.tree.unflatten(jax.tree.structure(shape), run(program, inputs, trusted=of_jax))
-
-    return stripped
+def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
+    """For each equation the variables that nothing needs after it: memory is given back as the program would."""
+    kept = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
+    last: dict[Any, int] = {}
+    for i, eqn in enumerate(jaxpr.eqns):
+        for atom in (*eqn.invars, *eqn.outvars):
+            if not isinstance(atom, core.Literal) and atom not in kept:
+                last[atom] = i
+    uses: dict[int, list[Any]] = {}
+    for var, i in last.items():
+        uses.setdefault(i, []).append(var)
+    return uses

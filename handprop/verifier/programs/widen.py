@@ -14,12 +14,13 @@ from jax.core import Tracer
 from handprop._compat import closed, equations
 from handprop.verifier.programs.executables import applied, run_kept
 from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, widened
-from handprop.verifier.programs.noise import OWN_WIDTH, Factors, holds_whole_numbers, own_rounding
-from handprop.verifier.programs.walk import MAX_IN_SERIES, SERIES, bound, once, run
+from handprop.verifier.programs.noise import Factors, holds_whole_numbers, own_rounding
+from handprop.verifier.programs.primitives import Trait, has
+from handprop.verifier.programs.running import MAX_IN_SERIES, bound, once, run
 from handprop.verifier.proof.field import literals
-from handprop.verifier.proof.field.layout import LAYOUT, as_dtype
+from handprop.verifier.proof.field.layout import as_dtype
 
-__all__ = ["EQUALITIES", "EXACT", "wide_step", "widen"]
+__all__ = ["wide_step", "widen"]
 
 # Their update's program is of one dtype: these make another.
 SCATTERS = {
@@ -30,21 +31,6 @@ SCATTERS = {
     "scatter-min": lax.scatter_min,
     "scatter-max": lax.scatter_max,
 }
-# They round nothing; what compares their outputs with their inputs relies on that.
-EXACT = {
-    *LAYOUT, "max", "min", "neg", "abs", "sign", "select_n", "clamp", "stop_gradient", "copy", "copy_p", "floor",
-    "ceil", "round", "reduce_max", "reduce_min", "cummax", "cummin", "reduce_window_max", "reduce_window_min",
-    "select_and_gather_add", "scatter-max", "scatter_max", "scatter-min", "scatter_min", "sort", "top_k",
-    "convert_element_type", "optimization_barrier", "reduce_precision", "real",
-} - {"scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul"}  # fmt: skip
-EQUALITIES = ("eq", "ne")
-# Of whole numbers they make whole numbers, without rounding errors as long as these are small; a quotient may be one.
-OF_WHOLE = {"add", "add_any", "sub", "mul", "integer_pow", "square", "reduce_sum", "reduce_prod", "dot_general",
-            "cumsum", "scatter-add", "scatter_add", "div"}  # fmt: skip
-MADE_WHOLE = {"sign", "floor", "ceil", "round"}
-SUMMING = ("cumsum", "cumlogsumexp", "fft")  # their errors are of the size of what they add up, however small a sum is
-ORDERS = ("gt", "ge", "lt", "le")
-ITERATED = {"svd", "eigh", "eig", "schur", "hessenberg"}  # LAPACK may not end where an entry is not finite
 
 
 def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False,
@@ -65,7 +51,7 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
         factors = None if noise is None else Factors(noise, seed, largest)
 
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-            if equality is not None and eqn.primitive.name in EQUALITIES and is_float(values[0].dtype):
+            if equality is not None and has(eqn, Trait.EQUALITY) and is_float(values[0].dtype):
                 return equality(eqn, values, wide_step(eqn, values))
             if factors is None:
                 return [widened(x) for x in wide_step(eqn, values)]
@@ -73,17 +59,17 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             if factors.traced and (known := _whole_numbers(eqn, values)):
                 return known
             whole = not own and all(map(factors.is_whole, values))
-            if own or (eqn.primitive.name in SUMMING and not whole):
+            if own or (has(eqn, Trait.RUNNING_SUM) and not whole):
                 values = [factors.times(x, own) for x in values]
             if eqn.primitive.name == "pow":
                 values = [values[0], factors.settled(values[1])]
             outputs = [widened(x) for x in wide_step(eqn, values)]
-            if eqn.primitive.name in EXACT and not own:
-                return factors.kept_whole(outputs) if whole or eqn.primitive.name in MADE_WHOLE else outputs
-            if whole and eqn.primitive.name in OF_WHOLE:
+            if has(eqn, Trait.EXACT) and not own:
+                return factors.kept_whole(outputs) if whole or has(eqn, Trait.ROUNDS) else outputs
+            if whole and has(eqn, Trait.WHOLE):
                 outputs = [factors.times_parts(x) for x in outputs]
                 return outputs if eqn.primitive.name == "div" else factors.kept_whole(outputs)
-            terms = _terms_of_series(values) if eqn.primitive.name in SERIES else None
+            terms = _terms_of_series(values) if has(eqn, Trait.SERIES) else None
             return [factors.times(x, own, terms) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
@@ -163,7 +149,7 @@ def _unseen(x: Any) -> Any:
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation on float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
-    if name in ORDERS and is_float(values[0].dtype):
+    if has(eqn, Trait.ORDER) and is_float(values[0].dtype):
         values = [_unseen(x) for x in values]
     if name == "convert_element_type" and values[0].dtype == np.bool_:
         return [_unseen(x) for x in bound(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]
@@ -179,7 +165,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         if name == "scatter" and update is not None and closed(update).jaxpr.eqns:
             return [_scattered_by(update, values, dimensions, named)]
         return [applied(SCATTERS[name], *values, dimension_numbers=dimensions, **named)]
-    if name in OWN_WIDTH:
+    if has(eqn, Trait.OWN_DTYPE):
         return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
     changed: dict[str, Any] = {
@@ -199,7 +185,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         total = start + lengths.solve + lengths.transpose_solve
         leaf = lambda e, v: [widened(x) for x in wide_step(e, v)]  # noqa: E731
         return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
-    if name in ITERATED:
+    if has(eqn, Trait.ITERATES):
         return _of_finite_matrices(eqn, values, changed)
     return bound(eqn, values, **changed)
 

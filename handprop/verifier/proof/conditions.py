@@ -13,23 +13,16 @@ import numpy as np
 
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import frames, jaxprs
-from handprop.verifier.proof.field.algebra import Run, Unsupported
+from handprop.verifier.programs.primitives import Trait, has, row
 from handprop.verifier.proof.field.arithmetic import Field
+from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
+from handprop.verifier.proof.field.run import Run
 
 __all__ = ["as_given", "described", "holds"]
 
 SMALL = 8
 SOME_PRIME = 2**31 - 1
-IN_DOMAIN = {
-    "log": lambda x: x > 0,
-    "log1p": lambda x: x > -1,
-    "log2": lambda x: x > 0,
-    "sqrt": lambda x: x >= 0,
-    "rsqrt": lambda x: x > 0,
-    "pow": lambda x, y: x > 0,
-    "div": lambda x, y: y != 0,
-}
 
 
 class _Outside(Exception):
@@ -55,7 +48,7 @@ def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, 
 
     def is_assumed(eqn: Any) -> bool:
         name = eqn.primitive.name
-        return (name in IN_DOMAIN and name not in ("pow", "div")) or (name in names and _place(eqn) in places)
+        return (has(eqn, Trait.OF_POSITIVE) and name != "pow") or (name in names and _place(eqn) in places)
 
     def observed(eqn: Any, operands: list[Any], step: Any) -> list[Any]:
         outputs = step(eqn, operands)
@@ -80,8 +73,8 @@ def _place(equation: Any) -> tuple[str, tuple[str, int] | None]:
 
 
 def _in_domain(name: str, operands: Sequence[Any], outputs: Sequence[Any]) -> bool:
-    if name in IN_DOMAIN:
-        return bool(np.all(IN_DOMAIN[name](*(np.asarray(x) for x in operands))))
+    if (domain := row(name).domain) is not None:
+        return bool(np.all(domain(*(np.asarray(x) for x in operands))))
     taken, made = ([np.isfinite(np.asarray(x, np.float64)) for x in xs] for xs in (operands, outputs))
     if len({x.shape for x in (*taken, *made)}) == 1:  # entry by entry
         return bool((np.all(made, axis=0) | ~np.all(taken, axis=0)).all())

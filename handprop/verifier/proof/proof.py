@@ -1,46 +1,29 @@
 """The proof: both programs evaluated over finite fields at random points.
 
-Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
-programs differ as rational functions of their inputs and of oracle values, the difference's numerator of degree D,
-its coefficients' sizes summing to at most 2^H. They agree at a random point of GF(p), p a random prime, with
-probability at most ``e = D / p + H / 49 / 2^32``: the second term is p dividing every coefficient.
-
-Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at most
-``e_a`` alike, and programs may then agree by accident. Which of the m arguments are equal to which is compared
-between runs: an accident that goes unseen is the same in each of R of them, so a proof is false with probability at
-most ``e^R + m (m - 1) / 2 e_a^R``. Where comparisons are decided, that only holds for runs with the same decisions:
-each run is repeated with them at another point, and ``e^2 + m^2 / 2 e_a^2`` adds to the chance of having met none of
-the decisions that show a difference (``handprop.verifier.proof.decisions``). A run may stand for many points, each with
-decisions of its own; where something is decided on that does not depend on the inputs it stands for one.
-
-A root doubles degrees and sizes through its norm, if the roots are independent, which the runs show; where there are
-many, those that depend on different variables are told apart (``handprop.verifier.proof.roots``).
+The theorem and the bound stand in :mod:`handprop.verifier.proof.bound`.
 """
 
+import math
 import operator
 import time
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.proof import decisions
+from handprop.verifier.programs.primitives import Trait, has
+from handprop.verifier.proof.bound import Trial, enough, log2_false, relation_counts
+from handprop.verifier.proof.claims import MISSED_CLAIMS, claims_hold
 from handprop.verifier.proof.conditions import as_given, described, holds
-from handprop.verifier.proof.field.algebra import OutOfWork, Unsupported
+from handprop.verifier.proof.decision_bits import asks_for_numbers
+from handprop.verifier.proof.evaluation import Pair, Reading, evaluated
+from handprop.verifier.proof.field.errors import OutOfWork, Unsupported
 from handprop.verifier.proof.field.work import OVER, Work
-from handprop.verifier.proof.trials import (
-    Pair,
-    Reading,
-    Trial,
-    claims_hold,
-    enough,
-    evaluated,
-    log2_false,
-    relation_counts,
-    run_trials,
-)
+from handprop.verifier.proof.trials import run_trials
 from handprop.verifier.report.values import Check, Outcome
 
 __all__ = ["agree_once", "proof"]
@@ -49,7 +32,7 @@ WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
 DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
 ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
 DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
-OF_DIVISORS = ("div", "rem")  # are zero almost nowhere, if they are not zero: of these alone
+ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING))  # each for the arguments with what is known of them, and for any
 SHARE = 0.25  # of the budget
 
 
@@ -77,7 +60,7 @@ def proof(problem: Problem, options: Options) -> Check:
             reasons[work.over or OVER] = None
             break
         try:
-            pair, trials = run_trials(problem, reference, candidate, rng, reading, options.bits, work)
+            pair, trials = run_trials(problem, reference, candidate, rng, reading, _bits_wanted(options), work)
             used_signs |= trials[-1].run.used_signs
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not claims_hold(problem, pair, rng):
@@ -100,10 +83,21 @@ def proof(problem: Problem, options: Options) -> Check:
     return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
 
 
+def _bits_wanted(options: Options) -> float:
+    """Of the runs of one attempt: all attempts, and the claims, share what the report states."""
+    return options.bits + math.log2(ATTEMPTS) + 1
+
+
+def _log2_false(trials: list[Trial]) -> float:
+    """log2 of the bound for a false proof over all attempts, claims included."""
+    claims = -MISSED_CLAIMS / math.log(2) if any(trial.run.claimed for trial in trials) else -math.inf
+    return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(ATTEMPTS), 0.0)
+
+
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
     """Why what a proof assumes may not be assumed, None where it may."""
-    domains = [needed for eqn, needed in assumed.values() if eqn.primitive.name not in OF_DIVISORS]
-    if domains and any(map(decisions.asks_for_numbers, (reference, candidate))):
+    domains = [needed for eqn, needed in assumed.values() if not has(eqn, Trait.DIVIDES)]
+    if domains and any(map(asks_for_numbers, (reference, candidate))):
         return f"it holds only if {domains[0]}, and the program asks whether a value is a number"
     if assumed and not holds((reference, candidate), problem.inputs, assumed):
         return f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"
@@ -132,7 +126,7 @@ def _conditions(problem: Problem, trials: list[Trial], reading: Reading, assumed
 
 def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
             seconds: float) -> Check:  # fmt: skip
-    total, branching = log2_false(trials), reading.branching
+    total, branching = _log2_false(trials), reading.branching
     last = trials[-1].run
     evidence = {
         "bits": round(-total, 1),
@@ -146,7 +140,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         "uninterpreted": tuple(sorted(last.uninterpreted)),
         "conditions": _conditions(problem, trials, reading, assumed),
     }
-    if enough(trials, options.bits):
+    if enough(trials, _bits_wanted(options)):
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)
     why = trials[-1].run.work.over or "more runs are needed than there are"

@@ -15,7 +15,7 @@ from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.sizes import at_other_sizes
-from handprop.verifier.proof.field.algebra import Unsupported
+from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
 from handprop.verifier.proof.proof import proof

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from handprop.verifier.programs import jaxprs, walk
+from handprop.verifier.programs import jaxprs, running
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.truth import Thing, as_value
@@ -93,7 +93,7 @@ def shifted(instrumented: Instrumented, shifts: Mapping[int, Sequence[Elements]]
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             label = _label(eqn)
             if label is None:
-                return walk.bound(eqn, values)
+                return running.bound(eqn, values)
             if not label.isdecimal():
                 return values
             number = int(label)
@@ -104,7 +104,7 @@ def shifted(instrumented: Instrumented, shifts: Mapping[int, Sequence[Elements]]
             dtype = values[0].dtype if jaxprs.is_float(values[0].dtype) else shift.dtype
             return [values[0].astype(dtype) + shift.astype(dtype)]
 
-        return walk.run(instrumented.program, inputs[len(order) :], leaf, unrolled=True)
+        return running.run(instrumented.program, inputs[len(order) :], leaf, unrolled=True)
 
     interpretation = instrumented.interpretation
     like = [jax.ShapeDtypeStruct(x.shape, np.float32) for x in given]

@@ -11,13 +11,15 @@ import numpy as np
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.proof.field.algebra import Run, Unsupported
+from handprop.verifier.proof.evaluation import drawn, same
 from handprop.verifier.proof.field.arithmetic import Elements, Field, draw_prime
+from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
-from handprop.verifier.proof.trials import drawn, same, with_negatives
+from handprop.verifier.proof.trials import with_negatives
 
 __all__ = ["Interpretation", "affected", "entries_of", "rational", "run_on", "set_up", "wrong"]
 

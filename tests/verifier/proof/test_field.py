@@ -211,7 +211,7 @@ def test_programs_with_other_branches_are_never_proved(name, seed):
      (lambda x: jnp.sum(jax.lax.platform_dependent(POSITIVE_PART(x), cpu=jnp.negative, default=jnp.square)), 1)],
 )  # fmt: skip
 def test_decisions_are_counted(f, bits):
-    from handprop.verifier.proof.decisions import decision_bits
+    from handprop.verifier.proof.decision_bits import decision_bits
 
     assert decision_bits(jax.make_jaxpr(f)(X), 1.0).output == pytest.approx(bits)
 

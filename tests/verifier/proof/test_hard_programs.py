@@ -10,7 +10,7 @@ from jax._src import dispatch
 from selecting import all_but
 
 import handprop as v
-from handprop.verifier.programs import jaxprs, walk, widen
+from handprop.verifier.programs import jaxprs, running, widen
 from handprop.verifier.programs.polynomial import is_polynomial_in
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
@@ -171,7 +171,7 @@ def test_a_loop_that_runs_by_itself_leaves_no_executable_behind(loop):
     x = jnp.array([0.3, 1.2, 0.7], jnp.float32)
     program, kept = jaxprs.trace(loops[loop], [x]), []
     for _ in range(3):
-        (got,) = walk.run(program, [x], ends=True)
+        (got,) = running.run(program, [x], ends=True)
         kept.append(dispatch.xla_primitive_callable.cache_info().currsize)
     np.testing.assert_allclose(got, loops[loop](x), rtol=1e-6)
     assert kept[0] == kept[1] == kept[2]

@@ -6,15 +6,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import NeedsBranches, Run, Unsupported, digest, finite
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.elementwise import Rule
+from handprop.verifier.proof.field.errors import NeedsBranches, Unsupported
 from handprop.verifier.proof.field.extrema import arg_extremum, reduce_extremum, window_extremum
 from handprop.verifier.proof.field.factorizations import cholesky, lu, triangular_solve
 from handprop.verifier.proof.field.functions import log
+from handprop.verifier.proof.field.hashing import digest
 from handprop.verifier.proof.field.layout import bind, joined, move
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, maximum, minimum
-from handprop.verifier.proof.field.values import Everywhere, Value, everywhere, is_nonnegative, is_positive, moved
+from handprop.verifier.proof.field.values import (
+    Everywhere,
+    Value,
+    everywhere,
+    finite,
+    is_nonnegative,
+    is_positive,
+    moved,
+)
 
 __all__ = ["CONTRACTION"]
 

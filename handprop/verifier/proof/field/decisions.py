@@ -11,8 +11,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import Run, Unsupported, among, mix
 from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.errors import Unsupported
+from handprop.verifier.proof.field.hashing import mix
+from handprop.verifier.proof.field.record import among
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.values import Value
 
 __all__ = ["NUMBERS", "coin", "found_apart", "known_greater", "placed"]

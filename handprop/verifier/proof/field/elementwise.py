@@ -9,8 +9,10 @@ import ml_dtypes
 import numpy as np
 
 from handprop.verifier.programs.executables import applied
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
+from handprop.verifier.programs.primitives import Kind
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
 from handprop.verifier.proof.field.functions import UNARY, pow_value, uninterpreted
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import (
     Thing,
     absolute,
@@ -23,7 +25,7 @@ from handprop.verifier.proof.field.truth import (
     select,
     sign,
 )
-from handprop.verifier.proof.field.values import Kind, Value, is_nonnegative, moved
+from handprop.verifier.proof.field.values import Value, is_nonnegative, moved
 
 __all__ = ["ELEMENTWISE", "Rule"]
 
@@ -233,6 +235,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "or": _logical(_or, np.bitwise_or),
     "xor": _logical(_xor, np.bitwise_xor),
     "not": _not,
+    "optimization_barrier": lambda run, inputs, params, eqn: list(inputs),
     "select_n": _select_n,
     "clamp": _clamp,
     "reduce_precision": _reduce_precision,

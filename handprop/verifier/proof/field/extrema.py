@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound
 from handprop.verifier.proof.field.elementwise import Rule
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
 from handprop.verifier.proof.field.layout import joined, ranks
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import are_special, patched, without_specials
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input, greater, maximum, minimum, never_tie
-from handprop.verifier.proof.field.values import INFINITY, NAN, OPAQUE, Kind, Value, is_nonnegative, moved
+from handprop.verifier.proof.field.values import INFINITY, NAN, OPAQUE, Value, is_nonnegative, moved
 
 __all__ = ["arg_extremum", "reduce_extremum", "window_extremum"]
 

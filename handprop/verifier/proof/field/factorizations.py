@@ -4,11 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, digest, finite
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood
 from handprop.verifier.proof.field.functions import sqrt
+from handprop.verifier.proof.field.hashing import digest
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input
-from handprop.verifier.proof.field.values import Kind, Value, moved
+from handprop.verifier.proof.field.values import Value, finite, moved
 
 __all__ = ["cholesky", "lu", "triangular_solve"]
 

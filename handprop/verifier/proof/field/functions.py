@@ -12,18 +12,20 @@ from fractions import Fraction
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, digest, finite
+from handprop.verifier.programs.primitives import Kind, Trait, least_kind, named
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.decisions import placed
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound, Degree, Whole
-from handprop.verifier.proof.field.kinds import least_kind
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
+from handprop.verifier.proof.field.hashing import digest
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.values import (
     INFINITY,
     NAN,
     Everywhere,
-    Kind,
     Value,
     everywhere,
+    finite,
     is_nonnegative,
     is_positive,
     moved,
@@ -34,13 +36,10 @@ from handprop.verifier.proof.field.values import (
     where_positive,
 )
 
-__all__ = ["ODD", "UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
+__all__ = ["UNARY", "cbrt", "defined", "log", "pow_value", "sqrt", "uninterpreted"]
 
 Unary = Callable[[Run, Value], Value]
 MAX_EXPONENTS, MAX_POWER = 8, 1 << 20
-# Of functions that are not interpreted those that are defined for some arguments only.
-PARTIAL = {"acos", "acosh", "asin", "atanh", "digamma", "erf_inv", "igamma", "igamma_grad_a", "igammac", "lgamma",
-           "polygamma", "regularized_incomplete_beta", "zeta"}  # fmt: skip
 
 
 def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
@@ -336,24 +335,21 @@ def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
     return None
 
 
-ODD = {"erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e", "round", "tan"}
-
-
 def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
     """A random function of its arguments, entry by entry; odd where the function is."""
+    primitive = name.split(" ")[0]
     for a in arguments:
         finite(a, name)
-    if name.split(" ")[0] in PARTIAL:
+    if primitive in named(Trait.PARTIAL):
         run.assume(f"the argument of {name} lies where it is defined")
         if run.decided:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
     run.asked(*arguments)
     run.uninterpreted.add(name)
-    kind = least_kind(name.split(" ")[0])
-    kind = max(kind, *(a.kind for a in arguments))
+    kind = max(least_kind(primitive), *(a.kind for a in arguments))
     xs = [a.x for a in arguments]
-    oracle = run.loose_oracle if least_kind(name.split(" ")[0]) is Kind.LOOSE else run.oracle
-    if name.split(" ")[0] not in ODD:
+    oracle = run.loose_oracle if least_kind(primitive) is Kind.LOOSE else run.oracle
+    if primitive not in named(Trait.ODD):
         return Value(oracle(name, *xs), VARIABLE, kind=kind)
     flipped, canonical = run.canonical(xs[0])
     value = oracle(name, canonical).re
@@ -393,6 +389,5 @@ UNARY: dict[str, Unary] = {
     "stop_gradient": lambda run, a: a,
     "copy": lambda run, a: a,
     "copy_p": lambda run, a: a,
-    "optimization_barrier": lambda run, a: a,
     "real": lambda run, a: a,
 }

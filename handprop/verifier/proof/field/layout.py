@@ -14,11 +14,20 @@ import numpy as np
 from jax import lax
 
 from handprop.verifier.programs.executables import applied, run_once
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported, finite
 from handprop.verifier.proof.field.degrees import Bound
 from handprop.verifier.proof.field.elementwise import Rule
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input, greater, never_tie
-from handprop.verifier.proof.field.values import Value, everywhere, is_nonnegative, is_number, is_positive, moved
+from handprop.verifier.proof.field.values import (
+    Value,
+    everywhere,
+    finite,
+    is_nonnegative,
+    is_number,
+    is_positive,
+    moved,
+)
 
 __all__ = ["LAYOUT", "bind", "concrete", "move_by_positions"]
 
@@ -360,7 +369,6 @@ LAYOUT: dict[str, Rule] = {
     "iota": _iota,
     "sort": _sort,
     "top_k": _top_k,
-    "optimization_barrier": lambda run, inputs, params, eqn: list(inputs),
     "device_put": lambda run, inputs, params, eqn: list(inputs),
     "name": lambda run, inputs, params, eqn: list(inputs),
     "sharding_constraint": lambda run, inputs, params, eqn: list(inputs),

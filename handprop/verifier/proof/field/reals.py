@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from handprop.verifier.programs import jaxprs, widen
-from handprop.verifier.proof.field.algebra import mix
+from handprop.verifier.programs.primitives import Trait, has
+from handprop.verifier.proof.field.hashing import mix
 from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
 
@@ -25,10 +26,6 @@ __all__ = ["Reals"]
 COPIES = 3  # without noise, and twice with it
 NOISE, CLEAR = 1e-9, 1e3
 SMALLEST = 1e-290
-SCALE = {"div", "exp", "exp2", "integer_pow", "logistic", "mul", "pow", "square"}  # by which a number leaves the range
-# They choose by decisions, which at the real point may be others: what they return is an operand's element.
-CHOOSE = {"abs", "argmax", "argmin", "clamp", "cummax", "cummin", "max", "min", "reduce_max", "reduce_min",
-          "reduce_window_max", "reduce_window_min", "sign", "sort", "top_k"}  # fmt: skip
 
 
 class Reals:
@@ -51,13 +48,13 @@ class Reals:
         if self.seen > before:  # the equation calls a program, whose equations were followed one by one
             return outputs
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and not self._all_known(thing)]
-        if new and eqn.primitive.name not in CHOOSE:
+        if new and not has(eqn, Trait.CHOOSES):
             with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known
                 held = [self._of(thing) if isinstance(thing, Value) else None for thing in operands]
                 copies = [self._computed(eqn, operands, held, k) for k in range(COPIES)]
                 for i in new:
                     kept = [computed[i] for computed in copies]
-                    if eqn.primitive.name in SCALE:
+                    if has(eqn, Trait.SCALES):
                         kept = [self._in_range(outputs[i], numbers) for numbers in kept]
                     self._keep(outputs[i], kept)
         return outputs
@@ -80,7 +77,7 @@ class Reals:
             numbers = [self._number(thing, var.aval, copies, k)
                        for thing, var, copies in zip(operands, eqn.invars, held, strict=True)]  # fmt: skip
             outputs = [np.asarray(jaxprs.widened(x)) for x in widen.wide_step(eqn, numbers)]
-        noise = NOISE if k and eqn.primitive.name not in widen.EXACT else 0.0
+        noise = NOISE if k and not has(eqn, Trait.EXACT) else 0.0
         return [x * (1 + noise * self.rng.uniform(-1, 1, x.shape)) if x.dtype == np.float64 else x for x in outputs]
 
     def _in_range(self, thing: Value, numbers: np.ndarray) -> np.ndarray:

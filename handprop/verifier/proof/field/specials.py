@@ -13,16 +13,17 @@ from functools import reduce
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import Run, Unsupported
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound
+from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.functions import choose
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.values import (
     INFINITY,
     NAN,
     OPAQUE,
     Everywhere,
-    Kind,
     Term,
     Value,
     everywhere,

@@ -10,8 +10,11 @@ at most ``d / p``, which the proof's bound adds for every step.
 
 from collections.abc import Callable
 
-from handprop.verifier.proof.field.algebra import Run, Unsupported, word
-from handprop.verifier.proof.field.values import Kind, Value
+from handprop.verifier.programs.primitives import Kind
+from handprop.verifier.proof.field.errors import Unsupported
+from handprop.verifier.proof.field.hashing import word
+from handprop.verifier.proof.field.run import Run
+from handprop.verifier.proof.field.values import Value
 
 __all__ = ["settled", "steady_steps"]
 

@@ -18,14 +18,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import NeedsBranches, NotUnderstood, Run, Unsupported
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.decisions import coin, found_apart, known_greater, placed
 from handprop.verifier.proof.field.degrees import VARIABLE
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
 from handprop.verifier.proof.field.functions import chosen
+from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.values import (
     Everywhere,
-    Kind,
     Term,
     Value,
     is_negative,

@@ -14,18 +14,20 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.degrees import Bound
+from handprop.verifier.proof.field.errors import Unsupported
 
 __all__ = [
     "INFINITY",
     "NAN",
     "OPAQUE",
     "Everywhere",
-    "Kind",
     "Term",
     "Value",
     "everywhere",
+    "finite",
     "is_negative",
     "is_nonnegative",
     "is_number",
@@ -41,30 +43,6 @@ __all__ = [
 MAX_TERMS = 6
 # What ``special`` holds beside 0, a finite number, and -1, minus infinity.
 INFINITY, NAN, OPAQUE = 1, 2, 3
-
-
-class Kind(enum.IntEnum):
-    """How a value depends on the inputs while no decision changes.
-
-    ``RATIONAL``: a rational function of them: equal to another such function almost nowhere or everywhere, and the
-    field sees where it is everywhere. ``UNIVARIATE``: ``g(u)`` of a rational u with g analytic on the whole line, as
-    ``tanh(u)`` or ``3 - exp(sin(u))``: equal to any number almost nowhere, unless u is a number. ``ANALYTIC``: any
-    expression with exponentials, sines or erf, and logarithms and roots of what is positive at every point;
-    ``RELATED``: with other functions, as ``log(x y) = log x + log y``. Both may be equal to others, and to numbers, by
-    identities that the field does not know. ``LOOSE``: through what may be constant on a set that matters: a truth
-    value read as a polynomial, a rounding, a function that is not understood.
-    """
-
-    RATIONAL = 0
-    UNIVARIATE = 1
-    ANALYTIC = 2
-    RELATED = 3
-    LOOSE = 4
-
-    @property
-    def of_analytic(self) -> "Kind":
-        """The kind of a function of such a value that is analytic on the whole line."""
-        return Kind.UNIVARIATE if self <= Kind.UNIVARIATE else max(self, Kind.ANALYTIC)
 
 
 class Everywhere(enum.IntEnum):
@@ -86,11 +64,11 @@ class Value(NamedTuple):
     this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
     ``special``: for each entry whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite and no
     more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
-    ``kind``: see :class:`Kind`. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``: where only
-    some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the largest
-    size. ``everywhere``: what its expression is at every point of the inputs' space, also where other decisions would
-    be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author is
-    taken to have meant them.
+    ``kind``: see the table of primitives. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``:
+    where only some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the
+    largest size. ``everywhere``: what its expression is at every point of the inputs' space, also where other decisions
+    would be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author
+    is taken to have meant them.
     """
 
     x: Elements
@@ -213,3 +191,8 @@ def is_nonnegative(value: Value) -> bool:
     if value.nonnegative or value.positive:
         return True
     return value.known is not None and bool((value.known >= value.error).all())
+
+
+def finite(a: Value, where: str) -> None:
+    if a.special is not None and a.special.any():
+        raise Unsupported(f"what is not finite in {where}")

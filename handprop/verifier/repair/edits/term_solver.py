@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handprop.verifier.proof.field.algebra import mix
 from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.hashing import mix
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.edits.expressions import Library, atoms_of, flattened, products_of
 from handprop.verifier.repair.instrument import Instrumented, shifted

@@ -26,7 +26,8 @@ from jax import lax
 
 from handprop.verifier.checks.rounding import bits_lost
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import executables, frames, jaxprs, walk, widen
+from handprop.verifier.programs import executables, frames, jaxprs, running, widen
+from handprop.verifier.programs.primitives import Trait, has, named
 from handprop.verifier.repair.source.functions import quoted, rebuilt
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import LostBits, Outcome
@@ -36,7 +37,6 @@ __all__ = ["lost_bits"]
 MAX_UNITS = 128
 CHOSEN = 8 * executables.EQUATION  # seconds that compiling one equation in all its modes takes
 SECONDS = 0.5
-SUMS = ("add", "sub", "add_any", "reduce_sum", "dot_general", "cumsum", "conv_general_dilated", "scatter-add")
 
 
 class Mode(enum.IntEnum):
@@ -96,7 +96,7 @@ class Trial:
             n = self._number_of(eqn)
             return _chosen(eqn, values, modes[n], faults if self.only in (None, n) else ())
 
-        return walk.run(program, inputs, leaf, constant=jaxprs.as_written, around=self._within)
+        return running.run(program, inputs, leaf, constant=jaxprs.as_written, around=self._within)
 
     @contextlib.contextmanager
     def _within(self, eqn: Any) -> Iterator[None]:
@@ -120,7 +120,7 @@ class Trial:
 def _rounds(eqn: Any) -> bool:
     narrows = eqn.primitive.name in ("convert_element_type", "reduce_precision")
     floats = any(_is_narrow(v.aval) for v in (*eqn.invars, *eqn.outvars))
-    return floats and (narrows or eqn.primitive.name not in widen.EXACT)
+    return floats and (narrows or not has(eqn, Trait.EXACT))
 
 
 def _is_narrow(aval: Any) -> bool:
@@ -157,7 +157,7 @@ def _chosen(eqn: Any, values: list[Any], mode: Any, faults: Sequence[Mode]) -> l
                     for r, v in zip(rounded, values, strict=True)]  # fmt: skip
     wide = [jaxprs.widened(x) for x in widen.wide_step(eqn, operands)]
     cast = [r.astype(a.aval.dtype) if jaxprs.is_float(r.dtype) else r for r, a in zip(rounded, eqn.invars, strict=True)]
-    own = [jaxprs.widened(x) for x in walk.bound(eqn, cast)]
+    own = [jaxprs.widened(x) for x in running.bound(eqn, cast)]
     outputs = []
     for w, o, var in zip(wide, own, eqn.outvars, strict=True):
         chosen = w
@@ -247,10 +247,10 @@ def _cause(trial: Trial, n: int) -> str:
     if Mode.SATURATED in alone:
         return "saturation, a result rounded to 0 or 1,"
     if Mode.OPERANDS in alone and Mode.ROUNDED not in alone:
-        return _cancellation(unit) if unit.name in SUMS else "the rounding of what goes in is enlarged"
+        return _cancellation(unit) if unit.name in named(Trait.ADDS) else "the rounding of what goes in is enlarged"
     terms = unit.terms * unit.iterations
     accumulates = Mode.ROUNDED in alone if unit.iterations > 1 else Mode.OPERANDS not in alone
-    if unit.name in SUMS and accumulates and 2 ** (own - 1) <= terms:
+    if unit.name in named(Trait.ADDS) and accumulates and 2 ** (own - 1) <= terms:
         return f"a sum of {terms:,} terms"
     return ""
 

@@ -20,7 +20,7 @@ from handprop.verifier.checks.evaluators import evaluators, in_float64
 from handprop.verifier.checks.sampling import compared, is_defined, sample, worst_entry
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import jaxprs, walk
+from handprop.verifier.programs import jaxprs, running
 from handprop.verifier.programs.executables import array
 from handprop.verifier.proof.proof import proof
 from handprop.verifier.report.text import apart
@@ -87,9 +87,9 @@ def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., lis
     program = jaxprs.only(jaxprs.trace(problem.candidate, inputs), problem.gradients)
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-        return values if eqn.primitive.name == "stop_gradient" else walk.bound(eqn, values)
+        return values if eqn.primitive.name == "stop_gradient" else running.bound(eqn, values)
 
-    return lambda *chosen: walk.run(program, jaxprs.with_replaced(inputs, problem.wrt, chosen), leaf)
+    return lambda *chosen: running.run(program, jaxprs.with_replaced(inputs, problem.wrt, chosen), leaf)
 
 
 def _products(problem: Problem, rng: np.random.Generator) -> Problem:

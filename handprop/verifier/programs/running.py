@@ -1,0 +1,212 @@
+"""A program run on numbers, equation by equation."""
+
+import contextlib
+import math
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from handprop._compat import equations, is_mutable
+from handprop.verifier.programs.executables import applied, array, run_once
+from handprop.verifier.programs.jaxprs import (
+    as_written,
+    is_float,
+    is_iteration,
+    narrower,
+    of_jax,
+    scan_counts,
+    widened_literals,
+)
+from handprop.verifier.programs.primitives import Trait, has
+from handprop.verifier.programs.walk import Walk
+from handprop.verifier.proof.field import literals
+from handprop.verifier.proof.field.layout import LAYOUT
+
+__all__ = ["ENDLESS", "MAX_IN_SERIES", "bound", "once", "run", "strip_rules"]
+
+ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
+MAX_TURNS = 100_000  # of a loop that depends on data; of one with more than 40 equations, or so many entries, fewer
+ENTRIES_A_TURN, FEW_TURNS = 1 << 12, 1000
+MAX_IN_SERIES = 1e8  # beyond it XLA's loops over their terms may not end
+
+Leaf = Callable[[Any, list[Any]], list[Any]]
+Loop = Callable[..., Any]
+
+
+def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
+        trusted: "Callable[[Any], bool]" = lambda eqn: False,
+        constant: Callable = jnp.asarray, unrolled: bool = False,
+        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
+        loop: "Loop | None" = None) -> list[Any]:  # fmt: skip
+    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
+    each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
+    literal that is made wider is the number it was rounded to.
+
+    Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
+    scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
+    ``more``: what iterates makes one turn more. ``loop(key, f, *args)`` runs a loop: of one key all do the same.
+    """
+    read = widened_literals(program) if leaf and constant is as_written else {}
+    return _Numbers(leaf, trusted, constant, unrolled, around, ends, more, loop or once, read).evaluate(program, inputs)
+
+
+class _Numbers(Walk):
+    """Values are arrays, traced ones too."""
+
+    def __init__(self, leaf: "Leaf | None", trusted: Callable[[Any], bool], made: Callable, unrolled: bool,
+                 context: Callable, ends: bool, more: bool, loop: "Loop",
+                 read: dict[str, tuple[float, ...]]):  # fmt: skip
+        self.leaf, self.trusted, self.made, self.unrolled = leaf, trusted, made, unrolled
+        self.context, self.ends, self.more, self.loop = context, ends, more, loop
+        self.read = {dtype: numbers for dtype, numbers in read.items() if numbers}
+
+    def constant(self, const: Any) -> Any:
+        return self.made(const)
+
+    def around(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        with self.context(eqn):
+            return self.step(eqn, operands)
+
+    def primitive(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        values = self._as_rounded(eqn, operands) if self.read else operands
+        return self.leaf(eqn, values) if self.leaf else bound(eqn, values)
+
+    def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        return self.primitive(eqn, operands)
+
+    def custom_rule(self, eqn: Any, primal: Any, operands: list[Any]) -> list[Any]:
+        if self.leaf is None and self.trusted(eqn):
+            return bound(eqn, operands)
+        return self.evaluate(primal, operands)
+
+    def cond(self, eqn: Any, branches: Sequence[Any], which: Any, operands: list[Any]) -> list[Any]:
+        if not isinstance(which, Tracer):  # to call JAX's switch would compile every branch
+            return self.evaluate(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands)
+        cases = [partial(lambda branch, *xs: self.evaluate(branch, xs), branch) for branch in branches]
+        return lax.switch(which.astype(jnp.int32), cases, *operands)
+
+    def entry(self, x: Any, i: int) -> Any:
+        return x[i]
+
+    def stacked(self, eqn: Any, rows: list[list[Any]]) -> list[Any]:
+        return [jnp.stack(row) for row in zip(*rows, strict=True)]
+
+    def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
+        n_consts, n_carry = scan_counts(eqn.params)
+        length, reverse = eqn.params["length"], eqn.params["reverse"]
+        if self.unrolled and length:
+            return super().scan(eqn, body, operands)
+        consts, carry, xs = operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
+
+        def f(consts: list[Any], carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+            out = self.evaluate(body, [*consts, *carry, *x])
+            return out[:n_carry], out[n_carry:]
+
+        def scanned(consts: list[Any], carry: list[Any], xs: list[Any]) -> Any:
+            return lax.scan(partial(f, consts), carry, xs, length=length, reverse=reverse)
+
+        carry, ys = self.loop((eqn.params["jaxpr"], length, reverse), scanned, consts, carry, xs)
+        return f(consts, carry, [])[0] if self.more and is_iteration(eqn) else [*carry, *ys]
+
+    def while_loop(self, eqn: Any, cond: Any, body: Any, operands: list[Any]) -> list[Any]:
+        n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        consts, state = (operands[:n_cond], operands[n_cond : n_cond + n_body]), operands[n_cond + n_body :]
+
+        def turned(consts: Any, s: list[Any]) -> list[Any]:
+            after, go = self.evaluate(body, [*consts[1], *s]), self.evaluate(cond, [*consts[0], *s])[0]
+            if not go.ndim:
+                return after
+            # A loop that was batched: each of the batch stops when its own condition says so.
+            return [
+                jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
+            ]
+
+        def goes_on(consts: Any, s: list[Any]) -> Any:
+            return self.evaluate(cond, [*consts[0], *s])[0].any()
+
+        def all_turns(consts: Any, state: list[Any]) -> list[Any]:
+            return lax.while_loop(partial(goes_on, consts), partial(turned, consts), state)
+
+        key = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"], self.ends
+        if not self.ends:
+            return self.loop(key, all_turns, consts, state)
+        most = _most_turns(body, state)
+
+        def counted(consts: Any, state: list[Any]) -> list[Any]:
+            return lax.while_loop(lambda s: (s[0] < most) & goes_on(consts, s[1:]),
+                                  lambda s: [s[0] + 1, *turned(consts, s[1:])], state)  # fmt: skip
+
+        turn, *state = self.loop(key, counted, consts, [array(np.int32(0)), *state])
+        cut = (turn >= most) & goes_on(consts, state)
+        state = turned(consts, state) if self.more else state
+        return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
+
+    def _as_rounded(self, eqn: Any, values: list[Any]) -> list[Any]:
+        """The operands, but what the equation makes wider: of that a literal is the number it was rounded to."""
+
+        def rounded(x: Any, dtype: str) -> Any:
+            for literal in self.read.get(dtype, ()):
+                as_read = literals.read(literal, dtype).to_float()  # pyright: ignore[reportOptionalMemberAccess]
+                x = jnp.where(abs(x) == as_read, jnp.sign(x) * literal, x)
+            return x
+
+        return [rounded(x, str(v.aval.dtype)) if less else x
+                for x, v, less in zip(values, eqn.invars, narrower(eqn), strict=True)]  # fmt: skip
+
+
+def _most_turns(body: Any, state: list[Any]) -> int:
+    """After how many turns a loop that depends on data is cut."""
+    entries = sum(math.prod(x.shape) for x in state if hasattr(x, "shape"))
+    return max(MAX_TURNS // max(len(list(equations(body))) // 40, entries // ENTRIES_A_TURN, 1), FEW_TURNS)
+
+
+def once(key: tuple, f: Callable, *args: Any) -> Any:
+    return run_once(f, *args)
+
+
+def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
+    """The equation's own primitive on these values; what only moves entries of numbers is moved by NumPy, as a program
+    of XLA's for each slice takes long to compile."""
+    if has(eqn, Trait.VIEW) and not changed and not _is_traced_or_key(values[0]):
+        moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
+        return [array(out) for out in moved]
+    if has(eqn, Trait.SERIES):
+        return _of_moderate_numbers(eqn, values, changed)
+    return _bound(eqn, values, changed)
+
+
+def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+    # No executable takes or returns an array that is written to.
+    mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
+    run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
+    out = run(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+    """The NaN of a loop that was cut where an operand is so large that the primitive may not end."""
+    floats = [x for x in values if is_float(x.dtype)]
+    small = reduce(operator.and_, (abs(x) <= MAX_IN_SERIES for x in floats))
+    moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
+    return [jnp.where(small, out, ENDLESS) for out in _bound(eqn, moderate, changed)]
+
+
+def _is_traced_or_key(x: Any) -> bool:
+    return isinstance(x, Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` on flat arrays with every custom rule replaced by its primal program, JAX's own rules kept."""
+
+    def stripped(*inputs: Any) -> Any:
+        program, shape = jax.make_jaxpr(f, return_shape=True)(*inputs)
+        return jax.tree.unflatten(jax.tree.structure(shape), run(program, inputs, trusted=of_jax))
+
+    return stripped

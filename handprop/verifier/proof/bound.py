@@ -1,0 +1,210 @@
+"""The chance that a proof is false: the theorem, and every term of the bound.
+
+Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
+programs differ as rational functions of their inputs and of oracle values, let the numerator of the difference have
+degree D and let the sizes of its coefficients sum to at most ``2^H``. The programs agree at a random point of GF(p), p
+a random prime, with probability at most ``e = D / p + H / 49 / 2^32``. The second term is the chance that p divides
+every coefficient: primes are drawn from about ``2^32`` that exceed ``2^49``, and at most ``H / 49`` of these divide a
+number below ``2^H``.
+
+*Oracles.* Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at
+most ``e_a``, computed in the same way, and programs may then agree by accident. Runs are compared in which of the m
+arguments were equal to which. An accident that goes unseen is the same in each of R runs, so that a proof is false with
+probability at most ``e^R + m (m - 1) / 2 e_a^R``.
+
+*Decisions.* Where comparisons are decided, this only holds for runs with the same decisions. Each run is repeated with
+its decisions at another point, and ``e^2 + m^2 / 2 e_a^2`` is added to the chance of having met none of the decisions
+that show a difference (:mod:`handprop.verifier.proof.decision_bits`). A run may stand for many points, each with
+decisions of its own; where something is decided that does not depend on the inputs, it stands for one. An unknown is
+taken for a number with which it is compared with probability ``e_a`` (:mod:`handprop.verifier.proof.trials`).
+
+*Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
+there are many roots, those that depend on different variables are told apart, and may seem not to depend on what they
+do depend on (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be squares, only one in
+``2^k`` runs counts (:func:`relation_counts`).
+
+*Steps that do not depend on a probe* are taken to be constant; each seems so by accident with probability ``e_a``
+(:func:`seemingly_steady`).
+
+*Claims.* What is taken to be equal almost nowhere is tried at real points; a false claim is missed with probability
+``e^-34`` (:mod:`handprop.verifier.proof.claims`).
+
+*Attempts.* Runs may start anew ``RESTARTS`` times, and several readings of the programs are tried one after the other.
+The bound is the sum over all of them.
+
+The oracles are splitmix64 hashes of a seed, and not random functions: that these behave alike is trusted.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handprop.verifier.proof.evaluation import Evaluation, Pair, drawn, evaluated_at, new_run
+from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.degrees import Bound
+from handprop.verifier.proof.field.errors import Unsupported
+from handprop.verifier.proof.field.interpreter import evaluate
+from handprop.verifier.proof.field.run import Run
+from handprop.verifier.proof.field.truth import Thing
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.proof.roots import bits_of, rank, root_groups
+
+__all__ = [
+    "RESTARTS",
+    "Trial",
+    "all_in_their_places",
+    "decided_alike",
+    "enough",
+    "log2_false",
+    "norms_of",
+    "relation_counts",
+    "seemingly_steady",
+    "vanishing",
+    "with_relations",
+]
+
+MAX_ROOTS = 30
+CERTAIN = 1 << 100  # a degree with which a difference may vanish anywhere
+RESTARTS = 5
+WEIL = 2.0**-24  # times a degree: by how much a character at random points may be off from a coin
+
+
+class Trial(NamedTuple):
+    """One run: the first output that differs (None where all agree), the run's tallies, the chance that programs which
+    differ agree in it, that two arguments of an oracle do, and which arguments were equal (None: not compared)."""
+
+    differs: int | None
+    run: Run
+    chance: float
+    accident: float
+    partition: bytes | None
+    lanes: int = 1
+    grouped: bool = False
+
+
+def enough(trials: list[Trial], bits: float) -> bool:
+    if len(trials) < 2 or log2_false(trials) > -bits:
+        return False
+    return not (trials[-1].grouped and relation_counts(trials, of_numbers=True))
+
+
+def log2_false(trials: list[Trial]) -> float:
+    """log2 of the bound for a false proof over all runs; 0 where they bound nothing."""
+    calls = max(trial.run.calls for trial in trials)
+    pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
+    chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
+    if trials[0].partition is None:
+        return min(float(np.log2(with_relations(trials)).sum()) + math.log2(RESTARTS), 0.0)
+    relations = 0 if trials[-1].grouped else relation_counts(trials)
+    if relations:
+        chances = np.minimum(
+            chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.over, CERTAIN) * WEIL, 1.0
+        )
+    with np.errstate(divide="ignore"):  # no oracle was asked: no accident
+        terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
+    return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
+
+
+def with_relations(trials: list[Trial]) -> np.ndarray:
+    """The chances of runs in which decisions are drawn: roots of numbers have one sign for all points of a run."""
+    chances, relations = np.array([trial.chance for trial in trials]), relation_counts(trials, of_numbers=True)
+    return np.minimum(chances + 1 - 2.0**-relations, 1.0) if relations else chances
+
+
+def relation_counts(trials: list[Trial], of_numbers: bool = False) -> int:
+    """How many products of the roots' arguments may be squares; ``of_numbers``: of numbers alone, where the others were
+    told apart in each run.
+
+    Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
+    run, would lack so much of full rank over GF(2). By full rank no root is a rational function of others, and the
+    norm bounds how often a difference vanishes. Where ``sqrt(a) sqrt(b) = |R|`` it is ``R`` or ``-R`` in the field, as
+    R is a square there or is not. Whatever signs such R have where two programs differ, all of these have them in one
+    of ``2^k`` runs at least, k the number of relations, and there the norm of the others bounds it.
+    """
+    rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
+    if len({len(row) for row in rows}) > 1:  # decisions chose other numbers: nothing is known of them
+        return max(map(len, rows))
+    columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
+    # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
+    taking_part = [column for column, known in columns if column or not known]
+    return len(taking_part) - rank(taking_part)
+
+
+def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
+    """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
+    modulo a random prime."""
+    over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # of a long loop they fit no float
+    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / 2**32)
+
+
+def seemingly_steady(run: Run, norms: float, accident: float) -> float:
+    """The probability that a step seemed not to depend on the probe and does, or that an accident made it seem so."""
+    if not any(run.steady):
+        return 0.0
+    each = sum(vanishing(run, run.steady_degree + run.steady_degree, norms))
+    return sum(run.steady) * each + run.calls**2 * accident
+
+
+def norms_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:
+    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none).
+
+    Where comparisons are decided roots are independent of one another, or not, for these decisions alone.
+    """
+    run, inputs = evaluation.run, evaluation.inputs
+    if not run.roots or (run.roots <= MAX_ROOTS and not run.branching):
+        return 2.0**run.roots, 0
+    if run.under_cube_roots:
+        return math.inf, 0
+    shapes = [x.shape if isinstance(x, Value) else None for x in inputs]
+    sizes = [under.size for under in run.under_roots]
+
+    def redrawn(x: Any, mask: np.ndarray | None) -> Thing:
+        return x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
+
+    def draw(masks: list[np.ndarray | None]) -> np.ndarray:
+        again = new_run(pair, run.field, run.seed, steady=run.steady,
+                     replayed=iter(run.decisions) if run.branching else None)  # fmt: skip
+        anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
+        for program in (pair.reference, pair.candidate):
+            evaluate(again, program, list(anew))
+        if [under.size for under in again.under_roots] != sizes:
+            raise Unsupported("roots that are taken at some points and not at others")
+        return np.concatenate(again.under_roots)
+
+    found = root_groups(draw, run.field.is_square, shapes, MAX_ROOTS)
+    if found is None:
+        return math.inf, 0
+    at_one_point = sorted(found[0], reverse=True)[: pair.roots or None]
+    return math.fsum(2.0**size for size in at_one_point), found[1] or 1
+
+
+def decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> bool:
+    """Whether anything was decided on that does not depend on the inputs, as ``x + 1 - x``: of many points at once it
+    is one decision for all of them. It is what is the same at other inputs, with all else as it was; these are only
+    asked where an element is decided on in more than one place."""
+    assert first.run.decided_on is not None
+    if all_in_their_places(first.run.decided_on):
+        return False
+    inputs = tuple(drawn(first.run.field, x, rng, first.run.shape_of(x.shape)) for x in pair.inputs)
+    run = new_run(pair, first.run.field, first.run.seed, replayed=iter(first.run.decisions))
+    evaluated_at(pair, run, inputs)
+    assert run.decided_on is not None
+    return any(((a == b) & (a >= 0)).any() for a, b in zip(first.run.decided_on, run.decided_on, strict=True))
+
+
+def all_in_their_places(decided_on: list[np.ndarray]) -> bool:
+    """Whether each element stands at one place alone, of arrays of one size.
+
+    >>> forward, backward = np.array([[5, 7], [9, 8]]), np.array([5, 7, -1, 8])  # -1: nothing is decided there
+    >>> all_in_their_places([forward, backward]), all_in_their_places([forward, forward.T])
+    (True, False)
+    """
+    if not decided_on:
+        return True
+    elements = np.concatenate([on.reshape(-1) for on in decided_on])
+    places = np.concatenate([np.arange(on.size) + (on.size << 32) for on in decided_on])
+    elements, places = (x[elements >= 0] for x in (elements, places))
+    order = np.argsort(elements, kind="stable")
+    elements, places = elements[order], places[order]
+    return not ((elements[1:] == elements[:-1]) & (places[1:] != places[:-1])).any()

@@ -1,0 +1,46 @@
+"""What runs take to be equal almost nowhere, tried at real points."""
+
+import math
+
+import numpy as np
+
+from handprop.verifier.problem import Problem
+from handprop.verifier.proof.evaluation import Pair, drawn, evaluated_at, new_run
+from handprop.verifier.proof.field.arithmetic import Field, draw_prime
+from handprop.verifier.proof.field.errors import Unsupported
+from handprop.verifier.proof.field.reals import Reals
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.proof.lanes import batched, largest_array
+
+__all__ = ["MISSED_CLAIMS", "claims_hold"]
+
+ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
+MISSED_CLAIMS, MAX_CLAIM_BITS = 34.0, 16.0  # a false claim is missed with a chance of e^-34, or 2^-49
+
+
+def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
+    """Whether what runs take to be equal almost nowhere differs at a real point, with decisions as they are drawn: at
+    as many points as it takes for each of the decisions that a claim rests on to be met at one of them."""
+    if not pair.claim_bits:
+        return _claims_hold_at(pair if pair.lanes == 1 else batched(problem, pair, 1), rng)
+    at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.lanes, 1), 1)
+    wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MAX_CLAIM_BITS))
+    if wanted > at_once * MAX_IN_REALS:
+        raise Unsupported("a comparison that rests on many decisions")
+    try:
+        wide = batched(problem, pair, min(at_once, wanted))
+    except Exception as error:  # whatever JAX raises where it cannot batch a program
+        raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
+    return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
+
+
+def _claims_hold_at(pair: Pair, rng: np.random.Generator) -> bool:
+    field = Field(draw_prime(rng))
+    reals = Reals(rng, field.p)
+    claims: list[tuple[Value, Value]] = []
+    run = new_run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims)
+    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    for thing in inputs:
+        reals.given(thing, rng.normal(size=thing.shape))
+    evaluated_at(pair, run, inputs)
+    return reals.apart(claims)

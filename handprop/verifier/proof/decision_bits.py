@@ -1,0 +1,147 @@
+"""How many decisions one entry of a program's outputs rests on.
+
+Every comparison of unknown numbers is a random decision in the proof's branching reading, and a program is a function
+of its decisions. Written as a sum over sets of decisions, no term of it takes more than ``d`` bits of them (a choice
+among n counts log2 n). Such a function that is not zero is not zero with probability at least ``2^-d`` over uniform
+independent decisions: fix all decisions outside a term that no other term contains; what is left is not constantly
+zero, so one of at most ``2^d`` equally likely cases shows it.
+
+This module bounds ``d`` from the equations alone. What is nonlinear may depend on all decisions its operand depends
+on, so each value carries them too: labels, one decision an entry, with the axes along which it differs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handprop.verifier.programs.primitives import Decisions, Kind, Trait, has, least_kind, row
+from handprop.verifier.programs.walk import Walk
+from handprop.verifier.proof.decision_facts import UNBOUNDED, Fact, is_float, relabelled, text_of
+from handprop.verifier.proof.decision_rules import Rules
+from handprop.verifier.proof.integer_bounds import largest_of_constant, largest_of_result, largest_of_type
+
+__all__ = ["Bits", "asks_for_numbers", "decision_bits"]
+
+MAX_STEPS = 64
+MAX_TURNS = 1 << 12  # of all scans together, those inside others counted as often as they are walked
+
+
+class Bits(NamedTuple):
+    """Bits of decisions: in one term of an output at most, and in what two unknowns rest on that are claimed never to
+    tie."""
+
+    output: float
+    claim: float
+
+
+def decision_bits(program: Any, interval_bits: float, decided: bool = False, kinds: Mapping[str, Kind] | None = None,
+                  claiming: bool = True) -> Bits:  # fmt: skip
+    """How many bits of decisions there are; ``interval_bits`` is what one comparison decides.
+
+    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``kinds``: of primitives'
+    results, as runs met them, where they are not what the table says. ``claiming``: whether two analytic unknowns are
+    claimed never to tie.
+    """
+    walk = _Count(interval_bits, decided, kinds or {}, claiming)
+    outputs = [fact.bits for fact in walk.evaluate(program, _inputs(program, walk))]
+    return Bits(max(outputs, default=0.0), walk.claims)
+
+
+def asks_for_numbers(program: Any) -> bool:
+    """Whether a program asks if a value is a number: it compares it with itself, as ``isnan`` does, or tells whether it
+    is finite.
+
+    >>> [asks_for_numbers(jax.make_jaxpr(f)(1.0)) for f in (jnp.isnan, lambda x: jnp.log(x) == jnp.log(x), jnp.sign)]
+    [True, True, False]
+    """
+    walk = _Count(0.0, False, {}, claiming=True)
+    walk.evaluate(program, _inputs(program, walk))
+    return walk.asks
+
+
+def _inputs(program: Any, walk: "_Count") -> list[Fact]:
+    return [Fact(walk.named("in", i), known=not is_float(v.aval), most=largest_of_type(v.aval))
+            for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
+
+
+def _keeps(eqn: Any) -> bool:
+    """Whether the field knows the equation's result where it knows its operands."""
+    if eqn.primitive.name != "convert_element_type" or not all(is_float(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+        return has(eqn, Trait.KNOWN)
+    old, new = (jnp.finfo(v.aval.dtype) for v in (eqn.invars[0], eqn.outvars[0]))
+    return new.nmant >= old.nmant and new.maxexp >= old.maxexp
+
+
+class _Count(Rules, Walk):
+    """One pass over a program. ``decided``: whether it is decided if the argument of log or sqrt is positive; ``asks``:
+    whether the program asks if a value is a number."""
+
+    def __init__(self, bits: float, decided: bool, kinds: Mapping[str, Kind], claiming: bool):
+        super().__init__(bits, claiming)
+        self.decided, self.kinds, self.turns, self.asks = decided, kinds, 0, False
+
+    def constant(self, const: Any) -> Fact:
+        content = id(const) if _is_key(const) else (str(const.dtype), const.shape, np.asarray(const).tobytes())
+        return Fact(self.named("const", content), known=True, most=largest_of_constant(const))
+
+    def step(self, eqn: Any, operands: list[Fact]) -> list[Fact]:
+        return super().step(eqn, operands) if eqn.outvars else []
+
+    def primitive(self, eqn: Any, operands: list[Fact]) -> list[Fact]:
+        name, facts = eqn.primitive.name, operands
+        decisions = Decisions.COMPARED if self.decided and has(eqn, Trait.BY_SIGN) else row(name).decisions
+        where = self.named(name, text_of(eqn.params), *(f.name for f in facts))
+        names = [facts[0].name if has(eqn, Trait.SAME_VALUE) else self.named(where, i)
+                 for i, _ in enumerate(eqn.outvars)]  # fmt: skip
+        kind = max((self.kinds.get(name, least_kind(name)), *(f.kind for f in facts)))
+        most = largest_of_result(eqn, [f.most for f in facts])
+        if all(f.known for f in facts) and decisions is not Decisions.PIVOTED:
+            return [Fact(n, known=_keeps(eqn) or not is_float(v.aval), kind=kind, most=most)
+                    for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
+        if has(eqn, Trait.EXTREME):
+            self.extreme_of[names[0]] = {f.name for f in facts}
+        self.asks |= name == "is_finite" or (has(eqn, Trait.EQUALITY) and facts[0].name == facts[1].name)
+        outs = self.results(eqn, facts, decisions)
+        leaves_type = [not is_float(v.aval) and most > largest_of_type(v.aval) for v in eqn.outvars]
+        outs = [out.nonlinear() if leaves else out for out, leaves in zip(outs, leaves_type, strict=True)]
+        opposite = facts[0].name if name == "neg" else None
+        return [out._replace(name=n, known=False, kind=kind, most=most, opposite=opposite).capped()
+                for n, out in zip(names, outs, strict=True)]  # fmt: skip
+
+    def cond(self, eqn: Any, branches: Sequence[Any], which: Fact, operands: list[Fact]) -> list[Fact]:
+        if not which.known:
+            return self.primitive(eqn, [which, *operands])
+        results = [self.evaluate(branch, operands) for branch in branches]
+        return [self.joined(("cond", i, which.name), cases, len(v.aval.shape))
+                for i, (v, *cases) in enumerate(zip(eqn.outvars, *results, strict=True))]  # fmt: skip
+
+    def entry(self, x: Fact, i: int) -> Fact:
+        """Entry i along the first axis."""
+        opposite = None if x.opposite is None else self.named(x.opposite, "row", i)
+        row = relabelled(x, lambda along: along[1:], ("row", i))
+        return row._replace(name=self.named(x.name, "row", i), opposite=opposite)
+
+    def stacked(self, eqn: Any, rows: list[list[Fact]]) -> list[Fact]:
+        made = eqn.outvars[len(eqn.outvars) - len(rows[0]) :] if rows else ()
+        return [self.joined(("stack", eqn.params["reverse"]), ys, len(v.aval.shape))
+                for ys, v in zip(zip(*rows, strict=True), made, strict=True)]  # fmt: skip
+
+    def scan(self, eqn: Any, body: Any, operands: list[Fact], most: int | None = None) -> list[Fact]:
+        length = eqn.params["length"]
+        self.turns += min(length, MAX_STEPS)
+        if self.turns > MAX_TURNS:
+            return [UNBOUNDED] * len(eqn.outvars)
+        done = super().scan(eqn, body, operands, MAX_STEPS)
+        done += [Fact(self.named("empty", i)) for i in range(len(done), len(eqn.outvars))]  # a scan of no turns
+        if length > MAX_STEPS and any(f.support for f in done):
+            return [UNBOUNDED for _ in done]
+        if length > MAX_STEPS:  # named for all of its turns, which were not all walked
+            done = [f._replace(name=self.named(f.name, "turns", length), opposite=None) for f in done]
+        return done
+
+
+def _is_key(const: Any) -> bool:
+    return jnp.issubdtype(const.dtype, jax.dtypes.extended)

@@ -1,0 +1,215 @@
+"""What one random interpretation of a program is asked, counts and rests on."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from handprop.verifier.programs.primitives import Kind
+from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.degrees import VARIABLE, Bound
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, OutOfWork, Unsupported
+from handprop.verifier.proof.field.hashing import digest, mix
+from handprop.verifier.proof.field.values import Value, is_number, is_positive
+from handprop.verifier.proof.field.work import Work
+
+__all__ = ["Record", "among"]
+
+
+@dataclasses.dataclass
+class Record:
+    """The settings of a run, what it counted, and what its verdict rests on.
+
+    Truth values are random elements of the field, unless ``thresholds``, the numbers that unknowns are compared with,
+    are given: then comparisons are decided, at random or as ``replayed`` has them.
+    """
+
+    # The interpretation.
+    field: Field
+    seed: int
+    rational: bool = False  # literals are read as the simplest numbers that round to them
+    thresholds: tuple[float, ...] | None = None
+    sample: tuple[int, ...] | None = None  # the shape of arrays here, where all entries are one function of their own
+    decided: bool = (
+        False  # whether log, sqrt, ... are defined is a decision, NaN where they are not; else it is assumed
+    )
+    claiming: bool = True  # two analytic unknowns are taken to be equal almost nowhere, to be tried at real points
+    by_signs: bool = True  # a comparison that the signs of its operands decide is not drawn
+    least_bits: int = 0  # casts to fewer bits, or to a range smaller than 2^least_exponent, are noted
+    least_exponent: int = 0
+    work: Work = dataclasses.field(default_factory=Work)  # of all runs together
+    observer: Callable[..., list] | None = None  # observer(eqn, operands, step), which returns step(eqn, operands)
+
+    # What was asked of oracles.
+    calls: int = 0
+    argument: Bound = VARIABLE
+    oracle_queries: list[np.ndarray] = dataclasses.field(default_factory=list)
+    memo: dict = dataclasses.field(default_factory=dict)
+
+    # What was taken a root of: unknowns, known numbers with their residues, and unknowns that are the same everywhere.
+    under_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_constant_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    under_cube_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
+    root_argument: Bound = VARIABLE
+
+    # Decisions: those made, in their order, and where asked for the residues that they were made on.
+    unknown_comparisons: int = 0
+    decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
+    replayed: Iterator[np.ndarray] | None = None
+    decided_on: list[np.ndarray] | None = None
+    compared: set[float] = dataclasses.field(default_factory=set)
+    used_signs: bool = False
+
+    # What the verdict rests on. ``kinds``: the worst kind met of results of primitives that have no rule for what they
+    # were given, and of those with Trait.OF_POSITIVE. ``conditions``: by the equation that needs them. ``read``: of
+    # each dtype the literals that are read as other numbers, and as which.
+    equation: Any = None  # at work
+    uninterpreted: set[str] = dataclasses.field(default_factory=set)
+    kinds: dict[str, Kind] = dataclasses.field(default_factory=dict)
+    readings: set[str] = dataclasses.field(default_factory=set)
+    read: dict[str, dict[float, Elements]] = dataclasses.field(default_factory=dict)
+    assumptions: set[str] = dataclasses.field(default_factory=set)
+    casts: set[str] = dataclasses.field(default_factory=set)
+    masks: set[str] = dataclasses.field(default_factory=set)
+    conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
+    apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # words that were not zero
+    claimed: bool = False
+    claims: list[tuple[Value, Value]] | None = None  # where they are collected, to be tried at a real point
+
+    # The probe, by which truths and all else that is loose are drawn too: see ``field/steady.py``.
+    probe: int = 0
+    words: list[int] = dataclasses.field(default_factory=list)
+    steady: Sequence[bool] = ()
+    steps: int = 0
+    steady_degree: Bound = VARIABLE
+
+    def assume(self, what: str) -> None:
+        """Notes that the proof only holds where the function at work is defined."""
+        self.conditions.setdefault(id(self.equation), (self.equation, what))
+
+    def worked(self, entries: int) -> None:
+        """Counts a turn within one equation.
+
+        Raises:
+            OutOfWork: the work that there is to do is done.
+        """
+        self.work.add(entries)
+        if over := self.work.over:
+            raise OutOfWork(over)
+
+    @property
+    def branching(self) -> bool:
+        return self.thresholds is not None
+
+    def decide(self, decision: np.ndarray, on: np.ndarray) -> np.ndarray:
+        """Keeps the decision, and ``on`` what it is made, -1 where nothing is decided; in a run that repeats another's
+        decisions, that one's instead."""
+        if self.replayed is not None:
+            repeated = next(self.replayed, None)
+            if repeated is None or (repeated.shape, repeated.dtype) != (decision.shape, decision.dtype):
+                raise Unsupported("decisions that are met at some points and not at others")
+            decision = repeated
+        self.decisions.append(decision)
+        if self.decided_on is not None:
+            self.decided_on.append(on)
+        return decision
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape if self.sample is None or not shape else self.sample
+
+    # Oracles
+
+    def oracle(self, name: str, *arguments: Elements) -> Elements:
+        """A random function of field elements: equal arguments, equal values, uniform in GF(p)."""
+        words: list[np.ndarray | int] = [self.seed, *name.encode()]
+        for x in arguments:
+            words += [x.re] if x.im is None else [x.re, x.im + 1]
+        self.calls += max((x.size for x in arguments), default=1)
+        hashes = mix(*words)
+        self.oracle_queries.append(hashes.reshape(-1))
+        return Elements((hashes % np.uint64(self.field.p)).astype(np.int64))
+
+    def loose_oracle(self, name: str, *arguments: Elements) -> Elements:
+        """The same, of what may be constant on a set that matters."""
+        return self.oracle(f"{name} {self.probe}" if self.probe else name, *arguments)
+
+    def may_vanish(self, a: Value) -> bool:
+        """Whether ``a``, which is not zero where this run is, may be zero on a set that matters."""
+        return a.kind is Kind.LOOSE and not self.probe
+
+    def check_not_zero(self, a: Value, refused: str, assumed: str) -> None:
+        """That ``a`` is zero almost nowhere: known of rational functions and of what is positive, refused where it
+        came through decisions, else assumed."""
+        if is_positive(a) or a.known is not None or a.kind <= Kind.UNIVARIATE:
+            return
+        if self.may_vanish(a):
+            raise NeedsBranches(refused)
+        if self.decided:
+            raise NotUnderstood(refused)
+        self.assume(assumed)
+
+    def asked(self, *values: Value) -> None:
+        """Notes the degrees of an oracle's arguments for the birthday term."""
+        for v in values:
+            self.argument = self.argument.worst(v.degree)
+
+    def partition(self) -> bytes:
+        """Which of all the oracles' arguments were equal to which: the same in every run but for accidents."""
+        if not self.oracle_queries:
+            return b""
+        _, first, place = np.unique(np.concatenate(self.oracle_queries), return_index=True, return_inverse=True)
+        return hashlib.blake2b(first[place].tobytes(), digest_size=16).digest()
+
+    def rooted(self, a: Value, square: bool = True) -> None:
+        """Keeps what a square or a cube root is taken of; which of them are equal is compared between runs."""
+        flat = a.x.re.reshape(-1)
+        if a.known is not None:
+            self.under_known_roots.append(np.stack([a.known.reshape(-1), flat.astype(np.float64)]))
+            return
+        self.root_argument = self.root_argument.worst(a.degree)
+        if ("root", digest(a.x), square) not in self.memo:
+            self.memo["root", digest(a.x), square] = None
+            self.asked(a)
+            self.oracle("root", a.x)
+            (self.under_roots if square else self.under_cube_roots).append(flat)
+            if is_number(a):
+                self.under_constant_roots.append(flat)
+
+    @functools.cached_property
+    def characters(self) -> list[tuple[bool, bool]]:
+        """Of each number under a square root whether it is no square, and whether it is the same at every point. Known
+        ones stand in their order: decisions may choose among them."""
+        unknown = _first_of_each(self.under_roots)
+        numbers, residues = np.concatenate([np.zeros((2, 0)), *self.under_known_roots], axis=1)
+        first = np.sort(np.unique(residues, return_index=True)[1])
+        known = residues[first][np.argsort(numbers[first], kind="stable")].astype(np.int64)
+        constant = among(unknown, _first_of_each(self.under_constant_roots))
+        pairs = ((unknown, constant), (known, np.ones(known.size, bool)))
+        return [(bool(odd), bool(same)) for under, alike in pairs
+                for odd, same in zip(~self.field.is_square(under), alike, strict=True)]  # fmt: skip
+
+    @functools.cached_property
+    def roots(self) -> int:
+        """How many roots of unknown numbers were taken. The norm of a cube root multiplies a degree by 3, as if it
+        were two."""
+        return len(_first_of_each(self.under_roots)) + 2 * len(_first_of_each(self.under_cube_roots))
+
+    def constant(self, name: str) -> int:
+        return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
+
+
+def among(x: np.ndarray, elements: np.ndarray) -> np.ndarray:
+    """Which entries of ``x`` are one of these elements: ``numpy.isin``, which takes several times as long."""
+    ordered = np.sort(elements)
+    at = np.minimum(np.searchsorted(ordered, x), ordered.size - 1)
+    return ordered[at] == x if ordered.size else np.zeros(x.shape, bool)
+
+
+def _first_of_each(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The distinct entries, in the order of the arrays, which is the same modulo every prime."""
+    flat = np.concatenate([np.zeros(0, np.int64), *arrays])
+    return flat[np.sort(np.unique(flat, return_index=True)[1])]

@@ -1,0 +1,191 @@
+"""One random interpretation of a program: its field, its oracles' seed, and what has been asked of them.
+
+A :class:`Run` is the only mutable thing in the proof: it counts what the bound needs and lists what the verdict rests
+on.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+
+from handprop.verifier.programs.primitives import Kind
+from handprop.verifier.proof.field.algebra import Algebra, power_of
+from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.degrees import VARIABLE, Bound, Degree, Whole
+from handprop.verifier.proof.field.errors import Unsupported
+from handprop.verifier.proof.field.hashing import digest
+from handprop.verifier.proof.field.values import (
+    INFINITY,
+    NAN,
+    OPAQUE,
+    Everywhere,
+    Term,
+    Value,
+    everywhere,
+    is_positive,
+    moved,
+    of_positive,
+    terms_of,
+    where_positive,
+)
+
+__all__ = ["Run"]
+
+
+class Run(Algebra):
+    """Arithmetic with exponentials, and sums of these."""
+
+    def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
+        count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
+        special = None if a.special is None else _special_sum(a.special, axes)
+        known = None if a.known is None else np.asarray(a.known.sum(axes))
+        total = Value(self.field.sum(a.x, axes), a.degree.summed(count), known, special=special, kind=a.kind,
+                      positive=_has_positive(a, axes) and count > 0, nonnegative=a.nonnegative, error=a.error * count,
+                      most=a.most * count, everywhere=everywhere(a) if count else Everywhere.UNKNOWN)  # fmt: skip
+        if special is not None:
+            return total._replace(x=total.x.move(lambda part: np.where(special == 0, part, 0)))
+        if not a.log or a.rest is None or count == 0:
+            return total
+        return self._factored(a, axes, total)
+
+    def _factored(self, a: Value, axes: tuple[int, ...], total: Value) -> Value:
+        """A sum of exponentials with what they have in common taken out: ``sum_i e^(c + x_i) = e^c sum_i e^x_i``."""
+        outside = tuple((c, v) for c, v in a.log if _constant_along(v.x, axes))
+        if not outside:
+            return total
+        first = tuple(0 if axis in axes else slice(None) for axis in range(len(a.shape)))
+        common = tuple((c, _take(v, first)) for c, v in outside)
+        factor = self.exp_of_terms(common, total.shape)
+        rest = self.field.mul(total.x, self.field.inv(factor.x))
+        return total._replace(log=common, rest=Value(rest, total.degree, positive=a.positive, kind=total.kind))
+
+    def exp(self, a: Value) -> Value:
+        """``e^(sum of terms) = product of e^term``, ``e^0 = 1``, ``e^-x = 1 / e^x``, ``e^log(x) = x``."""
+        key = ("exp", a.shape, digest(a.x))
+        if key not in self.memo:
+            result = self.exp_of_terms(terms_of(a), a.shape)
+            self.memo[key] = self._as_of_the_opposite(a, result)
+        analytic = everywhere(a) >= Everywhere.ANALYTIC
+        return self.memo[key]._replace(kind=a.kind.of_analytic, positive=True,
+                                       everywhere=Everywhere.POSITIVE if analytic else Everywhere.UNKNOWN)  # fmt: skip
+
+    def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
+        """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""
+        before = self.memo.get(("exp", a.shape, digest(self.field.neg(a.x))))
+        if before is None:
+            return result
+        inverse = self.inv(before)
+        return result if digest(inverse.x) == digest(result.x) else inverse
+
+    def exp_of_terms(self, terms: tuple[Term, ...], shape: tuple[int, ...]) -> Value:
+        kind = max((atom.kind for _, atom in terms), default=Kind.RATIONAL)
+        product = Value(Elements(np.ones(shape, np.int64)), positive=True, kind=max(kind, Kind.ANALYTIC))
+        logs: list[Term] = []
+        powers: list[Value] = []
+        for c, atom in terms:
+            power = None if atom.log_of is None else self._exp_of_log(c, atom.log_of)
+            if power is None:
+                power = self._exp_of_atom(c, atom)
+                logs.append((c, atom._replace(log=(), rest=None)))
+            product = product._replace(x=self.field.mul(product.x, power.x), degree=product.degree * power.degree)
+            powers.append(power)
+        if not logs:
+            return product._replace(power_of=powers[0].power_of, terms=powers[0].terms) if len(powers) == 1 else product
+        if len(logs) == len(terms):
+            return product._replace(log=tuple(logs), rest=self.number(1, shape))
+        rest = self.field.mul(product.x, self.field.inv(self.exp_of_terms(tuple(logs), shape).x))
+        return product._replace(log=tuple(logs), rest=Value(rest, product.degree, kind=product.kind))
+
+    def _exp_of_log(self, c: Fraction, base: Value) -> Value | None:
+        """``e^(c log base) = base^c`` for whole c, and for halves where the base is positive; None for others."""
+        base = base._replace(log=(), rest=None)
+        if c == 1:
+            return base
+        if c.denominator == 1:
+            return self.power(base, int(c))
+        if c.denominator == 2 and is_positive(base) and base.x.im is None:
+            return self.power(self.root(base), c.numerator)
+        return None
+
+    def root(self, a: Value) -> Value:
+        """The square root of what is in GF(p)."""
+        known, error = None, 0.0
+        if a.known is not None:
+            with np.errstate(all="ignore"):
+                known = np.asarray(np.sqrt(a.known))
+            error = np.inf if a.error else 0.0
+        self.rooted(a)
+        return Value(self.field.sqrt(a.x.re), a.degree, known, error=error, kind=of_positive(a),
+                     positive=is_positive(a), nonnegative=True, everywhere=where_positive(a, Everywhere.POSITIVE),
+                     power_of=power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
+
+    def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
+        """``e(x / d)^(4 n)`` for ``c = n / d``: fourth powers, so that halves and quarters are powers of the same."""
+        quarters = c * 4
+        x = self.field.scale(atom.x, self.field.ratio(1, quarters.denominator))
+        exponent = quarters.numerator
+        flipped, canonical = self.canonical(x)
+        self.asked(atom)
+        base = self.oracle("exp", canonical)
+        base = Elements(np.where(self.field.is_zero(x), 1, np.where(base.re == 0, 1, base.re)))
+        value = self.field.power(base, abs(exponent))
+        turned = flipped if exponent > 0 else ~flipped
+        if turned.any():
+            inverse = self.field.inv(value)
+            value = Elements(np.where(turned, inverse.re, value.re))
+        return Value(value, self._facing(exponent, canonical, flipped), kind=Kind.ANALYTIC)
+
+    def _facing(self, exponent: int, canonical: Elements, flipped: np.ndarray) -> Bound:
+        """Of ``e(x)^exponent``: what was asked first, of x or of -x, counts as drawn, the other as its inverse."""
+        name = ("facing", digest(canonical))
+        first = self.memo.setdefault(name, flipped)
+        n, size = abs(exponent), canonical.size
+        below = Bound(Degree(0, n), Whole(n * (size - 1), 0, 0, {name: (n, size, 0.0)}))
+        above = VARIABLE.power(n)
+        if first.shape == flipped.shape and ((first == flipped).all() or (first != flipped).all()):
+            return above if bool((first == flipped).all()) == (exponent > 0) else below
+        return above.worst(below)
+
+    def canonical(self, x: Elements) -> tuple[np.ndarray, Elements]:
+        """Of x and -x the same one always, and where it is -x."""
+        negative = self.field.neg(x)
+        flipped = x.re > negative.re
+        if x.im is not None:
+            flipped |= (x.re == negative.re) & (x.im > negative.imaginary())
+            return flipped, Elements(
+                np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
+            )
+        return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:
+    """Whether each sum along the axes is positive: of positive entries, or of exponentials and of what is zero."""
+    if a.positive:
+        return True
+    if a.nonnegative and a.sure is not None and np.broadcast_to(a.sure, a.shape).any(axes).all():
+        return True
+    if not a.nonnegative or not a.log or a.rest is None:
+        return False
+    bare = (a.rest.x.re == 1) & (a.rest.x.imaginary() == 0)
+    return bool(np.broadcast_to(bare, a.shape).any(axes).all())
+
+
+def _special_sum(special: np.ndarray, axes: tuple[int, ...]) -> np.ndarray | None:
+    """Of the sum of entries: NaN where one is NaN or both infinities meet, else the infinity there is."""
+    if (special == OPAQUE).any():
+        raise Unsupported("a sum of what is not finite")
+    above, below, nan = ((special == code).any(axes) for code in (INFINITY, -INFINITY, NAN))
+    total = np.where(nan | (above & below), NAN, np.where(above, INFINITY, np.where(below, -INFINITY, 0)))
+    return total.astype(np.int8) if total.any() else None
+
+
+def _take(v: Value, index) -> Value:
+    return moved(v, lambda part: np.asarray(part[index]))
+
+
+def _constant_along(x: Elements, axes: tuple[int, ...]) -> bool:
+    def constant(part: np.ndarray) -> bool:
+        first = part[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(part.ndim))]
+        return bool((part == first).all())
+
+    return constant(x.re) and (x.im is None or constant(x.im))

@@ -1,0 +1,52 @@
+"""Both programs at many points at once."""
+
+import math
+
+import jax
+import numpy as np
+
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.evaluation import Pair, evaluated
+
+__all__ = ["MAX_RUNS", "batched", "in_lanes", "largest_array"]
+
+MAX_RUNS = 4096
+MAX_ENTRIES = 1 << 18
+MAX_LEFT = 16  # times more points wanted than fit at once: not begun
+
+
+def in_lanes(problem: Problem, pair: Pair, bits: float) -> Pair:
+    """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
+    wanted = math.ceil(min(21 * math.log(2) * 2.0**bits / pair.entries, MAX_RUNS * 16))
+    lanes = min(wanted, MAX_ENTRIES // largest_array(pair))
+    names = {eqn.primitive.name for p in (pair.reference, pair.candidate) for eqn in jaxprs.equations(p)}
+    if lanes < 2 or wanted > MAX_LEFT * lanes or "custom_vmap_call" in names:
+        return pair
+    try:
+        wide = batched(problem, pair, lanes)
+        evaluated(wide, np.random.default_rng(0))
+    except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+        return pair
+    return wide
+
+
+def largest_array(pair: Pair) -> int:
+    """The most entries of an array."""
+    sizes = (
+        math.prod(v.aval.shape)
+        for p in (pair.reference, pair.candidate)
+        for e in jaxprs.equations(p)
+        for v in e.outvars
+    )
+    return max(sizes, default=1) or 1
+
+
+def batched(problem: Problem, pair: Pair, lanes: int) -> Pair:
+    """Both programs on so many points at once, as JAX batches them."""
+    axes = jaxprs.batch_axes(problem.inputs)
+    inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
+                   for x, axis in zip(problem.inputs, axes, strict=True))  # fmt: skip
+    reference, candidate = (jaxprs.trace(jax.vmap(f, axes, axis_size=lanes), inputs)
+                       for f in (problem.reference, problem.candidate))  # fmt: skip
+    return pair._replace(reference=reference, candidate=candidate, inputs=inputs, lanes=lanes, sample=None)
