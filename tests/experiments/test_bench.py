@@ -3,17 +3,14 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-
-from handprop.nn.forms import table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 from bench import __main__ as command
 from bench import agreement, ensembles, gradients, in_numpy, report, rows, suite, timing, tune, work
+
+from handprop.nn.forms import table
 
 # Small twins of the rows' work; digits in batches of 10 over two epochs, each in its own order.
 WORKS = {

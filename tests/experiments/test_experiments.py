@@ -3,24 +3,21 @@
 import json
 import re
 import sys
-from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
-
-import handprop
-from handprop.cli import demo
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 import checker_study
 import digits
+import jax
 import many_reports
 import mazur_step
+import numpy as np
+import pytest
 import seed_network
 import seeded_runs
 import vanishing_gradient
 import xor_ensemble
+
+import handprop
+from handprop.cli import demo
 
 
 def test_seed_network_has_the_published_digits():

@@ -1,22 +1,18 @@
 """The oracle of arbitrary precision: every rule beside JAX in float64, known values to 45 digits."""
 
-import sys
 from fractions import Fraction
-from pathlib import Path
 
+import corpus
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from jax import lax
 from jax.extend import core
 from jax.scipy import special
 
-mpmath = pytest.importorskip("mpmath")
-import mpmath_oracle  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-import corpus  # noqa: E402
+import mpmath_oracle
 
 RNG = np.random.default_rng(0)
 V = RNG.normal(size=5)

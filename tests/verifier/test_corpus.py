@@ -5,19 +5,15 @@ What is proved stays proved (``UNPROVED`` may only shrink), no right rule is ref
 
 import linecache
 import re
-import sys
 import warnings
-from pathlib import Path
 
+import corpus
 import jax
 import pytest
+from corpus import public, verdict
 from selecting import all_but
 
 import handprop as v
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-import corpus
-from corpus import public, verdict
 
 RULES = {rule.name: rule for rule in corpus.right_rules()}
 MUTANTS = corpus.mutants()

@@ -3,18 +3,14 @@
 Right rules are proved but for ``UNPROVED``, which may only shrink; a mutant differs in one line, and is refuted.
 """
 
-import sys
 from collections import Counter
-from pathlib import Path
 
+import corpus
 import pytest
+from corpus.verdict import report_of
 from selecting import all_but
 
 import handprop as v
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-import corpus
-from corpus.verdict import report_of
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 

@@ -6,19 +6,16 @@ What is true of each comes from differences in float64. They also judge each fix
 
 import functools
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corpus.reported import reported
 from jax.flatten_util import ravel_pytree
 
 import handprop as v
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-from corpus.reported import reported
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 

@@ -310,4 +310,12 @@ TABLE: dict[str, Primitive] = {
     **_rows("bitcast_convert_type", A.OTHERWISE, K.LOOSE, D.MIXED, T.OWN_DTYPE),
     **_rows("random_gamma", A.OTHERWISE, K.LOOSE, D.MIXED, T.SERIES, T.BY_REJECTION),
     **_rows("rng_uniform", A.OTHERWISE, K.LOOSE, D.MIXED, T.NO_FUNCTION),
+    # Known by name, and nothing is claimed about them.
+    **dict.fromkeys((
+        "random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_bits",
+        "shift_left", "shift_right_arithmetic", "shift_right_logical", "population_count", "clz",
+        "reduce", "reduce_window", "complex", "imag", "conj", "platform_index",
+        "new_ref", "get", "swap", "addupdate", "freeze",
+        "shard_map", "psum", "ppermute", "all_gather", "all_to_all", "reduce_scatter", "pmax", "pmin", "axis_index",
+    ), UNKNOWN),
 }  # fmt: skip

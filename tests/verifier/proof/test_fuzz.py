@@ -1,15 +1,11 @@
 """Random pairs of programs, equal or with one mistake: no verdict is wrong. ``fuzz_verdicts.py`` asks for more."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 pytest.importorskip("mpmath")
-sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
 import fuzz_verdicts
 from fuzz import nodes, oracle
 from fuzz.expressions import nonnegative, positive

@@ -3,17 +3,12 @@ the equal ones stays proved (``UNPROVED`` may only shrink; some of these are pro
 another).
 """
 
-import sys
-from pathlib import Path
-
 import jax
 import pytest
+from corpus import red_team
 from selecting import all_but
 
 import handprop as v
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
-from corpus import red_team
 
 CASES = red_team.cases()
 SECONDS = 60.0  # a loaded machine is not what is tested

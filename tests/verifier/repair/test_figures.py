@@ -6,14 +6,11 @@ quarter of the time there is.
 
 import json
 import re
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
 import corpus
 import mistakes_study
+import pytest
 
 pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
 RESULTS = json.loads(mistakes_study.RESULTS.read_text())

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import corpus
 import jax
 import jax.numpy as jnp
+import mistakes_study
 import numpy as np
 import pytest
 
@@ -15,10 +17,6 @@ import handprop
 from handprop.verifier.proof.field.arithmetic import Field
 from handprop.verifier.repair.interpretation import rational
 from handprop.verifier.report.values import Check, Outcome
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
-import corpus
-import mistakes_study
 
 pytestmark = pytest.mark.usefixtures("time_enough")
 
