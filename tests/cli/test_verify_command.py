@@ -302,10 +302,10 @@ def fails(w, b):
 """
 SHAPES = ("--shapes", "f32[3] f32[2]")
 REFUSED = [
-    (("verify", "gradients.py:gradient"), "gradient holds no custom_vjp or custom_jvp rule but JAX's"),
-    (("verify", "gradients.py:gradients", "--loss", "gradients.py:loss"), "say argnums=(0, 1), if these are meant."),
+    (("verify", "gradients.py:gradient"), "gradient calls no custom_vjp or custom_jvp rule besides JAX's own"),
+    (("verify", "gradients.py:gradients", "--loss", "gradients.py:loss"), "pass argnums=(0, 1) if these are meant."),
     (("verify", "gradients.py:cube"), "cube fails at these arguments: TypeError"),
-    (("audit", "gradients.py:fails"), "fails raises at the arguments given: RuntimeError: no data."),
+    (("audit", "gradients.py:fails"), "fails raises at the given arguments: RuntimeError: no data."),
 ]
 
 
