@@ -59,14 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def verify_rule(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
-    """Run ``handprop.verify``, fail the test if the rule is refuted or cannot be judged, and return the report."""
+    """Run ``handprop.verify``, fail unless the rule is proved or verified, and return the report."""
     return _judge(request, "verify")
 
 
 @pytest.fixture
 def verify_gradient(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
-    """Run ``handprop.verify_gradient``, fail the test if the gradient is refuted or cannot be judged, and return the
-    report."""
+    """Run ``handprop.verify_gradient``, fail unless the gradient is proved or verified, and return the report."""
     return _judge(request, "verify_gradient")
 
 

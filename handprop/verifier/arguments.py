@@ -77,8 +77,7 @@ class Arguments(NamedTuple):
         return self._replace(places=tuple(i for i, _ in pairs), arrays=tuple(a for _, a in pairs))
 
     def tries(self) -> Iterator["Arguments"]:
-        """Yield the arguments, then with Python floats left as they are, then with everything that is not a float left
-        too."""
+        """Yield the arguments, then with Python floats left as they are, then with all non-floats left too."""
         yield self
         floats = self.keeping(lambda x: isinstance(x, float) and not isinstance(x, np.generic))
         if len(floats.places) < len(self.places):

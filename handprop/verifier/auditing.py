@@ -113,8 +113,10 @@ class Rule:
 
 @dataclasses.dataclass
 class Met:
-    """The rules that a program called, by what tells their calls apart; the names of JAX's own rules that it called;
-    and the reason why values are missing, if they are."""
+    """The rules that a program called, by what tells their calls apart, and the names of JAX's own.
+
+    ``why`` is the reason why values are missing, if they are.
+    """
 
     rules: dict[Any, Rule] = dataclasses.field(default_factory=dict)
     trusted: set[str] = dataclasses.field(default_factory=set)

@@ -166,14 +166,15 @@ def positive() -> Domain:
 
 
 def interval(a: float, b: float) -> Domain:
-    """Numbers between ``a`` and ``b``: ``x = a + (b - a) sigmoid(u)``. Raises ValueError unless a < b and both are
-    finite.
+    """Numbers between ``a`` and ``b``: ``x = a + (b - a) sigmoid(u)``.
+
+    Raises ValueError unless a < b and both are finite.
 
     >>> interval(-1.0, 1.0).from_free(jnp.zeros(2)).tolist()
     [0.0, 0.0]
     """
     if not (np.isfinite(a) and np.isfinite(b) and a < b):
-        raise ValueError(f"interval({a}, {b}) is not a finite interval: give finite a < b")
+        raise ValueError(f"interval({a}, {b}) needs finite bounds with a < b")
 
     def to_free(x: np.ndarray) -> np.ndarray:
         q = np.clip((x - a) / (b - a), SMALLEST, 1 - SMALLEST)
@@ -256,8 +257,9 @@ def symmetric() -> Domain:
 
 
 def positive_definite() -> Domain:
-    """Symmetric positive definite matrices: ``A = L L^T``, where L is the lower triangle of U with its diagonal
-    exponentiated.
+    """Symmetric positive definite matrices: ``A = L L^T``.
+
+    L is the lower triangle of U, with the exponential of its diagonal.
 
     >>> positive_definite().from_free(jnp.array([[0.0, 9.0], [2.0, 0.0]])).tolist()
     [[1.0, 2.0], [2.0, 5.0]]
@@ -284,8 +286,9 @@ def positive_definite() -> Domain:
 
 
 def orthogonal() -> Domain:
-    """Matrices with orthonormal columns on the last two axes, by Gram-Schmidt from U; rows are at least as many as
-    columns.
+    """Matrices with orthonormal columns on the last two axes, made from U by Gram-Schmidt.
+
+    They have at least as many rows as columns.
 
     >>> orthogonal().from_free(jnp.array([[2.0, 1.0], [0.0, -3.0]])).tolist()
     [[1.0, 0.0], [0.0, -1.0]]

@@ -47,7 +47,7 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
         jaxprs.trace(watched(lambda met: _noting(met, calls)), inputs)
     except CONCRETE:
         raise
-    except jax.errors.UnexpectedTracerError:  # a rule closes over a differentiated value: for the structure check
+    except jax.errors.UnexpectedTracerError:  # a rule closes over a differentiated value; structure reports that
         return []
     except Exception as error:  # whatever JAX or the rule raises
         found = [

@@ -92,7 +92,7 @@ def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: 
     if not needed:
         return whole, everywhere
     narrow = fresh(prepare(within(problem, needed, along=False)), options)
-    if everywhere.checks[0].outcome is Outcome.FAILS:  # it stands; with labels as given only the mistake differs
+    if everywhere.checks[0].outcome is Outcome.FAILS:  # it stands; with labels as given only the mistake shows
         return narrow, everywhere
     if whole is problem:  # its programs are already compiled
         kept = {name: problem.kept[name] for name in READINGS if name in problem.kept}
@@ -164,7 +164,7 @@ def _needed(problem: Problem, report: Report, options: Options) -> Facts:
                 break
         else:
             chosen[place] = chain[-1]
-    if least:  # still wrong; with labels as given only the mistake differs
+    if least:  # still wrong; with labels as given only the mistake shows
         chosen = {**labels, **chosen}
     elif not chosen:  # the samples do not show what is wrong at other inputs
         chosen = _right_at_hard_inputs(problem, found, options)

@@ -158,7 +158,7 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
         sensitivity = sampled.evidence["sensitivity"]
         what = ", ".join(f"an error of {100 * sensitivity[path]:.2g} % of {path}" if np.isfinite(sensitivity[path])
                          else f"any error of {path}" for path in hidden)  # fmt: skip
-        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, or a smaller one"
+        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, or anything smaller"
     return Verdict.VERIFIED, by_name["proof"].summary if "proof" in by_name else sampled.summary
 
 
