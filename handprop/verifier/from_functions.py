@@ -32,7 +32,7 @@ def of_gradient(candidate: Callable, loss: Callable, args: tuple, argnums: int |
     """Compare a gradient function, with or without the value, with ``jax.value_and_grad(loss, argnums)``.
 
     Raises:
-        Unusable: the loss has no gradient by ``argnums``, or the returned gradients are by other arguments.
+        Unusable: the loss has no gradient for ``argnums``, or the returned gradients are for other arguments.
     """
     given = arguments(args, {}, (), rng, loss)
     chosen = normal(argnums, len(args), "argnums")
@@ -150,7 +150,7 @@ def _by_others(got: Any, given: Arguments, argnums: int | tuple[int, ...], fault
                        f"pass argnums={meant} if these are meant")  # fmt: skip
     return [
         *faults[:-1],
-        faults[-1]._replace(what=f"{faults[-1].what}; if it is by another argument, pass argnums={meant}"),
+        faults[-1]._replace(what=f"{faults[-1].what}; if it is for another argument, pass argnums={meant}"),
     ]
 
 

@@ -254,7 +254,7 @@ def test_gradients_of_several_arguments_ask_for_argnums(name):
 def test_the_gradient_of_another_argument_says_argnums():
     report = v.verify_gradient(by_b, loss, X, jnp.ones(2))
     assert report.verdict is v.Verdict.REFUTED
-    assert report.reason == "gradient is float32[2], not float32[5]; if it is by another argument, pass argnums=1"
+    assert report.reason == "gradient is float32[2], not float32[5]; if it is for another argument, pass argnums=1"
     skip = all_but("structure", "proof")
     assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=1, skip=skip).verdict is v.Verdict.PROVED
     assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=-1, skip=skip).verdict is v.Verdict.PROVED

@@ -38,7 +38,7 @@ Look = Callable[[Sequence[Any], Entry | None], tuple[list[np.ndarray], list[np.n
 
 
 def crossed(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
-    """Yield inputs beyond the given ones, each on the other side of one comparison; none for too large programs."""
+    """Yield inputs near the given ones, each on the other side of one comparison; none if programs are too large."""
     samples = (sample(problem, options, i) for i in range(1 + SAMPLES))
     given = next((inputs for inputs in samples if reached(problem, inputs)), None)
     if given is None:

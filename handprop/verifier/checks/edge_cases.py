@@ -1,10 +1,10 @@
 """Edge cases in float64: zeros, ties, saturation, large and small numbers, infinities.
 
 A difference at an edge case is judged like one at any other point (:mod:`handprop.verifier.checks.disputes`). The rule
-is wrong where the function has one slope and the rule returns another, or none. It is a finding where the rule returns
-another subgradient, where autodiff is wrong, and where numbers leave float64's range. At the largest and the smallest
-numbers, only results that are not finite are noted. At zeros and ties both programs may agree and be wrong together, so
-there the reference is compared with its own limits nearby.
+is wrong where the function has one slope and the rule returns another, or none. It is only a finding where the rule
+returns another subgradient, where autodiff is wrong, and where numbers leave float64's range. At the largest and the
+smallest numbers, only results that are not finite are noted. At zeros and ties both programs may agree and be wrong
+together, so there the reference is compared with its own limits nearby.
 
 Where arguments lie in domains, the numbers of an edge case are those of the free parameters, and arguments that leave
 the domain by rounding are left out. Corners of the domain, where one free parameter stands out, are added.
@@ -217,7 +217,7 @@ def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: O
                 start: float) -> Check | None:  # fmt: skip
     """Return the failed check where the rule shares an answer of autodiff's that the function does not have.
 
-    The rule is not wrong if it is the very program that autodiff is.
+    No check fails if the rule is the very program that autodiff is.
     """
     shared = agreed_and_wrong(problem, evaluator, point, options)
     if shared is None:
@@ -312,9 +312,9 @@ def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point
                       options: Options) -> str | None:  # fmt: skip
     """Say what large numbers in place of the infinities show; None if the program by hand is wrong.
 
-    At large numbers both programs may have the value that the one by hand has at infinity: JAX's own ``logaddexp(inf,
-    y)`` has a slope in y that it has for no number. Or only the one by hand has it and is not wrong, because there
-    rounding decides, numbers tie, or they leave the range.
+    At large numbers both programs may have the value that the one by hand has at infinity: JAX's own
+    ``logaddexp(inf, y)`` has a slope in y that it has for no number. Or only the one by hand has it and is not wrong,
+    because there rounding decides, numbers tie, or they leave the range.
     """
     inputs, output = _made_finite(point.inputs), problem.out_paths.index(worst.path)
     points = [compared(evaluator, inputs, 231) for evaluator in found]
@@ -341,7 +341,7 @@ def _made_finite(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bool:
-    """Whether a number is computed from something that is none.
+    """Whether numbers are computed from something that is not a number.
 
     That happens with a matrix that has an infinite entry, with a NaN that decides, and where the reference makes NaN. A
     rule that puts a number in NaN's place itself is to blame for what it returns.

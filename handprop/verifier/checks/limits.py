@@ -70,7 +70,7 @@ def disputed_entries(problem: Problem, point: Point) -> Iterator[Entry]:
 
 
 def alike(problem: Problem, point: Point, output: int, worst: Worst) -> list[Entry]:
-    """Return the entry of a value as that of a gradient by each input of its shape, since it may be one."""
+    """Return the entry of a value as that of a gradient for each input of its shape, since it may be one."""
     return [Entry(output, worst.index, i) for i in problem.wrt or problem.moving
             if point.inputs[i].shape == point.want[output].shape]  # fmt: skip
 

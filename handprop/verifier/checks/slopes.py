@@ -2,9 +2,9 @@
 
 Along v the values f, weighted by the cotangent c, change by ``phi(h) = sum c f(x + h v)``. The difference quotient of
 ``phi`` between -h and h is the slope plus ``O(h^2)``, and the one between 0 and h is the slope to the right plus
-``O(h)``. The step is quartered seven times, so that Richardson's ``(16 D(h/4) - D(h)) / 15`` and ``(4 D(h/4) - D(h)) /
-3`` remove the first term of the error. The spread of neighbors measures what is left of it (Ridders 1982), and ``64 eps
-S / h`` adds what rounding does to a difference of terms of size S.
+``O(h)``. The step is quartered seven times, so that Richardson's ``(16 D(h/4) - D(h)) / 15`` and
+``(4 D(h/4) - D(h)) / 3`` remove the first term of the error. The spread of neighbors measures what is left of it
+(Ridders 1982), and ``64 eps S / h`` adds what rounding does to a difference of terms of size S.
 """
 
 import itertools
@@ -86,7 +86,7 @@ def _best(quotients: list[float], noise: list[float], order: int) -> tuple[float
 
 
 def central(values: Values, weights: list[np.ndarray]) -> tuple[float, float]:
-    """Return the two-sided slope and its error, which is infinite where the one-sided slopes do not converge."""
+    """Return the two-sided slope and its error, which is infinite where the slopes to either side stay apart."""
     with np.errstate(all="ignore"):
         here, quotients, noise, jumps = values(0.0), [], [], []
         for h in STEPS:
