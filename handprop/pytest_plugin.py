@@ -1,6 +1,7 @@
-"""pytest: the fixtures ``verify_rule`` and ``verify_gradient``, and a line on all rules at the end of the run.
+"""The pytest plugin: fixtures ``verify_rule`` and ``verify_gradient``, and a line on all rules at the end of the run.
 
-pytest loads this module in every run of every project it is installed beside: jax is imported when a fixture is used.
+pytest loads this module in every run of every project in whose environment it is installed, so jax is imported only
+when a fixture is used.
 """
 
 import importlib
@@ -26,7 +27,7 @@ FORMAT = "handprop.reports.v1"
 
 
 class Found(NamedTuple):
-    """What one call of a fixture found; ``report`` is JSON text, and empty where no file is asked for."""
+    """What one call of a fixture found; ``report`` is JSON text, and empty if no file was asked for."""
 
     test: str
     subject: str
@@ -42,7 +43,7 @@ _FOUND = pytest.StashKey[list[Found]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("handprop", "hand-written gradients")
     group.addoption("--handprop-json", metavar="FILE", help="write the reports of all verified rules to this file")
-    group.addoption("--handprop-seed", type=int, default=0, metavar="N", help="decides every draw (default: 0)")
+    group.addoption("--handprop-seed", type=int, default=0, metavar="N", help="seed of every random draw (default: 0)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,14 +59,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def verify_rule(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
-    """``handprop.verify`` that fails the test when the rule is refuted or cannot be judged; returns the report."""
+    """Run ``handprop.verify``, fail unless the rule is proved or verified, and return the report."""
     return _judge(request, "verify")
 
 
 @pytest.fixture
 def verify_gradient(request: pytest.FixtureRequest) -> Callable[..., "Report"]:
-    """``handprop.verify_gradient`` that fails the test when the gradient is refuted or cannot be judged; returns the
-    report."""
+    """Run ``handprop.verify_gradient``, fail unless the gradient is proved or verified, and return the report."""
     return _judge(request, "verify_gradient")
 
 
@@ -94,7 +94,7 @@ def _record(request: pytest.FixtureRequest, report: "Report") -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Let the test's last report carry what was found: xdist takes a report's attributes to the controller."""
+    """Attach what was found to the test's last report: xdist takes a report's attributes to the controller."""
     report = yield
     if call.when == "teardown":
         report.handprop = [list(found) for found in item.stash.get(_FOUND, [])]
@@ -102,7 +102,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class _Run:
-    """What the whole run found, in the process that tells it; under xdist that is the controller."""
+    """What the whole run found, in the process that reports it; under xdist that is the controller."""
 
     def __init__(self, path: str | None):
         self.path, self.found, self.written = path, list[Found](), ""

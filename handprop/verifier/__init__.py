@@ -1,6 +1,6 @@
-"""Is a hand-written gradient right? Proved, verified, refuted with an input, or not to be judged.
+"""Verify hand-written gradients: proved, verified, refuted by an input, or inconclusive.
 
-One engine behind every entry: two JAX functions that should be the same function.
+Every entry point asks one question of one engine: are these two JAX functions the same function?
 """
 
 import numbers
@@ -48,11 +48,11 @@ def _options(key: Any, budget: float, skip: str | Sequence[str], accuracy: float
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     names = [*(name for name, _ in CHECKS), "repair"]
     if unknown := sorted(set(skip) - set(names)):
-        raise ValueError(f"skip={unknown[0]!r} is no check; choose from {', '.join(names)}.")
+        raise ValueError(f"skip={unknown[0]!r} is not a check; choose from {', '.join(names)}.")
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2; got {order!r}.")
     if not (isinstance(accuracy, numbers.Real) and 0 <= accuracy < 1):
-        raise ValueError(f"accuracy must be a relative error from 0 up to 1; got {accuracy!r}.")
+        raise ValueError(f"accuracy must be a relative error, at least 0 and below 1; got {accuracy!r}.")
     if not (isinstance(budget, numbers.Real) and budget > 0):
         raise ValueError(f"budget must be a positive number of seconds; got {budget!r}.")
     end = time.monotonic() + budget
@@ -64,30 +64,30 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
            nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
            skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0
            ) -> Report:  # fmt: skip
-    """Whether a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
+    """Verify that a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     Args:
-        rule: the rule itself, or any function that holds such rules; JAX's own rules inside it are trusted and listed.
-            Or a pair ``(fwd, bwd)`` with ``reference=f``; ``(None, bwd)`` for a bare ``bwd(args, cotangent)``.
-        args: the rule's arguments: arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, which are drawn by ``key``.
-            Values and the cotangents of all inexact leaves are compared, for a random cotangent.
+        rule: the rule itself, or any function that calls such rules; JAX's own rules inside it are trusted and listed.
+            Also a pair ``(fwd, bwd)`` with ``reference=f``, or ``(None, bwd)`` for a bare ``bwd(args, cotangent)``.
+        args: the rule's arguments: arrays, pytrees of arrays, or ``jax.ShapeDtypeStruct``, for which values are drawn.
+            The outputs and the cotangents of all inexact leaves are compared, for a random output cotangent.
         kwargs: the rule's keyword arguments.
-        reference: a function whose derivative is the truth, such as a kernel's readable twin.
-        argnums: the arguments whose gradients are compared, by position; all of them by default.
-        nondiff_argnums: arguments without a gradient, by position.
-        key: decides every draw: an integer or a JAX key.
-        order: 2 also compares the derivatives of the gradients, rules differentiated by JAX.
-        budget: how many seconds the report may take.
-        skip: a check to leave out, or several; ``"repair"`` is the search for what is wrong with a refuted rule.
-        domain: what arguments may be (``handprop.domains``): one domain for all, or a mapping from name, position or
-            path to domains. ``"any"`` asks for all numbers, where otherwise what the given values have in common may
-            become a condition of the verdict.
-        accuracy: the relative error, of an output's largest entry, of a rule that is approximate on purpose; it is a
-            condition of the verdict, and never proves anything.
+        reference: a function whose derivative is taken as correct, such as a plain JAX version of a kernel.
+        argnums: the positions of the arguments whose gradients are compared; by default all of them.
+        nondiff_argnums: the positions of the arguments that have no gradient.
+        key: the seed of every random draw, an integer or a JAX key.
+        order: 2 also compares the derivatives of the gradients, for which JAX differentiates the rules.
+        budget: the number of seconds the report may take.
+        skip: the check or checks to omit; ``"repair"`` is the search for the mistake in a refuted rule.
+        domain: the values that arguments may take (``handprop.domains``): one domain for all, or a mapping from names,
+            positions or paths to domains. ``"any"`` asks for all numbers; without it, a property that the given values
+            share may become a condition of the verdict.
+        accuracy: the error that is allowed, relative to an output's largest entry, for a rule that is approximate on
+            purpose. The verdict VERIFIED then holds under this condition; no proof makes use of it.
 
     Raises:
-        Unusable: the rule cannot be called with these arguments, said in one sentence.
-        ValueError: an option is none of those above.
+        Unusable: the rule cannot be called with these arguments; the message is one sentence.
+        ValueError: an option has a value that is not listed above.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_vjp
@@ -117,9 +117,10 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
                     budget: float = 30.0, skip: str | Sequence[str] = (), domain: Domains | None = None,
                     accuracy: float = 0.0) -> Report:  # fmt: skip
-    """Whether ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
+    """Verify that ``hand(*args)``, a gradient or (value, gradient), is ``jax.value_and_grad(loss, argnums)(*args)``.
 
-    ``domain`` as in :func:`verify`: labels whose rows sum to 1 need not be named, ``handprop.domains`` has other kinds.
+    ``domain`` is as in :func:`verify`. Labels whose rows sum to 1 need not be declared; ``handprop.domains`` has other
+    kinds.
 
     >>> import jax.numpy as jnp
     >>> report = verify_gradient(lambda w: 3.0 * w, lambda w: jnp.sum(w * w), jnp.arange(3.0))
@@ -133,8 +134,9 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
                skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0
                ) -> Report:  # fmt: skip
-    """Whether two functions of the same arguments are one function; ``g`` is the reference, ``domain`` as in
-    :func:`verify`.
+    """Verify that two functions of the same arguments are the same function; ``g`` is the reference.
+
+    ``domain`` is as in :func:`verify`.
 
     >>> import jax, jax.numpy as jnp
     >>> equivalent(lambda x: (1.0 + jnp.tanh(x / 2.0)) / 2.0, jax.nn.sigmoid, jnp.ones(5)).verdict.name
@@ -145,10 +147,10 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: str | Sequence[str] = ()) -> Audit:
-    """Runs ``step(*args)`` once and verifies every custom rule it calls, once per shape, at the first finite values
-    that reached it.
+    """Run ``step(*args)`` once and verify every custom rule that it calls.
 
-    Rules of JAX's own are listed as trusted. ``budget`` is for each rule. Arguments that are given as shapes are drawn.
+    Each rule is verified once per shape, at the first finite values that reach it. JAX's own rules are listed as
+    trusted. ``budget`` applies to each rule separately. Arguments given as shapes are drawn at random.
 
     >>> import jax, jax.numpy as jnp
     >>> @jax.custom_jvp

@@ -1,4 +1,4 @@
-"""A problem whose arguments lie in domains: programs of free parameters, and gradients along the domains."""
+"""Problems whose arguments lie in domains: programs of free parameters, with gradients along the domains."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,11 +23,11 @@ Domains = Domain | Literal["any"] | Mapping[int | str, Domain | Literal["any"]]
 
 
 def within(problem: Problem, domains: Mapping[int, Domain], along: bool = True) -> Problem:
-    """The problem as a function of free parameters, where the inputs at these places lie in these domains.
+    """Return the problem as a function of free parameters, with the inputs at these places in these domains.
 
-    With ``x = f(u)`` and ``J = df/du`` both programs become functions of u. Where the gradient g with respect to x is
-    compared ``along`` the domain it becomes ``J^T g``, and is left out where the domain is discrete; else it stays g,
-    at inputs that lie in the domain. Conditions name each argument and its domain.
+    With ``x = f(u)`` and ``J = df/du``, both programs become functions of u. If gradients are compared ``along`` the
+    domain, the gradient g with respect to x becomes ``J^T g``, and it is left out where the domain is discrete.
+    Otherwise it stays g, at inputs that lie in the domain. The conditions name each argument and its domain.
     """
     bound = {place: _bound(domain, problem.inputs[place]) for place, domain in domains.items()}
     numbers = [j for j, is_gradient in enumerate(problem.gradients) if is_gradient]
@@ -76,22 +76,24 @@ def within(problem: Problem, domains: Mapping[int, Domain], along: bool = True) 
 
 
 def inside(domains: Mapping[int, Domain], free: Any) -> tuple[Any, ...]:
-    """The arguments that these free parameters stand for."""
+    """Return the arguments that these free parameters stand for."""
     return tuple(domains[i].from_free(x) if i in domains else x for i, x in enumerate(free))
 
 
 def reached(problem: Problem, free: tuple[Any, ...]) -> bool:
-    """Whether the arguments that these free parameters stand for lie in their domains; far ones may leave by
-    rounding."""
+    """Whether the arguments that these free parameters stand for lie in their domains.
+
+    Extreme free parameters may leave a domain through rounding.
+    """
     with jax.enable_x64(True):
         return all(one.reached(np.asarray(one.from_free(free[i]), np.float64), tolerance(one.free))
                    for i, one in problem.domains.items())  # fmt: skip
 
 
 def at_arguments(evaluator: Evaluator, problem: Problem) -> Evaluator:
-    """An evaluator of the programs of arguments as one of those of free parameters, gradients as they are.
+    """Turn an evaluator of programs of the arguments into one of the free parameters; gradients stay as they are.
 
-    What rounding does to the map itself is part of the noise.
+    The rounding errors of the map itself are part of the noise.
     """
     with jax.enable_x64(True):
         free = tuple(jaxprs.widened(x) for x in problem.inputs)
@@ -112,7 +114,7 @@ def at_arguments(evaluator: Evaluator, problem: Problem) -> Evaluator:
 
 
 def _bound(domain: Domain, x: Any) -> Domain:
-    """The domain of this very array: its free parameters as ``free``, the array's own dtype where that is no float."""
+    """Return the domain for this array, with its free parameters as ``free``; a non-float array keeps its dtype."""
     dtype = x.dtype if jaxprs.is_float(x.dtype) else np.dtype(np.float64 if jaxprs.wide([x]) else np.float32)
     values = np.asarray(x, np.float64)
     free = domain.to_free(values) if domain.free is None else domain.free
@@ -125,11 +127,11 @@ def _bound(domain: Domain, x: Any) -> Domain:
 
 
 def declared(problem: Problem, domain: Domains | None, options: Options) -> Problem:
-    """The problem within the domains that ``domain=`` names: one for all arguments, or by name, position or path.
+    """Restrict the problem to the domains that ``domain=`` names: one for all arguments, or by name, position or path.
 
     Raises:
-        ValueError: a name that no argument has, a given value outside its domain, a shape that does not fit, no
-            gradient that is left.
+        ValueError: no argument has that name, a given value is outside its domain, a shape does not fit, or no gradient
+            is left to compare.
     """
     if domain is None or domain == ANY or problem.faults or problem.obstacle:
         return problem
@@ -140,8 +142,8 @@ def declared(problem: Problem, domain: Domains | None, options: Options) -> Prob
     found = within(problem, chosen)
     if any(problem.gradients) and not any(found.gradients):
         paths = ", ".join(problem.in_paths[i] for i in problem.wrt)
-        raise ValueError(f"domain= leaves no gradient to compare: {paths} would be differentiated, and single points "
-                         "have no directions; leave it out, or give a domain that has some")  # fmt: skip
+        raise ValueError(f"domain= leaves no gradient to compare: {paths} would be differentiated, but single points "
+                         "have no directions; omit domain=, or use a domain that has directions")  # fmt: skip
     return found._replace(asked_any=tuple(p for p, found in named.items() if found == ANY))
 
 
@@ -150,16 +152,16 @@ def _by_place(problem: Problem, domain: Any) -> dict[int, Any]:
     if isinstance(domain, Domain):
         return {i: domain for i in places if jaxprs.is_float(problem.inputs[i].dtype)}
     if not isinstance(domain, Mapping):
-        raise TypeError(f"domain= is a domain, a mapping of arguments to domains, or 'any', not {domain!r}")
+        raise TypeError(f"domain= must be a domain, a mapping of arguments to domains, or 'any'; got {domain!r}")
     found = {}
     for key, one in domain.items():
         if not isinstance(one, Domain) and one != ANY:
-            raise TypeError(f"domain= gives {key!r} {one!r}: give a domain, as handprop.domains.positive(), or 'any'")
+            raise TypeError(f"domain= maps {key!r} to {one!r}: use a domain like handprop.domains.positive(), or 'any'")
         name = problem.heads[key] if isinstance(key, int) and 0 <= key < len(problem.heads) else key
         here = [i for i in places if is_of(problem.in_paths[i], name)]
         if not here:
             known = ", ".join(dict.fromkeys(problem.in_paths[i] for i in places))
-            raise ValueError(f"domain= names an argument {key!r}, which is no array here: there are {known}")
+            raise ValueError(f"domain= names {key!r}, which is not an array argument; choose from {known}")
         found |= dict.fromkeys(here, one)
     return found
 
@@ -170,18 +172,18 @@ def is_of(path: str, name: Any) -> bool:
 
 
 def _given(problem: Problem, place: int, domain: Domain, rng: np.random.Generator) -> Domain:
-    """The domain, once the argument is seen to lie in it; one that was only a shape is drawn inside."""
+    """Return the domain, after a check that the argument lies in it; an argument given as a shape is drawn inside."""
     x, path = problem.inputs[place], problem.in_paths[place]
     if isinstance(domain.free, jax.ShapeDtypeStruct):
         domain = dataclasses.replace(domain, free=rng.normal(size=domain.free.shape))
     try:
         made = jax.eval_shape(domain.from_free, np.asarray(x, np.float32) if domain.free is None else domain.free)
         off = domain.lacks(np.asarray(x, np.float64), tolerance(x)) if place not in problem.drawn else ""
-    except Exception as error:  # whatever the user's own function raises, or a map for a shape that it is not for
+    except Exception as error:  # whatever the user's own function raises, or a map at a shape that it does not support
         reason = jaxprs.first_line(error)
-        raise ValueError(f"{path} of shape {x.shape} does not fit its domain, {domain.says}: {reason}") from error
+        raise ValueError(f"{path} of shape {x.shape} does not fit its domain, {domain.says!r}: {reason}") from error
     if made.shape != x.shape:
-        raise ValueError(f"{path} has shape {x.shape}, its domain makes {made.shape}: give an argument of that shape")
+        raise ValueError(f"{path} has shape {x.shape}, but its domain makes {made.shape}: pass an array of that shape")
     if off:
         raise ValueError(f"{path} is outside its domain, {domain.says!r}: it {off}")
     if place in problem.drawn and domain.free is None and not domain.keeps:
@@ -190,5 +192,5 @@ def _given(problem: Problem, place: int, domain: Domain, rng: np.random.Generato
 
 
 def tolerance(x: Any) -> float:
-    """How far rounding in the array's own dtype may carry a sum or a length from 1."""
+    """Return how far rounding in the array's own dtype may move a sum or a length away from 1."""
     return 16 * float(ml_dtypes.finfo(x.dtype).eps) if jaxprs.is_float(x.dtype) else 0.0

@@ -1,4 +1,4 @@
-"""A call's arguments: which of them are arrays, and which stay what they are, as JAX takes them."""
+"""The arguments of a call, split as JAX would split them into arrays and values that stay as they are."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from handprop.verifier.programs import jaxprs
 
 __all__ = ["CONCRETE", "Arguments", "Failing", "Unusable", "arguments", "is_inexact", "parameters", "said"]
 
-# What JAX raises where a function needs an argument's value while it is traced.
+# The errors that JAX raises where a function needs an argument's value while it is traced.
 CONCRETE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -21,19 +21,19 @@ CONCRETE = (
 
 
 class Unusable(TypeError):
-    """What an entry of the verifier cannot take, in one sentence: what it is, and what to do."""
+    """Something that an entry point cannot use; the message says in one sentence what it is and what to do."""
 
 
 class Failing(Unusable):
-    """The user's own function fails at the arguments given."""
+    """The user's own function fails at the given arguments."""
 
 
 class Arguments(NamedTuple):
-    """A call's arguments as leaves of one tree: ``whole`` holds them all, ``places`` says which are ``arrays``.
+    """The arguments of a call as leaves of one tree: ``whole`` holds them all, ``places`` says which are ``arrays``.
 
-    ``names`` and ``owners`` are of the leaves of ``whole``: each one's path, and the position of the argument that it
-    belongs to (its name, where that is a keyword that no position has). ``heads`` are the positional arguments' names,
-    ``shapes`` the places of leaves that were given as shapes.
+    ``names`` and ``owners`` describe the leaves of ``whole``: the path of each, and the position of the argument that
+    it belongs to (its name, for a keyword that has no position). ``heads`` are the names of the positional arguments,
+    and ``shapes`` are the places of the leaves that were given as shapes.
     """
 
     whole: tuple[Any, ...]
@@ -55,15 +55,15 @@ class Arguments(NamedTuple):
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """Which of the arrays were given as shapes."""
+        """The arrays that were given as shapes."""
         return tuple(i for i, place in enumerate(self.places) if place in self.shapes)
 
     def rebuild(self, arrays: Sequence[Any]) -> tuple[tuple, dict]:
-        """The arguments with these arrays."""
+        """Return the arguments with these arrays in them."""
         return jax.tree.unflatten(self.tree, jaxprs.with_replaced(self.whole, self.places, arrays))
 
     def calling(self, f: Callable) -> Callable:
-        """``f`` as a function of the arrays."""
+        """Return ``f`` as a function of the arrays."""
 
         def flat(*arrays: Any) -> Any:
             args, kwargs = self.rebuild(arrays)
@@ -72,12 +72,12 @@ class Arguments(NamedTuple):
         return flat
 
     def keeping(self, is_kept: Callable[[Any], bool]) -> "Arguments":
-        """With some of the arrays as they were given, as JAX passes them where nothing is traced."""
+        """Return the arguments with some arrays left as they were given, as JAX passes them without tracing."""
         pairs = [(i, a) for i, a in zip(self.places, self.arrays, strict=True) if not is_kept(self.whole[i])]
         return self._replace(places=tuple(i for i, _ in pairs), arrays=tuple(a for _, a in pairs))
 
     def tries(self) -> Iterator["Arguments"]:
-        """The arguments, then with Python's floats as they are, then with all that is no float as it is."""
+        """Yield the arguments, then with Python floats left as they are, then with all non-floats left too."""
         yield self
         floats = self.keeping(lambda x: isinstance(x, float) and not isinstance(x, np.generic))
         if len(floats.places) < len(self.places):
@@ -87,7 +87,7 @@ class Arguments(NamedTuple):
             yield whole
 
     def conditions(self) -> tuple[str, ...]:
-        """The numbers and texts among the arguments that are no arrays: what is shown is shown for them."""
+        """Name the numbers and strings among the arguments that are not arrays: the verdict holds for these values."""
         kept = sorted(set(range(len(self.whole))) - set(self.places))
         return tuple(f"{self.names[i]} is {self.whole[i]!r}, as given" for i in kept
                      if isinstance(self.whole[i], bool | int | float | str))  # fmt: skip
@@ -95,8 +95,10 @@ class Arguments(NamedTuple):
 
 def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.random.Generator,
               f: Callable) -> Arguments:  # fmt: skip
-    """Arrays and floats among the arguments, a ShapeDtypeStruct drawn. All else stays as it is: Python's integers,
-    booleans and texts, functions, and whatever stands in ``still``, by position or by name.
+    """Split the arguments of a call: arrays and floats become arrays, and a ShapeDtypeStruct is drawn at random.
+
+    Everything else stays as it is: Python integers, booleans and strings, functions, and whatever ``still`` names by
+    position or by name.
     """
     known = parameters(f)
     entries, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
@@ -118,7 +120,7 @@ def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.ran
 
 
 def parameters(f: Any) -> list[str]:
-    """The names of a function's positional parameters; "*rest" takes all from its position on."""
+    """Return the names of a function's positional parameters; "*rest" takes all arguments from its position on."""
     try:
         found = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -143,7 +145,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _drawn(leaf: Any, rng: np.random.Generator) -> Any:
-    """The array itself; for a ShapeDtypeStruct normal floats, integers below 2, one key."""
+    """Return the array itself; draw a ShapeDtypeStruct as normal floats, integers below 2, or keys."""
     if not isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf if isinstance(leaf, jax.Array | np.ndarray) else jnp.asarray(leaf)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -159,6 +161,6 @@ def is_inexact(x: Any) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """An error by its kind and first line."""
+    """Describe an error by its type and first line."""
     line, kind = jaxprs.first_line(error), type(error).__name__
     return kind if line == kind else f"{kind}: {line}"

@@ -1,7 +1,7 @@
-"""Every custom rule that a whole program meets, each verified at the values that reached it.
+"""Find every custom rule that a program calls, with the values that reached it.
 
-The program runs once, on copies of its arguments. Where a rule is called its arguments are handed out by a callback, so
-that values are had inside compiled functions, loops and derivatives as well; of a batch the first example.
+The program runs once, on copies of its arguments. At each call of a rule, a callback hands out the rule's arguments, so
+that their values are known inside compiled functions, loops and derivatives too; of a batch, the first example is kept.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from handprop.verifier.rules import each_call, is_of_jax, marked, name_of
 __all__ = ["Audit", "Met", "Rule", "rules_met"]
 
 FORMAT = "handprop.audit.v2"
-NO_VALUES = "{} met no values, as {}: judged at drawn ones"
+NO_VALUES = "no values reached {}, because {}; it was judged at random ones"
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """One report for each rule and shape, by the rule's name and line.
+    """One report for each rule and shape, with the rule's name and line.
 
-    ``trusted`` names JAX's own rules that were met; ``unseen`` says which rules were judged at drawn values, and why;
-    ``certificate`` holds plain values that repeat the audit, such as the command that made it.
+    ``trusted`` names JAX's own rules that were called. ``unseen`` says which rules were judged at random values, and
+    why. ``certificate`` holds plain values that repeat the audit, such as the command that made it.
     """
 
     reports: tuple[Report, ...]
@@ -42,12 +42,12 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """All proved or verified, and there is one."""
+        """Whether there are reports, and all are proved or verified."""
         return bool(self.reports) and all(report.ok for report in self.reports)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the verdicts; INCONCLUSIVE where no rule was met, as nothing was shown."""
+        """The worst of the verdicts; INCONCLUSIVE if no rule was called, because then nothing was shown."""
         order = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
         return next((v for v in order if any(r.verdict is v for r in self.reports)), Verdict.INCONCLUSIVE)
 
@@ -57,14 +57,14 @@ class Audit:
         return self
 
     def to_json(self) -> str:
-        """All reports as JSON text; arrays keep every bit."""
+        """Return all reports as JSON text; arrays keep every bit."""
         reports = [json.loads(report.to_json()) for report in self.reports]
         kept = {"format": FORMAT, "certificate": self.certificate, "trusted": self.trusted, "unseen": self.unseen}
         return json.dumps({**kept, "reports": reports}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> "Audit":
-        """The audit that ``to_json`` wrote. ValueError in one sentence when it is none."""
+        """Return the audit that ``to_json`` wrote; raise ValueError, in one sentence, if the text is not one."""
         try:
             held = json.loads(text)
             if not isinstance(held, dict) or held.get("format") != FORMAT:
@@ -77,7 +77,7 @@ class Audit:
 
     def __str__(self) -> str:
         rows = [f"{report.verdict.name:<13} {report.subject}  {_place(report)}" for report in self.reports]
-        rows = rows or ["INCONCLUSIVE  no custom rule was met besides JAX's own"]
+        rows = rows or ["INCONCLUSIVE  no custom rule besides JAX's own was called"]
         trusted = [f"trusted: {', '.join(self.trusted)}"] if self.trusted else []
         return "\n".join([*rows, *self.unseen, *trusted])
 
@@ -88,8 +88,11 @@ def _place(report: Report) -> str:
 
 @dataclasses.dataclass
 class Rule:
-    """A rule as it was called: ``held`` are its arguments, arrays drawn, ``specs`` the arrays' shapes or kinds of keys,
-    ``values`` the first arrays that reached it, finite ones before others; None where none did."""
+    """A rule as it was called.
+
+    ``held`` are its arguments with arrays drawn at random, ``specs`` are the shapes of the arrays or the kinds of keys,
+    and ``values`` are the first arrays that reached it, preferably finite ones; None if none did.
+    """
 
     rule: Any
     held: Arguments
@@ -101,7 +104,7 @@ class Rule:
             self.values = tuple(np.array(value) for value in values)
 
     def call(self) -> tuple[tuple, dict]:
-        """The arguments to verify the rule with."""
+        """Return the arguments with which to verify the rule."""
         return self.held.rebuild(self.held.leaves if self.values is None else self._as_given(self.values))
 
     def _as_given(self, values: tuple[Any, ...]) -> list[Any]:
@@ -110,19 +113,21 @@ class Rule:
 
 @dataclasses.dataclass
 class Met:
-    """The rules that a program called, by what tells their calls apart; the names of JAX's own; why there are no
-    values, where there are none."""
+    """The rules that a program called, by what tells their calls apart, and the names of JAX's own.
+
+    ``why`` is the reason why values are missing, if they are.
+    """
 
     rules: dict[Any, Rule] = dataclasses.field(default_factory=dict)
     trusted: set[str] = dataclasses.field(default_factory=set)
-    why: str = "their branch was not taken"
+    why: str = "its branch was not taken"
 
     def unseen(self) -> tuple[str, ...]:
         return tuple(NO_VALUES.format(name_of(r.rule), self.why) for r in self.rules.values() if r.values is None)
 
 
 def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
-    """The rules called while ``step(*args)`` runs, with values that reached them.
+    """Return the rules that are called while ``step(*args)`` runs, with values that reached them.
 
     Raises:
         Unusable: ``step`` raises at these arguments.
@@ -135,28 +140,28 @@ def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
         jax.effects_barrier()
     except Exception as error:
         _check_runs(step, given)
-        met.why = f"the program cannot hand them out ({said(error)})"
+        met.why = f"the program fails when they are read ({said(error)})"
         with marked(anew=True), each_call(lambda *call: _traced(met, *call)):
             jax.eval_shape(given.calling(step), *given.leaves)
     return met
 
 
 def _copied(x: Any) -> Any:
-    """The program may be given its arguments to overwrite."""
+    """Copy an array, because the program may overwrite its arguments."""
     return jnp.array(x, copy=True) if isinstance(x, jax.Array) and not _is_key(x) else x
 
 
 def _check_runs(step: Callable, given: Arguments) -> None:
-    """Whether the program itself raises."""
+    """Raise Unusable if the program itself raises."""
     try:
         jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
         jax.effects_barrier()
     except Exception as error:
-        raise Unusable(f"{name_of(step)} raises at the arguments given: {said(error)}") from error
+        raise Unusable(f"{name_of(step)} raises at the given arguments: {said(error)}") from error
 
 
 def _traced(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
-    """A call, noted by its shapes."""
+    """Record the shapes of a call, then make the call."""
     if is_of_jax(rule):
         met.trusted.add(name_of(rule))
     else:
@@ -165,7 +170,7 @@ def _traced(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> A
 
 
 def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
-    """A call, noted with its values when they are there."""
+    """Record a call, with its values if they are available, then make the call."""
     if is_of_jax(rule):
         met.trusted.add(name_of(rule))
         return call(rule, *args, **kwargs)
@@ -178,11 +183,11 @@ def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) 
 
 
 def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[Any]]:
-    """The rule as it is called, and the arrays among its arguments, keys as numbers."""
+    """Return the rule as it is called, and the arrays among its arguments, with keys as numbers."""
     own_args, own_kwargs = jax.tree.map(_own, (args, kwargs))
     spec_args, spec_kwargs = jax.tree.map(_as_shape, (own_args, own_kwargs))
     held = arguments(spec_args, spec_kwargs, (), np.random.default_rng(0), rule.fun)
-    held = held.keeping(lambda x: isinstance(x, float))  # Python's own
+    held = held.keeping(lambda x: isinstance(x, float))  # Python floats stay as they are
     leaves, shapes = jax.tree.leaves((own_args, own_kwargs)), jax.tree.leaves((spec_args, spec_kwargs))
     key = (id(rule), held.tree, tuple(map(str, shapes)))
     arrays = [leaves[i] for i in held.places]
@@ -192,7 +197,7 @@ def _noted(met: Met, rule: Any, args: tuple, kwargs: dict) -> tuple[Rule, list[A
 
 
 def _own(x: Any) -> Any:
-    """A value as the rule's own function sees it, without what transformations add: of a batch its first example."""
+    """Return a value as the rule's own function sees it, without tracers; of a batch, the first example."""
     while isinstance(x, Tracer):
         inner, axis = getattr(x, "primal", None), getattr(x, "batch_dim", None)
         if inner is None and hasattr(x, "batch_dim"):
@@ -204,14 +209,14 @@ def _own(x: Any) -> Any:
 
 
 def _as_shape(x: Any) -> Any:
-    """Arrays and floats as shapes; what the rule takes as it is stays."""
+    """Replace an array by its shape; everything else stays as it is."""
     if isinstance(x, jax.Array | np.ndarray | np.generic):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=getattr(jax.typeof(x), "weak_type", False))
     return x
 
 
 def _as_given(value: Any, spec: Any) -> Any:
-    """A value as what it was: a key of this kind, a number without a dtype of its own, an array."""
+    """Turn a value back into what it was: a key of this kind, a weakly typed number, or an array."""
     if not isinstance(spec, jax.ShapeDtypeStruct):
         return jax.random.wrap_key_data(value, impl=spec)
     weak = spec.weak_type and not spec.shape and jnp.issubdtype(spec.dtype, jnp.floating)

@@ -1,9 +1,9 @@
-"""What an argument may be: maps from free parameters to the values that a gradient is judged for.
+"""Domains: the sets of values that an argument may take where a gradient is judged.
 
-A hand-written gradient often holds for the arguments it is used with and for no others: ``p - y`` is the gradient of
-a softmax's cross-entropy where the rows of ``y`` sum to 1. A domain is the image of a map ``x = f(u)`` from free
-parameters ``u`` of the argument's own shape. Proof, samples, edge cases and differences all draw ``u``, and the
-gradient of a differentiated argument is compared along the domain: ``J^T g``, with ``J = df/du``.
+A hand-written gradient often holds only for the arguments it is used with: ``p - y`` is the gradient of softmax
+cross-entropy only where the rows of ``y`` sum to 1. A domain is the image of a map ``x = f(u)`` from free parameters
+``u`` of the argument's own shape. Proof, samples, edge cases and finite differences all draw ``u``, and the gradient of
+a differentiated argument is compared along the domain: ``J^T g``, with ``J = df/du``.
 
 >>> import jax, jax.numpy as jnp, handprop
 >>> def loss(W, x, y):
@@ -44,22 +44,23 @@ __all__ = [
     "unit",
 ]
 
-SMALLEST = 1e-16  # a probability of 0, where only positive ones have free parameters
+SMALLEST = 1e-16  # replaces a probability of 0, which has no free parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """The image of ``from_free``, and how a given array is found in it.
+    """The image of ``from_free``, with a way to find a given array in it.
 
-    ``says`` ends the condition that begins with the argument's name, as "has rows that sum to 1". ``from_free`` maps
-    free parameters to the argument and is traced by JAX; ``to_free`` maps an array inside the domain back.
-    ``lacks(array, tolerance)`` says what keeps an array out of it, "" where nothing does. ``discrete``: there are no
-    directions inside, so that no gradient is compared along it. ``keeps``: the given values themselves, and no others.
-    ``wider``: a plainer domain that holds this one, where a proof is looked for first. ``at_end``: which entries of an
-    array are at an end that ``from_free`` only comes to by rounding. ``any_shape``: whether ``from_free`` takes free
-    parameters of other shapes too.
-    ``spread``: the scale that free parameters are drawn with, None for that of the given ones. ``free``: an example of
-    the free parameters, or their shape and dtype, where they are no array of the argument's shape.
+    ``says`` completes the condition that begins with the argument's name, as in "has rows that sum to 1". ``from_free``
+    maps free parameters to the argument and is traced by JAX; ``to_free`` maps an array inside the domain back.
+    ``lacks(array, tolerance)`` says why an array is outside the domain, and returns "" if it is inside. A ``discrete``
+    domain has no directions, so no gradient is compared along it. ``keeps`` says that the domain holds the given values
+    and no others. ``wider`` is a simpler domain that contains this one; a proof is sought there first. ``at_end`` marks
+    the entries of an array that are at an end which ``from_free`` reaches only by rounding. ``any_shape`` says whether
+    ``from_free`` accepts free parameters of other shapes too.
+
+    ``spread`` is the scale at which free parameters are drawn, None for the scale of the given ones. ``free`` is an
+    example of the free parameters, or their shape and dtype, where they are not an array of the argument's shape.
     """
 
     says: str
@@ -75,7 +76,7 @@ class Domain:
     any_shape: bool = True
 
     def reached(self, x: np.ndarray, tolerance: float) -> bool:
-        """Whether an array that ``from_free`` made lies inside, and did not leave by rounding or overflow.
+        """Whether an array that ``from_free`` made lies inside and did not leave by rounding or overflow.
 
         >>> [interval(0.0, 1.0).reached(np.array(x), 0.0) for x in (0.5, 1.0, np.nan)]
         [True, False, False]
@@ -86,7 +87,7 @@ class Domain:
 def sum_to_one(axis: int = -1) -> Domain:
     """Numbers of any sign whose sum along ``axis`` is 1: ``x = u - (sum(u) - 1) / n``.
 
-    It holds probabilities and one-hot rows, and is flat: what holds for it is proved without knowing more of them.
+    This affine space contains probabilities and one-hot rows, so a proof on it needs to know nothing else about them.
 
     >>> sum_to_one().from_free(jnp.array([0.5, 1.0, 1.0])).tolist()
     [0.0, 0.5, 0.5]
@@ -119,8 +120,8 @@ def simplex(axis: int = -1) -> Domain:
 def one_hot(axis: int = -1) -> Domain:
     """A single 1 among zeros along ``axis``.
 
-    The signs of the first ``ceil(log2 n)`` of n free parameters are the bits of the place; those beyond the last count
-    from the first again.
+    The signs of the first ``ceil(log2 n)`` of n free parameters are the bits of the position of the 1; positions from n
+    on wrap around to 0.
 
     >>> one_hot().from_free(jnp.array([1.0, -2.0, 0.0])).tolist()
     [0.0, 1.0, 0.0]
@@ -142,7 +143,7 @@ def one_hot(axis: int = -1) -> Domain:
 
 
 def _chosen(u: jax.Array) -> jax.Array:
-    """One-hot along the last axis, as products of bits: a polynomial of degree 1 in each."""
+    """Return one-hot rows along the last axis as products of bits, polynomials of degree 1 in each bit."""
     n = u.shape[-1]
     count = max(n - 1, 0).bit_length()
     codes = np.arange(2**count)
@@ -165,13 +166,15 @@ def positive() -> Domain:
 
 
 def interval(a: float, b: float) -> Domain:
-    """Numbers between ``a`` and ``b``: ``x = a + (b - a) sigmoid(u)``. ValueError unless a < b, both finite.
+    """Numbers between ``a`` and ``b``: ``x = a + (b - a) sigmoid(u)``.
+
+    Raises ValueError unless a < b and both are finite.
 
     >>> interval(-1.0, 1.0).from_free(jnp.zeros(2)).tolist()
     [0.0, 0.0]
     """
     if not (np.isfinite(a) and np.isfinite(b) and a < b):
-        raise ValueError(f"interval({a}, {b}) has no numbers inside: give a < b, both finite")
+        raise ValueError(f"interval({a}, {b}) needs finite bounds with a < b")
 
     def to_free(x: np.ndarray) -> np.ndarray:
         q = np.clip((x - a) / (b - a), SMALLEST, 1 - SMALLEST)
@@ -214,20 +217,20 @@ def signs() -> Domain:
 
 
 def integers() -> Domain:
-    """The given integers, whatever their dtype: no others are drawn.
+    """The given integers, of any dtype; no others are drawn.
 
     >>> integers().lacks(jnp.array([1.0, 2.5]), 0.0)
-    'is no integer at [1]'
+    'is not an integer at [1]'
     """
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
-        return _first(np.rint(x) != x, "is no integer")
+        return _first(np.rint(x) != x, "is not an integer")
 
     return as_given("holds the given integers", lacks)
 
 
 def as_given(says: str, lacks: Callable[[np.ndarray, float], str]) -> Domain:
-    """The given values alone, where nothing is lacking.
+    """The given values alone, provided that ``lacks`` does not object to them.
 
     >>> as_given("is the given mask", lambda x, tolerance: "").keeps
     True
@@ -244,17 +247,19 @@ def symmetric() -> Domain:
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
         if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-            return f"is no square matrix but of shape {x.shape}"
+            return f"has shape {x.shape}, which is not square"
         if not np.isfinite(x).all():
             return _first(~np.isfinite(x), "is not finite")
         size = np.abs(x).max(initial=0.0)
-        return _first(np.abs(x - np.swapaxes(x, -1, -2)) > tolerance * size, "differs from its mirror image")
+        return _first(np.abs(x - np.swapaxes(x, -1, -2)) > tolerance * size, "differs from its transpose")
 
     return Domain("is symmetric", lambda u: (u + jnp.swapaxes(u, -1, -2)) / 2, _itself, lacks)
 
 
 def positive_definite() -> Domain:
-    """Symmetric positive definite matrices: ``A = L L^T``, L the lower triangle of U, the diagonal's exponential in it.
+    """Symmetric positive definite matrices: ``A = L L^T``.
+
+    L is the lower triangle of U, with the exponential of its diagonal.
 
     >>> positive_definite().from_free(jnp.array([[0.0, 9.0], [2.0, 0.0]])).tolist()
     [[1.0, 2.0], [2.0, 5.0]]
@@ -281,7 +286,9 @@ def positive_definite() -> Domain:
 
 
 def orthogonal() -> Domain:
-    """Matrices with orthonormal columns on the last two axes, at least as many rows: Gram and Schmidt's, from U.
+    """Matrices with orthonormal columns on the last two axes, made from U by Gram-Schmidt.
+
+    They have at least as many rows as columns.
 
     >>> orthogonal().from_free(jnp.array([[2.0, 1.0], [0.0, -3.0]])).tolist()
     [[1.0, 0.0], [0.0, -1.0]]
@@ -291,16 +298,16 @@ def orthogonal() -> Domain:
         columns: list[jax.Array] = []
         for k in range(u.shape[-1]):
             w = u[..., k]
-            for q in columns:  # of any length: by roots would be divided that the field does not see to be positive
+            for q in columns:  # not normalized: the field cannot see that the square roots are positive
                 w = w - q * (jnp.sum(q * w, -1, keepdims=True) / jnp.sum(q * q, -1, keepdims=True))
             columns.append(w)
         return _normed(jnp.stack(columns, -1), -2)
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
         if x.ndim < 2 or x.shape[-1] > x.shape[-2]:
-            return f"has the shape {x.shape}, which holds more columns than rows"
+            return f"has shape {x.shape}, which is not a matrix with at least as many rows as columns"
         off = np.abs(np.swapaxes(x, -1, -2) @ x - np.eye(x.shape[-1]))
-        return _first(off > tolerance, "has columns whose products are not those of the identity")
+        return _first(off > tolerance, "has columns that are not orthonormal")
 
     return Domain("has orthonormal columns", from_free, _itself, lacks)
 
@@ -324,7 +331,7 @@ def _normed(u: jax.Array, axis: int) -> jax.Array:
 
 
 def increasing(axis: int = -1) -> Domain:
-    """Numbers that grow along ``axis``: the first is free, each step is ``exp(u)``.
+    """Strictly increasing numbers along ``axis``: the first is free, and each step is ``exp(u)``.
 
     >>> increasing().from_free(jnp.array([2.0, 0.0, 0.0])).tolist()
     [2.0, 3.0, 4.0]
@@ -339,24 +346,24 @@ def increasing(axis: int = -1) -> Domain:
         return np.concatenate([first, np.log(np.diff(x, axis=axis))], axis)
 
     def lacks(x: np.ndarray, tolerance: float) -> str:
-        return _first(~(np.diff(x, axis=axis) > 0), "is followed by no larger number")
+        return _first(~(np.diff(x, axis=axis) > 0), "is not followed by a larger number")
 
     return Domain(f"increases along its {_lines(axis)}", from_free, to_free, lacks, spread=1.0)
 
 
 def image(f: Callable[[Any], jax.Array], free: Any) -> Domain:
-    """The values of ``f``: one array of free parameters in, the argument out.
+    """The values of ``f``, which takes one array of free parameters and returns the argument.
 
-    ``free`` is where the first sample is taken, or a ``jax.ShapeDtypeStruct``, drawn; the argument that is given has
-    only its shape and dtype read. ValueError where ``f`` returns another shape or raises, TypeError where ``free`` is
-    no array.
+    ``free`` is the value of the free parameters at the first sample, or a ``jax.ShapeDtypeStruct`` from which they are
+    drawn; only the shape and dtype of the given argument are read. Raises ValueError where ``f`` returns another shape
+    or raises, and TypeError where ``free`` is not an array.
 
     >>> circle = image(lambda t: jnp.stack([jnp.cos(t), jnp.sin(t)]), jnp.float32(0.5))
     >>> circle.from_free(jnp.float32(0.0)).tolist()
     [1.0, 0.0]
     """
     if not hasattr(free, "shape"):
-        raise TypeError(f"image takes one array of free parameters, or its shape and dtype, not {type(free).__name__}")
+        raise TypeError(f"image needs one array of free parameters, or its shape and dtype; got {type(free).__name__}")
     name = getattr(f, "__name__", type(f).__name__)
     says = "lies in the image of its free parameters" if name == "<lambda>" else f"lies in the image of {name}"
     return Domain(says, f, _itself, lambda x, tolerance: "", free=free, any_shape=False)
@@ -372,13 +379,13 @@ def _lines(axis: int) -> str:
 
 def _sums_lack(axis: int) -> Callable[[np.ndarray, float], str]:
     def lacks(x: np.ndarray, tolerance: float) -> str:
-        return _first(np.abs(np.sum(x, axis) - 1) > tolerance * x.shape[axis], "has another sum than 1")
+        return _first(np.abs(np.sum(x, axis) - 1) > tolerance * x.shape[axis], "has a sum other than 1")
 
     return lacks
 
 
 def _first(where: np.ndarray, what: str) -> str:
-    """``what`` with the first place that is marked, "" where there is none."""
+    """Return ``what`` with the first place that is marked, or "" if there is none."""
     places = np.argwhere(where)
     if not len(places):
         return ""

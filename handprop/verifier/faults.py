@@ -1,4 +1,4 @@
-"""What is wrong with how a rule is built: what its parts return, seen where JAX calls them."""
+"""Structural faults of a rule: what its parts return, seen where JAX calls them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ NOT_LINEAR = "is not linear in its tangents"
 
 
 class Fault(NamedTuple):
-    """A structural fault found while the problem was built: anyone can see it without arithmetic."""
+    """A structural fault that was found while the problem was built, without any arithmetic."""
 
     path: str
     what: str
 
 
 class Call(NamedTuple):
-    """One call of a rule that was differentiated: its arguments, and what ``fwd`` and ``bwd`` returned, if they did."""
+    """One call of a differentiated rule: its arguments, and what ``fwd`` and ``bwd`` returned, if they returned."""
 
     rule: Any
     args: tuple
@@ -33,13 +33,13 @@ class Call(NamedTuple):
 
 
 def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], rule: Any, out: Any) -> list[Fault]:
-    """What the backward passes of a program return beside what they should, or what it raises.
+    """List what the backward passes of a program return wrongly, or what the program raises.
 
-    ``watched(watch)`` is the program with ``watch(rule)`` in place of each rule. JAX itself says nothing of a wrong
-    dtype. ``out`` is what the ``rule`` that was handed over should return.
+    ``watched(watch)`` is the program with ``watch(rule)`` in place of each rule. JAX itself does not report a wrong
+    dtype. ``out`` is what the user's ``rule`` should return.
 
     Raises:
-        one of CONCRETE: something needs an argument's value.
+        one of CONCRETE: the program needs an argument's value.
     """
     calls: list[Call] = []
 
@@ -47,9 +47,9 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
         jaxprs.trace(watched(lambda met: _noting(met, calls)), inputs)
     except CONCRETE:
         raise
-    except jax.errors.UnexpectedTracerError:  # a rule closes over what is differentiated: the structure says so
+    except jax.errors.UnexpectedTracerError:  # a rule closes over a differentiated value; structure reports that
         return []
-    except Exception as error:  # whatever JAX, or the rule, raises
+    except Exception as error:  # whatever JAX or the rule raises
         found = [
             fault for call in calls for fault in (*_forward_faults(call, out, rule), *_backward_faults(call, rule))
         ]
@@ -58,15 +58,15 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
 
 
 def _told(error: Exception) -> str:
-    """JAX says that something is not linear by an AssertionError, or names the primitive."""
+    """Describe the error; JAX reports a nonlinear function by an AssertionError, or by naming the primitive."""
     text = str(error)
     if "Transpose rule" in text or (isinstance(error, AssertionError) and (not text or "Accum" in text)):
-        return f"{NOT_LINEAR}, so that JAX cannot transpose it ({said(error)})"
+        return f"{NOT_LINEAR}, so JAX cannot transpose it ({said(error)})"
     return jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
 
 
 def _noting(rule: Any, calls: list[Call]) -> Any:
-    """A copy of the rule that notes what its parts are given and return; a custom_jvp as it is."""
+    """Return a copy of the rule that records what its parts receive and return; a custom_jvp is returned unchanged."""
     if jax.custom_vjp not in type(rule).__mro__ or len(parts_of(rule)) < 3:
         return rule
     copy: Any = jax.custom_vjp(rule.fun)
@@ -100,15 +100,15 @@ def _value(x: Any) -> Any:
 
 
 def _forward_faults(call: Call, out: Any, handed: Any) -> list[Fault]:
-    """What ``fwd`` of the rule that was handed over returns beside its primal."""
+    """List how the value that ``fwd`` of the user's rule returns differs from its primal's."""
     if call.rule is not handed or not call.primal:
         return []
     pair = call.primal[0]
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        return [Fault("fwd", "must return a pair, the value and what the backward pass needs")]
+        return [Fault("fwd", "must return a pair: the value and the residuals for the backward pass")]
     got, want = jax.tree.structure(pair[0]), jax.tree.structure(out)
     if got != want:
-        return [Fault("fwd", f"returns {got}, the primal {want}")]
+        return [Fault("fwd", f"returns {got}, but the primal returns {want}")]
     faults = leaf_faults(jax.tree.map(jax.typeof, pair[0]), out)
     return [Fault(f"fwd's value{fault.path}", fault.what) for fault in faults]
 
@@ -135,12 +135,12 @@ def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
     if [path for path, _ in got] != [path for path, _ in want]:
         return [Fault(where, f"has the tree {jax.tree.structure(cotangent)}, not {jax.tree.structure(argument)}")]
     pairs = [(path, g, w) for (path, g), (_, w) in zip(got, want, strict=True)]
-    return [Fault(where + jax.tree_util.keystr(path), f"is {_spec(g)}, its argument {_spec(w)}")
+    return [Fault(where + jax.tree_util.keystr(path), f"is {_spec(g)}, but its argument is {_spec(w)}")
             for path, g, w in pairs if _differ(g, w)]  # fmt: skip
 
 
 def _differ(got: Any, want: Any) -> bool:
-    """Whether a leaf is no cotangent of an argument: of a number without a dtype of its own, any float is one."""
+    """Whether a leaf is not a cotangent of an argument; for a weakly typed argument, any float is one."""
     if any(not hasattr(x, "dtype") for x in (got, want)) or got.dtype == jax.dtypes.float0:
         return False
     if not jaxprs.is_float(want.dtype):
@@ -154,7 +154,7 @@ def _spec(x: Any) -> str:
 
 
 def leaf_faults(got: Any, want: Any) -> list[Fault]:
-    """Leaves of two equal trees that differ in shape or dtype."""
+    """List the leaves of two trees of the same structure that differ in shape or dtype."""
     pairs = zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True)
     return [Fault(jax.tree_util.keystr(path), f"is {_spec(g)}, not {_spec(w)}")
             for (path, g), w in pairs if (g.shape, g.dtype) != (w.shape, w.dtype)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A plain gradient function beside its loss, and any function beside another."""
+"""Problems from plain functions: a gradient function against its loss, or one function against another."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ __all__ = ["of_gradient", "of_pair"]
 
 
 def of_gradient(candidate: Callable, loss: Callable, args: tuple, argnums: int | Sequence[int], rng) -> Problem:
-    """A plain gradient function, with or without the value, beside ``jax.value_and_grad(loss, argnums)``.
+    """Compare a gradient function, with or without the value, with ``jax.value_and_grad(loss, argnums)``.
 
     Raises:
-        Unusable: the loss has no gradient by ``argnums``, or the gradients returned are by other arguments.
+        Unusable: the loss has no gradient for ``argnums``, or the returned gradients are for other arguments.
     """
     given = arguments(args, {}, (), rng, loss)
     chosen = normal(argnums, len(args), "argnums")
@@ -60,13 +60,13 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
             got = jax.eval_shape(by_hand, *given.leaves)
         except CONCRETE:
             raise
-        except Exception as error:  # whatever JAX, or the user's function, raises
+        except Exception as error:  # whatever JAX or the user's function raises
             return faulty(candidate, given, Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}"))
     with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
     want = (value, grads) if with_value else grads
     fits = jax.tree.structure(got) == jax.tree.structure(want)
     faults = [_renamed(fault, with_value) for fault in leaf_faults(got, want)] if fits else [
-        Fault("hand", f"returns {jax.tree.structure(got)}, the gradient is {jax.tree.structure(grads)}")
+        Fault("hand", f"returns {jax.tree.structure(got)}, but the gradient is {jax.tree.structure(grads)}")
     ]  # fmt: skip
     if faults:
         faults = _by_others(got, given, argnums, faults)
@@ -107,7 +107,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
 
 
 def _renamed(fault: Fault, with_value: bool) -> Fault:
-    """With the output's name in place of where it stands in what is returned."""
+    """Return the fault named after the output instead of its position in what is returned."""
     if with_value and fault.path.startswith("[0]"):
         return fault._replace(path="value")
     return fault._replace(path=f"gradient{fault.path[3:] if with_value else fault.path}")
@@ -117,17 +117,17 @@ def _check_loss(loss: Callable, value: Any) -> None:
     leaves = jax.tree.leaves(value)
     if len(leaves) != 1 or leaves[0].shape or not jax.numpy.issubdtype(leaves[0].dtype, np.inexact):
         found = ", ".join(f"{x.dtype}{list(x.shape)}" for x in leaves) or "nothing"
-        raise Unusable(f"{name_of(loss)} returns {found}, and a loss is one float: sum it, or compare by equivalent()")
+        raise Unusable(f"{name_of(loss)} returns {found}, but a loss must be one float: sum it, or use equivalent()")
 
 
 def _positions(given: Arguments, argnums: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The leaves that ``argnums`` chooses, in the order of the gradient's leaves."""
+    """Return the leaves that ``argnums`` selects, in the order of the gradient's leaves."""
     found: list[int] = []
     for n in (argnums,) if isinstance(argnums, int) else argnums:
         own = [i for i, owner in enumerate(given.owners) if owner == n]
         for i in own:
             if i not in given.places or not _is_number(given.arrays[given.places.index(i)]):
-                raise Unusable(f"argnums={n} cannot be differentiated: {given.names[i]} is no array of floats")
+                raise Unusable(f"argnums={n} cannot be differentiated: {given.names[i]} is not a float array")
         found += [given.places.index(i) for i in own]
     return tuple(found)
 
@@ -137,29 +137,29 @@ def _is_number(x: Any) -> bool:
 
 
 def _by_others(got: Any, given: Arguments, argnums: int | tuple[int, ...], faults: list[Fault]) -> list[Fault]:
-    """The faults, with the arguments whose gradients these are by their shapes, where there are some.
+    """Return the faults; the last one also names the argument whose shapes the gradient has, if there is one.
 
     Raises:
-        Unusable: gradients of several arguments are returned, and another number is asked for.
+        Unusable: gradients of several arguments are returned, and ``argnums`` asks for others.
     """
     meant = _meant(got, given)
     if meant is None or meant == argnums:
         return faults
     if isinstance(meant, tuple):
-        raise Unusable(f"{len(meant)} gradients are returned, and argnums={argnums} asks for those of "
-                       f"{_count(argnums)}: say argnums={meant}, if these are meant")  # fmt: skip
+        raise Unusable(f"{len(meant)} gradients are returned, but argnums={argnums} asks for {_count(argnums)}: "
+                       f"pass argnums={meant} if these are meant")  # fmt: skip
     return [
         *faults[:-1],
-        faults[-1]._replace(what=f"{faults[-1].what}; if it is by another argument, say argnums={meant}"),
+        faults[-1]._replace(what=f"{faults[-1].what}; if it is for another argument, pass argnums={meant}"),
     ]
 
 
 def _count(argnums: int | tuple[int, ...]) -> str:
-    return "one argument" if isinstance(argnums, int) else f"{len(argnums)}"
+    return "one" if isinstance(argnums, int) else f"{len(argnums)}"
 
 
 def _meant(got: Any, given: Arguments) -> int | tuple[int, ...] | None:
-    """Which arguments have the trees and shapes of the gradients, with or without a value before them."""
+    """Return the arguments that have the trees and shapes of the gradients, with or without a value before them."""
     args, _ = given.rebuild(given.leaves)
     parts = [got[1]] if isinstance(got, tuple | list) and len(got) == 2 and _shapes(got[0])[1] == [()] else []
     for part in (*parts, got):
@@ -173,7 +173,7 @@ def _meant(got: Any, given: Arguments) -> int | tuple[int, ...] | None:
 
 
 def _in_order(parts: Sequence[Any], args: Sequence[Any]) -> tuple[int, ...] | None:
-    """For each part the next argument of its shapes."""
+    """Match each part with the next argument of the same shapes."""
     found: list[int] = []
     for part in parts:
         rest = range(found[-1] + 1 if found else 0, len(args))
@@ -190,10 +190,10 @@ def _shapes(tree: Any) -> tuple[Any, list[tuple[int, ...]]]:
 
 
 def _alone(problem: Problem, candidate: Callable, wrt: tuple[int, ...]) -> Problem:
-    """With its gradients, or value and gradients, where that is what the hand-written function returns."""
+    """Add the hand-written gradients, or value and gradients, if that is what the function returns."""
     try:
         shapes = [o.shape for o in jax.tree.leaves(jax.eval_shape(candidate, *problem.inputs))]
-    except Exception:  # whatever it raises: it is said as it was
+    except Exception:  # whatever it raises: the obstacle is reported as before
         return problem
     gradients = [problem.inputs[i].shape for i in wrt]
     marks = {0: (), 1: (False,)}.get(len(shapes) - len(gradients))
@@ -207,14 +207,14 @@ def _alone(problem: Problem, candidate: Callable, wrt: tuple[int, ...]) -> Probl
 
 
 def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> Problem:
-    """Any two functions of the same arguments; ``g`` is the reference.
+    """Compare any two functions of the same arguments; ``g`` is the reference.
 
     Raises:
         Unusable: one of them fails at these arguments.
     """
     for h in (f, g):
         if not callable(h):
-            raise Unusable(f"equivalent compares two functions, and {type(h).__name__} is none")
+            raise Unusable(f"equivalent compares two functions; got {type(h).__name__}")
     given = arguments(args, {}, (), rng, f)
     return first_built(f, given, lambda given: _of_pair(f, g, given))
 
@@ -225,7 +225,9 @@ def _of_pair(f: Callable, g: Callable, given: Arguments) -> Problem:
 
     (_, left), (_, right) = (traced(with_rules(given.calling(h)), given.leaves, h) for h in (f, g))
     if jax.tree.structure(left) != jax.tree.structure(right):
-        return faulty(f, given, Fault("f", f"returns {jax.tree.structure(left)}, g {jax.tree.structure(right)}"))
+        return faulty(
+            f, given, Fault("f", f"returns {jax.tree.structure(left)}, but g returns {jax.tree.structure(right)}")
+        )
     outputs = named(left)
     return Problem(
         name=f"{name_of(f)} = {name_of(g)}",

@@ -1,4 +1,4 @@
-"""A custom rule, or a function that holds some, beside the function without its rules."""
+"""Problems from custom rules, or functions that call them: the reference is the function without its rules."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -29,18 +29,18 @@ __all__ = ["of_rule"]
 
 MAX_DIRECTIONS = 64
 FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
-TRIED = "that the rule is linear in its tangents was tried, and is not proved"
+TRIED = "that the rule is linear in its tangents was tested, but is not proved"
 PLAIN = "value without differentiation"
-NO_RULE = ("{} holds no custom_vjp or custom_jvp rule but JAX's: it would be compared with itself; verify a gradient "
-           "beside its loss (verify_gradient, --loss), any other function beside reference=")  # fmt: skip
+NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it would be compared with itself; verify a "
+           "gradient against its loss (verify_gradient, --loss), or any other function against reference=")  # fmt: skip
 
 
 def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: int | Sequence[int] | None,
             nondiff_argnums: int | Sequence[int], rng: np.random.Generator) -> Problem:  # fmt: skip
-    """A custom rule, or a function that holds some, beside autodiff of its primal or of ``reference``.
+    """Compare a custom rule, or a function that calls some, with autodiff of its primal or of ``reference``.
 
     Raises:
-        Unusable: there is no rule in it, or it cannot be called with these arguments.
+        Unusable: it calls no custom rule, or it cannot be called with these arguments.
     """
     paired = isinstance(rule, tuple)
     rule = _of_pair(rule, reference) if paired else rule
@@ -62,30 +62,30 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
 
 def _check_rule(rule: Any) -> None:
     if not callable(rule):
-        raise Unusable(f"rule must be a function with a custom rule, not {type(rule).__name__}: pass it uncalled")
+        raise Unusable(f"rule must be a function with a custom rule; got {type(rule).__name__}: pass it uncalled")
     if isinstance(rule, RULES) and len(parts_of(rule)) == 1:
         define = "defvjp" if isinstance(rule, jax.custom_vjp) else "defjvp"
         raise Unusable(f"{name_of(rule)} has no derivative yet: call {name_of(rule)}.{define} first")
 
 
 def _check_kinds(rule: Any, given: Arguments) -> None:
-    """JAX itself refuses them only where the rule is differentiated."""
+    """Reject arguments that JAX itself would reject only where the rule is differentiated."""
     still = _still(rule)
     for i in set(range(len(given.whole))) - set(given.places) if isinstance(rule, RULES) else ():
         if given.owners[i] not in still and not isinstance(given.whole[i], bool | int | float):
             kind = type(given.whole[i]).__name__
-            raise Unusable(f"{given.names[i]} is a {kind}, which JAX takes only where nondiff_argnums names it")
+            raise Unusable(f"{given.names[i]} is a {kind}, which JAX accepts only if nondiff_argnums names it")
 
 
 def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list[int]) -> None:
     owners = {given.owners[given.places[i]] for i in chosen}
     for n in set(wanted or ()) - owners:
-        raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no array of floats")
+        raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no float array")
 
 
 def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
              with_plain: bool) -> Problem:  # fmt: skip
-    """``with_plain``: the rule's own value, without differentiation, is compared with the reference's too."""
+    """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
     handed = rule if isinstance(rule, RULES) and is_of_jax(rule) else None
     count = len(given.leaves)
 
@@ -159,11 +159,13 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
 
 def _stops(original: Any, given: Arguments, program: Any) -> bool:
-    """Whether a stop_gradient was written into the function, whose ``program`` without its rules does not say who wrote
-    one; where it is to be had in no other way any counts."""
-    if not any(
-        eqn.primitive.name == "stop_gradient" or has(eqn, Trait.BY_REJECTION) for eqn in jaxprs.equations(program)
-    ):
+    """Whether somebody wrote a stop_gradient into the function.
+
+    ``program``, the function without its rules, does not show who wrote one. Where the function cannot be traced in any
+    other way, every stop_gradient counts.
+    """
+    equations = list(jaxprs.equations(program))
+    if not any(eqn.primitive.name == "stop_gradient" or has(eqn, Trait.BY_REJECTION) for eqn in equations):
         return False
     try:
         return jaxprs.stops(traced(with_rules(given.calling(original)), given.leaves, original)[0])
@@ -172,7 +174,7 @@ def _stops(original: Any, given: Arguments, program: Any) -> bool:
 
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
-    """That a rule raises is no fault where autodiff of its function raises as well: then there is no reference."""
+    """Drop the fault that a rule raises if autodiff of its function raises too: then there is no reference."""
     if [fault.path for fault in faults] == ["rule"]:
         try:
             jaxprs.trace(reference, inputs)
@@ -182,20 +184,22 @@ def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) ->
 
 
 def _other_outputs(plain: Callable, given: Arguments, rule: Any, out: Any) -> list[Fault]:
-    """What a rule's own primal returns beside what the reference does."""
+    """List how the outputs of a rule's own primal differ from the reference's."""
     _, own = traced(plain, given.leaves, rule)
     if jax.tree.structure(own) != jax.tree.structure(out):
-        return [Fault("rule", f"returns {jax.tree.structure(own)}, the reference {jax.tree.structure(out)}")]
+        return [
+            Fault("rule", f"returns {jax.tree.structure(own)}, but the reference returns {jax.tree.structure(out)}")
+        ]
     return [Fault(PLAIN + fault.path, fault.what) for fault in leaf_faults(own, out)]
 
 
 def _of_pair(rule: Any, reference: Callable | None) -> Any:
-    """A rule from ``(fwd, bwd)``; fwd None where the residuals are the arguments themselves."""
+    """Make a rule from ``(fwd, bwd)``; with fwd None, the residuals are the arguments themselves."""
     if len(rule) != 2 or not callable(rule[1]):
-        raise Unusable("a pair is (fwd, bwd), or (None, bwd): two functions")
+        raise Unusable("a pair must be (fwd, bwd) or (None, bwd), where fwd and bwd are functions")
     fwd, bwd = rule
     if reference is None:
-        raise Unusable("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
+        raise Unusable("a pair (fwd, bwd) does not say which function it is for: pass reference=f")
     made: Any = jax.custom_vjp(reference)
     made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
     made.__name__ = name_of(bwd)
@@ -203,7 +207,7 @@ def _of_pair(rule: Any, reference: Callable | None) -> Any:
 
 
 def _still(rule: Any) -> tuple[int | str, ...]:
-    """Positions and names of the arguments that the rule says are not differentiated."""
+    """Return the positions and names of the arguments that the rule declares nondifferentiable."""
     if not isinstance(rule, RULES):
         return ()
     known = parameters(rule.fun)
@@ -218,7 +222,7 @@ def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequen
 
 
 def _floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
-    """f as a function of the chosen leaves: its outputs of a floating dtype, and all."""
+    """Return f as a function of the chosen leaves that returns its float outputs, and all outputs beside them."""
 
     def partial(*diff: Any) -> tuple[list[Any], Any]:
         outputs = outputs_of(f(*jaxprs.with_replaced(leaves, chosen, diff)))
@@ -228,17 +232,17 @@ def _floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
 
 
 def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Outputs of f, and the cotangents of the chosen leaves."""
+    """Return the outputs of f and the cotangents of the chosen leaves."""
     wrt = [leaves[i] for i in chosen]
     _, pull, outputs = jax.vjp(_floats(f, leaves, chosen), *wrt, has_aux=True)
-    # A number without a dtype of its own has a cotangent of any.
+    # The cotangent of a weakly typed number may have any float dtype.
     found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
              for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
     return (*outputs, *found)
 
 
 def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """The same without transposing: each entry of a cotangent is a derivative along one axis."""
+    """Return the same without transposing: each entry of a cotangent is a derivative along one axis."""
     wrt = [leaves[i] for i in chosen]
     partial, found = _floats(f, leaves, chosen), []
     for k, x in enumerate(wrt):
@@ -254,18 +258,21 @@ def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any]
 
 
 def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
-    """Whether few numbers are differentiated, and the derivative along a sum is the sum of the derivatives, at zeros
-    too: what JAX cannot transpose may be linear all the same."""
+    """Whether the derivative along a sum is the sum of the derivatives, at zeros too.
+
+    What JAX cannot transpose may still be linear. This is tried only where few numbers are differentiated.
+    """
     partial, wrt = _floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
     if sum(x.size for x in wrt) > MAX_DIRECTIONS:
         return False
     halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]
     one = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt]
-    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]  # |dx| adds up where signs agree
+    # |dx| adds up where signs agree, so these signs are opposite.
+    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]
     both = jax.tree.map(jnp.add, one, other)
     try:
         return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
-    except Exception:  # whatever the rule raises: that it cannot be transposed stays its fault
+    except Exception:  # whatever the rule raises, its fault is still that it cannot be transposed
         return False
 
 

@@ -1,9 +1,10 @@
-"""What the given arguments have, and which of it the verdict needs.
+"""Facts: properties that the given arguments have, and those of them that the verdict needs.
 
-A problem is first judged for all numbers. Only where it does not hold there are facts of the given values looked for:
-of arguments that are not differentiated all that :func:`facts` knows, of others what they hardly have by accident.
-The fewest and widest facts with which least is wrong become conditions, and the report says what fails without them.
-A gradient of an argument that was found to lie in a domain is compared in all directions, at inputs in the domain.
+A problem is first judged for all numbers. If it does not hold for them, facts about the given values are considered:
+for arguments that are not differentiated, all that :func:`facts` knows; for the others, only those that seldom hold by
+accident. The fewest and widest facts with which the fewest outputs are wrong become conditions, and the report says
+what fails without them. Where an argument was found to lie in a domain, its gradient is compared in all directions, at
+inputs in the domain.
 """
 
 import dataclasses
@@ -33,21 +34,21 @@ __all__ = ["facts", "judged"]
 
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 SEEN = 17  # samples
-APART = 1e-6  # of their size
-LATE = 0.25  # of the budget that is spent beyond it where a refutation may be for want of a fact
+APART = 1e-6  # relative difference
+LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a fact
 MAX_PLACES = 1 << 10
 MAX_ENTRIES = 1 << 20
-AMPLIFIED = 1e3  # by how much a function may enlarge what the given values' rounding leaves of a fact
+AMPLIFIED = 1e3  # the most by which a function amplifies the rounding error with which the given values satisfy a fact
 Facts = dict[int, Domain]
 Prepare = Callable[[Problem], Problem]
 
 
 def judged(problem: Problem, options: Options, entry: str, domain: Domains | None = None,
            prepare: Prepare = lambda problem: problem) -> Report:  # fmt: skip
-    """The report on a problem whose arguments lie where ``domain`` says, or where it holds of them as they are given.
+    """Return the report on a problem whose arguments lie where ``domain`` says, or have properties of the given values.
 
-    ``prepare`` makes of a problem what is judged, as its second derivative. What is proved for all numbers is proved
-    for those of a domain too, and is not proved again.
+    ``prepare`` turns a problem into the one that is judged, such as its second derivative. What is proved for all
+    numbers is proved for those in a domain too, and is not proved again.
     """
     start = time.monotonic()
     executables.forget()
@@ -60,14 +61,17 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         try:
             whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
-            said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
+            said = f"the properties of the given values were not tried: {jaxprs.first_line(error)}"
             report = dataclasses.replace(report, internal=(*report.internal, said))
     return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
 
 
 def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
-    """Whether it fails where what the facts are about is as it was given, by more than what the facts are off by in its
-    own rounding, and not in a gradient that is compared along them."""
+    """Whether the problem fails with the arguments that the facts are about left at their given values.
+
+    A failure counts only if it exceeds what the rounding of these values may cause, and if it is not in a second
+    derivative with respect to one of these arguments.
+    """
     if report.counterexample is None:
         return False
     at, worst = dict(report.counterexample.inputs), report.counterexample.worst
@@ -83,14 +87,14 @@ def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
 
 def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: Options, entry: str,
                  prepare: Prepare) -> tuple[Problem, Report]:  # fmt: skip
-    """The problem within what is needed of the given values, and the report on it; as it was where nothing helps."""
+    """Restrict the problem to the needed facts and return it with its report; unchanged where that does not help."""
     needed = _needed(problem, everywhere, options)
     if not needed:
         return whole, everywhere
     narrow = fresh(prepare(within(problem, needed, along=False)), options)
-    if everywhere.checks[0].outcome is Outcome.FAILS:  # the verdict stands; what is wrong is told apart from labels
+    if everywhere.checks[0].outcome is Outcome.FAILS:  # it stands; with labels as given only the mistake shows
         return narrow, everywhere
-    if whole is problem:  # its programs are compiled already
+    if whole is problem:  # its programs are already compiled
         kept = {name: problem.kept[name] for name in READINGS if name in problem.kept}
         narrow.kept.update({name: at_arguments(one, narrow) if isinstance(one, Evaluator) else one
                             for name, one in kept.items()})  # fmt: skip
@@ -109,13 +113,13 @@ def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: 
 
 
 def _distance(one: Domain, x: np.ndarray) -> float:
-    """How far the values in the domain that stand for these are from them."""
+    """Return how far these values are from the values in the domain that represent them."""
     with jax.enable_x64(True):
         return float(np.abs(np.asarray(one.from_free(executables.array(one.to_free(x)))) - x).max(initial=0.0))
 
 
 def _proved_wider(given: Problem, problem: Problem, options: Options, prepare: Prepare) -> Check | None:
-    """A proof for plainer domains that hold those asked about, None where there is none."""
+    """Return a proof for simpler domains that contain the declared ones, or None if there is none."""
     wider = {place: one.wider or one for place, one in problem.domains.items()}
     if not any(one.wider for one in problem.domains.values()) or "proof" in options.skip:
         return None
@@ -125,7 +129,7 @@ def _proved_wider(given: Problem, problem: Problem, options: Options, prepare: P
             return None
         part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
         found = proof(prepare(within(given, wider)), part)
-    except Exception:  # what does not run is for the structure to say
+    except Exception:  # the structure check reports what does not run
         return None
     return found if found.outcome is Outcome.PROVES else None
 
@@ -136,7 +140,7 @@ def _are_polynomials(problem: Problem, places: set[int]) -> bool:
 
 
 def _needed(problem: Problem, report: Report, options: Options) -> Facts:
-    """The fewest and widest facts of the given arguments with which no more outputs are wrong than with all of them."""
+    """Return the fewest and widest facts with which no more outputs are wrong than with all facts."""
     if problem.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
     fails = report.checks[0].outcome is Outcome.FAILS
@@ -160,15 +164,15 @@ def _needed(problem: Problem, report: Report, options: Options) -> Facts:
                 break
         else:
             chosen[place] = chain[-1]
-    if least:  # wrong all the same, and what is wrong is told apart from labels
+    if least:  # still wrong; with labels as given only the mistake shows
         chosen = {**labels, **chosen}
-    elif not chosen:  # samples do not show what is wrong elsewhere
+    elif not chosen:  # the samples do not show what is wrong at other inputs
         chosen = _right_at_hard_inputs(problem, found, options)
     return _as_found(chosen)
 
 
 def _right_at_hard_inputs(problem: Problem, found: dict[int, list[Domain]], options: Options) -> Facts:
-    """The widest facts within which no edge case refutes; the widest of all where there are none."""
+    """Return the widest facts within which no edge case refutes, or the widest of all if there are none."""
     for depth in range(max(len(chain) for chain in found.values())):
         trial = {place: chain[min(depth, len(chain) - 1)] for place, chain in found.items()}
         narrow = fresh(within(problem, trial, along=False), options)
@@ -184,7 +188,7 @@ def _as_found(chosen: Facts) -> Facts:
 
 
 def _as_given(problem: Problem, place: int, chain: list[Domain]) -> Domain:
-    """The narrowest fact, for an argument that is not differentiated at the given values alone."""
+    """Return the narrowest fact; for an argument that is not differentiated, at the given values alone."""
     one = chain[-1]
     if place in problem.wrt or one.keeps:
         return one
@@ -193,7 +197,7 @@ def _as_given(problem: Problem, place: int, chain: list[Domain]) -> Domain:
 
 
 def _wrong(problem: Problem, chosen: Facts, options: Options) -> int:
-    """How many outputs are wrong, or finite at none of them, at points where these facts hold."""
+    """Count the outputs that are wrong at some point where these facts hold, or finite at none."""
     narrow = within(problem, chosen, along=False)
     with jax.enable_x64(True):
         points = [inside(narrow.domains, sample(narrow, options, i)) for i in POINTS]
@@ -213,8 +217,11 @@ def _wrong(problem: Problem, chosen: Facts, options: Options) -> int:
 
 
 def _with_gradients(problem: Problem, options: Options) -> set[int]:
-    """The places of the arguments that have a gradient: not of those for which both programs return zeros wherever
-    they are tried, as for a mask whose cotangent a rule leaves out."""
+    """Return the places of the arguments that have a gradient.
+
+    Left out are those for which both programs return zeros at all points tried, such as a mask whose cotangent a rule
+    omits.
+    """
     evaluator = next(evaluators(problem), None)
     if evaluator is None or not problem.owners:
         return set(problem.wrt)
@@ -224,7 +231,7 @@ def _with_gradients(problem: Problem, options: Options) -> set[int]:
 
 
 def _differ_where_defined(problem: Problem, report: Report, options: Options) -> bool:
-    """Whether two functions have two values where both have one: they are two then, whatever sign an argument has."""
+    """Whether two functions have different values where both are defined; no argument's sign can explain that."""
     worst = report.counterexample.worst if report.counterexample else None
     if worst is not None and np.isfinite([worst.got, worst.want]).all():
         return True
@@ -240,8 +247,11 @@ def _differ_where_defined(problem: Problem, report: Report, options: Options) ->
 
 
 def _facts_of(problem: Problem, place: int, moving: bool, apart: bool) -> list[Domain]:
-    """Which facts of this argument, which is ``moving`` if it has a gradient, may become a condition, widest first;
-    none of a sign where the functions are ``apart`` wherever they are defined."""
+    """Return the facts of this argument that may become a condition, widest first.
+
+    An argument is ``moving`` if it has a gradient. Facts about a sign are left out where the functions are ``apart``,
+    that is, where they differ although both are defined.
+    """
     x = problem.inputs[place]
     excluded = {*problem.cotangents, *problem.drawn, *problem.asked_any, *problem.domains}
     if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MAX_ENTRIES:
@@ -258,7 +268,7 @@ HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", 
 
 
 def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
-    """The domains that an array is seen to lie in, widest first.
+    """Return the domains in which an array is seen to lie, widest first.
 
     >>> list(facts(np.eye(3)[[0, 2]], 0.0))
     ['sums', 'one-hot']
@@ -300,7 +310,7 @@ def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
 
 
 def _ordered(says: str, sign: int, ties: bool) -> Domain:
-    """Rows in order, which may hold ties."""
+    """Rows in increasing (``sign`` 1) or decreasing order (``sign`` -1), with ties or without."""
     strict = d.increasing()
 
     def to_free(x: np.ndarray) -> np.ndarray:
@@ -317,7 +327,7 @@ def _ordered(says: str, sign: int, ties: bool) -> Domain:
     )
 
 
-TIE = 1e-300  # the step between two equal numbers
+TIE = 1e-300  # stands for the step between two equal numbers
 ORDERS = {
     "increasing": d.increasing(),
     "decreasing": _ordered("decreases along its rows", -1, False),
@@ -327,14 +337,14 @@ ORDERS = {
 
 
 def _one_number(x: np.ndarray) -> Domain:
-    """Of one number it is not known what else it may be: a temperature of 1 is no truth value."""
-    return d.as_given(f"is {x.flat[0]:g}", lambda y, tolerance: "" if np.array_equal(x, y) else "is another number")
+    """A single number, as given: what else it may be is unknown, since a temperature of 1 is not a truth value."""
+    return d.as_given(f"is {x.flat[0]:g}", lambda y, tolerance: "" if np.array_equal(x, y) else "is a different number")
 
 
 def _no_mask(x: np.ndarray, tolerance: float) -> str:
     low = x <= LOW
-    return "" if low.any() and ((x == 0) | low).all() else "is no mask"
+    return "" if low.any() and ((x == 0) | low).all() else "is not a mask"
 
 
-LOW = -1e4  # what is added to a score that is to count for nothing
+LOW = -1e4  # the mask value added to a score that should not count
 MASK = d.as_given("is the given mask", _no_mask)

@@ -1,8 +1,8 @@
 """Rules that look at which of their arguments are differentiated.
 
-A rule with ``symbolic_zeros=True`` is told which arguments carry a derivative, and may answer otherwise where one
-carries none. So such a rule is judged for all arguments together and for each one alone, and what is left open of
-other choices, or of values whose cotangent is a symbolic zero, is a condition.
+A rule with ``symbolic_zeros=True`` is told which arguments carry a derivative, and may return something else where one
+carries none. Such a rule is therefore judged for all arguments together and for each one alone. What remains open, that
+is, other choices of arguments, or values whose cotangent is a symbolic zero, is a condition.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ WORST_FIRST = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.
 
 
 def asks_for_zeros(problem: Problem) -> bool:
-    """Whether a rule that the problem calls is told which of its arguments are differentiated."""
+    """Whether the problem calls a rule that is told which of its arguments are differentiated."""
     met: list[Any] = []
 
     def watch(rule: Any) -> Any:
@@ -37,7 +37,7 @@ def asks_for_zeros(problem: Problem) -> bool:
 
 
 def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], Report]) -> Report:
-    """The worst of the reports for all arguments together and for each alone, ``judged(n)`` of argument number n."""
+    """Return the worst of the reports for all arguments together and for each alone; ``judged(n)`` is of argument n."""
     paths = [problem.in_paths[i] for i in problem.wrt]
     numbers = [n for n, head in enumerate(problem.heads) if any(is_of(path, head) for path in paths)]
     reports = [together]

@@ -1,4 +1,4 @@
-"""The choices every check sees."""
+"""The options that every check sees."""
 
 import time
 from typing import NamedTuple
@@ -11,9 +11,13 @@ __all__ = ["Options", "seed_of"]
 
 
 class Options(NamedTuple):
-    """``seed`` decides every draw; ``deadline`` is a ``time.monotonic()`` moment, ``budget`` the seconds up to it from
-    the start; ``skip`` names checks to leave out; ``bits`` is the least k of a proof whose chance of being false is at
-    most 2^-k; ``accuracy`` the relative error that a rule may have which is approximate on purpose."""
+    """The options of one report.
+
+    ``seed`` decides every random draw. ``deadline`` is a ``time.monotonic()`` moment, and ``budget`` is the number of
+    seconds from the start to it. ``skip`` names the checks to omit. ``bits`` is the least k for which a proof may be
+    reported, where its chance of being false is at most 2^-k. ``accuracy`` is the relative error allowed for a rule
+    that is approximate on purpose.
+    """
 
     seed: tuple[int, ...] = (0,)
     deadline: float = float("inf")
@@ -24,7 +28,7 @@ class Options(NamedTuple):
     budget: float = float("inf")
 
     def rng(self, *stream: int) -> np.random.Generator:
-        """A generator of its own for every stream: no check's draws depend on which checks ran."""
+        """Return a separate generator for every stream, so that no check's draws depend on which checks ran."""
         return np.random.default_rng([*self.seed, *stream])
 
     @property
@@ -33,7 +37,7 @@ class Options(NamedTuple):
 
 
 def seed_of(key: jax.Array | int | None) -> tuple[int, ...]:
-    """The seed a key stands for: a typed or legacy key, an integer, or None for 0."""
+    """Return the seed that a key stands for: a typed or legacy key, an integer, or None for 0."""
     if key is None:
         return (0,)
     if isinstance(key, int):

@@ -1,6 +1,6 @@
-"""What the user handed over, as two plain functions of one flat tuple of arrays.
+"""What the user passed, as two plain functions of one flat tuple of arrays.
 
-Everything the checks need to know is in :class:`Problem`; no check looks at ``custom_vjp`` objects again.
+:class:`Problem` holds everything that the checks need; no check looks at ``custom_vjp`` objects again.
 """
 
 import inspect
@@ -33,28 +33,34 @@ __all__ = [
 ]
 
 Program = Callable[..., tuple[jax.Array, ...]]
-EAGER = "it decides by an argument's value while it is traced, and so only runs uncompiled: {}"
+EAGER = "it needs the value of an argument while it is traced, so it only runs uncompiled: {}"
 
 
 class Problem(NamedTuple):
     """Two programs that should be the same function.
 
     ``candidate(*inputs)`` and ``reference(*inputs)`` return tuples of arrays of the same length, shapes and dtypes,
-    named by ``out_paths``; ``inputs`` are named by ``in_paths``. Outputs that hold no gradient (None, float0) are left
-    out of both. ``gradients`` says which outputs are gradients and not values. ``trusted``: custom rules of JAX on the
-    way. ``obstacle``: why the problem cannot be judged, where it cannot.
+    named by ``out_paths``; ``in_paths`` names the inputs. Outputs that hold no gradient (None, float0) are omitted from
+    both. ``gradients`` tells the outputs that are gradients from those that are values. ``trusted`` lists the custom
+    rules of JAX that are called. ``obstacle`` says why the problem cannot be judged; it is empty if it can.
 
-    ``primal`` returns the values of the function whose gradients these are, ``wrt`` are the inputs that the gradients
-    belong to, ``cotangents`` the inputs that are the values' cotangents. ``kept``: what the checks of one report share,
-    compiled programs above all. ``written`` is what the user handed over; ``as_program`` makes the hand program of it,
-    or of an edited copy, ``faults_of`` the structural faults, ``as_reference`` the reference where it is the rule's own
-    primal. ``original`` is the user's function that the reference is made of, ``stops`` whether a stop_gradient stands
-    in it, ``solves`` whether a solver does whose derivative somebody wrote. ``conditions`` say what of the given
-    arguments is kept wherever inputs are drawn, as "y holds 0 and 1 only, as given". ``domains``: at these places
-    ``inputs`` are free parameters of the arguments (``handprop.verifier.along_domains``). ``heads`` are the names of
-    the call's positional arguments, ``drawn`` the inputs that were given as shapes, ``asked_any`` those for which all
-    numbers are asked about. ``compiling``: the seconds that one program may take to compile; a larger one is run
-    equation by equation. ``assumed``: what was tried of the rule and not proved, without which a proof proves nothing.
+    ``primal`` returns the values of the function whose gradients these are. ``wrt`` are the inputs that the gradients
+    belong to, and ``cotangents`` are the inputs that hold the cotangents of the values. ``kept`` is the cache that the
+    checks of one report share, mainly of compiled programs.
+
+    ``written`` is what the user passed. ``as_program`` makes the candidate from it or from an edited copy,
+    ``faults_of`` lists the structural faults of such a copy, and ``as_reference`` makes the reference where that is the
+    rule's own primal. ``original`` is the user's function that the reference is made from; ``stops`` says whether it
+    contains a stop_gradient, and ``solves`` whether it contains a solver whose derivative somebody wrote by hand.
+
+    ``conditions`` are the properties of the given arguments that all drawn inputs share, such as "y holds 0 and 1 only,
+    as given". At the places in ``domains`` the ``inputs`` are free parameters of the arguments
+    (:mod:`handprop.verifier.along_domains`). ``heads`` are the names of the call's positional arguments, ``drawn`` the
+    inputs that were given as shapes, and ``asked_any`` the inputs for which the user asked about all numbers.
+
+    ``compiling`` is the number of seconds that one program may take to compile; a larger program is run equation by
+    equation. ``assumed`` names a property of the rule that was tested but not proved, and without which no proof
+    counts.
     """
 
     name: str
@@ -71,7 +77,7 @@ class Problem(NamedTuple):
     primal: Program | None = None
     wrt: tuple[int, ...] = ()
     cotangents: tuple[int, ...] = ()
-    kept: dict[Any, Any] = {}  # noqa: RUF012 (judge gives every report its own)
+    kept: dict[Any, Any] = {}  # noqa: RUF012 (``verdict.fresh`` gives every report its own)
     written: Any = None
     as_program: Callable[[Any], Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
@@ -89,19 +95,21 @@ class Problem(NamedTuple):
 
     @property
     def moving(self) -> list[int]:
-        """The inputs that hold floats, but for cotangents: what is moved where inputs are varied."""
+        """The float inputs that are not cotangents: the ones that move where inputs are varied."""
         return [i for i in jaxprs.float_places(self.inputs) if i not in self.cotangents]
 
     @property
     def owners(self) -> list[tuple[int, int]]:
-        """Each gradient by the number of its output, with the input that it belongs to; none where these are not one to
-        one, as of a second derivative."""
+        """Pairs of a gradient's output number and the input that it belongs to.
+
+        Empty where gradients and inputs do not correspond one to one, as for second derivatives.
+        """
         found = [k for k, gradient in enumerate(self.gradients) if gradient]
         return list(zip(found, self.wrt, strict=True)) if len(found) == len(self.wrt) else []
 
 
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem]) -> Problem:
-    """The problem with as many of the arguments traced as the functions bear."""
+    """Build the problem with as many of the arguments traced as the functions allow."""
     first: Exception | None = None
     for trial in given.tries():
         try:
@@ -114,21 +122,21 @@ def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem])
 
 
 def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:
-    """Positions from 0 on, negative ones counted from the end."""
+    """Return the positions as numbers from 0 on; negative ones count from the end."""
     found = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     for n in found:
         if not isinstance(n, int | np.integer) or not -count <= n < count:
-            there = f"give numbers from 0 to {count - 1}" if count else "there is none"
-            raise Unusable(f"{what}={n!r} names no argument: {there}")
+            there = f"give numbers from 0 to {count - 1}" if count else "the call has no positional argument"
+            raise Unusable(f"{what}={n!r} is not the position of an argument: {there}")
     return tuple(int(n) % count for n in found)
 
 
 def traced(f: Callable, leaves: Sequence[Any], whose: Any) -> tuple[Any, Any]:
-    """The program and the shapes of what it returns.
+    """Return the jaxpr of ``f(*leaves)`` and the shapes of what it returns.
 
     Raises:
         Failing: the function fails.
-        one of CONCRETE: it needs an argument's value.
+        one of CONCRETE: the function needs an argument's value.
     """
     with own_width(leaves):
         try:
@@ -144,13 +152,13 @@ def own_width(leaves: Sequence[Any]) -> Any:
 
 
 def named(out: Any) -> list[tuple[str, Any]]:
-    """Path and shape of every output that is compared."""
+    """Return the path and shape of every output that is compared."""
     found = jax.tree_util.tree_leaves_with_path(out)
     return [(jax.tree_util.keystr(path), _as_numbers(o)) for path, o in found if o.dtype != jax.dtypes.float0]
 
 
 def outputs_of(out: Any) -> tuple[Any, ...]:
-    """The arrays that are compared: all but cotangents of integers; keys as the numbers in them."""
+    """Return the arrays that are compared: cotangents of integers are omitted, and keys become the numbers in them."""
     leaves = [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in jax.tree.leaves(out)]
     return tuple(_as_numbers(leaf) for leaf in leaves if leaf.dtype != jax.dtypes.float0)
 
@@ -162,9 +170,9 @@ def _as_numbers(x: Any) -> Any:
 
 
 def obstacle_of(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
-    """Why there is nothing to judge; "" where there is."""
+    """Return why there is nothing to judge, or "" if there is something."""
     if any(jaxprs.is_complex(x.dtype) for x in (*inputs, *outputs)):
-        return "complex numbers are not judged: give the real and imaginary parts as arrays"
+        return "complex numbers are not supported: pass the real and imaginary parts as two arrays"
     return "" if outputs else "there is no output to compare"
 
 
@@ -177,6 +185,6 @@ def source_of(f: Any) -> str:
 
 
 def faulty(f: Callable, given: Arguments, *faults: Fault) -> Problem:
-    """A problem that is wrong, or cannot be judged, as it stands."""
+    """Return a problem that already has a fault, or that cannot be judged; its programs return nothing."""
     nothing: Program = lambda *leaves: ()  # noqa: E731
     return Problem(name_of(f), nothing, nothing, given.leaves, given.paths, (), (), faults, source=source_of(f))

@@ -1,7 +1,7 @@
-"""Custom rules as they are called: whose they are, which a function meets, and the function without them.
+"""Custom rules where they are called: who wrote them, which ones a function calls, and the function without them.
 
-What a compiled function was traced to before hides the rules in it. So a function is traced without its rules under a
-mark that JAX's caches tell apart from none: what was traced before stays as it is, and is not met here.
+JAX caches the traces of compiled functions, and a cached trace hides the rules in it. A function is therefore traced
+without its rules under a mark that is part of the cache key: earlier traces stay as they are, and none is used here.
 """
 
 import contextlib
@@ -44,17 +44,17 @@ def name_of(f: Any) -> str:
 
 
 def parts_of(rule: Any) -> list[Any]:
-    """The function of a rule, and what its derivative is made of."""
+    """Return the function of a rule and the functions that define its derivative."""
     return [part for name in ("fun", "fwd", "bwd", "jvp") if (part := vars(rule).get(name)) is not None]
 
 
 def is_of_jax(rule: Any) -> bool:
-    """Whether the function and its derivative were all written in JAX itself."""
+    """Whether the function and its derivative were all written inside JAX."""
     return all(file.startswith(frames.JAX) for part in parts_of(rule) for file in _files(part))
 
 
 def _files(f: Any) -> Iterator[str]:
-    """Where the functions were written that ``f`` is made of."""
+    """Yield the files in which the functions that ``f`` is made of were written."""
     if isinstance(f, tuple | list):
         for part in f:
             yield from _files(part)
@@ -71,7 +71,7 @@ def _files(f: Any) -> Iterator[str]:
 
 
 def _held(f: types.FunctionType) -> list[Any]:
-    """The functions that a decorator of JAX's or Python's, as ``jax.vmap``, made this one of."""
+    """Return the functions that a decorator of JAX or Python, such as ``jax.vmap``, made this one from."""
     if (wrapped := getattr(f, "__wrapped__", None)) is not None:
         return [wrapped]
     cells = [cell.cell_contents for cell in f.__closure__ or () if cell != types.CellType()]
@@ -81,8 +81,10 @@ def _held(f: types.FunctionType) -> list[Any]:
 
 @contextlib.contextmanager
 def each_call(meet: Meet) -> Iterator[None]:
-    """Within it a call of a custom rule is ``meet(rule, call, args, kwargs)``, where ``call(rule, *args, **kwargs)`` is
-    what it would have been."""
+    """Within this context a call of a custom rule runs ``meet(rule, call, args, kwargs)``.
+
+    ``call(rule, *args, **kwargs)`` is the original call.
+    """
     before: dict[Any, Callable] = {kind: kind.__call__ for kind in RULES}
 
     def met(call: Callable) -> Callable:
@@ -98,13 +100,15 @@ def each_call(meet: Meet) -> Iterator[None]:
 
 
 def marked(anew: bool = False) -> Any:
-    """Within it functions are traced apart from all other times; ``anew``: also from all other times within it."""
+    """Within this context functions are traced apart from all unmarked traces; with ``anew``, apart from all others."""
     return set_xla_metadata(handprop=f"marked {next(ANEW)}" if anew else "marked")
 
 
 def with_rules(f: Callable, watch: Callable[[Any], Any] = lambda rule: rule) -> Callable:
-    """``f`` whose rules get Python's numbers as such, as they do where nothing is traced; ``watch(rule)`` is called in
-    place of each rule that is not JAX's."""
+    """Return ``f`` with its rules given Python numbers as they are, which is what happens without tracing.
+
+    ``watch(rule)`` is called in place of each rule that is not JAX's.
+    """
 
     def meet(rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         if not is_of_jax(rule):
@@ -119,10 +123,10 @@ def with_rules(f: Callable, watch: Callable[[Any], Any] = lambda rule: rule) -> 
 
 
 def _over_arrays(rule: Any, args: tuple, kwargs: dict) -> tuple[Any, tuple, dict]:
-    """A call of the rule as a call of one that has no arguments of Python's numbers."""
+    """Turn a call of the rule into a call of an equivalent rule that takes no Python numbers."""
     try:
         bound = inspect.signature(rule.fun).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # JAX says what is wrong
+    except (TypeError, ValueError):  # JAX reports what is wrong
         return rule, args, kwargs
     bound.apply_defaults()
     still = set(rule.nondiff_argnums)
@@ -151,7 +155,7 @@ def _placed(f: Callable, held: dict[int, Any], taken: Sequence[int]) -> Callable
 
 
 def _named(f: Callable, new: Callable) -> Callable:
-    """``new`` by the name of ``f``, with parameters of its own."""
+    """Give ``new``, which keeps its own parameters, the name of ``f``."""
     new.__name__ = name_of(f)
     return new
 
@@ -162,7 +166,7 @@ def _whole(held: dict[int, Any], taken: Sequence[int], args: Sequence[Any]) -> l
 
 
 def _chosen(cotangents: Any, places: Sequence[int]) -> Any:
-    """Those of the arguments that are taken; JAX says what is wrong with their number."""
+    """Return the cotangents of the arguments that are taken; JAX reports a wrong number of them."""
     try:
         return tuple(cotangents[i] for i in places)
     except (TypeError, IndexError, KeyError):
@@ -189,7 +193,7 @@ def _jvp_over_arrays(rule: Any, held: dict[int, Any], taken: Sequence[int]) -> C
 
 
 def without_rules(f: Callable, handed: Any = None) -> Callable:
-    """``f`` with every custom rule replaced by its primal, those of JAX kept but for the one that was handed over."""
+    """Return ``f`` with its custom rules replaced by their primals; of JAX's own rules, only ``handed`` is replaced."""
 
     def stripped(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))

@@ -1,4 +1,4 @@
-"""Second order: the derivative of a hand-written gradient against that of autodiff's."""
+"""Second order: the derivative of a hand-written gradient against that of autodiff's gradient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,10 @@ __all__ = ["differentiated"]
 
 
 def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
-    """The problem with one more derivative: beside what both programs return, the pullback of all their gradients.
+    """Return the problem with one more derivative: both programs also return the pullback of all their gradients.
 
-    With g the gradients and v random cotangents of them, each program also returns
-    ``v^T dg/dx`` for every inexact input x, cotangents included.
+    With gradients g and random cotangents v of them, each program also returns ``v^T dg/dx`` for every inexact input x,
+    including the cotangents.
     """
     if problem.faults or problem.obstacle:
         return problem
@@ -27,7 +27,7 @@ def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
         inputs = (*problem.inputs, *cotangents)
         candidate, reference = (_with_pullback(f, problem) for f in (problem.candidate, problem.reference))
         _ = [jaxprs.trace(f, inputs) for f in (candidate, reference)]
-    except Exception as error:  # whatever JAX, or the rule, raises at its own derivative
+    except Exception as error:  # whatever JAX or the rule raises at its own derivative
         return problem._replace(obstacle=f"it cannot be differentiated twice: {jaxprs.first_line(error)}")
     named = [path for path, is_gradient in zip(problem.out_paths, problem.gradients, strict=True) if is_gradient]
     more = tuple(f"second d{problem.in_paths[i]}" for i in jaxprs.float_places(problem.inputs))
@@ -41,7 +41,7 @@ def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
         in_paths=(*problem.in_paths, *(f"cotangent of {path}" for path in named)),
         out_paths=(*problem.out_paths, *more),
         gradients=(*problem.gradients, *(True for _ in more)),
-        primal=None,  # whose slopes the first derivatives are, and not all of these outputs
+        primal=None,  # its slopes are the first derivatives, not all of these outputs
         wrt=(),
     )
 

@@ -1,4 +1,4 @@
-"""From checks to a verdict."""
+"""Run the checks and derive a verdict from them."""
 
 import dataclasses
 import platform
@@ -21,19 +21,20 @@ from handprop.verifier.report.values import Check, Outcome, Verdict
 
 __all__ = ["checked", "explained", "fresh"]
 
-COMPILING = 1 / 6  # of the budget, for each program that is compiled
-ANOTHER_PROGRAM = "it is traced to another program now than at first: it keeps a state outside of its arguments"
+COMPILING = 1 / 6  # share of the budget that compiling one program may take
+ANOTHER_PROGRAM = "tracing it again gives another program: it keeps state outside its arguments"
 
 
 def fresh(problem: Problem, options: Options) -> Problem:
-    """The problem as no check has seen it yet."""
+    """Return the problem with an empty cache, as if no check had run."""
     return problem._replace(kept={}, compiling=options.budget * COMPILING)
 
 
 def explained(problem: Problem, options: Options, report: Report) -> Report:
-    """What explains it: the field's search for mistakes, and, where that sees none, the line where one input breaks it.
+    """Add to the report what is wrong and where.
 
-    A program that is proved holds no mistake that the field could find: then only the second is asked.
+    The search over the finite field comes first; where it finds nothing, the line at which one input fails is searched
+    for. A proved program has no mistake that the field could find, so only the second search runs for it.
     """
 
     def check(edited: Problem) -> Report:
@@ -62,20 +63,20 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
 
 
 def checked(problem: Problem, options: Options, entry: str, proved: Check | None = None) -> Report:
-    """Runs the checks in their order; a structural fault ends it. ``proved``: a proof that holds here too."""
+    """Run the checks in their order; a structural fault ends the run. ``proved`` is a proof that holds here too."""
     checks: list[Check] = []
     problem.kept["accuracy"] = options.accuracy
     for name, checker in CHECKS:
         if name in options.skip:
-            checks.append(Check(name, Outcome.SKIPPED, "left out by name"))
+            checks.append(Check(name, Outcome.SKIPPED, "omitted by skip="))
         elif checks and checks[0].outcome is Outcome.FAILS:
             checks.append(Check(name, Outcome.SKIPPED, "the structure is wrong"))
         elif problem.obstacle or (checks and checks[0].outcome is Outcome.UNDECIDED):
             checks.append(Check(name, Outcome.SKIPPED, problem.obstacle or "there is no reference"))
         elif any(check.outcome is Outcome.FAILS for check in checks):
-            checks.append(Check(name, Outcome.SKIPPED, "refuted already"))
+            checks.append(Check(name, Outcome.SKIPPED, "already refuted"))
         elif options.seconds_left <= 0:
-            checks.append(Check(name, Outcome.SKIPPED, "the budget of seconds was spent"))
+            checks.append(Check(name, Outcome.SKIPPED, "the time budget was used up"))
         else:
             checks.append(
                 proved if proved is not None and proved.name == name else _run(name, checker, problem, options)
@@ -110,19 +111,19 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
 
 
 def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Check:
-    """The check's result; where it fails to run that is said, and the other checks go on."""
+    """Run one check; if it raises, say so in its result and let the other checks go on."""
     try:
         check = checker(problem, options)
         if problem.assumed and check.outcome is Outcome.PROVES:
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check
-    except Exception as error:  # a fault of the verifier, or whatever JAX or the user's code raises for other values
+    except Exception as error:  # a bug of the verifier, or whatever JAX or the user's code raises at other values
         said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
         return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:
-    """What the checks' evidence says under this name, each sentence once."""
+    """Return the sentences under this name in the checks' evidence, each once."""
     return tuple(dict.fromkeys(text for check in checks for text in check.evidence.get(name, ())))
 
 
@@ -142,22 +143,22 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
         return Verdict.INCONCLUSIVE, by_name["structure"].summary
     sampled = by_name.get("rounding")
     if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
-        return Verdict.INCONCLUSIVE, sampled.summary if sampled else "no check could judge it"
+        return Verdict.INCONCLUSIVE, sampled.summary if sampled else "no check was able to judge it"
     if sampled.evidence["unexercised"]:
         return (
             Verdict.INCONCLUSIVE,
-            f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so that no error could show",
+            f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so an error would not show",
         )
     if undefined := sampled.evidence["undefined"]:
         what = ", ".join(undefined)
-        return Verdict.INCONCLUSIVE, f"{what} by the reference is NaN at every sample: nothing is compared"
+        return Verdict.INCONCLUSIVE, f"the reference's {what} is NaN at every sample, so nothing is compared"
     if sampled.evidence["apart"]:
         return Verdict.INCONCLUSIVE, sampled.evidence["apart"][0]
     if hidden := sampled.evidence["hidden"]:
         sensitivity = sampled.evidence["sensitivity"]
         what = ", ".join(f"an error of {100 * sensitivity[path]:.2g} % of {path}" if np.isfinite(sensitivity[path])
                          else f"any error of {path}" for path in hidden)  # fmt: skip
-        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, and whatever is smaller"
+        return Verdict.INCONCLUSIVE, f"rounding would hide {what}, or anything smaller"
     return Verdict.VERIFIED, by_name["proof"].summary if "proof" in by_name else sampled.summary
 
 
@@ -182,5 +183,5 @@ def _certificate(problem: Problem, options: Options, entry: str, checks: list[Ch
 
 
 def _anew(f: Any) -> Any:
-    """The function as one that JAX has not traced yet."""
+    """Wrap the function so that JAX traces it again."""
     return lambda *inputs: f(*inputs)

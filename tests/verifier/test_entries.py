@@ -237,8 +237,8 @@ def by_b(w, b):
 
 
 MEANT = {
-    "several": (lambda w, b: (by_w(w, b), by_b(w, b)), "2 gradients are returned.*say argnums=\\(0, 1\\)"),
-    "several and the value": (lambda w, b: (loss(w, b), (by_w(w, b), by_b(w, b))), "say argnums=\\(0, 1\\)"),
+    "several": (lambda w, b: (by_w(w, b), by_b(w, b)), "2 gradients are returned.*pass argnums=\\(0, 1\\)"),
+    "several and the value": (lambda w, b: (loss(w, b), (by_w(w, b), by_b(w, b))), "pass argnums=\\(0, 1\\)"),
 }
 
 
@@ -254,21 +254,21 @@ def test_gradients_of_several_arguments_ask_for_argnums(name):
 def test_the_gradient_of_another_argument_says_argnums():
     report = v.verify_gradient(by_b, loss, X, jnp.ones(2))
     assert report.verdict is v.Verdict.REFUTED
-    assert report.reason == "gradient is float32[2], not float32[5]; if it is by another argument, say argnums=1"
+    assert report.reason == "gradient is float32[2], not float32[5]; if it is for another argument, pass argnums=1"
     skip = all_but("structure", "proof")
     assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=1, skip=skip).verdict is v.Verdict.PROVED
     assert v.verify_gradient(by_b, loss, X, jnp.ones(2), argnums=-1, skip=skip).verdict is v.Verdict.PROVED
 
 
 NO_GRADIENT = {
-    "argnums": (loss, (X, X), {"argnums": 2}, "argnums=2 names no argument: give numbers from 0 to 1"),
+    "argnums": (loss, (X, X), {"argnums": 2}, "argnums=2 is not the position of an argument: give numbers from 0 to 1"),
     "integers": (
         lambda w, i: w[i].sum(),
         (X, jnp.arange(2)),
         {"argnums": 1},
         "argnums=1 cannot be differentiated: i is",
     ),
-    "an array": (by_w, (X, X), {}, "by_w returns float32\\[5\\], and a loss is one float"),
+    "an array": (by_w, (X, X), {}, "by_w returns float32\\[5\\], but a loss must be one float"),
     "a failure": (loss, (X,), {}, "loss fails at these arguments: TypeError"),
 }
 
@@ -286,7 +286,7 @@ def test_a_gradient_in_numpy_is_not_refuted():
 
 
 def test_checks_and_orders_that_are_none():
-    with pytest.raises(ValueError, match="skip='prof' is no check"):
+    with pytest.raises(ValueError, match="skip='prof' is not a check"):
         v.verify(dropout, X, jax.random.key(0), skip=("prof",))
     with pytest.raises(ValueError, match="1 or 2"):
         v.verify(dropout, X, jax.random.key(0), order=3)

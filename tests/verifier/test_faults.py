@@ -39,7 +39,7 @@ FAULTS = {
         square_with(lambda x: ((x * x).sum(), x), lambda x, d: (d,)),
         "fwd's value is float32[], not",
     ),
-    "fwd's tree": (square_with(lambda x: ((x, x), x), lambda x, d: (d,)), "fwd returns PyTreeDef((*, *)), the primal"),
+    "fwd's tree": (square_with(lambda x: ((x, x), x), lambda x, d: (d,)), "fwd returns PyTreeDef((*, *)), but the"),
     "two cotangents": (square_with(keeping, lambda x, d: (d, d)), "bwd must return 1 cotangent, one for each argument"),
     "no tuple": (square_with(keeping, lambda x, d: d), "bwd must return 1 cotangent"),
     "a dtype": (square_with(keeping, lambda x, d: ((2 * x * d).astype(jnp.bfloat16),)), "cotangent 0 is bfloat16[5]"),

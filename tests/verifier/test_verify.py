@@ -131,8 +131,8 @@ def test_a_wrong_primal_in_fwd():
 @pytest.mark.parametrize(
     ("backward", "says"),
     [
-        (lambda x, d: (2 * d * x).astype(jnp.bfloat16), "is bfloat16[3], its argument float32[3]"),
-        (lambda x, d: (2 * d * x)[:2], "is float32[2], its argument float32[3]"),
+        (lambda x, d: (2 * d * x).astype(jnp.bfloat16), "is bfloat16[3], but its argument is float32[3]"),
+        (lambda x, d: (2 * d * x)[:2], "is float32[2], but its argument is float32[3]"),
         (lambda x, d: (2 * d * x, d), "has the tree"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The checks that a verdict rests on, and what several of them use."""
+"""The checks that a verdict rests on, and the modules that they share."""

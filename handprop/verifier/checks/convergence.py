@@ -1,9 +1,9 @@
-"""Whether a loop that iterates towards a fixed point has come to it.
+"""Whether a loop that iterates towards a fixed point has converged.
 
 A rule by the implicit function theorem, or by the envelope theorem, is the derivative of the point that an iteration
-tends to. Where the iteration has not converged, the function's value is another one, and autodiff's derivative of it
-too: that says nothing of the rule. A loop that is given nothing turn by turn makes one turn more: where it has
-converged, the function's values stay what they are.
+tends to. Where the iteration has not converged, the function's value is a different one, and so is autodiff's
+derivative of it; a difference there says nothing about the rule. A loop that receives no new data in each iteration can
+run one more: if it has converged, the function's values stay what they are.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,19 @@ from handprop.verifier.report.values import Worst
 
 __all__ = ["has_not_converged", "is_remainder"]
 
-CONVERGED = 1e-6  # the relative change of the values in one turn more, at the given input
+CONVERGED = 1e-6  # the relative change of the values in one more iteration, at the given input
 ROUNDING = 1e-12
-NEAR = 2.0**-20  # of the inputs' size
-MOVED = 0.01  # of a difference that one turn more takes away
+NEAR = 2.0**-20  # relative to the inputs' size
+MOVED = 0.01  # share of a difference that one more iteration removes
 WORSE = 1e3  # times the change at the given input
 
 
 def has_not_converged(problem: Problem, point: Point, options: Options) -> bool:
-    """Whether the function's iterations have converged at the given input, and not at this point, or not near it: where
-    an iteration stands still by chance, as from a fixed point that repels, its derivative grows turn by turn."""
+    """Whether the function's iterations have converged at the given input, but not at this point or not near it.
+
+    An iteration may stand still by chance, as at a fixed point that repels; its derivative then grows with every
+    iteration, and only inputs near the point show it.
+    """
     if problem.primal is None:
         return False
     given = _change(problem, sample(problem, options, 0))
@@ -49,9 +52,11 @@ def _near(problem: Problem, point: Point, options: Options) -> Sequence[Any]:
 
 
 def is_remainder(problem: Problem, point: Point, worst: Worst) -> bool:
-    """Whether what autodiff's gradient differs by is left over by an iteration that has converged: a turn more takes a
-    part of it away. The derivative of a fixed point by where the iteration begins is 0, and autodiff's a power of a
-    contraction, as small as 1e-70."""
+    """Whether autodiff's gradient differs only by the remainder of a converged iteration.
+
+    One more iteration then removes a part of the difference. The derivative of a fixed point with respect to the
+    starting point of the iteration is 0, but autodiff's is a power of a contraction, as small as 1e-70.
+    """
     places = [i for k, i in problem.owners if problem.out_paths[k] == worst.path]
     if problem.primal is None or not places or _change(problem, point.inputs) > CONVERGED:
         return False
@@ -64,7 +69,7 @@ def is_remainder(problem: Problem, point: Point, worst: Worst) -> bool:
 
 
 def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int, more: bool) -> Any:
-    """The gradient by the input at this place, of the program with a turn more or as it is."""
+    """Return the gradient with respect to the input at this place, with one more iteration or as the program is."""
 
     def values(x: Any) -> list[Any]:
         outputs = running.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
@@ -76,8 +81,10 @@ def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int,
 
 
 def _change(problem: Problem, inputs: Sequence[Any]) -> float:
-    """By how much the largest value changes, of its own size, when each iteration makes one turn more; infinite where
-    there is no iteration."""
+    """Return the relative change of the largest value when each loop makes one more iteration.
+
+    It is infinite where there is no iteration.
+    """
     if "turns" not in problem.kept:
         problem.kept["turns"] = _with_turns(problem)
     if (run := problem.kept["turns"]) is None:
@@ -88,11 +95,11 @@ def _change(problem: Problem, inputs: Sequence[Any]) -> float:
         changes = [
             np.abs(b - a).max(initial=0.0) / np.abs(a).max(initial=0.0) for a, b in zip(usual, more, strict=True)
         ]
-    return float(np.nanmax([0.0, *changes]))  # what is 0 before and after says nothing
+    return float(np.nanmax([0.0, *changes]))  # NaN where a value is 0 before and after, which says nothing
 
 
 def _with_turns(problem: Problem) -> Any:
-    """The function's values, and those with one turn more; None where it holds no loop of this kind."""
+    """Compile the function's values, and those after one more iteration; None if it has no loop of this kind."""
     assert problem.primal is not None
     program = jaxprs.trace(problem.primal, problem.inputs)
     if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):

@@ -1,10 +1,10 @@
-"""Inputs at which one comparison falls another way than at the given input.
+"""Inputs at which one comparison has another outcome than at the given input.
 
-Two programs may agree wherever samples fall and differ where a comparison seldom holds: in the shell of a switching
-function, inside an obstacle, below a clamp. With ``d(x) = a - b`` of two numbers that are compared, Newton's steps
-``x <- x - (d - t) grad d / |grad d|^2`` lead from the given input to where d is t, of the other sign: the shortest way
-to first order, so that most of the other comparisons stay as they are. Left out are comparisons inside of loops, and
-those that fall both ways at the given input.
+Two programs may agree at all samples and differ where a comparison seldom holds: in the shell of a switching function,
+inside an obstacle, below a clamp. Let ``d(x) = a - b`` be the difference of two numbers that are compared. Newton's
+steps ``x <- x - (d - t) grad d / |grad d|^2`` lead from the given input to where d is t, a number of the opposite sign.
+This is the shortest way to first order, so most other comparisons keep their outcomes. Comparisons inside loops, and
+those with both outcomes at the given input, are left out.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ TWO = (Trait.ORDER, Trait.EXTREME)
 MAX = 32  # comparisons
 MAX_ALONE = 4
 STEPS = 12
-SAMPLES = 3  # that are tried where the given input lies at an end of its domain
-BEYOND = (1e-3, 0.3)  # of the numbers' size, how far beyond equality
-PULL = 2  # a program with its gradient compiles like so many programs
+SAMPLES = 3  # the samples that are tried where the given input lies at an end of its domain
+BEYOND = (1e-3, 0.3)  # how far beyond equality, relative to the numbers' size
+PULL = 2  # compiling a program with its gradient takes as long as this many programs
 Entry = tuple[int, tuple[int, ...]]
-Way = tuple[tuple[int, ...], bool]  # arguments that are moved, by their steepest entry alone or as a whole
+Way = tuple[tuple[int, ...], bool]  # arguments that move, and whether only their steepest entry does
 Look = Callable[[Sequence[Any], Entry | None], tuple[list[np.ndarray], list[np.ndarray]]]
 
 
 def crossed(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
-    """Inputs beside the given ones, on the other side of one comparison each; none where programs are too large."""
+    """Yield inputs near the given ones, each on the other side of one comparison; none if programs are too large."""
     samples = (sample(problem, options, i) for i in range(1 + SAMPLES))
     given = next((inputs for inputs in samples if reached(problem, inputs)), None)
     if given is None:
@@ -60,8 +60,10 @@ def crossed(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
 
 
 def _ways(places: Sequence[int]) -> Iterator[Way]:
-    """The steepest entry of each of the first arguments alone, each of these alone, so that the others keep what they
-    were found to have, and all of them."""
+    """Yield which arguments move: each of the first ones by its steepest entry, each of them alone, and all together.
+
+    Where one moves alone, the others keep the properties that they were found to have.
+    """
     for place in places[:MAX_ALONE]:
         yield from (((place,), True), ((place,), False))
     if len(places) > 1:
@@ -73,7 +75,7 @@ def _falls_both_ways(gap: np.ndarray) -> bool:
 
 
 def _entries(gap: np.ndarray, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """The one that is nearest to the other side, and another."""
+    """Return the entry that is nearest to the other side, and a random one."""
     nearest = int(np.argmin(np.where(np.isfinite(gap), np.abs(gap), np.inf)))
     chosen = dict.fromkeys([nearest, int(rng.integers(gap.size))])
     return [tuple(map(int, np.unravel_index(n, gap.shape))) for n in chosen]
@@ -81,7 +83,7 @@ def _entries(gap: np.ndarray, rng: np.random.Generator) -> list[tuple[int, ...]]
 
 def _through(look: Look, places: Sequence[int], way: Way, given: Sequence[Any], entry: Entry,
              beyond: float) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-    """Where Newton's steps have come to the other side."""
+    """Yield the inputs at which Newton's steps have reached the other side."""
     inputs, (k, at) = tuple(given), entry
     gaps, slopes = look(inputs, entry)
     first = float(gaps[k][at])
@@ -104,8 +106,10 @@ def _steepest(slope: np.ndarray) -> np.ndarray:
 
 
 def _look(problem: Problem, program: Any) -> Look | None:
-    """The differences of the numbers that a program compares, and the gradient of one of them by the inputs; None where
-    there are none, or where that is not to be had."""
+    """Compile the differences of the numbers that a program compares, with the gradient of one of them.
+
+    None where there are no such numbers, or where their gradient cannot be computed.
+    """
     places = problem.moving
     compares = any(has(eqn, *TWO, Trait.BOUNDS) for eqn in jaxprs.equations(program))
     if not compares or not executables.compile_within([program] * PULL, problem.compiling):
@@ -122,7 +126,7 @@ def _look(problem: Problem, program: Any) -> Look | None:
             shapes = [gap.shape for gap in jax.eval_shape(lambda inputs: _compared(program, inputs), wide)]
             compiled = executables.compiled(run, wide, [np.zeros(s) for s in shapes], programs=[program] * PULL,
                                             seconds=problem.compiling)  # fmt: skip
-        except Exception:  # a loop that JAX does not differentiate, a primitive without a derivative
+        except Exception:  # a loop that JAX does not differentiate, or a primitive without a derivative
             return None
 
     def look(inputs: Sequence[Any], entry: Entry | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -137,7 +141,7 @@ def _look(problem: Problem, program: Any) -> Look | None:
 
 
 def _compared(program: Any, inputs: Sequence[Any]) -> list[Any]:
-    """The differences of all numbers that are compared outside of loops."""
+    """Return the differences of all numbers that are compared outside loops."""
     found: list[Any] = []
     within: list[Any] = []
 

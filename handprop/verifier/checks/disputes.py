@@ -23,19 +23,19 @@ from handprop.verifier.report.values import Check, Worst
 __all__ = ["Dispute", "Kind", "failed", "settled"]
 
 
-EQUALITY = "{} by hand and by the reference differ, as rounding decides whether two numbers are equal there"
+EQUALITY = "{} by hand differs from the reference, because rounding decides whether two numbers are equal there"
 LOWEST = 1e100
 UNCONVERGED = (
-    "{} is not autodiff's, but the function's own iteration has not come to an end there: one turn more changes it"
+    "{} differs from autodiff's, but the function's own iteration has not converged there: one more step changes it"
 )
 
 MASKED = (
-    "{} by hand and by the reference differ, as numbers are so low there that a mask does not stand for minus infinity"
+    "{} by hand differs from the reference: numbers are so low there that a mask no longer stands for minus infinity"
 )
 
 
 class Dispute(NamedTuple):
-    """A point with what it means; ``said`` is the finding, ``worst`` what refutes where the rule is wrong."""
+    """A point and what it means: ``said`` is the finding, ``worst`` is what refutes if the rule is wrong."""
 
     kind: Kind
     said: str
@@ -47,7 +47,7 @@ class Dispute(NamedTuple):
 
 
 def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
-    """What it means that every reading of the programs differs at its point, None where one does not."""
+    """Decide what it means that every reading of the programs differs at its point; None if one does not."""
     worsts = [worst_entry(problem, point) for point in points]
     if any(worst is None for worst in worsts):
         return None
@@ -71,12 +71,12 @@ def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point
 def _by_iterations(problem: Problem, point: Point, worst: Worst, options: Options) -> bool:
     try:
         return has_not_converged(problem, point, options) or is_remainder(problem, point, worst)
-    except Exception:  # a function that JAX does not differentiate, or that raises at another turn
+    except Exception:  # a function that JAX does not differentiate, or that raises in another iteration
         return False
 
 
 def _by_masks(evaluator: Evaluator, point: Point) -> bool:
-    """Whether the programs agree once their masks are lower than all numbers are, as the proof reads them."""
+    """Whether the programs agree once their masks are lower than all other numbers, as the proof reads them."""
 
     def lower(const: Any) -> Any:
         written = jaxprs.as_written(const)
@@ -95,7 +95,7 @@ def _by_masks(evaluator: Evaluator, point: Point) -> bool:
 
 
 def _by_constants(evaluator: Evaluator, point: Point) -> bool:
-    """Whether what rounding did to the programs' constants explains all of the difference."""
+    """Whether the rounding of the programs' constants explains the whole difference."""
     if point.raised or not all((np.isfinite(g) | ~np.isfinite(w)).all()
                                for g, w in zip(point.got, point.want, strict=True)):  # fmt: skip
         return False
@@ -105,12 +105,15 @@ def _by_constants(evaluator: Evaluator, point: Point) -> bool:
 
 def _said_of_constants(point: Point, worst: Worst) -> str:
     size = abs(worst.got - worst.want) / max(abs(worst.got), abs(worst.want))
-    return (f"{worst.path} by hand and by the reference differ by {size:.0e} of their size, which the rounding of the "
-            "programs' constants to their dtype explains")  # fmt: skip
+    return (f"{worst.path} by hand and by the reference have a relative difference of {size:.0e}, which "
+            "the rounding of the programs' constants to their dtype explains")  # fmt: skip
 
 
 def failed(name: str, problem: Problem, dispute: Dispute, where: str, start: float) -> Check:
-    """The check that such a point fails; where a proof says otherwise of inputs on all sides of it, that is kept."""
+    """Return the check that fails at such a point.
+
+    A proof that claims the opposite for inputs on all sides of the point is recorded as a contradiction.
+    """
     evidence: dict[str, Any] = {}
     problem.kept["everywhere"] = dispute.everywhere and np.isfinite(dispute.worst.got)
     finite = all(np.isfinite(x).all() for x in dispute.point.inputs if jaxprs.is_float(x.dtype))

@@ -1,18 +1,18 @@
 """Edge cases in float64: zeros, ties, saturation, large and small numbers, infinities.
 
-A difference there is looked at as at any other point (:mod:`handprop.verifier.checks.disputes`): wrong where the
-function has one slope and the rule another, or none; a finding where the rule returns another subgradient, where
-autodiff is wrong, and where numbers leave float64's range. At the largest and the smallest numbers only what is not
-finite is noted. At zeros and ties both programs may agree and be wrong together: there the reference is held to its own
-limits nearby.
+A difference at an edge case is judged like one at any other point (:mod:`handprop.verifier.checks.disputes`). The rule
+is wrong where the function has one slope and the rule returns another, or none. It is only a finding where the rule
+returns another subgradient, where autodiff is wrong, and where numbers leave float64's range. At the largest and the
+smallest numbers, only results that are not finite are noted. At zeros and ties both programs may agree and be wrong
+together, so there the reference is compared with its own limits nearby.
 
-Where arguments lie in domains it is their free parameters that are hard, and what leaves the domain by rounding is left
-out; corners of the domain, where one free parameter stands out, come beside them.
+Where arguments lie in domains, the numbers of an edge case are those of the free parameters, and arguments that leave
+the domain by rounding are left out. Corners of the domain, where one free parameter stands out, are added.
 
-At infinities no derivative exists. There the function's own values count: where the reference's value is a number or an
-infinity, the same for finite entries nearby, and the rule's is another one, the rule is wrong, but where it is what
-both programs tend to, or what it is at large numbers too, by their rounding, ties or overflow. What is NaN on either
-side is noted at most: arithmetic on infinities depends on how a formula is written.
+No derivative exists at infinities, so there the function's own values count. The rule is wrong if the reference's value
+is a number or an infinity, the same for finite entries nearby, and the rule's value is a different one. Excepted is a
+value that both programs tend to, or that the rule also has at large numbers because of rounding, ties or overflow. NaN
+on either side is noted at most, because arithmetic on infinities depends on how a formula is written.
 """
 
 import itertools
@@ -45,22 +45,25 @@ __all__ = ["edge_cases"]
 CROSSED = "inputs where one comparison falls another way"
 RANDOM = range(10, 110)
 ROUGHLY = 1e-9
-MAX_EXCUSED = 8  # inputs of a kind at which programs differ and nothing is wrong; one of them takes half a second
+MAX_EXCUSED = 8  # inputs of one kind at which programs differ without a mistake; each takes half a second
 FAR = 1e100
-JUMPS = "the reference jumps there: {} by hand is what both tend to"
-ABSORBED = "{} by hand is another one, and so it is at large numbers, where rounding decides"
+JUMPS = "the reference jumps there: {} by hand is the value that both tend to"
+ABSORBED = "{} by hand is a different value, as it is at large numbers, where rounding decides"
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
 WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MAX_INFINITE = 3
-SMALL_TYPE = 1e6  # the largest number of a type of few bits
+SMALL_TYPE = 1e6  # dtypes whose largest number is below this have few bits
 
 
 class Seen:
-    """What was met so far: edge cases tried, and by path and edge case what was not finite, another subgradient, no
-    subgradient, what cannot be told, or was left out; the findings."""
+    """What was met so far.
+
+    The edge cases tried; by path and edge case, the entries that were not finite, were another subgradient, were not a
+    subgradient, or could not be decided; the edge cases left out; and the findings.
+    """
 
     def __init__(self) -> None:
         self.tried: list[str] = []
@@ -78,12 +81,12 @@ class Seen:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What was found, once, with all edge cases at which it was."""
+        """Each finding once, with all edge cases at which it was made."""
         return tuple(f"at {', '.join(names)} {text}" for text, names in self.said.items())
 
 
 def edge_cases(problem: Problem, options: Options) -> Check:
-    """Whether the rule is right, and finite where the function is smooth, at inputs that samples do not reach."""
+    """Check that the rule is right, and finite where the function is smooth, at inputs that samples do not reach."""
     start = time.monotonic()
     found = list(evaluators(problem))
     if not found:
@@ -113,8 +116,10 @@ def edge_cases(problem: Problem, options: Options) -> Check:
 
 def _at_crossings(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
                   start: float) -> Check | None:  # fmt: skip
-    """Beside the given input, where one comparison falls another way, and at many random inputs; what is proved is so
-    there too, and what calls back may take long."""
+    """Try inputs beside the given one, each on the other side of one comparison, and many random inputs.
+
+    A proof holds there too, so proved programs are not tried; neither are programs that call back, which may take long.
+    """
     if problem.kept.get("proved") or calls_back(problem) or not is_compiled(problem):
         return None
     many = (sample(problem, options, i) for i in RANDOM)
@@ -139,7 +144,7 @@ def _at_crossings(problem: Problem, found: Sequence[Evaluator], options: Options
 
 def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen, name: str,
            inputs: tuple[Any, ...], seed: int, start: float) -> Check | None:  # fmt: skip
-    """One edge case: the check, where it refutes."""
+    """Try one edge case; return the failed check if it refutes."""
     if not reached(problem, inputs):
         inputs = _elsewhere_as_given(problem, inputs)
         if not reached(problem, inputs):
@@ -149,7 +154,7 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
     points = [_looked_at(evaluator, inputs, seed, name) for evaluator in found]
     if points[0].raised:
         seen.left_out[name] = points[0].raised.split(":")[0]
-        seen.found(f"{points[0].raised}, which was left out", name)
+        seen.found(f"{points[0].raised}; the input was left out", name)
         return None
     worsts = [worst_entry(problem, point) for point in points]
     if any(worst is None for worst in worsts):
@@ -162,7 +167,7 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
         return None
     dispute = settled(problem, found, points, options)
     assert dispute is not None
-    if dispute.kind is Kind.CONSTANTS:  # said where numbers are compared at usual inputs
+    if dispute.kind is Kind.CONSTANTS:  # the rounding check reports it at usual inputs
         return None
     if dispute.kind is Kind.WRONG and not _excused(problem, dispute, name):
         return failed("edge_cases", problem, dispute, f"at {name}", start)
@@ -173,24 +178,27 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
     elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
         seen.kinks.append(f"{worst.path} at {name}")
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
-        what = f"{worst.path} by hand is " + ("no subgradient: " if dispute.no_subgradient else "not finite")
+        what = f"{worst.path} by hand is " + ("not a subgradient: " if dispute.no_subgradient else "not finite")
         seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
     seen.ranges |= dispute.kind is Kind.RANGE
     return None
 
 
 def _elsewhere_as_given(problem: Problem, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What lies in a domain as it was given, where hard numbers leave it."""
+    """Give arguments in domains their given values, because the numbers of the edge case leave the domain."""
     with jax.enable_x64(True):
         given = [jaxprs.widened(problem.inputs[i]) for i in problem.domains]
     return tuple(jaxprs.with_replaced(inputs, list(problem.domains), given))
 
 
 def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
-    """Whether the rule need not be right here: where ties of a maximum that nobody gave each get its whole slope, or
-    autodiff has no subgradient either and is no nearer to one; and where the rule has no answer and an input that is
-    positive, as given, was zero, or the rule takes a matrix apart, which is singular at many of these inputs, or adds
-    up a series that is cut at large ones. A wrong answer is wrong at their limit too.
+    """Whether the rule need not be right here.
+
+    It need not where ties of a maximum, which the user did not give, each get its whole slope, or where autodiff has no
+    subgradient either and is no nearer to one. A rule without an answer is excused where an input that is positive as
+    given was set to zero, where the rule factorizes a matrix, which is singular at many of these inputs, and where it
+    sums a series that is cut off at large ones. A wrong answer is never excused, because it is wrong at their limit
+    too.
     """
     if dispute.no_subgradient:
         return True
@@ -206,8 +214,10 @@ def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
 
 def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,
                 start: float) -> Check | None:  # fmt: skip
-    """Where the rule shares an answer of autodiff's that the function does not have: wrong, if it is not the very
-    program that autodiff is."""
+    """Return the failed check where the rule shares an answer of autodiff's that the function does not have.
+
+    No check fails if the rule is the very program that autodiff is.
+    """
     shared = agreed_and_wrong(problem, evaluator, point, options)
     if shared is None:
         return None
@@ -215,7 +225,7 @@ def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: O
     seen.found(said, name)
     if problem.kept.get("identical"):
         return None
-    where = f"at {name}: autodiff shares it, and the function's own values have the other slope"
+    where = f"at {name}: autodiff has it too, but the function's own values have the other slope"
     return failure("edge_cases", problem, evaluator, point, worst, where, time.monotonic() - start,
                    findings=seen.findings)  # fmt: skip
 
@@ -225,13 +235,13 @@ def _noted(seen: Seen, seconds: float) -> Check:
     noted = {place.split(" at ", 1)[1] for place in places} | set(seen.left_out)
     summary = f"right at {len(seen.tried) - len(noted)} kinds of edge cases"
     if seen.lost:
-        summary += f"; not finite, where autodiff is: {', '.join(seen.lost)}"
+        summary += f"; not finite where autodiff is: {', '.join(seen.lost)}"
     if seen.kinks:
-        summary += f"; another one-sided derivative: {', '.join(seen.kinks)}"
+        summary += f"; a different one-sided derivative: {', '.join(seen.kinks)}"
     if seen.none:
-        summary += f"; no subgradient: {', '.join(seen.none)}"
+        summary += f"; not a subgradient: {', '.join(seen.none)}"
     if seen.unknown:
-        summary += f"; cannot be told: {', '.join(seen.unknown)}"
+        summary += f"; undecided: {', '.join(seen.unknown)}"
     if seen.left_out:
         summary += f"; left out: {', '.join(f'{name} ({why})' for name, why in seen.left_out.items())}"
     evidence = {"tried": tuple(seen.tried), "not_finite": tuple(seen.lost), "kinks": tuple(seen.kinks),
@@ -240,7 +250,7 @@ def _noted(seen: Seen, seconds: float) -> Check:
 
 
 def _hard(problem: Problem, options: Options, case: EdgeCase, i: int) -> tuple[Any, ...]:
-    """The user's inputs with the case in their place; cotangents are random."""
+    """Return the user's inputs replaced by those of the edge case; cotangents are random."""
     rng = options.rng(7, i)
 
     def replaced(j: int, x: Any) -> Any:
@@ -257,13 +267,13 @@ def _hard(problem: Problem, options: Options, case: EdgeCase, i: int) -> tuple[A
 
 
 def _held(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """What a type of few bits holds of these numbers: its arguments are never others."""
+    """Round the numbers to a dtype of few bits, since arguments of that dtype hold no others."""
     most = float(ml_dtypes.finfo(dtype).max)
     return np.asarray(np.clip(x, -most, most).astype(dtype), np.float64) if most < SMALL_TYPE else x
 
 
 def _looked_at(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, name: str) -> Point:
-    """Where only finiteness counts, nothing finite is beyond any bound."""
+    """Compare the programs; where only finiteness counts, no finite entry is beyond its bound."""
     if name not in FINITENESS_ONLY:
         return compared(evaluator, inputs, seed)
     got, want = evaluator.clean(inputs)
@@ -272,7 +282,7 @@ def _looked_at(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, name: s
 
 def _at_infinities(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
                    start: float) -> Check | None:  # fmt: skip
-    """Infinities in one argument at a time: the check, where a value is another one than the reference's."""
+    """Try infinities in one argument at a time; return the failed check if a value differs from the reference's."""
     for name, inputs in _infinite(problem):
         if options.seconds_left < 0:
             break
@@ -299,11 +309,11 @@ def _at_infinities(problem: Problem, found: Sequence[Evaluator], options: Option
 
 def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point, worst: Worst,
                       options: Options) -> str | None:  # fmt: skip
-    """What large numbers in the place of the infinities say, None where the program by hand is wrong.
+    """Say what large numbers in place of the infinities show; None if the program by hand is wrong.
 
-    Both programs may be what the one by hand is at infinity: JAX's own ``logaddexp(inf, y)`` has a slope in y that it
-    has for no number. Or the one by hand alone is, and is not wrong there: rounding decides, numbers tie or leave the
-    range.
+    At large numbers both programs may have the value that the one by hand has at infinity: JAX's own
+    ``logaddexp(inf, y)`` has a slope in y that it has for no number. Or only the one by hand has it and is not wrong,
+    because there rounding decides, numbers tie, or they leave the range.
     """
     inputs, output = _made_finite(point.inputs), problem.out_paths.index(worst.path)
     points = [compared(evaluator, inputs, 231) for evaluator in found]
@@ -320,7 +330,7 @@ def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point
 
 
 def _made_finite(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Large numbers in the place of infinities."""
+    """Replace infinities by large numbers."""
 
     def finite(x: Any) -> Any:
         return array(np.where(np.isinf(x), np.copysign(FAR, x), x)) if jaxprs.is_float(x.dtype) else x
@@ -330,8 +340,11 @@ def _made_finite(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bool:
-    """Whether numbers come of what was none: of a matrix with an infinite entry, of a NaN that decides, or where the
-    reference makes NaN. A rule that puts a number in NaN's place is to blame for what it returns."""
+    """Whether numbers are computed from something that is not a number.
+
+    That happens with a matrix that has an infinite entry, with a NaN that decides, and where the reference makes NaN. A
+    rule that puts a number in NaN's place itself is to blame for what it returns.
+    """
     programs = as_users(problem)
     if any(has(eqn, Trait.SINGULAR) for eqn in jaxprs.equations(programs[0])):
         return True
@@ -343,7 +356,10 @@ def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bo
 
 
 def _infinite(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """One entry, a row and all entries at minus infinity, one at plus infinity, for the first arguments."""
+    """Yield inputs with infinities in one of the first arguments.
+
+    They have one entry, a row or all entries at minus infinity, or one entry at plus infinity.
+    """
     places = problem.moving
     with jax.enable_x64(True):
         wide = [jaxprs.widened(x) for x in problem.inputs]
@@ -365,7 +381,7 @@ def _infinite(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def _another_value(problem: Problem, point: Point) -> Worst | None:
-    """The first value of the function, no gradient, that both programs have and that differs."""
+    """Return the first of the function's values, not gradients, that differs and is a number in both programs."""
     for k, gradient in enumerate(problem.gradients):
         if gradient:
             continue

@@ -1,7 +1,7 @@
-"""What edge cases hold: numbers, given what stands in their place and a generator.
+"""The numbers of edge cases, as functions of the given array and a random generator.
 
-Those of the first table are the same for every program. Others lie between the numbers that the two programs compare
-with, or stand for a corner of a domain.
+The cases of the first table are the same for every program. The others lie between the numbers with which the two
+programs compare, or are corners of a domain.
 """
 
 import math
@@ -23,7 +23,7 @@ __all__ = ["CORNERS", "EDGE_CASES", "EdgeCase", "between"]
 SHOWN = 4
 MAX_NUMBERS, MAX_TURNS = 32, 8
 COMPARISONS = (Trait.ORDER, Trait.EQUALITY, Trait.BOUNDS, Trait.EXTREME)
-NEAR = 0.1  # to a number that a rounded one is compared with
+NEAR = 0.1  # distance to a number with which a rounded one is compared
 EdgeCase = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -32,7 +32,7 @@ def _signs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _one_of_each_line(x: np.ndarray, rng: np.random.Generator, place: int, size: float) -> np.ndarray:
-    """Small numbers, but for one along the last axis, which is another one from line to line."""
+    """Return small numbers, except for one large entry in each line along the last axis, at varying positions."""
     n = max(x.shape[-1], 1) if x.ndim else 1
     lines = np.arange(x.size) // n
     return 0.1 * rng.normal(size=x.shape) + size * (np.arange(x.size) % n == (lines + place) % n).reshape(x.shape)
@@ -64,13 +64,16 @@ CORNERS: dict[str, EdgeCase] = {
 
 
 def between(problem: Problem) -> dict[str, EdgeCase]:
-    """Entries between the numbers that the programs compare with, and beyond the last of them, and near them where
-    programs round; and all entries so small that their sum and their norm, and their squares' sum, are below such a
-    number."""
+    """Return edge cases made from the numbers with which the programs compare.
+
+    Entries lie between these numbers and beyond the outermost ones and, where the programs round, near them too. In
+    other cases all entries are so small that their sum, their norm and the sum of their squares are below such a
+    number.
+    """
     equations = [eqn for program in as_users(problem) for eqn in jaxprs.equations(program)]
     numbers = {abs(float(atom.val)) for eqn in equations if has(eqn, *COMPARISONS) for atom in eqn.invars
                if isinstance(atom, Literal) and np.isrealobj(atom.val) and np.isfinite(atom.val)}  # fmt: skip
-    ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be what is compared
+    ends = np.unique([sign * number for number in numbers for sign in (1.0, -1.0)])  # -x may be compared instead of x
     if not 0 < len(ends) <= MAX_NUMBERS:
         return {}
     inside = np.concatenate([(ends[1:] + ends[:-1]) / 2, [ends[0] - 1, ends[-1] + 1]])

@@ -1,10 +1,10 @@
-"""Whether rounding decides that two numbers of a program are equal, and so what the program returns.
+"""Whether rounding decides that two numbers of a program are equal, and thereby what the program returns.
 
-Two numbers that are equal over the reals seldom are in float64, where each was computed in its own way. Runs with noise
-show by how much their difference is off: where it is no larger than that, or zero by chance, float64 does not tell
-whether they are equal. Both programs run again with all such numbers equal, and with none: where each entry then agrees
-in one of these ways, that they differ says nothing of either. Each turn of a scan counts on its own; what a while loop
-compares is left out.
+Two numbers that are equal over the reals are seldom equal in float64, where each was computed in its own way. Runs with
+noise show how far off their difference is. If it is no larger than that, or zero by chance, float64 cannot tell whether
+the numbers are equal. Both programs then run again with all such numbers equal, and with none. If each entry agrees in
+one of these ways, their difference says nothing about either program. Each iteration of a scan counts on its own; what
+a while loop compares is left out.
 """
 
 import itertools
@@ -23,12 +23,12 @@ from handprop.verifier.programs.primitives import Trait, has
 __all__ = ["decided_by_rounding"]
 
 RUNS = 6
-MAX_EQUATIONS = 2000  # with every turn of every scan
+MAX_EQUATIONS = 2000  # counting every iteration of every scan
 Met = list[np.ndarray]
 
 
 def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
-    """Whether the programs agree at the point once numbers that rounding alone tells apart are equal, or are not."""
+    """Whether the programs agree at the point once numbers that only rounding tells apart are equal, or are not."""
     programs = evaluator.programs
     equations = [eqn for program in programs for eqn in jaxprs.equations(program)]
     if not any(has(e, Trait.EQUALITY) and jaxprs.is_float(e.invars[0].aval.dtype) for e in equations):
@@ -38,7 +38,7 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     inputs = evaluator.arguments(point.inputs)
     got, want = ([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs)
     if not is_off(got, want, point.bound):
-        return True  # XLA computes what is compared twice, and rounds it in two ways
+        return True  # XLA computes a compared number twice and rounds it in two ways
     unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
     if not any(where.any() for program in unsure for where in program):
         return False
@@ -48,15 +48,15 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
 
 
 def _turns(program: Any) -> int:
-    """Equations that run, those of a scan at every turn."""
+    """Count the equations that run, those of a scan once for every iteration."""
     return sum(eqn.params["length"] * sum(map(_turns, jaxprs.inner(eqn))) if eqn.primitive.name == "scan"
                else 1 + sum(map(_turns, jaxprs.inner(eqn))) for eqn in program.jaxpr.eqns)  # fmt: skip
 
 
 def _unsure(program: Any, inputs: Sequence[Any], eta: float) -> Met:
-    """At each equality, in the order they are met: where float64 does not tell whether two numbers are equal."""
+    """Return, for each equality in their order, where float64 cannot tell whether the two numbers are equal."""
     clean, *noisy = (_differences(program, inputs, eta if n else None, n) for n in range(RUNS + 1))
-    if any(len(one) != len(clean) for one in noisy):  # what is decided decides what runs
+    if any(len(one) != len(clean) for one in noisy):  # the outcome of a comparison decides what runs
         return []
     with np.errstate(invalid="ignore"):
         spread = [np.max([np.abs(one[i] - d) for one in noisy], axis=0) for i, d in enumerate(clean)]
@@ -64,7 +64,7 @@ def _unsure(program: Any, inputs: Sequence[Any], eta: float) -> Met:
 
 
 def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed: int) -> Met:
-    """The differences of the numbers that are compared."""
+    """Return the differences of the numbers that are compared for equality."""
     met: Met = []
 
     def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
@@ -78,7 +78,7 @@ def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed:
 
 
 def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[np.ndarray]:
-    """The outputs with the numbers that are unsure all equal, or none of them."""
+    """Return the outputs with the undecided numbers all equal, or with none of them equal."""
     left = iter(unsure)
 
     def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
@@ -98,6 +98,6 @@ def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable | None = 
 
 
 def _agree(pairs: list[tuple[list[np.ndarray], ...]], point: Point) -> bool:
-    """Whether each entry is the same in one of the pairs of outputs."""
+    """Whether each entry agrees in one of the pairs of outputs."""
     return not any(np.min([beyond(got[k], want[k], bound) for got, want in pairs], axis=0).any()
                    for k, bound in enumerate(point.bound))  # fmt: skip

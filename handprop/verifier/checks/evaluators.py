@@ -38,15 +38,18 @@ Outputs = list[np.ndarray]
 
 
 class Evaluator(NamedTuple):
-    """``clean(inputs)``: outputs by hand and by the reference; ``rough(inputs, seed)``: the same with noise of eta.
+    """Both programs in float64.
 
-    Integers and truth values are numbers here. ``draws``: how many runs with noise are made at most.
-    Where a program raises, in a callback, every output is NaN; that, or that a loop was cut, is appended to ``raised``.
-    ``accuracy``: the relative error, of an output's largest entry, that the user allows beside rounding.
-    ``shifted(inputs)``: outputs with constants as they are held, then with one after the other shifted by half a unit
-    (:mod:`handprop.verifier.programs.constants`). ``traced_at``: the inputs that the ``programs`` by hand and of the
-    reference were traced at; ``arguments(inputs)`` is what these take, functions of the inputs where arguments lie in
-    domains.
+    ``clean(inputs)`` returns the outputs by hand and by the reference; ``rough(inputs, seed)`` returns the same with
+    noise of size ``eta``. Integers and booleans are converted to numbers. At most ``draws`` runs with noise are made.
+    Where a program raises, in a callback, every output is NaN; the reason is appended to ``raised``, and so is that a
+    loop was cut off. ``accuracy`` is the error, relative to an output's largest entry, that the user allows beyond
+    rounding.
+
+    ``shifted(inputs)`` returns the outputs with constants as they are, then with one constant after the other shifted
+    by half a unit (:mod:`handprop.verifier.programs.constants`). ``traced_at`` are the inputs at which the two
+    ``programs``, by hand and of the reference, were traced. ``arguments(inputs)`` is what these programs take; where
+    arguments lie in domains, it is a function of the inputs.
     """
 
     clean: Callable[[Sequence[Any]], tuple[Outputs, Outputs]]
@@ -62,12 +65,13 @@ class Evaluator(NamedTuple):
 
 
 def evaluators(problem: Problem) -> Iterator[Evaluator]:
-    """The programs traced in float64, where the numbers of their text keep their digits, then as they are.
+    """Yield two readings of the programs: traced in float64, and traced at the dtypes of the inputs.
 
-    A number that the text itself makes a float32 is only read as what it was written as in the second. A program is
-    refuted when both readings of it are. A reading that is no other, or cannot be traced, or is another program, as
-    the text asks for the dtype, is left out; where neither can be traced, the programs are traced as the user runs
-    them, and their equations alone are widened. Compiled once for all checks.
+    In the first, numbers in the source keep their digits; a number that the source itself makes a float32 is read as it
+    was written in the second only. A program is refuted only if both readings are. A reading is left out if it equals
+    the first, cannot be traced, or is another program because the source asks for the dtype. If neither can be traced,
+    the programs are traced as the user runs them, and only their equations are widened. Each reading is compiled once
+    for all checks.
     """
     with jax.enable_x64(True):
         wide = tuple(jaxprs.widened(x) for x in problem.inputs)
@@ -82,21 +86,21 @@ def evaluators(problem: Problem) -> Iterator[Evaluator]:
 
 
 def _kept(problem: Problem, name: Any, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
-    """One reading of the programs, None where it cannot be traced; why not is kept too."""
+    """Return one reading of the programs, or None if it cannot be traced; the reason is cached too."""
     if name not in problem.kept:
         try:
             problem.kept[name] = _compiled(problem, inputs, x64)
-        except Exception as error:  # whatever JAX raises where a program is not to be had in float64
+        except Exception as error:  # whatever JAX raises where a program has no form in float64
             problem.kept[name] = None
             problem.kept["untraceable"] = jaxprs.first_line(error)
     return problem.kept[name]
 
 
 def as_users(problem: Problem) -> list[Any]:
-    """Both programs as the user's own mode traces them, kept as long as the report is being made.
+    """Return both programs as the user's own mode traces them; they are kept while the report is made.
 
-    JAX keeps a NumPy constant in the width of the trace that met it first for as long as a program holds it. As these
-    hold theirs, no trace with 64-bit types changes what the user's functions are traced to later.
+    JAX keeps a NumPy constant in the width of the trace that met it first, as long as a program holds it. Because these
+    programs hold theirs, no trace with 64-bit types changes what the user's functions are traced to later.
     """
     if "as users" not in problem.kept:
         problem.kept["as users"] = [jaxprs.trace(f, problem.inputs) for f in (problem.candidate, problem.reference)]
@@ -104,13 +108,13 @@ def as_users(problem: Problem) -> list[Any]:
 
 
 def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
-    """None where this reading is one that was compiled before."""
+    """Compile one reading; None if the same reading was compiled before."""
     programs = as_users(problem)
     with jax.enable_x64(True):
         if x64:
             wide = [jaxprs.trace(f, inputs) for f in (problem.candidate, problem.reference)]
             if not all(map(is_widened, wide, programs)):
-                raise TypeError("in float64 it is another program")
+                raise TypeError("in float64 it becomes another program")
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         reading, known = [reading_of(program) for program in programs], problem.kept.setdefault("readings", [])
         if reading in known:
@@ -150,11 +154,11 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         try:
             with jax.enable_x64(True):
                 got, want = ([_number(x) for x in program] for program in f(*args))
-        except Exception as error:  # whatever a callback raises: the input is outside of what the program takes
+        except Exception as error:  # whatever a callback raises: the program does not take this input
             raised.append(f"a program raises: {said_last(error)}")
             got, want = (_not_a_number(program) for program in programs)
         if any(_is_endless(x) for x in (*got, *want)):
-            raised.append("a loop goes on for longer than it is followed")
+            raised.append("a loop goes on for longer than the verifier follows it")
         return got, want
 
     def shifted(inputs: Sequence[Any]) -> list[tuple[Outputs, Outputs]]:
@@ -168,9 +172,9 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
 
 def _alike(wide: Any, program: Any) -> Any:
-    """The program traced in float64, if it is another one by its types alone: bits read as integers are not."""
+    """Return the program traced in float64, unless its shapes differ, as where it reads bits as integers."""
     if [aval.shape for aval in wide.out_avals] != [aval.shape for aval in program.out_avals]:
-        raise TypeError("in float64 it returns other shapes")
+        raise TypeError("it returns other shapes in float64")
     return wide
 
 
@@ -184,7 +188,7 @@ def _number(x: Any) -> np.ndarray:
 
 
 def said_last(error: BaseException) -> str:
-    """The last line of what an error says, which in a callback's is the user's own error."""
+    """Return the last line of an error's message, which is the user's own error where a callback raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not set(line.strip()) <= {"-"}]
     own = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception")) and ": " in line]
     return (own or lines or [type(error).__name__])[-1][:200]
@@ -195,8 +199,10 @@ def _not_a_number(program: Any) -> Outputs:
 
 
 def is_own(problem: Problem) -> bool:
-    """Whether the programs are to be had as the user runs them alone, and not as functions of float64; what the user
-    runs in float64 is both, and draws its random numbers with 64 bits."""
+    """Whether the programs can be traced only as the user runs them, and not as functions of float64.
+
+    What the user runs in float64 is both, and draws its random numbers with 64 bits.
+    """
     if all(np.dtype(x.dtype).itemsize == 8 for x in problem.inputs if jaxprs.is_float(x.dtype)):
         return True
     return problem.kept.get("own") is not None and not any(problem.kept.get(i) for i in (0, 1))
@@ -204,17 +210,17 @@ def is_own(problem: Problem) -> bool:
 
 def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
                own: bool = False) -> Callable[[Sequence[Any]], Outputs]:  # fmt: skip
-    """``f`` traced at these inputs and run in float64, compiled once if that takes at most so many ``seconds``; NaN
-    where it raises.
+    """Trace ``f`` at these inputs and run it in float64; its outputs are NaN where it raises.
 
-    What cannot be traced with 64-bit types is traced without them, or is where it is the user's ``own`` mode.
+    It is compiled once if that takes at most ``seconds``. A function that cannot be traced with 64-bit types is traced
+    without them; with ``own``, in the user's own mode.
     """
     traced = jaxprs.trace(f, inputs) if own else None
     with jax.enable_x64(True):
         try:
             traced = traced or jaxprs.trace(f, inputs)
             if not own and any(e.primitive.name == "bitcast_convert_type" for e in jaxprs.equations(traced)):
-                raise TypeError("its bits are those of its own type")
+                raise TypeError("it reads the bits of its own dtype")
         except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
             with jax.enable_x64(False):
                 traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
@@ -234,24 +240,24 @@ def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
 
 
 def _narrowed(x: Any) -> Any:
-    """The shape of an input in 32 bits, where it has 64."""
+    """Return the 32-bit shape of a 64-bit input; any other input is returned unchanged."""
     dtype = np.dtype({"float64": "float32", "int64": "int32", "uint64": "uint32"}.get(str(x.dtype), "bool"))
     return x if dtype == np.bool_ else jax.ShapeDtypeStruct(x.shape, dtype)
 
 
 def untraceable(name: str, problem: Problem) -> Check:
-    """What a check says where there is no evaluator."""
+    """Return the check for programs without an evaluator."""
     reason = problem.kept.get("untraceable", "")
     summary = "the programs cannot be traced in float64" + (f": {reason}" if reason else "")
     return Check(name, Outcome.UNDECIDED, summary, {})
 
 
 def calls_back(problem: Problem) -> bool:
-    """Whether a program calls back to the host: what it returns may be another thing each time, and take long."""
+    """Whether a program calls back to the host: its results may then vary from run to run, and take long."""
     return any(has(eqn, Trait.CALLBACK) for program in as_users(problem)
                for eqn in jaxprs.equations(program))  # fmt: skip
 
 
 def is_compiled(problem: Problem) -> bool:
-    """Whether the programs are compiled with their noise, so that to measure bounds is quick."""
+    """Whether the programs are compiled with their noise, so that measuring bounds is quick."""
     return executables.compile_within(as_users(problem), problem.compiling, NOISY)

@@ -1,8 +1,8 @@
-"""Finite differences in float64: the second opinion that does not trust autodiff.
+"""Finite differences in float64: a second opinion that does not trust autodiff.
 
-Along a random direction the gradient is held to the slope of the function's own values, as far as that can be told
-(:mod:`handprop.verifier.checks.slopes`). Where the slopes to the left and to the right differ there is a kink, and
-nothing is said here: :mod:`handprop.verifier.checks.kinks` looks at what is right there.
+Along a random direction, the gradient is compared with the slope of the function's own values, as far as that slope can
+be measured (:mod:`handprop.verifier.checks.slopes`). Where the slopes to the left and to the right differ there is a
+kink, and this check says nothing: :mod:`handprop.verifier.checks.kinks` decides what is right there.
 """
 
 import time
@@ -22,14 +22,14 @@ from handprop.verifier.report.values import Check, Outcome
 __all__ = ["finite_differences"]
 
 MAX_DIRECTIONS = 6
-SHARED = "by the function's own values: autodiff shares it, and a rule that stands in the function is wrong"
-WITHOUT = "this check needs the function that is differentiated, and none was given"
-WITHIN = "a gradient that is compared in all directions, within a domain, is no slope of the function there"
-TRUSTED = 1e-4  # of its own size: an estimate with a larger error says nothing
+SHARED = "by the function's own values: autodiff has it too, so a rule inside the function is wrong"
+WITHOUT = "this check needs the differentiated function, and none was given"
+WITHIN = "a gradient compared in all directions within a domain is not the slope of the function there"
+TRUSTED = 1e-4  # an estimate with a larger relative error says nothing
 
 
 class Slope(NamedTuple):
-    """Along one direction: the estimate and its error, by hand and by the reference."""
+    """The slope along one direction: the estimate and its error, and the slopes by hand and by the reference."""
 
     estimate: float
     error: float
@@ -41,7 +41,7 @@ class Slope(NamedTuple):
 
 
 def finite_differences(problem: Problem, options: Options) -> Check:
-    """Whether the hand gradient along random directions is what the function's own values say."""
+    """Check that the hand-written gradient agrees with the function's own values along random directions."""
     start = time.monotonic()
 
     def check(outcome: Outcome, summary: str, **evidence: Any) -> Check:
@@ -51,14 +51,14 @@ def finite_differences(problem: Problem, options: Options) -> Check:
     if problem.primal is None or not problem.wrt or evaluator is None:
         return check(Outcome.SKIPPED, WITHIN if problem.domains else WITHOUT)
     slopes, told, off = [], [], []
-    for reading in evaluators(problem):  # in one of which the gradient has to be the slope
+    for reading in evaluators(problem):  # the gradient has to be the slope in one of them
         slopes = _slopes(problem, reading, options)
         told = [s for s in slopes if np.isfinite(s.estimate) and s.error <= TRUSTED * abs(s.estimate) + 1e-12]
         off = [s for s in told if not s.agrees(s.candidate, options.accuracy)]
         if not off:
             break
     if not told:
-        return check(Outcome.UNDECIDED, "the function is not smooth enough here for differences to tell")
+        return check(Outcome.UNDECIDED, "the function is not smooth enough here for finite differences")
     error = max(s.error / max(abs(s.estimate), 1e-300) for s in told)
     evidence = {"directions": len(slopes), "told": len(told), "relative_error": float(f"{error:.2e}")}
     if not off:
@@ -68,17 +68,17 @@ def finite_differences(problem: Problem, options: Options) -> Check:
         point = compared(evaluator, sample(problem, options, 0), 0, measured=True)
         dispute = settled(problem, [evaluator], [point], options)
         if dispute is not None and dispute.kind is Kind.WRONG:
-            return failed("finite_differences", problem, dispute, "and differences agree with the reference", start)
+            return failed("finite_differences", problem, dispute, "and measured slopes agree with the reference", start)
         if dispute is not None and dispute.kind is Kind.CONSTANTS:
-            return check(Outcome.HOLDS, "the gradient is the slope but for the rounding of constants", **evidence)
+            return check(Outcome.HOLDS, "the gradient is the slope except for the rounding of constants", **evidence)
         if dispute is not None:
             return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
     point = compared(evaluator, sample(problem, options, 0), 0)
     if not problem.stops and (worst := refused_by_values(problem, evaluator, point, options)) is not None:
         return failure("finite_differences", problem, evaluator, point, worst, SHARED, time.monotonic() - start)
     slope = off[0]
-    summary = (f"the slope is {slope.estimate:.6g}, {slope.candidate:.6g} by hand and {slope.reference:.6g} by "
-               "autodiff: a stop_gradient or another rule stands in the function, or it has a kink there")  # fmt: skip
+    summary = (f"the slope is {slope.estimate:.6g}, but {slope.candidate:.6g} by hand and {slope.reference:.6g} by "
+               "autodiff: the function contains a stop_gradient or another rule, or it has a kink there")  # fmt: skip
     return check(Outcome.NOTES, summary, **evidence)
 
 
@@ -103,5 +103,5 @@ def _slopes(problem: Problem, evaluator: Evaluator, options: Options) -> list[Sl
 
 
 def _groups(count: int) -> list[list[int]]:
-    """Each gradient by itself, or, where there are many, a few of them together."""
+    """Return each gradient by itself or, where there are many, groups of them."""
     return [list(range(d, count, MAX_DIRECTIONS)) for d in range(min(count, MAX_DIRECTIONS))]

@@ -1,4 +1,4 @@
-"""The same program: both jaxprs are one text, names and dead code aside."""
+"""Whether both programs have the same jaxpr, apart from names and dead code."""
 
 import time
 from typing import Any
@@ -14,13 +14,13 @@ __all__ = ["identical"]
 
 
 def identical(problem: Problem, options: Options) -> Check:
-    """Whether the two programs are the same equations: then the same bits on every input, wherever they run."""
+    """Check whether both programs are the same equations: then they return the same bits on every input, anywhere."""
     start = time.monotonic()
     candidate, reference = (jaxprs.trace(f, problem.inputs) for f in (problem.candidate, problem.reference))
     same = jaxprs.hash_of(candidate) == jaxprs.hash_of(reference)
     same = same and not any(_is_opaque(eqn) for eqn in jaxprs.equations(candidate))
     same = same and not jaxprs.namesake(candidate, reference) and own_labels(candidate) == own_labels(reference)
-    summary = "the same equations: the same bits on every input" if same else "written differently"
+    summary = "the same equations, so the same bits on every input" if same else "written differently"
     outcome = Outcome.PROVES if same else Outcome.UNDECIDED
     evidence = {
         "candidate": len(list(jaxprs.equations(candidate))),
@@ -32,6 +32,6 @@ def identical(problem: Problem, options: Options) -> Check:
 def _is_opaque(eqn: Any) -> bool:
     """Whether the equation's text does not say all that it computes: it calls a function that the text only names."""
     if has(eqn, Trait.CUSTOM_RULE):
-        return False  # functions that are called where it is differentiated, which a traced program is not any more
+        return False  # its functions run only under differentiation, which a traced program no longer undergoes
     named = " at 0x" in str(eqn.params) or "callback" in eqn.primitive.name
     return eqn.primitive.name == "pallas_call" or bool(eqn.effects) or named

@@ -1,23 +1,23 @@
-"""What is right at one point: where a function has a kink there, or autodiff's own answer is wrong.
+"""What is right at one point, where a function may have a kink or autodiff's own answer may be wrong.
 
 At x the gradient of a function that is smooth almost everywhere is any element of the convex hull of its gradients'
-limits there (Clarke 1975). Limits are taken of the reference: at ``x + r v`` and ``x + r v / 4``, r = 2^-20, for
-random v and along the disputed coordinates. ``4 / 3`` of the step between both extrapolates to r = 0, and four times
-that step is what is allowed for the error, which a second derivative makes.
+limits there (Clarke 1975). The limits are those of the reference, taken at ``x + r v`` and ``x + r v / 4`` with
+r = 2^-20, for random v and along the disputed coordinates. ``4 / 3`` of the step from the one to the other extrapolates
+to r = 0, and four times that step is allowed for the error, which a second derivative causes.
 
-- One limit along all directions: the function is smooth at x, and the one slope is right. Where it is autodiff's, the
-  rule is wrong; where autodiff is elsewhere, as in a smooth function written with a maximum, autodiff is.
-- Several: a kink. An entry outside its limits' range is wrong, and so are entries that are each inside and together are
-  not: ``<g, v>`` has to lie between the slopes to either side along v, or, where the function is not convex, between
-  the limits' own ``<., v>``, those that other signs of v show included. (1, 1, 1, 1) is no subgradient of a maximum of
-  four. Entries that both programs agree on count too.
-- None, where the limits do not settle: nothing is said.
+- One limit along all directions: the function is smooth at x, and this slope is right. If autodiff has it, the rule is
+  wrong; if autodiff does not, as in a smooth function that is written with a maximum, autodiff is wrong.
+- Several limits: a kink. An entry outside the range of its limits is wrong, and so are entries that are each inside but
+  together are not: ``<g, v>`` must lie between the slopes to either side along v or, where the function is not convex,
+  between the limits' own ``<., v>``, including those that other signs of v show. (1, 1, 1, 1) is not a subgradient of a
+  maximum of four. Entries on which both programs agree count too.
+- No limit, because the values do not settle: nothing is decided.
 
-Where the function's own values jump its gradients' limits say nothing, and each entry is held against the slopes of
-the values along its coordinate alone.
+Where the function's own values jump, the limits of its gradients say nothing, and each entry is compared only with the
+slopes of the values along its own coordinate.
 
-What refutes at a kink is confirmed by the function's own values (:mod:`handprop.verifier.checks.slopes`), which trust
-no derivative.
+Whatever refutes at a kink is confirmed by the function's own values (:mod:`handprop.verifier.checks.slopes`), which
+rest on no derivative.
 """
 
 import dataclasses
@@ -54,13 +54,13 @@ from handprop.verifier.report.values import Worst
 
 __all__ = ["Kind", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
 
-ASIDE = 2.0**-7  # of the inputs' size
-SETTLED = 0.2  # of the limits' size: where they vary by a fifth of it a slope is not known to be finite
+ASIDE = 2.0**-7  # relative to the inputs' size
+SETTLED = 0.2  # relative to the limits' size: where they vary by more, a slope is not known to be finite
 MAX_JOINT = 16
-STILL = 0.9  # of a change that is left at a quarter of the step, where the function jumps
+STILL = 0.9  # share of a change that remains at a quarter of the step where the function jumps
 MAX_REFUSED = 32
-PLAINLY = 8  # times the slope's error by which an answer is off
-LOOSE = 1e-3  # of their size: what directions that are taken one by one cannot tell
+PLAINLY = 8  # times the slope's error: an answer that differs by more is wrong
+LOOSE = 1e-3  # relative difference that directions taken one by one cannot resolve
 
 
 class Kind(enum.Enum):
@@ -78,8 +78,11 @@ class Kind(enum.Enum):
 
 
 class Ruling(NamedTuple):
-    """``said`` of the point; ``worst`` the entry that is wrong; ``everywhere``: both programs differ near it too;
-    ``no_subgradient``: entries are wrong that are right one by one, or autodiff is no nearer to being right."""
+    """What a point means: ``said`` is the finding, ``worst`` is the wrong entry.
+
+    ``everywhere``: both programs differ near the point too. ``no_subgradient``: the wrong entries are right one by one,
+    or autodiff is no nearer to being right.
+    """
 
     kind: Kind
     said: str = ""
@@ -89,7 +92,7 @@ class Ruling(NamedTuple):
 
 
 def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
-    """What the difference at this point means, whose worst entry is given."""
+    """Decide what the difference at this point means; ``worst`` is its worst entry."""
     output = problem.out_paths.index(worst.path)
     random = random_directions(problem, point, options)
     found = limits_along(evaluator, point, random)
@@ -119,28 +122,31 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
         kinky += _beside(problem, point, found, kinds)
         return _together(problem, evaluator, point, found, kinky, options)
     if Kind.UNKNOWN in kinds.values():
-        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+        return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
     first = disputed[0]
     slope, want = float(found.tends[first.output][(0, *first.at)]), float(point.want[first.output][first.at])
     return Ruling(Kind.AUTODIFF, _of_autodiff(problem, first, want, slope))
 
 
 def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
-    """At a kink both programs may have an answer that the function's values exclude; the nearer one is no mistake of
-    the rule alone."""
+    """Rule an entry at a kink wrong.
+
+    Both programs may have an answer that the function's values exclude; if the rule's is the nearer one, the mistake is
+    not the rule's alone.
+    """
     if slopes is None or not 0 < slopes.beyond(worst.got) <= slopes.beyond(worst.want) < np.inf:
         return Ruling(Kind.WRONG, "", worst)
     return Ruling(Kind.WRONG, _no_subgradient(slopes, worst.got), worst, no_subgradient=True)
 
 
 def ruling_of_a_value(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
-    """What it means that two values differ at this point, no gradients."""
+    """Decide what it means that two values, not gradients, differ at this point."""
     found = limits_along(evaluator, point, random_directions(problem, point, options))
     return _at_a_value(found, problem.out_paths.index(worst.path), worst)
 
 
 def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
-    """Two values differ here and not near: wrong where the reference is continuous, else a jump."""
+    """Rule on two values that differ here but not nearby: wrong where the reference is continuous, else a jump."""
     tends, near = (x[output][(slice(None), *worst.index)] for x in (found.tends, found.want))
     gap = abs(worst.got - worst.want)
     with np.errstate(all="ignore"):
@@ -148,14 +154,14 @@ def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
         still = close if np.isfinite(worst.want) else near == worst.want
     if still.all():
         return Ruling(Kind.WRONG, "", worst)
-    return Ruling(Kind.JUMP, f"the reference jumps there: {worst.path} by hand has another of its values")
+    return Ruling(Kind.JUMP, f"the reference jumps there, and {worst.path} by hand is another of its values")
 
 
 def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
-    """What the limits say of one entry; None: wrong, if the function's values say so too.
+    """Return what the limits say about one entry; None means wrong if the function's values say so too.
 
-    The function counts as smooth where its whole gradient to this input is: a median of equal entries has a slope of 0
-    along each coordinate, and a kink all the same.
+    The function counts as smooth only where its whole gradient with respect to this input is: a median of equal entries
+    has a slope of 0 along each coordinate, and still a kink.
     """
     leaf, at = found.tends[entry.output], (slice(None), *entry.at)
     tends, slack = leaf[at], found.slack[entry.output][at]
@@ -180,9 +186,11 @@ def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
 
 
 def _by_values(problem: Problem, point: Point, worst: Worst, disputed: Sequence[Entry]) -> Ruling | None:
-    """What the function's values say: that autodiff is wrong, where their slope is the rule's answer and not
-    autodiff's; and nothing of a function that solves by a derivative that somebody wrote, where its values have no
-    slope."""
+    """Decide by the function's values.
+
+    Autodiff is wrong where their slope is the rule's answer and not autodiff's. Where the function contains a solver
+    whose derivative somebody wrote by hand and its values have no slope, nothing is decided.
+    """
     here = [e for e in disputed if (problem.out_paths[e.output], e.at) == (worst.path, worst.index)]
     if not here:
         return None
@@ -191,15 +199,17 @@ def _by_values(problem: Problem, point: Point, worst: Worst, disputed: Sequence[
         return Ruling(Kind.AUTODIFF, of_autodiff) if _is_more_precise(problem, point, here[0], worst) else None
     slopes = _sides_along(problem, point, {here[0]: 1.0})
     if slopes is None:
-        return Ruling(Kind.UNKNOWN, f"what {worst.path} is there cannot be told")
+        return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
     if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
         return None
     return Ruling(Kind.AUTODIFF, of_autodiff)
 
 
 def _is_more_precise(problem: Problem, point: Point, entry: Entry, worst: Worst) -> bool:
-    """Whether a small difference is autodiff's, as where the derivative of a special function that JAX ships is an
-    approximation: the slope of the function's values tells both answers apart, and is the rule's."""
+    """Whether a small difference is autodiff's error, as where JAX approximates the derivative of a special function.
+
+    The slope of the function's values then tells the two answers apart, and it is the rule's.
+    """
     if problem.primal is None or problem.stops or not abs(worst.got - worst.want) <= LOOSE * abs(worst.want):
         return False
     along = np.zeros(point.inputs[entry.source].shape)
@@ -212,8 +222,11 @@ def _is_more_precise(problem: Problem, point: Point, entry: Entry, worst: Worst)
 
 
 def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, options: Options) -> Worst | None:
-    """The first entry of a gradient by hand that the function's own values refuse, with their slope as what belongs
-    there; they do so a step away too, as at a kink a slope along one coordinate does not tell."""
+    """Return the first entry of a hand-written gradient that the function's own values exclude.
+
+    Their slope takes the place of the reference's answer. They must exclude the entry a step away too, because at a
+    kink a slope along one coordinate decides nothing.
+    """
     entries = (Entry(k, tuple(map(int, at)), i) for k, i in problem.owners
                for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
     near = [compared(evaluator, moved_along(point.inputs, along, ASIDE * input_scale(point.inputs, list(along))), 0)
@@ -227,7 +240,7 @@ def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, opti
 
 
 def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
-    """The slopes of the function's values along the entry's coordinate, where they exclude the rule's answer."""
+    """Return the slopes of the function's values along the entry's coordinate if they exclude the rule's answer."""
     slopes = _sides_along(problem, point, {entry: 1.0})
     got = float(point.got[entry.output][entry.at])
     if slopes is None or (np.isfinite(got)
@@ -237,7 +250,7 @@ def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
 
 
 def _sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) -> Sides | None:
-    """One-sided slopes along weighed coordinates, None where they cannot be told."""
+    """Return the one-sided slopes along weighted coordinates, or None if they cannot be measured."""
     if problem.primal is None:
         return None
     along = {e.source: np.zeros(point.inputs[e.source].shape) for e in weights}
@@ -267,16 +280,18 @@ def _values_jump(problem: Problem, point: Point, directions: Sequence[Direction]
 
 
 def _along_each_alone(problem: Problem, point: Point, disputed: Sequence[Entry]) -> Ruling:
-    """Where the function jumps what its gradients tend to says nothing: each entry is the slope along its coordinate,
-    the others being held."""
+    """Decide where the function jumps, so that the limits of its gradients say nothing.
+
+    Each entry is compared with the slope along its own coordinate, with the others fixed.
+    """
     for entry in disputed:
         if _refusing(problem, point, entry) is not None:
             return Ruling(Kind.WRONG, "", worst_at(problem, point, entry.output, entry.at))
-    return Ruling(Kind.UNKNOWN, "the function jumps there, and what its gradient is cannot be told")
+    return Ruling(Kind.UNKNOWN, "the function jumps there, so its gradient cannot be decided")
 
 
 def _beside(problem: Problem, point: Point, found: Limits, kinds: Container[Entry]) -> Iterator[Entry]:
-    """Entries of which nothing is disputed, and whose limits differ all the same."""
+    """Yield the undisputed entries whose limits differ all the same."""
     for k, i in problem.owners:
         apart = np.ptp(found.tends[k], axis=0) > found.slack[k].max(axis=0) + LOOSE * np.abs(found.tends[k]).max(axis=0)
         entries = (Entry(k, tuple(map(int, at)), i) for at in np.argwhere(apart & np.isfinite(point.got[k])))
@@ -285,7 +300,7 @@ def _beside(problem: Problem, point: Point, found: Limits, kinds: Container[Entr
 
 def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limits, entries: Sequence[Entry],
               options: Options) -> Ruling:  # fmt: skip
-    """Whether entries that are right one by one are so together, the disputed ones first."""
+    """Decide whether entries that are right one by one are right together; disputed ones come first."""
     kinky = entries[:MAX_JOINT]
     g = np.array([float(point.got[e.output][e.at]) for e in kinky])
     want = np.array([float(point.want[e.output][e.at]) for e in kinky])
@@ -302,19 +317,22 @@ def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limi
             return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
                           worst_at(problem, point, first.output, first.at), no_subgradient=True)  # fmt: skip
     paths = ", ".join(dict.fromkeys(problem.out_paths[e.output] for e in kinky))
-    return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is another subgradient than autodiff's")
+    return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is a different subgradient from autodiff's")
 
 
 def _no_subgradient(slopes: Sides, slope: float) -> str:
     low, high = sorted((slopes.left, slopes.right))
-    return (f"along one direction it has the slope {slope:.6g}, the function's values have "
+    return (f"along one direction it has the slope {slope:.6g}, but the function's values have "
             + (f"{low:.6g}" if high - low <= 2 * slopes.error else f"{low:.6g} to {high:.6g}"))  # fmt: skip
 
 
 def _extremes(evaluator: Evaluator, point: Point, limits: Limits, kinky: Sequence[Entry],
               v: np.ndarray) -> tuple[float, float]:  # fmt: skip
-    """The least and the most that ``<., v>`` of the reference's limits is found to be, of those that are known and of
-    others: from ``x + v`` and ``x - v`` on, signs of single entries are turned as long as that gains."""
+    """Return the least and the greatest ``<., v>`` that is found among the reference's limits.
+
+    Those that are known count. Others are found from ``x + v`` and ``x - v``: the signs of single entries are flipped
+    as long as that improves the extreme.
+    """
 
     def slope(u: np.ndarray) -> float:
         along = {e.source: np.zeros(point.inputs[e.source].shape) for e in kinky}
@@ -338,14 +356,16 @@ def _extremes(evaluator: Evaluator, point: Point, limits: Limits, kinky: Sequenc
 
 def _of_autodiff(problem: Problem, entry: Entry, want: float, slope: float) -> str:
     by_autodiff, of_values = apart(want, slope)
-    return (f"autodiff is wrong: {problem.out_paths[entry.output]}{list(entry.at)} is {by_autodiff} by autodiff, the "
-            f"slope of the function's values is {of_values}")  # fmt: skip
+    return (f"autodiff is wrong: {problem.out_paths[entry.output]}{list(entry.at)} is {by_autodiff} by autodiff, but "
+            f"the slope of the function's values is {of_values}")  # fmt: skip
 
 
 def agreed_and_wrong(problem: Problem, evaluator: Evaluator, point: Point,
                      options: Options) -> tuple[str, Worst] | None:  # fmt: skip
-    """Where both programs agree on a gradient that the smooth function does not have: what is wrong of autodiff's, and
-    the entry, with the limit in the place of the reference's answer."""
+    """Find a gradient on which both programs agree but which the smooth function does not have.
+
+    Returns what is wrong with autodiff's, and the entry, with the limit in place of the reference's answer.
+    """
     if problem.primal is None or not problem.owners or not is_defined(problem, point):
         return None
     if (lost := _lost_together(problem, point, options)) is not None:
@@ -368,8 +388,10 @@ def agreed_and_wrong(problem: Problem, evaluator: Evaluator, point: Point,
 
 
 def _lost_together(problem: Problem, point: Point, options: Options) -> tuple[str, Worst] | None:
-    """An entry that is no number in either gradient where the function's values have one slope to both sides, and jump
-    along no direction."""
+    """Find an entry that is not finite in either gradient although the function is smooth there.
+
+    The function's values must have one slope to both sides, and jump along no direction.
+    """
     entries = (Entry(k, tuple(map(int, at)), i) for k, i in problem.owners
                for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
     for entry in itertools.islice(entries, MAX_DISPUTED):
@@ -384,7 +406,7 @@ def _lost_together(problem: Problem, point: Point, options: Options) -> tuple[st
 
 
 def _is_smooth(problem: Problem, point: Point, found: Limits, options: Options) -> bool:
-    """Whether the function's values have, along random directions, the slopes that the limits say, to both sides."""
+    """Whether the function's values have the slopes that the limits say, along random directions and to both sides."""
     cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
     size = input_scale(point.inputs, problem.wrt)
     for n in range(RANDOM):

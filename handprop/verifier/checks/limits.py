@@ -33,15 +33,18 @@ __all__ = [
 
 RADIUS = 2.0**-20
 RANDOM = 4
-OWN_STILL = 3  # directions along which a disputed entry hardly moves beside the others
+OWN_STILL = 3  # directions along which a disputed entry hardly moves compared with the others
 MAX_DISPUTED = 4
 
 Direction = dict[int, np.ndarray]
 
 
 class Limits(NamedTuple):
-    """By output, with the directions along a first axis: what the reference tends to, how far off that may be, and what
-    the hand program is at the nearer of both points beside what the reference is there."""
+    """Limits by output, with the directions along a first axis.
+
+    ``tends`` is what the reference tends to, and ``slack`` is how far off that may be. ``got`` and ``want`` are what
+    the hand program and the reference return at the nearer of the two points.
+    """
 
     tends: list[np.ndarray]
     slack: list[np.ndarray]
@@ -50,7 +53,7 @@ class Limits(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of the gradient, ``at`` an index of an output by number, and of the input that it belongs to."""
+    """An entry of a gradient: ``at`` is its index in this output and in the input ``source`` that it belongs to."""
 
     output: int
     at: tuple[int, ...]
@@ -58,7 +61,7 @@ class Entry(NamedTuple):
 
 
 def disputed_entries(problem: Problem, point: Point) -> Iterator[Entry]:
-    """Entries of gradients that are beyond their bound, the furthest first, where they belong to an input."""
+    """Yield the entries of gradients that are beyond their bound, worst first, where they belong to an input."""
     off = [(times[index], Entry(k, tuple(map(int, index)), i))
            for k, i in problem.owners
            for times in [beyond(point.got[k], point.want[k], point.bound[k])]
@@ -67,7 +70,7 @@ def disputed_entries(problem: Problem, point: Point) -> Iterator[Entry]:
 
 
 def alike(problem: Problem, point: Point, output: int, worst: Worst) -> list[Entry]:
-    """The entry of a value as one of a gradient by each input of its shape, which it may be without saying so."""
+    """Return the entry of a value as that of a gradient for each input of its shape, since it may be one."""
     return [Entry(output, worst.index, i) for i in problem.wrt or problem.moving
             if point.inputs[i].shape == point.want[output].shape]  # fmt: skip
 
@@ -82,14 +85,17 @@ def _of_one_sign(drawn: Direction) -> list[Direction]:
 
 
 def random_directions(problem: Problem, point: Point, options: Options) -> list[Direction]:
-    """Random ones, two of them with entries of one sign."""
+    """Return random directions, two of them with entries of one sign."""
     drawn = [_drawn(problem, point, options, n) for n in range(RANDOM + 1)]
     return [*drawn[:RANDOM], *_of_one_sign(drawn[RANDOM])]
 
 
 def _own_directions(problem: Problem, point: Point, disputed: Sequence[Entry], options: Options) -> list[Direction]:
-    """For each of the most disputed coordinates: along it, with a little of a random one beside, and others that leave
-    it where it is, two of them with entries of one sign."""
+    """Return directions for each of the most disputed coordinates.
+
+    Two lead along it, with a small random part; the others leave it almost where it is, two of them with entries of one
+    sign.
+    """
     found = []
     for n, entry in enumerate(disputed[:MAX_DISPUTED]):
         for sign in (1.0, -1.0):
@@ -105,7 +111,7 @@ def _own_directions(problem: Problem, point: Point, disputed: Sequence[Entry], o
 
 
 def input_scale(inputs: Sequence[Any], places: Sequence[int]) -> float:
-    """The largest of the entries, 1 where all are zero: what a step is measured in."""
+    """Return the size of the largest entry, or 1 if all are zero; steps are measured in it."""
     return max((largest(inputs[i]) for i in places), default=0.0) or 1.0
 
 
@@ -132,7 +138,7 @@ def limits_along(evaluator: Evaluator, point: Point, directions: Sequence[Direct
 
 def with_own(problem: Problem, evaluator: Evaluator, point: Point, found: Limits, disputed: Sequence[Entry],
               options: Options) -> Limits:  # fmt: skip
-    """These limits, and those along the entries' own directions."""
+    """Return these limits and those along the entries' own directions."""
     own = _own_directions(problem, point, disputed, options)
     if not own:
         return found
@@ -142,7 +148,7 @@ def with_own(problem: Problem, evaluator: Evaluator, point: Point, found: Limits
 
 
 def entry_off(found: Limits, k: int, worst: Worst, output: int) -> bool:
-    """Whether the programs differ a step away as much as at the point: then it is no matter of this point alone."""
+    """Whether the programs differ a step away as much as at the point, so that the point is not special."""
     got, want = (float(x[output][k][worst.index]) for x in (found.got, found.want))
     if not np.isfinite(worst.got):
         return bool(np.isfinite(want) and not np.isfinite(got))

@@ -1,8 +1,8 @@
-"""Other sizes: what is one function at these shapes alone.
+"""Other sizes: whether what is proved at the given shapes holds at others.
 
-A proof speaks of the shapes that were given. Where a rule takes the height of a picture for its width, divides by 3
-where it means the number of rows, or the like, it is right at some shapes: both programs are held against each other
-at sizes that are all different (``handprop.verifier.programs.sizes``).
+A proof is about the given shapes only. A rule that takes the height of a picture for its width, or divides by 3 where
+it means the number of rows, is right at some shapes. Both programs are therefore compared at sizes that are all
+different (``handprop.verifier.programs.sizes``).
 """
 
 import time
@@ -24,12 +24,12 @@ AS_GIVEN = "sizes are as given"
 
 
 def other_sizes(problem: Problem, options: Options) -> Check:
-    """Whether what is proved at the given sizes holds at others; what does not is a finding and a condition."""
+    """Check whether what is proved at the given sizes holds at others; a wrong result is a finding and a condition."""
     start = time.monotonic()
     pair = problem.kept.get("proved by")
     resized = at_other_sizes(problem) if pair is not None else None
     if resized is None:
-        why = "the reference has no other sizes" if pair is not None else "only what the proof proves is tried"
+        why = "the reference runs at no other sizes" if pair is not None else "only what the proof proved is tried"
         return Check("other_sizes", Outcome.SKIPPED, why, {}, seconds=time.monotonic() - start)
     sizes = ", ".join(f"{path} {'x'.join(map(str, x.shape))}" for path, x, given in zip(
         resized.in_paths, resized.inputs, problem.inputs, strict=True) if np.shape(x) != np.shape(given))  # fmt: skip
@@ -43,16 +43,16 @@ def other_sizes(problem: Problem, options: Options) -> Check:
 
 
 def _found_there(problem: Problem, pair: Any, options: Options) -> tuple[str, str]:
-    """How the program by hand fails at the other sizes, and what is wrong there; empty where nothing is seen."""
+    """Return how the program by hand fails at the other sizes, and what is wrong there; empty if nothing is found."""
     problem.kept["accuracy"] = options.accuracy
     want = jaxprs.trace(problem.reference, problem.inputs).out_avals
     try:
         got = jaxprs.trace(problem.candidate, problem.inputs).out_avals
-    except Exception as error:  # whatever JAX, or the rule, says to these sizes
+    except Exception as error:  # whatever JAX or the rule raises at these sizes
         return jaxprs.first_line(error), ""
     for path, a, b in zip(problem.out_paths, got, want, strict=True):
         if a.shape != b.shape:
-            return "", f"{path} has the shape {a.shape} where {b.shape} belongs"
+            return "", f"{path} has shape {a.shape}, expected {b.shape}"
     if agree_once(problem, pair, options):
         return "", ""
     check = rounding(problem, options)

@@ -1,12 +1,14 @@
-"""Arithmetic that leaves float64's range, told from mathematics that is wrong.
+"""Tell arithmetic that leaves float64's range from mathematics that is wrong.
 
-``log(e^x)`` is x, and infinite from x = 710 on. Where two programs differ at an input, it is scaled down: if the
-difference is gone at entries of about 1, bisection finds the size at which it sets in, to ``2^-10`` of itself. Both
-programs then run equation by equation on either side of that size, which keeps what each equation made out of its
-range: infinities and NaN from numbers, and zeros and denormal numbers from numbers that are not zero. The difference
-is one of range if such an equation sets in where the difference does. A program that is another function for large
-numbers also differs from some size on, but nothing leaves the range there. NaN of an infinity that was made of numbers
-too large is one of range at any size: what meets the infinity, as a mask, may be 0 at some sizes and not at others.
+``log(e^x)`` is x, but it is computed as infinity from x = 710 on. Where two programs differ at an input, the input is
+scaled down. If the difference is gone at entries of about 1, bisection finds the size at which it begins, to ``2^-10``
+of itself. Both programs then run equation by equation on either side of that size, and the equations whose results
+leave the range are recorded: infinities and NaN made from numbers, and zeros and denormal numbers made from numbers
+that are not zero. The difference is one of range if such an equation begins to do so where the difference begins. A
+program that is another function for large numbers also differs from some size on, but nothing leaves the range there.
+
+NaN made from an infinity that was itself made from too large numbers is one of range at any size, because what meets
+the infinity, such as a mask, may be 0 at some sizes and not at others.
 """
 
 import contextlib
@@ -31,10 +33,10 @@ __all__ = ["Left", "Overflow", "Run", "overflow", "run_of", "said_of"]
 
 BISECTIONS = 40
 FINE = 2.0**-10
-# Compiled, a quotient may be a product with a reciprocal, which leaves the range a little earlier; and exp(x) makes
-# denormal numbers from 708 on and zeros from 745 on, of which either may be where the programs part.
+# A compiled quotient may be a product with a reciprocal, which leaves the range a little earlier. And exp(-x) makes
+# denormal numbers from 708 on and zeros from 745 on; the programs may begin to differ at either.
 WITHIN = 1.06
-USUAL = 0.9375  # no number that programs compare their inputs with
+USUAL = 0.9375  # programs do not compare their inputs with this number
 MAX_STEPS = 4000
 NEGATIVE = -1e-6
 
@@ -44,12 +46,14 @@ class Left(enum.Enum):
 
     NAN = "NaN"
     INFINITY = "infinity"
-    TOO_SMALL = "zero, or a number too small for all its digits,"
+    TOO_SMALL = "zero or a denormal number"
 
 
 class Run(NamedTuple):
-    """One run of an equation, within the calls that lead to it: what went in and out, and how it left the range, in how
-    many entries; ``how`` is None where it did not."""
+    """One run of an equation, within the calls that lead to it, with its operands and outputs.
+
+    ``how`` is how it left the range, None if it did not, and ``entries`` is in how many entries.
+    """
 
     eqn: Any
     stack: tuple[Any, ...]
@@ -60,8 +64,10 @@ class Run(NamedTuple):
 
 
 class Overflow(NamedTuple):
-    """From entries of this ``size`` on; whether the hand program leaves the range there, and whether autodiff's
-    does."""
+    """A difference of range, from entries of this ``size`` on, and the equations that leave the range there.
+
+    ``candidate`` and ``reference`` are None for a program that does not leave the range.
+    """
 
     size: float
     candidate: Run | None
@@ -69,7 +75,7 @@ class Overflow(NamedTuple):
 
 
 def overflow(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Overflow | None:
-    """How the difference at this point is one of range, None where it is not; its worst entry is given."""
+    """Return how the difference at this point is one of range, or None if it is not; ``worst`` is its worst entry."""
     places = problem.moving
     top = max((largest(point.inputs[i]) for i in places), default=0.0)
     if top <= 1 or _differs(problem, evaluator, point, places, USUAL / top):
@@ -102,8 +108,10 @@ def _differs(problem: Problem, evaluator: Evaluator, point: Point, places: Seque
 
 
 def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable[[Run], bool]) -> Run | None:
-    """The first equation that leaves the range after and not before, or in more entries, or in another way; NaN of an
-    infinity is of range where something left it earlier in the run."""
+    """Return the first equation that leaves the range after and not before, or in more entries, or in another way.
+
+    NaN made from an infinity is one of range only if something left the range earlier in the run.
+    """
     if len(before) != len(after):
         return None
     left = False
@@ -116,12 +124,12 @@ def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable
 
 
 def _leaves(step: Run) -> bool:
-    """Whether the equation itself leaves the range, and makes no NaN of an infinity that was there before."""
+    """Whether the equation itself leaves the range, rather than making NaN from an infinity that was there before."""
     return step.how is not None and not (step.how is Left.NAN and any(np.isinf(x).any() for x in step.operands))
 
 
 def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
-    """The first equation that makes NaN of an infinity, where an infinity was made of numbers before."""
+    """Return the first equation that makes NaN from an infinity, if an infinity was made from numbers before."""
     too_large = False
     for step in run_of(program, point.inputs):
         if step.how is Left.NAN and too_large:
@@ -131,14 +139,16 @@ def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
 
 
 def _is_undefined(step: Run) -> bool:
-    """Whether NaN is made of a negative number, which is no matter of range; rounding makes none as large as this."""
+    """Whether NaN is made from a negative number, which is no matter of range; rounding makes none as large as this."""
     return (step.how is Left.NAN and has(step.eqn, Trait.OF_POSITIVE)
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
 def _has_no_value(step: Run) -> bool:
-    """Whether NaN is made of finite numbers by a function that has no value there, nor at numbers near: a program that
-    returns a number all the same asked whether it is one."""
+    """Whether NaN is made from finite numbers by a function that is undefined there and at numbers nearby.
+
+    A program that returns a number all the same must have asked whether it is one.
+    """
     if step.how is not Left.NAN or not has(step.eqn, Trait.UNINTERPRETED, Trait.OF_POSITIVE):
         return False
     near = [[jaxprs.widened(x * (1 + part) + part) if jaxprs.is_float(x.dtype) else x for x in step.operands]
@@ -150,14 +160,16 @@ def _has_no_value(step: Run) -> bool:
 
 
 def _by_entry(steps: Sequence[Run]) -> list[Run]:
-    """The same run, where what is too small is told entry by entry, also where an operand has zeros."""
+    """Return the same run with underflow decided entry by entry, also where an operand has zeros."""
     found = (leaves_range(step.eqn, step.operands, step.outputs, by_entry=True) for step in steps)
     return [step._replace(how=how, entries=entries) for step, (how, entries) in zip(steps, found, strict=True)]
 
 
 def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
-    """The program run equation by equation in float64, turns of loops too; () where that cannot be done, or too
-    long."""
+    """Run the program in float64, equation by equation and iteration by iteration.
+
+    Empty if that fails or takes too many equations.
+    """
     found: list[Run] = []
     stack: list[Any] = []
 
@@ -192,7 +204,7 @@ def _is_key(x: Any) -> bool:
 
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
                  by_entry: bool = False) -> tuple[Left | None, int]:  # fmt: skip
-    """How the equation's output is out of range where its operands are not, and in how many entries."""
+    """Return how the equation's output is out of range where its operands are not, and in how many entries."""
     floats = [v for v in operands if jaxprs.is_float(v.dtype)]
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]
     if not made or not floats:
@@ -209,25 +221,30 @@ def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.
 
 
 def _of_numbers(eqn: Any, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Which entries of an output are made of numbers that are finite, and not zero unless it is an exponential's: its
-    own entries of the operands, or all where shapes are others."""
+    """Mark the entries of an output that are made from finite, nonzero numbers; an exponential's may be zero.
+
+    An entry is made from its own entries of the operands, or from all entries where the shapes differ.
+    """
     fine = [np.isfinite(v) & ((v != 0) | has(eqn, Trait.NEVER_ZERO)) for v in operands]
     entry = [f if f.shape in ((), shape) else f.all() for f in fine]
     return np.all([np.broadcast_to(e, shape) for e in entry], axis=0)
 
 
 def _taken_in(is_in: Callable, operands: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Which entries of an output may be what an operand is: its own entries, or all where shapes are others."""
+    """Mark the entries of an output that may have the property from an operand.
+
+    That is from its own entries of the operand, or from all entries where the shapes differ.
+    """
     entry = [is_in(v) if v.shape in ((), shape) else is_in(v).any() for v in operands]
     return np.any([np.broadcast_to(e, shape) for e in entry], axis=0)
 
 
 def said_of(found: Overflow, worst: Worst) -> str:
-    """The finding, in one sentence."""
+    """State the finding in one sentence."""
     size = f"{found.size:.0e}"
     if found.candidate is None:
         return f"autodiff's program, not the one by hand, leaves float64's range at entries of about {size} and more"
-    theirs, made = "does so too" if found.reference is not None else "bears it", found.candidate.how
+    theirs, made = "does so too" if found.reference is not None else "does not", found.candidate.how
     return (f"{worst.path} by hand leaves float64's range at entries of about {size} and more, where "
-            f"{made.value if made else ''} is made ({worst.got:.3g} there, {worst.want:.3g} by autodiff): autodiff's "
+            f"it makes {made.value if made else ''} ({worst.got:.3g} there, {worst.want:.3g} by autodiff); autodiff's "
             f"program {theirs}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The checks that stand behind a verdict, in their order."""
+"""The checks that a verdict rests on, in the order in which they run."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Rounding: both programs in float64 at sampled points, held to what rounding can do; then in their own dtype."""
+"""Rounding: compare both programs in float64 at sampled points, up to what rounding can do; then in their own dtype."""
 
 import dataclasses
 import time
@@ -25,14 +25,17 @@ POINTS = 4
 POOR = 4.0
 DEFINED = "the reference is a number"
 NOT_GIVEN = ", which it is not at the given input"
-MAX_HIDDEN = 0.01  # of its size: the error of an output that rounding may hide
-NOTHING = 1e-9  # of what the output is elsewhere
-APPROXIMATE = 1e-5  # below which a relative error may be meant
+MAX_HIDDEN = 0.01  # the relative error of an output that rounding may hide
+NOTHING = 1e-9  # relative to the output at the other points
+APPROXIMATE = 1e-5  # a smaller relative error may be intended
 
 
 class Sampled(NamedTuple):
-    """Points at which the programs ran, what was found at them, and the first that refutes; whether they differ by the
-    rounding of their constants."""
+    """Points at which the programs ran, and what was found there.
+
+    ``told`` counts the points that were decided, ``wrong`` is the first that refutes, and ``by_constants`` says whether
+    the programs differ by the rounding of their constants.
+    """
 
     points: list[Point]
     findings: list[str]
@@ -42,7 +45,7 @@ class Sampled(NamedTuple):
 
 
 def rounding(problem: Problem, options: Options) -> Check:
-    """Whether the programs agree in float64 to rounding, and what is lost in their own dtype."""
+    """Check that the programs agree in float64 up to rounding, and measure what is lost in their own dtype."""
     start = time.monotonic()
     refuted: Sampled | None = None
     poorer: Sampled | None = None
@@ -68,19 +71,19 @@ def rounding(problem: Problem, options: Options) -> Check:
 
 
 def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sampled:
-    """Points until an entry is wrong, there are enough, or time is up."""
+    """Sample points until an entry is wrong, there are enough, or time is up."""
     points, findings, told, by_constants = list[Point](), list[str](), 0, False
     for i in range(POINTS):
         if points and options.seconds_left < 0:
             break
-        # What a check would have seen is only said where nothing is proved.
+        # The smallest detectable error is only stated where nothing is proved.
         measured = not problem.kept.get("proved") and is_compiled(problem)
         points.append(compared(evaluator, sample(problem, options, i), i, measured))
         dispute = settled(problem, [evaluator], points[-1:], options)
         told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
         where = "at the given input" if i == 0 else f"at sample {i}"
         if points[-1].raised:
-            findings.append(f"{where} {points[-1].raised}, which was left out")
+            findings.append(f"{where} {points[-1].raised}; the point was left out")
         elif dispute is not None and (dispute.kind is Kind.WRONG or (dispute.kind is Kind.JUMP and i == 0)):
             return Sampled(points, findings, told, dispute)
         elif dispute is not None and not (by_constants and dispute.kind is Kind.CONSTANTS):
@@ -90,7 +93,7 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
 
 
 def _judged(problem: Problem, sampled: Sampled, options: Options, start: float) -> Check:
-    """What is said where no point refutes."""
+    """Return the check if no point refutes."""
     seconds = time.monotonic() - start
     if sampled.told:
         return _agreed(problem, sampled, seconds, late=options.seconds_left < 0)
@@ -100,8 +103,7 @@ def _judged(problem: Problem, sampled: Sampled, options: Options, start: float) 
 
 
 def _largest_error(problem: Problem, dispute: Dispute, options: Options) -> tuple[str, ...]:
-    """How far the programs are apart at most, relative to an output's largest entry, over as many points as there
-    are."""
+    """State the largest error relative to an output's largest entry, over as many points as time allows."""
     errors = []
     for i in range(POINTS):
         if i and options.seconds_left < 0:
@@ -114,12 +116,12 @@ def _largest_error(problem: Problem, dispute: Dispute, options: Options) -> tupl
     if not errors or np.isinf(max(errors)):  # infinite where an output should be 0 and is not
         return ()
     said = f"the largest relative error is {max(errors):.0e}"
-    meant = f"; if the rule is meant to be approximate, accuracy={2 * max(errors):.0e} says so"
+    meant = f"; if the rule is approximate on purpose, pass accuracy={2 * max(errors):.0e}"
     return (said + (meant if max(errors) < APPROXIMATE else ""),)
 
 
 def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> Check:
-    """``late``: what the programs lose in their own dtype is not asked any more."""
+    """Return the check if the programs agree; if it is ``late``, their own dtype is not examined any more."""
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
     met = {path: any(_is_met(point.want[k]) for point in points) for k, path in enumerate(problem.out_paths)}
     idle = tuple(path for path, gradient in zip(met, problem.gradients, strict=True) if gradient and not met[path])
@@ -129,8 +131,8 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
     )
     lost = {} if given.raised or late else _own_dtype(problem, given)
     words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
-    accuracy = f", to a relative accuracy of {problem.kept['accuracy']:.2g}" if problem.kept.get("accuracy") else ""
-    summary = f"equal to float64 rounding{accuracy} at {len(points)} points" + (
+    accuracy = f" and a relative error of {problem.kept['accuracy']:.2g}" if problem.kept.get("accuracy") else ""
+    summary = f"equal up to float64 rounding{accuracy} at {len(points)} points" + (
         f"; {', '.join(words)}" if words else ""
     )
     evidence = {
@@ -150,7 +152,7 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
 
 
 def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
-    """Entries that differ plainly, and no more than runs with noise do: rounding decides there what they are."""
+    """Yield entries that differ clearly, but no more than runs with noise do: rounding decides what they are."""
     most = max(MAX_HIDDEN, problem.kept.get("accuracy") or 0.0)
     most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
     for point in points:
@@ -167,25 +169,25 @@ def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
 
 
 def _is_met(want: np.ndarray) -> bool:
-    """Whether some entry is a number, and not zero, of which an error could be a part."""
+    """Whether some entry is finite and not zero, so that it has a relative error."""
     return bool(((want != 0) & np.isfinite(want)).any())
 
 
 def _is_never(points: list[Point], k: int) -> bool:
-    """Whether the reference's output is NaN in every entry, at every point, and the other program's is not."""
+    """Whether the reference's output is NaN in every entry at every point, and the other program's is not."""
     return (points[0].want[k].size > 0 and all(np.isnan(point.want[k]).all() for point in points)
             and any(np.isfinite(point.got[k]).any() for point in points))  # fmt: skip
 
 
 def _is_wider(problem: Problem, points: list[Point]) -> bool:
-    """Whether the program by hand returns numbers where the reference's values are none."""
+    """Whether the program by hand returns numbers where the reference's values are NaN."""
     return any((np.isnan(want) & np.isfinite(got)).any() for point in points
                for got, want, gradient in zip(point.got, point.want, problem.gradients, strict=True)
                if not gradient)  # fmt: skip
 
 
 def _sensitivity(points: list[Point], k: int) -> float:
-    """The smallest relative error of the whole leaf that some entry would have shown."""
+    """Return the smallest relative error of the whole leaf that would have shown in some entry."""
     smallest = np.inf
     for point in points:
         with np.errstate(all="ignore"):
@@ -196,14 +198,17 @@ def _sensitivity(points: list[Point], k: int) -> float:
 
 
 def _own_dtype(problem: Problem, point: Point) -> dict[str, tuple[str, float, float]]:
-    """By leaf: its dtype and the bits that the hand program and autodiff lose in it, relative to the leaf's largest."""
+    """Return, by leaf, its dtype and the bits that the hand program and autodiff lose in it.
+
+    They are relative to the leaf's largest entry.
+    """
     with jax.default_matmul_precision("highest"), jax.enable_x64(jaxprs.wide(problem.inputs)):
         try:
             programs = as_users(problem)
             quick = executables.compile_within(programs, problem.compiling, 2 * executables.EQUATION)
             runs = [partial(running.run, program) for program in programs]
             got, want = ([np.asarray(x) for x in (jax.jit(f) if quick else f)(problem.inputs)] for f in runs)
-        except Exception:  # a callback that raises, a kernel that is for another machine
+        except Exception:  # a callback that raises, or a kernel for another machine
             return {}
     lost = {}
     for path, g, w, exact in zip(problem.out_paths, got, want, point.want, strict=True):
@@ -216,8 +221,10 @@ def _own_dtype(problem: Problem, point: Point) -> dict[str, tuple[str, float, fl
 
 
 def bits_lost(x: np.ndarray, exact: np.ndarray, dtype: Any) -> float:
-    """The largest error, in bits of the dtype and relative to the largest entry; all of them where an entry of ``x``
-    is not finite and should be."""
+    """Return the largest error in bits of the dtype, relative to the largest entry.
+
+    All bits are lost where an entry of ``x`` is not finite but should be.
+    """
     scale = np.abs(exact).max(initial=0.0)
     with np.errstate(all="ignore"):
         error = np.where(np.isfinite(x) | ~np.isfinite(exact), np.abs(x - exact), scale)

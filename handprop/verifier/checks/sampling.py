@@ -1,13 +1,16 @@
-"""Both programs in float64 at sampled points, each entry with the most that rounding can do to it.
+"""Both programs in float64 at sampled points, with a bound for each entry on what rounding can do to it.
 
-The bound is measured, not tuned: each program runs again with every float that a primitive which rounds returns
-multiplied by ``1 + eta u``, u uniform in [-1, 1] and ``eta = (64 + K) 2^-52``, K the longest sum, and so is what a
-running sum adds up. That is the error analysis of one run of the program with a unit roundoff at least 64 times the
-real one (a sum of K terms rounds to within ``K 2^-53`` of its terms' size). An entry where the two programs differ by
-more than ``8`` times the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of itself, differs by more
-than rounding can explain. The runs with noise are only made where the two differ by more than ``4 eta``, or where the
-bound is asked for; where the two then differ by more than the bound, ``MORE_DRAWS`` of them, as a comparison that
-rounding decides may fall the same way in a few.
+The bound is measured, not tuned. Each program runs again with every float that a rounding primitive returns multiplied
+by ``1 + eta u``, where u is uniform in [-1, 1], ``eta = (64 + K) 2^-52`` and K is the length of the longest sum; so are
+the numbers that a running sum adds up. That is the error analysis of one run of the program with a unit roundoff at
+least 64 times the real one (a sum of K terms rounds to within ``K 2^-53`` of its terms' size). An entry where the two
+programs differ by more than ``8`` times the largest change seen in ``DRAWS`` such runs of each, plus ``4 eta`` of
+itself, differs by more than rounding can explain.
+
+Runs with noise are made only where the two programs differ by more than ``4 eta``, or where the bound is asked for. If
+they then still differ by more than the bound, ``MORE_DRAWS`` runs are made, because a comparison that rounding decides
+may fall the same way in a few.
+
 Source: Monte Carlo arithmetic, Parker (1997).
 """
 
@@ -44,17 +47,19 @@ __all__ = [
     "wrong_outputs",
 ]
 
-NONDETERMINISTIC = "two runs on one input differ"
+NONDETERMINISTIC = "two runs on the same input differ"
 SAFETY = 8.0
-READINGS = (0, 1, "own", "untraceable")  # under which a problem's ``kept`` has its evaluators, and why there is none
-NOTHING = 2.0**-53  # of an output's largest entry, and of 1: what float64 cannot add to it
-SLIGHT = 1e-9  # of the largest number: what rounding the inputs changes at most, where nothing jumps
+READINGS = (0, 1, "own", "untraceable")  # keys of the evaluators in ``kept``, and of the reason why there is none
+NOTHING = 2.0**-53  # times an output's largest entry, at most 1: what float64 cannot add to it
+SLIGHT = 1e-9  # relative to the largest number: the most that rounding the inputs changes unless something jumps
 UNDERFLOW = 2.0**-1000  # products that become this small lose their digits in one order of factors and not in another
 
 
 class Point(NamedTuple):
-    """What one input gave: outputs by hand and by the reference in float64, and each entry's bound; what a program said
-    that ``raised`` there."""
+    """What one input gave: the outputs by hand and by the reference in float64, and the bound of each entry.
+
+    ``raised`` is the message of a program that raised there.
+    """
 
     inputs: tuple[Any, ...]
     got: Outputs
@@ -64,10 +69,10 @@ class Point(NamedTuple):
 
 
 def sample(problem: Problem, options: Options, i: int) -> tuple[Any, ...]:
-    """The user's own inputs first, then normal ones of their scale, cotangents of other signs throughout.
+    """Return the user's own inputs first, then normal ones of their scale, with cotangents of other signs throughout.
 
-    Numbers that are all positive, such as those a logarithm is taken of, stay inside what they span at every other
-    sample, so that not all of them miss where the function is defined.
+    Numbers that are all positive, such as those that a logarithm is taken of, are drawn from the range they span at
+    every other sample, so that some samples lie where the function is defined.
     """
     with jax.enable_x64(True):
         if i == 0:
@@ -90,7 +95,7 @@ def _moved(x: Any, rng: np.random.Generator, factor: float, spanned: bool | int)
 
 
 def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None = None) -> Any:
-    """Normal numbers of the given ones' scale, or of ``spread``; what is not finite stays as it is."""
+    """Draw normal numbers of the scale of the given ones, or of ``spread``; entries that are not finite stay."""
     if not jaxprs.is_float(x.dtype):
         return x
     wide = np.asarray(x, np.float64)
@@ -100,7 +105,7 @@ def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None 
 
 
 def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
-    """Both programs at one input; the bound measured where asked for, or where the two differ."""
+    """Compare both programs at one input; the bound is measured if asked for, or if the two differ."""
     before = len(evaluator.raised)
     got, want = evaluator.clean(inputs)
     if len(evaluator.raised) > before:
@@ -127,8 +132,10 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
 
 def _of_rounded_inputs(evaluator: Evaluator, inputs: tuple[Any, ...], got: Outputs, want: Outputs,
                        seed: int) -> Outputs:  # fmt: skip
-    """What rounding the inputs changes, ``SAFETY`` times, and nothing where that is more than a rounding error may be:
-    a sum of numbers that cancel is off by their rounding errors, of which its own size tells nothing."""
+    """Return ``SAFETY`` times the change that rounding the inputs causes, or 0 if no rounding error is that large.
+
+    A sum of numbers that cancel is off by their rounding errors, about which the size of the sum says nothing.
+    """
     floats, rng = jaxprs.float_places(inputs), np.random.default_rng(seed)
     most = SLIGHT * max(1.0, *(largest(inputs[i]) for i in floats), *map(largest, want))
     changes = [np.zeros(w.shape) for w in want]
@@ -144,20 +151,20 @@ def _of_rounded_inputs(evaluator: Evaluator, inputs: tuple[Any, ...], got: Outpu
 
 
 def _known(change: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """The largest change; any where a finite number is NaN in every run with noise."""
+    """Return the largest change; infinity where a finite number is NaN in every run with noise."""
     return np.where(np.isnan(change), np.where(np.isfinite(clean), np.inf, 0.0), change)
 
 
 def largest(x: Any) -> float:
-    """The size of the largest finite entry, 0 where there is none."""
+    """Return the size of the largest finite entry, or 0 if there is none."""
     x = np.asarray(x)
     return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
 
 
 def beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool = True) -> np.ndarray:
-    """By how many times its bound each entry is off, where that is more than once; 0 elsewhere.
+    """Return by how many times its bound each entry is off, if that is more than once; 0 elsewhere.
 
-    A gradient that is not finite is only off where the function's own values are ``defined``.
+    A gradient that is not finite is off only where the function's own values are ``defined``.
     """
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
@@ -172,13 +179,13 @@ def is_off(got: Outputs, want: Outputs, bound: Outputs) -> bool:
 
 
 def is_defined(problem: Problem, point: Point) -> bool:
-    """Whether the reference's values, of which the others are gradients, are finite."""
+    """Whether the reference's values, whose gradients the other outputs are, are finite."""
     return all(gradient or np.isfinite(want).all()
                for gradient, want in zip(problem.gradients, point.want, strict=True))  # fmt: skip
 
 
 def worst_entry(problem: Problem, point: Point) -> Worst | None:
-    """The entry furthest beyond its bound, None where none is."""
+    """Return the entry furthest beyond its bound, or None if there is none."""
     found: tuple[float, int, Any] | None = None
     defined = is_defined(problem, point)
     for output, (got, want, bound) in enumerate(zip(point.got, point.want, point.bound, strict=True)):
@@ -189,7 +196,7 @@ def worst_entry(problem: Problem, point: Point) -> Worst | None:
 
 
 def worst_at(problem: Problem, point: Point, output: int, index: Any) -> Worst:
-    """One entry of one output, by number and index, as the worst."""
+    """Return one entry of one output, by number and index, as the worst."""
     got, want, bound = (x[output][index] for x in (point.got, point.want, point.bound))
     unit = float(np.spacing(max(abs(want), 2.0**-1022)))
     with np.errstate(all="ignore"):
@@ -198,27 +205,30 @@ def worst_at(problem: Problem, point: Point, output: int, index: Any) -> Worst:
 
 
 def wrong_outputs(problem: Problem, point: Point) -> set[int]:
-    """The outputs with an entry beyond its bound."""
+    """Return the outputs that have an entry beyond its bound."""
     defined = is_defined(problem, point)
     leaves = zip(point.got, point.want, point.bound, strict=True)
     return {k for k, leaf in enumerate(leaves) if beyond(*leaf, defined).any()}
 
 
 def repeats(evaluator: Evaluator, point: Point) -> bool:
-    """Whether both programs return the same bits when they run on the point's input again."""
+    """Whether both programs return the same bits when they run again on the point's input."""
     again = evaluator.clean(point.inputs)
     pairs = zip((*point.got, *point.want), (*again[0], *again[1]), strict=True)
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 def not_repeated(name: str, start: float) -> Check:
-    """The check of a program that returns other numbers in a second run."""
+    """Return the check of a program whose second run returns other numbers."""
     return Check(name, Outcome.UNDECIDED, NONDETERMINISTIC, {"repeats": False}, seconds=time.monotonic() - start)
 
 
 def failure(name: str, problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, where: str,
             seconds: float, **evidence: Any) -> Check:  # fmt: skip
-    """A check that fails, with the input that shows it and what runs it again; the point is kept for the report."""
+    """Return a check that fails, with the input that shows it and a way to run it again.
+
+    The point is kept for the report.
+    """
     problem.kept["failed at"] = point
     position = problem.out_paths.index(worst.path)
 

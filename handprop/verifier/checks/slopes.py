@@ -1,10 +1,10 @@
-"""Slopes of a function's own values along a direction, to one side and to both, each with its error.
+"""Slopes of a function's own values along a direction, one-sided and two-sided, each with its error.
 
-Along v the values f, weighed with the cotangent c, change by ``phi(h) = sum c f(x + h v)``. The difference quotient of
-``phi`` between -h and h is the slope plus ``O(h^2)``, the one between 0 and h the slope to the right plus ``O(h)``.
-Steps are quartered seven times, so that Richardson's ``(16 D(h/4) - D(h)) / 15`` and ``(4 D(h/4) - D(h)) / 3`` remove
-the first term of the error; the spread of neighbours is what is left of it (Ridders 1982), and ``64 eps S / h`` adds
-what rounding does to a difference of terms of size S.
+Along v the values f, weighted by the cotangent c, change by ``phi(h) = sum c f(x + h v)``. The difference quotient of
+``phi`` between -h and h is the slope plus ``O(h^2)``, and the one between 0 and h is the slope to the right plus
+``O(h)``. The step is quartered seven times, so that Richardson's ``(16 D(h/4) - D(h)) / 15`` and
+``(4 D(h/4) - D(h)) / 3`` remove the first term of the error. The spread of neighbors measures what is left of it
+(Ridders 1982), and ``64 eps S / h`` adds what rounding does to a difference of terms of size S.
 """
 
 import itertools
@@ -26,29 +26,32 @@ Values = Callable[[float], list[np.ndarray]]
 
 
 class Sides(NamedTuple):
-    """The slopes to the left and to the right, and the larger error of both."""
+    """The slopes to the left and to the right, and the larger of their errors."""
 
     left: float
     right: float
     error: float
 
     def allow(self, slope: float, slack: float = 0.0) -> bool:
-        """Whether a slope lies between both, to their error and some slack."""
+        """Whether a slope lies between the two, up to their error and ``slack``."""
         room = self.error + slack
         return min(self.left, self.right) - room <= slope <= max(self.left, self.right) + room
 
     def beyond(self, slope: float) -> float:
-        """How far a slope lies outside of both."""
+        """Return how far a slope lies outside the range between the two."""
         return max(min(self.left, self.right) - slope, slope - max(self.left, self.right), 0.0)
 
 
 def values_along(problem: Problem, inputs: Sequence[jax.Array], along: dict[int, np.ndarray],
                  size: float = 1.0, traced_at: Sequence[Any] | None = None) -> Values:  # fmt: skip
-    """The function's values at ``inputs + h size v``; ``along`` holds v by the number of the input. ``traced_at``: the
-    inputs that the function is traced at, ``inputs`` themselves unless they are given."""
+    """Return the function's values at ``inputs + h size v`` as a function of h.
+
+    ``along`` holds v by the number of the input. ``traced_at`` are the inputs at which the function is traced, by
+    default ``inputs`` themselves.
+    """
     assert problem.primal is not None
     own = is_own(problem)
-    first = inputs if problem.kept.get(0, True) else problem.inputs  # what can be traced in float64
+    first = inputs if problem.kept.get(0, True) else problem.inputs  # inputs at which it can be traced in float64
     traced_at = problem.inputs if own else first if traced_at is None else traced_at
     key = "primal", own, *(str(x.dtype) for x in traced_at)
     if key not in problem.kept:
@@ -64,7 +67,7 @@ def values_along(problem: Problem, inputs: Sequence[jax.Array], along: dict[int,
 
 
 def _weighed(ahead: list[np.ndarray], behind: list[np.ndarray], weights: list[np.ndarray]) -> tuple[float, float]:
-    """What ``sum c f`` changes by, and the size of the terms of that sum."""
+    """Return the change of ``sum c f``, and the size of the terms of that sum."""
     pairs = [(a - b, np.abs(a) + np.abs(b)) for a, b in zip(ahead, behind, strict=True)]
     scaled = list(zip(weights or [np.ones(())] * len(pairs), pairs, strict=True))
     change = sum(float(np.sum(c * d)) for c, (d, _) in scaled)
@@ -72,7 +75,7 @@ def _weighed(ahead: list[np.ndarray], behind: list[np.ndarray], weights: list[np
 
 
 def _best(quotients: list[float], noise: list[float], order: int) -> tuple[float, float]:
-    """Extrapolated, with the smallest error of all steps."""
+    """Return the extrapolated slope with the smallest error of all steps, and that error."""
     f = 4.0**order
     better = [(f * b - a) / (f - 1) for a, b in itertools.pairwise(quotients)]
     errors = [10 * abs(b - a) + n for a, b, n in zip(better[:-1], better[1:], noise[2:], strict=True)]
@@ -83,7 +86,7 @@ def _best(quotients: list[float], noise: list[float], order: int) -> tuple[float
 
 
 def central(values: Values, weights: list[np.ndarray]) -> tuple[float, float]:
-    """The slope to both sides and its error, which is infinite where the slopes to either side do not come together."""
+    """Return the two-sided slope and its error, which is infinite where the slopes to either side stay apart."""
     with np.errstate(all="ignore"):
         here, quotients, noise, jumps = values(0.0), [], [], []
         for h in STEPS:
@@ -98,7 +101,7 @@ def central(values: Values, weights: list[np.ndarray]) -> tuple[float, float]:
 
 
 def sides(values: Values, weights: list[np.ndarray], size: float = 1.0) -> Sides:
-    """The slopes to either side, per unit of the direction where ``values`` moves by ``size`` times it."""
+    """Return the slopes to either side, per unit of the direction; ``values`` moves by ``size`` times that unit."""
     with np.errstate(all="ignore"):
         here, found = values(0.0), []
         for sign in (-1.0, 1.0):

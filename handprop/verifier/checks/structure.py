@@ -1,4 +1,4 @@
-"""Structure: trees, shapes and dtypes, which anyone can see without arithmetic."""
+"""Structure: compare trees, shapes and dtypes, which takes no arithmetic."""
 
 import time
 
@@ -11,15 +11,15 @@ from handprop.verifier.report.values import Check, Outcome
 
 __all__ = ["structure"]
 
-NO_REFERENCE = "autodiff of the function itself fails; give a readable twin of it as reference="
+NO_REFERENCE = "autodiff of the function itself fails; pass a plain JAX version of it as reference="
 CLOSED_OVER = (
     "a rule closes over an argument that is differentiated, which JAX does not support: pass it to the rule as an "
-    "argument of its own, or leave it out by argnums="
+    "argument of its own, or exclude it by argnums="
 )
 
 
 def structure(problem: Problem, options: Options) -> Check:
-    """Every output's shape and dtype against the reference's, and the faults found while the rule was read."""
+    """Compare the shapes and dtypes of all outputs, and report the faults found while the rule was read."""
     start = time.monotonic()
     faults = list(problem.faults)
     if not faults:
@@ -49,7 +49,7 @@ def structure(problem: Problem, options: Options) -> Check:
 
 def _differing(problem: Problem, candidate: list, reference: list) -> list[Fault]:
     if len(candidate) != len(reference):
-        return [Fault("rule", f"returns {len(candidate)} arrays, the reference {len(reference)}")]
+        return [Fault("rule", f"returns {len(candidate)} arrays, but the reference returns {len(reference)}")]
     triples = zip(problem.out_paths, candidate, reference, strict=True)
     return [
         Fault(path, f"is {g.dtype}{list(g.shape)}, not {w.dtype}{list(w.shape)}")

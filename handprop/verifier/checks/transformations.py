@@ -1,10 +1,9 @@
-"""Transformations: the rule under what JAX does to programs, and what every gradient must be as a function of its
-cotangent.
+"""Transformations: the rule under JAX's transformations, and its linearity in the cotangent.
 
-A pullback is linear: at cotangents 0, e_i, -c, 1e8 c, 1e-8 c, c + 2 c' and some that sum to 0 the rule is held to the
-reference, which is linear, by the bounds of ``handprop.verifier.checks.sampling``. A rule that ignores its cotangent,
-or squares it, shows where cotangents of ones, as under ``jax.grad`` of a sum, hide it. Under ``vmap`` it is run and
-compared, sample by sample; under ``scan`` and ``checkpoint`` it is traced.
+A pullback is linear. At cotangents 0, e_i, -c, 1e8 c, 1e-8 c, c + 2 c' and some that sum to 0, the rule is compared
+with the reference, which is linear, within the bounds of ``handprop.verifier.checks.sampling``. That exposes a rule
+that ignores its cotangent or squares it, which cotangents of ones, as under ``jax.grad`` of a sum, would hide. Under
+``vmap`` the rule is run and compared, sample by sample; under ``scan`` and ``checkpoint`` it is traced.
 """
 
 import math
@@ -27,14 +26,14 @@ from handprop.verifier.report.values import Check, Outcome
 
 __all__ = ["transformations"]
 
-FEW_EQUATIONS = 120  # what is run under vmap is compiled anew: not for large programs
+FEW_EQUATIONS = 120  # a run under vmap compiles the program again, so large ones are left out
 FEW_ENTRIES = 1 << 14
 BATCH = 3
-LARGE = 1e8  # as far as scaled losses go
+LARGE = 1e8  # the largest scale of scaled losses
 
 
 def transformations(problem: Problem, options: Options) -> Check:
-    """Whether the rule is linear in its cotangent, repeats itself, and bears vmap, scan, checkpoint and jit."""
+    """Check that the rule is linear in its cotangent, is repeatable, and supports vmap, scan, checkpoint and jit."""
     start = time.monotonic()
     found = list(evaluators(problem))
     if not found:
@@ -51,16 +50,16 @@ def transformations(problem: Problem, options: Options) -> Check:
     batched = _under_vmap(problem, evaluator, options) if "vmap" in done else ""
     if batched:
         cannot["vmap"] = batched
-    summary = f"the same bits twice; {len(tried)} cotangents; bears {', '.join(k for k in done if k not in cannot)}"
+    summary = f"the same bits twice; {len(tried)} cotangents; supports {', '.join(k for k in done if k not in cannot)}"
     if cannot:
-        summary += f"; not {'; not '.join(f'{name}: {why}' for name, why in cannot.items())}"
+        summary += f"; does not support {'; does not support '.join(f'{name}: {why}' for name, why in cannot.items())}"
     evidence = {"cotangents": len(tried), "bears": tuple(done), "cannot": tuple(cannot)}
     outcome = Outcome.NOTES if cannot else Outcome.HOLDS
     return Check("transformations", outcome, summary, evidence, seconds=time.monotonic() - start)
 
 
 def _cotangents(problem: Problem, options: Options) -> list[tuple[Any, ...]]:
-    """The first sample with other cotangents in it."""
+    """Return the first sample with other cotangents in it."""
     if not problem.cotangents:
         return []
     inputs, rng = sample(problem, options, 0), options.rng(6)
@@ -79,7 +78,7 @@ def _cotangents(problem: Problem, options: Options) -> list[tuple[Any, ...]]:
         return out.reshape(c.shape)
 
     def cancelling(c: np.ndarray) -> np.ndarray:
-        """Entries that sum to exactly 0, as those have that come back from a softmax."""
+        """Return entries that sum to exactly 0, as do those that come back from a softmax."""
         half, rest = c.ravel()[: c.size // 2], np.zeros(c.size % 2)
         return np.concatenate([half, -half, rest]).reshape(c.shape)
 
@@ -89,7 +88,7 @@ def _cotangents(problem: Problem, options: Options) -> list[tuple[Any, ...]]:
 
 
 def _traced(problem: Problem) -> tuple[list[str], dict[str, str]]:
-    """Under which transformations the hand program can be traced; for the others what JAX says."""
+    """Return the transformations under which the hand program can be traced, and what JAX says about the others."""
     floats = jaxprs.float_places(problem.inputs)
 
     def scanned(*inputs: Any) -> Any:
@@ -118,7 +117,7 @@ def _traced(problem: Problem) -> tuple[list[str], dict[str, str]]:
         try:
             jaxprs.trace(way, problem.inputs)
             done.append(name)
-        except Exception as error:  # whatever JAX, or the rule, raises
+        except Exception as error:  # whatever JAX or the rule raises
             cannot[name] = jaxprs.first_line(error)
     return done, cannot
 
@@ -128,14 +127,14 @@ def _batched(problem: Problem) -> Callable:
 
 
 def _stacked(samples: list[tuple[Any, ...]], stack: Callable = jnp.stack) -> tuple[Any, ...]:
-    """Samples as one batch."""
+    """Stack samples into one batch."""
     axes = jaxprs.batch_axes(samples[0])
     return tuple(parts[0] if axis is None else stack(parts)
                  for parts, axis in zip(zip(*samples, strict=True), axes, strict=True))  # fmt: skip
 
 
 def _under_vmap(problem: Problem, evaluator: Evaluator, options: Options) -> str:
-    """What is wrong with the hand program over a batch of samples, "" for nothing."""
+    """Return what is wrong with the hand program over a batch of samples, or "" if nothing is."""
     equations = list(jaxprs.equations(jaxprs.trace(problem.candidate, problem.inputs)))
     largest = max((math.prod(v.aval.shape) for eqn in equations for v in eqn.outvars), default=0)
     if len(equations) > FEW_EQUATIONS or largest > FEW_ENTRIES:
@@ -147,7 +146,7 @@ def _under_vmap(problem: Problem, evaluator: Evaluator, options: Options) -> str
         own = is_own(problem)
         traced_at = _stacked([problem.inputs] * BATCH, np.stack) if own else stacked
         outputs = in_float64(_batched(problem), traced_at, problem.compiling, own)(stacked)
-    except Exception as error:  # a rule that takes no float64, a batch that JAX cannot make
+    except Exception as error:  # a rule that takes no float64, or a batch that JAX cannot make
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
         batch, worst = [x[i] for x in outputs], None

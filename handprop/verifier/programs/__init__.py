@@ -1,1 +1,1 @@
-"""Programs as JAX writes them."""
+"""Programs as JAX writes them: their equations, their constants, and how they are run."""

@@ -1,12 +1,12 @@
 """Whether the rounding of a program's own constants explains why two programs differ.
 
-``jnp.log(10.0)`` in a closure is a float32, and ``1 / 2.302585092994046`` beside it is another: both programs are right
-to what float32 holds of their constants, and differ by 1e-8 in float64. A constant stands for any number that rounds to
-it, ``c + s h`` with ``h`` half a unit in its last place and ``-1 <= s <= 1``. The difference of both programs is linear
-in such small ``s``: the shifts that take most of it away are the least-squares solution of ``D + J s = 0`` within these
-limits (Stark and Parker 1995), each entry in units of its bound, ``J`` measured by one run for each distinct constant.
-Explained is a difference that is then below its bound in every entry. A number of few digits, as 0.5 or 3, is meant as
-it stands.
+``jnp.log(10.0)`` in a closure is a float32, and ``1 / 2.302585092994046`` in the other program is a different one. Both
+programs are right to what float32 holds of their constants, yet they differ by 1e-8 in float64. A constant stands for
+every number that rounds to it, ``c + s h`` with ``h`` half a unit in its last place and ``-1 <= s <= 1``. The
+difference of the programs is linear in such small ``s``. The shifts that remove most of it are therefore the
+least-squares solution of ``D + J s = 0`` within these limits (Stark and Parker 1995), where each entry is in units of
+its bound and ``J`` is measured by one run for each distinct constant. A difference is explained if it is then below its
+bound in every entry. A number of few digits, such as 0.5 or 3, is taken as exact.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Constant(NamedTuple):
 
 
 def inexact(programs: Sequence[Any]) -> list[Constant]:
-    """The distinct constants of the programs that rounding made; none where there are more than ``MAX``."""
+    """Return the distinct constants of the programs that are rounded, or none if there are more than ``MAX``."""
     found: dict[float, Constant] = {}
     for program in programs:
         for held in jaxprs.numbers(program):
@@ -46,7 +46,7 @@ def inexact(programs: Sequence[Any]) -> list[Constant]:
 
 
 def _rounded(held: np.ndarray) -> list[Constant]:
-    """The rounded numbers of one constant. A float64 that float32 holds was widened from there."""
+    """Return the rounded numbers of one constant; a float64 that float32 can hold was widened from there."""
     distinct = np.unique(np.abs(held.astype(np.float64)))
     distinct = distinct[np.isfinite(distinct) & (distinct > 0)][: MAX + 1]
     if held.dtype == np.float64:
@@ -62,7 +62,7 @@ def _rounded(held: np.ndarray) -> list[Constant]:
 
 
 def shifted(held: Any, constants: Sequence[Constant], shifts: Any) -> Any:
-    """A constant in float64, its rounded numbers shifted by so many of their half units."""
+    """Return a constant in float64, with its rounded numbers shifted by this many of their half units."""
     if jnp.issubdtype(getattr(held, "dtype", np.dtype(type(held))), jax.dtypes.extended):
         return held
     held = np.asarray(held)
@@ -78,11 +78,11 @@ def shifted(held: Any, constants: Sequence[Constant], shifts: Any) -> Any:
 
 
 def explain(base: tuple[Outputs, Outputs], moved: Sequence[tuple[Outputs, Outputs]], bound: Outputs) -> bool:
-    """Whether shifts of at most one take the difference of both programs below its bound.
+    """Whether shifts of at most one reduce the difference of both programs below its bound.
 
-    ``base``: outputs by hand and by the reference where no constant is shifted; ``moved`` the same with one shifted.
+    ``base`` holds the outputs by hand and by the reference with no constant shifted, ``moved`` those with one shifted.
     """
-    from scipy.optimize import lsq_linear  # slow to import, and seldom needed
+    from scipy.optimize import lsq_linear  # slow to import and seldom needed
 
     defined = [np.isfinite(got) | np.isfinite(want) for got, want in zip(*base, strict=True)]
 

@@ -1,8 +1,8 @@
-"""What the verifier compiles for itself, and how much of it is kept.
+"""What the verifier compiles for itself, and how much of that it keeps.
 
-JAX keeps the executable of every primitive that ran on numbers, about a megabyte for each shape, as long as the process
-lives: five hundred reports would take gigabytes. Primitives on numbers run here through executables of the verifier's
-own, of which the last ``KEPT`` stay.
+JAX keeps the executable of every primitive that ran on concrete numbers as long as the process lives, about a megabyte
+for each shape: five hundred reports would take gigabytes. Here primitives run on numbers through executables of the
+verifier's own, of which the last ``KEPT`` are kept.
 """
 
 import math
@@ -21,19 +21,19 @@ __all__ = ["applied", "array", "compile_within", "compiled", "forget", "run_kept
 KEPT = 2048  # a primitive's executable takes some 50 kB
 FEW_KEPT = 128
 FEW_ENTRIES = 1 << 18
-EQUATION = 2e-3  # seconds that compiling one takes, on an idle core of 2025
+EQUATION = 2e-3  # seconds that compiling one equation takes on an idle core of 2025
 LOOPS_KEPT = 64
 LOOPS: dict[Any, Callable] = {}
 Options = dict[str, Any]
 
 
 def array(numbers: Any) -> jax.Array:
-    """NumPy's numbers as an array of JAX; its own ``asarray`` compiles a program for every shape since jax 0.10."""
+    """Turn NumPy numbers into a JAX array; JAX's own ``asarray`` compiles a program for every shape since jax 0.10."""
     return jax.device_put(np.asarray(numbers))
 
 
 def applied(f: Callable, *values: Any, **params: Any) -> Any:
-    """``f(*values, **params)`` of a primitive's ``bind`` or a function like it.
+    """Run ``f(*values, **params)``, where f is the ``bind`` of a primitive or a function like it.
 
     >>> float(applied(jax.lax.add_p.bind, jax.numpy.float32(1), jax.numpy.float32(2)))
     3.0
@@ -44,9 +44,9 @@ def applied(f: Callable, *values: Any, **params: Any) -> Any:
     wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     try:
         run = _executable(f, types, tuple(sorted(params.items())), wide)
-    except TypeError:  # a parameter without a hash
+    except TypeError:  # a parameter is not hashable
         return f(*values, **params)
-    with jax.disable_jit(False):  # an executable does not run without
+    with jax.disable_jit(False):  # an executable does not run with jit disabled
         return run(*values)
 
 
@@ -56,14 +56,14 @@ def _types(values: Sequence[Any]) -> tuple[tuple[tuple[int, ...], Any, bool], ..
 
 @lru_cache(maxsize=KEPT)
 def _executable(f: Callable, types: tuple, params: tuple, wide: bool) -> Callable:
-    """``wide``: with 64-bit types on, as they are now."""
+    """Compile ``f`` for these types; ``wide`` says whether 64-bit types are on, as they are at the call."""
     shapes = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in types]
     entries = sum(math.prod(shape) for shape, *_ in types)
     return _compiled(lambda *values: f(*values, **dict(params)), shapes, entries)
 
 
 def forget() -> None:
-    """Gives back the executables of loops and of single primitives, of which some take a megabyte."""
+    """Drop the executables of loops and of single primitives, some of which take a megabyte."""
     LOOPS.clear()
     if _executable.cache_info().currsize > FEW_KEPT:
         _executable.cache_clear()
@@ -74,13 +74,15 @@ def _compiled(f: Callable, args: Sequence[Any], entries: int) -> Callable:
 
 
 def run_once(f: Callable, *args: Any) -> Any:
-    """``f(*args)`` of a loop, compiled for this one run where nothing is traced: JAX would keep the executable, a
-    megabyte or more of each, as long as the process lives."""
+    """Run ``f(*args)``, which contains a loop, compiled for this one run unless something is traced.
+
+    JAX itself would keep the executable, a megabyte or more each, as long as the process lives.
+    """
     return run_kept(None, f, *args)
 
 
 def run_kept(key: Any, f: Callable, *args: Any) -> Any:
-    """The same, where what is compiled stays for the next run of a function of this key, among the last few."""
+    """Do the same, and keep what is compiled, among the last few, for the next run of a function with this key."""
     if not trace_state_clean():
         return f(*args)
     leaves, tree = jax.tree.flatten(args)
@@ -95,16 +97,16 @@ def run_kept(key: Any, f: Callable, *args: Any) -> Any:
 
 
 def compile_within(programs: Sequence[Any], seconds: float, each: float = EQUATION) -> bool:
-    """Whether what runs these programs is compiled in so many seconds."""
+    """Whether these programs compile within this many seconds."""
     return sum(1 for program in programs for _ in equations(program)) * each <= seconds
 
 
 def compiled(f: Callable, *args: Any, programs: Sequence[Any], seconds: float, each: float = EQUATION) -> Callable:
-    """``f`` compiled for these arguments: without optimizing machine code where the programs that it runs hold few
-    entries, as these run only some ten times and that is up to half of what compiling costs.
+    """Compile ``f`` for these arguments.
 
-    Where that would take more than so many ``seconds``, ``each`` for every equation, it is ``f`` itself, which runs
-    equation by equation.
+    Machine code is not optimized where the programs that ``f`` runs hold few entries: these run only about ten times,
+    and optimization is up to half of what compiling costs. Where compiling would take more than ``seconds``, at
+    ``each`` for every equation, ``f`` itself is returned, which runs equation by equation.
     """
     if not compile_within(programs, seconds, each):
         return f

@@ -1,4 +1,4 @@
-"""The lines of source code that an equation comes from, and whose they are."""
+"""The lines of source code that an equation comes from, and who wrote them."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ JAX = os.path.dirname(jax.__file__) + os.sep
 
 
 class Frame(NamedTuple):
-    """A place in the user's code; columns in UTF-8 bytes as Python counts them, end exclusive."""
+    """A place in the user's code; columns count UTF-8 bytes, as Python does, and the end is exclusive."""
 
     file: str
     function: str
@@ -27,7 +27,10 @@ class Frame(NamedTuple):
 
 
 def user_frames(eqn: Any) -> list[Frame]:
-    """The user's frames that made an equation, innermost first: none inside JAX, Python's library or the verifier."""
+    """Return the user's frames that made an equation, innermost first.
+
+    Frames inside JAX, Python's library and the verifier are left out.
+    """
     found = source_info_util.user_frames(eqn.source_info.traceback)
     return [
         Frame(f.file_name, f.function_name, f.start_line, f.start_column, f.end_line, f.end_column)
@@ -36,13 +39,16 @@ def user_frames(eqn: Any) -> list[Frame]:
 
 
 def is_users(file: str) -> bool:
-    """Whether a file is neither JAX's, nor Python's, nor the verifier's."""
+    """Whether a file is not part of JAX, Python or the verifier."""
     return source_info_util.is_user_filename(file) and not file.startswith(VERIFIER)
 
 
 @contextlib.contextmanager
 def own_lines() -> Iterator[None]:
-    """Equations traced here carry the lines that make them: in a backward pass JAX gives them the forward's."""
+    """Within this context, traced equations carry the lines that make them.
+
+    In a backward pass, JAX would give them the lines of the forward pass.
+    """
     held = source_info_util._source_info_context
     before = held.context
     held.context = source_info_util.new_source_info()

@@ -1,4 +1,4 @@
-"""Which traces are one program once every float in it is a float64, and which are another."""
+"""Whether two traces are the same program once every float in them is a float64."""
 
 import hashlib
 import itertools
@@ -17,13 +17,15 @@ from handprop.verifier.proof.field.labels import label_of
 
 __all__ = ["is_widened", "reading_of"]
 
-ROUNDED = 16  # units in the last place by which a number that was computed in fewer bits may be off
+ROUNDED = 16  # units in the last place by which a number computed in fewer bits may be off
 
 
 def is_widened(wide: Any, program: Any) -> bool:
-    """Whether the first is the second with longer floats: the same equations, and numbers that are others by rounding
-    alone. A function that asks what dtype it is given may be traced to another. JAX's own functions ask too, and are
-    one function all the same."""
+    """Whether ``wide`` is ``program`` with longer floats: the same equations, and the same numbers up to rounding.
+
+    A function that asks for the dtype of its arguments may be traced to another program. JAX's own functions ask too,
+    and still count as the same function.
+    """
     for one, other in itertools.zip_longest(_steps(wide), _steps(program)):
         if one is None or other is None or one[0] != other[0] or len(one[1]) != len(other[1]):
             return False
@@ -33,7 +35,7 @@ def is_widened(wide: Any, program: Any) -> bool:
 
 
 def _steps(program: Any) -> Iterator[tuple[Any, list[np.ndarray]]]:
-    """The name and the shapes of each equation, with the numbers in it; of a call to a function of JAX's no more."""
+    """Yield the name and the shapes of each equation, with the numbers in it; calls to JAX's functions stay closed."""
     for part in jaxprs.outside_of_jax(program):
         yield "constants", [np.asarray(c) for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
         for eqn in part.jaxpr.eqns:
@@ -58,15 +60,17 @@ def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:
 
 
 def reading_of(program: Any) -> str:
-    """A digest of what :func:`widen.widen` makes of the program: that of another trace is the same where only the
-    widths of floats, and casts between them, are others."""
+    """Return a digest of what :func:`widen.widen` makes of the program.
+
+    Another trace has the same digest if only the widths of floats, and casts between them, differ.
+    """
     parts: list[str] = []
     _read(program, [f"in {i}" for i in range(len(program.jaxpr.invars))], parts)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _read(program: Any, inputs: list[str], parts: list[str]) -> list[str]:
-    """Appends a line for each equation; returns the names of the outputs."""
+    """Append a line for each equation, and return the names of the outputs."""
     names = dict(zip(program.jaxpr.invars, inputs, strict=True))
     names |= {v: _number(c) for v, c in zip(program.jaxpr.constvars, program.consts, strict=True)}
 
@@ -106,7 +110,7 @@ def _changes_width(eqn: Any) -> bool:
 
 
 def _params(eqn: Any, calls: bool, own: bool) -> str:
-    """Its parameters; of what holds programs, which are read on their own, those that are none."""
+    """Return the parameters of an equation; programs among them are left out, because they are read separately."""
     held = {k: v for k, v in eqn.params.items() if not (calls and (callable(v) or hasattr(v, "eqns") or _programs(v)))}
     text = label_of(held)
     return text if own else text.replace("float32", "float64")

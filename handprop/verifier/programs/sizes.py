@@ -1,9 +1,9 @@
 """The same problem at other sizes: every axis that may have a size of its own gets one.
 
-Two axes of an input are tied where an equation of the reference says so: those of a sum's operands, of a product's
-contraction. Axes that are not tied may coincide in the given inputs, as the sides of a square picture do, and a program
-that takes one for the other shows it only where they differ. What an equation ties is read off its shapes, as far as
-the table below goes; whether the reference then runs at other sizes is tried.
+Two axes of an input are tied where an equation of the reference requires it, as it does for those of a sum's operands
+or of a product's contraction. Axes that are not tied may coincide in the given inputs, as the sides of a square picture
+do, and a program that takes one for the other shows it only where they differ. What an equation ties is read off its
+shapes, as far as the table below goes; then the reference is run to see whether it accepts the other sizes.
 """
 
 import itertools
@@ -25,15 +25,17 @@ __all__ = ["at_other_sizes"]
 
 Axis: TypeAlias = tuple[Any, int]  # a variable of a program and one of its axes
 LARGEST = 1 << 16
-# By so much axes grow: all sums and differences of two are others (Mian and Chowla 1944), so that sizes made of two
-# axes, as a picture's less a kernel's, do not coincide either.
+# By how much axes grow. All sums and differences of two are distinct (Mian and Chowla 1944), so sizes that are made
+# from two axes, such as a picture's minus a kernel's, do not coincide either.
 GROWTH = (1, 2, 4, 8, 13, 21, 31, 45, 66, 81)
 REDUCTIONS = ("reduce_", "argmax", "argmin")
 
 
 def at_other_sizes(problem: Problem) -> Problem | None:
-    """The problem with other sizes, no two of them equal where they need not be; None where it has no others, where it
-    is large, or where the reference does not run at them."""
+    """Return the problem at other sizes, no two of them equal unless they must be.
+
+    None if it has no other sizes, is large, or if the reference does not run at them.
+    """
     movable = [i for i, x in enumerate(problem.inputs) if i not in problem.cotangents
                and (i not in problem.domains or problem.domains[i].any_shape)
                and not jnp.issubdtype(x.dtype, jax.dtypes.extended)]  # fmt: skip
@@ -46,13 +48,13 @@ def at_other_sizes(problem: Problem) -> Problem | None:
         return None
     if (found := _resized(problem, groups)) is not None:
         return found
-    # Some axis has its size from an array that the program holds itself, or in a way that the table does not know.
+    # Some axis has its size from a constant array of the program, or in a way that the table does not cover.
     groups = [group for group in groups if _resized(problem, [group]) is not None]
     return _resized(problem, groups) if groups else None
 
 
 def _groups(problem: Problem, movable: Sequence[int]) -> list[list[tuple[int, int]]]:
-    """Places and axes of the inputs that have one size together, those of the smallest size first."""
+    """Return the groups of input axes that share one size, by place and axis, smallest size first."""
     program = jaxprs.trace(problem.reference, problem.inputs)
     ties = _Ties()
     ties.read(program)
@@ -76,7 +78,7 @@ def _size(problem: Problem, group: Sequence[tuple[int, int]]) -> int:
 
 
 def _named(problem: Problem) -> set[int]:
-    """Sizes that an input of sorted integers ends with, as row pointers do: at others it would be nonsense."""
+    """Return the sizes with which an input of sorted integers ends, as row pointers do; others make no sense."""
     integers = (np.asarray(x) for x in problem.inputs if jnp.issubdtype(x.dtype, np.integer))
     return {int(x[-1]) for x in integers if _is_sorted(x)}
 
@@ -87,7 +89,7 @@ def _is_sorted(x: np.ndarray) -> bool:
 
 
 def _resized(problem: Problem, groups: Sequence[Sequence[tuple[int, int]]]) -> Problem | None:
-    """With a size of its own for each group; None where the reference does not run so."""
+    """Give each group a size of its own; None if the reference does not run then."""
     shapes = [list(np.shape(x)) for x in problem.inputs]
     taken = set(itertools.chain.from_iterable(shapes))
     for group, growth in zip(groups, GROWTH, strict=False):
@@ -100,7 +102,7 @@ def _resized(problem: Problem, groups: Sequence[Sequence[tuple[int, int]]]) -> P
         for place, shape in zip(problem.cotangents, _shapes_of_values(problem, inputs), strict=True):
             inputs[place] = _repeated(problem.inputs[place], shape)
         jaxprs.trace(problem.reference, inputs)
-    except Exception:  # whatever the function, or JAX, says to these sizes
+    except Exception:  # whatever the function or JAX raises at these sizes
         return None
     return problem._replace(inputs=tuple(inputs), kept={})
 
@@ -112,8 +114,10 @@ def _shapes_of_values(problem: Problem, inputs: Sequence[Any]) -> list[tuple[int
 
 
 def _repeated(x: Any, shape: tuple[int, ...]) -> Any:
-    """Enlarged to the shape by its own entries; shapes of other ranks are filled in their order. What is sorted
-    stays so, and integers that are all different stay so, as the places have that a scatter writes."""
+    """Enlarge an array to the shape by its own entries; an array of another rank is filled in order.
+
+    What is sorted stays so, and integers that are all different stay so, as the places that a scatter writes must.
+    """
     if np.shape(x) == shape:
         return x
     held = np.asarray(x)
@@ -125,7 +129,7 @@ def _repeated(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _longer(x: np.ndarray, size: int) -> np.ndarray:
-    """A vector with more entries, sorted where it is, and of integers that are all different where these are."""
+    """Return a vector with more entries; it stays sorted if it is, and distinct integers stay distinct."""
     ordered, found = _is_sorted(x), np.resize(x, size)
     if np.issubdtype(x.dtype, np.integer) and len(np.unique(x)) == len(x) > 1:
         unused = np.setdiff1d(np.arange(x.max() + 1 if ordered else size + len(x)), x)
@@ -135,7 +139,7 @@ def _longer(x: np.ndarray, size: int) -> np.ndarray:
 
 
 class _Ties:
-    """Which axes have one size together."""
+    """Which axes share one size."""
 
     def __init__(self):
         self.above: dict[Axis, Axis] = {}
@@ -146,7 +150,7 @@ class _Ties:
         return axis
 
     def tie(self, a: Any, i: int, b: Any, j: int) -> None:
-        """Axis i of a and axis j of b, where both have one size."""
+        """Tie axis i of a and axis j of b if they have the same size."""
         if isinstance(a, core.Literal) or isinstance(b, core.Literal) or a.aval.shape[i] != b.aval.shape[j]:
             return
         left, right = self.root((a, i)), self.root((b, j))
@@ -154,13 +158,13 @@ class _Ties:
             self.above[left] = right
 
     def alike(self, some: Sequence[Any], others: Sequence[Any]) -> None:
-        """Pairs of arrays of one shape."""
+        """Tie the axes of pairs of arrays that have the same shape."""
         for a, b in zip(some, others, strict=True):
             for i in range(min(np.ndim(a.aval), np.ndim(b.aval))):
                 self.tie(a, i, b, i)
 
     def mixed(self, atoms: Iterable[Any]) -> None:
-        """All axes of one size."""
+        """Tie all axes of the same size."""
         axes = [(atom, i) for atom in atoms for i in range(len(getattr(atom.aval, "shape", ())))]
         for (a, i), (b, j) in itertools.pairwise(sorted(axes, key=lambda axis: axis[0].aval.shape[axis[1]])):
             self.tie(a, i, b, j)
@@ -179,7 +183,7 @@ class _Ties:
             self.body(eqn, body)
 
     def body(self, eqn: Any, body: Any) -> None:
-        """A program inside: its inputs are the last of the equation, where shapes say so, its outputs the outputs."""
+        """Tie the axes of a nested program to its equation's last operands and its outputs, where shapes agree."""
         ins, outs = body.jaxpr.invars, body.jaxpr.outvars
         given = eqn.invars[len(eqn.invars) - len(ins) :]
         if [v.aval.shape for v in ins] == [v.aval.shape for v in given]:
@@ -231,7 +235,7 @@ class _Ties:
                 self.tie(a, i, out, j)
 
     def reshaped(self, a: Any, out: Any) -> None:
-        """Axes between the same places of the flat array."""
+        """Tie the axes that lie between the same places of the flat array."""
 
         def starts(shape: Sequence[int]) -> dict[tuple[int, int], int]:
             ends = [int(np.prod(shape[: i + 1])) for i in range(len(shape))]

@@ -74,7 +74,7 @@ def doubled(wrong_from):
 def test_where_an_iteration_has_not_converged_the_derivative_of_its_limit_is_not_wrong():
     report = v.verify(implicit(transposed=True), W, X)
     assert report.verdict is v.Verdict.VERIFIED, report
-    assert any("has not come to an end there" in said for said in report.findings), report.findings
+    assert any("has not converged there" in said for said in report.findings), report.findings
 
 
 def test_the_wrong_derivative_of_a_limit_is_refuted():

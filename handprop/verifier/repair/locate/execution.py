@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handprop.verifier.programs import frames, jaxprs
+from handprop.verifier.programs.primitives import TABLE, Acts, Trait, named
 from handprop.verifier.proof.field.arithmetic import Elements, Field
 from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
@@ -17,7 +18,7 @@ from handprop.verifier.repair.interpretation import Interpretation, rational, ru
 __all__ = ["LOOPS", "Known", "Step", "record"]
 
 SMALL = 1 << 12
-LOOPS = ("scan", "while", "cond", "custom_linear_solve", "pallas_call")
+LOOPS = {name for name, row in TABLE.items() if row.acts is Acts.CALLS} - named(Trait.INLINED)
 
 
 class Step(NamedTuple):
