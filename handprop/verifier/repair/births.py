@@ -135,7 +135,7 @@ def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[
                 last = i, here
     if last is None:
         return _located_branch(problem, point, program, steps, worst)
-    said = f"only this input is wrong: {worst.path} jumps here to a value that it does not take at nearby inputs"
+    said = f"{worst.path} is wrong at this input alone: it jumps here to a value far from those at nearby inputs"
     return _located(last[1], said, worst.path)
 
 
