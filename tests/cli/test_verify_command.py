@@ -237,7 +237,7 @@ BAD = [
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "0"), "--budget must be a positive number"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "nan"), "--budget must be a positive number"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--order", "2"), "--order 2 is not"),
-    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--reference", "rules:loss"), "cannot be combined"),
+    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--reference", "rules:loss"), "combined"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--json", "missing/c.json"), "the folder missing is missing"),
     (("verify", "--replay", "missing.json"), "missing.json cannot be read"),
     (("verify", "--replay", "rules.py"), "rules.py is not a handprop report"),
