@@ -45,7 +45,10 @@ class Backward(NamedTuple):
 
 
 def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> Backward | None:
-    """Return None if the user's object is not a plain ``custom_vjp``, or if work follows its backward pass."""
+    """Trace a rule's backward pass on its own.
+
+    Returns None if the user's object is not a plain ``custom_vjp``, or if work follows its backward pass.
+    """
     rule = problem.written
     if not isinstance(rule, jax.custom_vjp) or problem.as_program is None:
         return None

@@ -112,7 +112,7 @@ def _unknown(problem: Problem, options: Options, report: Report) -> Report:
 
 def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
                check: Check) -> Report:  # fmt: skip
-    """Explain from what is found in ``problem`` within the limit on ``work`` and holds in the ``whole`` problem too."""
+    """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``whole`` problem too."""
     assert problem.as_program is not None
     point = whole.kept.get("failed at")
     blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))

@@ -44,7 +44,7 @@ class Report(Value):
 
     * ``subject``, ``verdict``, ``reason``: what was verified, the verdict, and why
     * ``checks``: in the order they ran
-    * ``conditions``: under which the verdict holds; the first line of the text names them
+    * ``conditions``: those under which the verdict holds; the first line of the text names them
     * ``assumptions``: the readings that a proof rests on (literals, casts, trusted rules, uninterpreted primitives)
     * ``counterexample``: an input where the gradient is wrong
     * ``locations`` (the likeliest first), ``diagnosis``, ``fix``: for a refuted gradient, where the mistake is, what it

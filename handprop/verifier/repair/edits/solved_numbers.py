@@ -141,7 +141,7 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> list[Edit]:
 
 
 def factor(slot: Slot, cost: float, c: Fraction, place: Place, sizes: Sizes) -> list[Edit]:
-    """Multiply the expression by c, written with named numbers or with sizes if these give c, else as a literal."""
+    """Return the expression times c in every way to write c: with named numbers, with sizes, and with literals."""
     if c == -1:
         return [Edit(cost, slot, ast.UnaryOp(ast.USub(), slot.node), "the sign is wrong")]
     if not c or c == 1 or max(abs(c.numerator), c.denominator) > MAX_FACTOR:

@@ -79,10 +79,10 @@ class Missing:
     def of(self, number: int, top: bool) -> list[Term]:
         """Return the terms and factors that make the outputs right if added to the expression, the simplest first.
 
-        If the outputs are not affine in the expression, or in a loop whose iterations feed each other, the search is
-        for whatever turns the expression's value in the first iteration into a value of the reference. ``top`` says
-        that the expression is all that a statement assigns or returns; it may then lack something even if the reference
-        has its value.
+        If the outputs are not affine in the expression, or if it is in a loop whose iterations feed each other, the
+        search is for whatever turns the expression's value in the first iteration into a value of the reference.
+        ``top`` says that the expression is all that a statement assigns or returns; it may then lack something even if
+        the reference has its value.
         """
         found = (
             self._recognised(number, top) if number not in self.tails or len(self.instrumented.iterations) > 1 else []
@@ -184,7 +184,7 @@ def _cost(kind: str, times: Fraction) -> float:
 
 
 def _finite(instrumented: Instrumented) -> dict[int, Value]:
-    """Return the expressions whose values in the first iteration are finite and not too large an array."""
+    """Return the expressions whose values in the first iteration are all finite and few enough."""
     first = instrumented.iterations[0].values
     return {n: v for n, v in first.items()
             if isinstance(v, Value) and v.special is None and 0 < v.x.size <= MAX_ENTRIES}  # fmt: skip

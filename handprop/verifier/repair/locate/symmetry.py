@@ -56,7 +56,7 @@ def _measured(problem: Problem, options: Options) -> Symmetry | None:
     if not _couples(problem, points[0], options.rng(8)):
         return None
     worst = None
-    for evaluator in evaluators(pair):  # J is not symmetric only if it is not so under every reading of the literals
+    for evaluator in evaluators(pair):  # J must fail to be symmetric under every reading of the literals
         seen = [compared(evaluator, inputs, i) for i, inputs in enumerate(points)]
         if not all(is_defined(pair, point) for point in seen):
             return None

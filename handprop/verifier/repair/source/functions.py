@@ -59,9 +59,10 @@ class Place(NamedTuple):
 
 
 def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.FunctionType]:
-    """Return the user's functions that ``root`` reaches through closures, globals, wrappers and rules, except ``but``.
+    """Return the user's functions that ``root`` reaches through closures, globals, wrappers and rules.
 
-    With ``primal``, only a rule's primal function is followed, which is what autodiff differentiates.
+    ``but`` is not followed. With ``primal``, only a rule's primal function is followed, which is what autodiff
+    differentiates.
     """
     found: dict[int, types.FunctionType] = {}
 
