@@ -1,21 +1,21 @@
 """Which gradient checker finds which mistake, how often does it accuse a right rule, and what does it cost?
 
-The corpora of ``experiments/corpus``: right rules written by hand and one-line mutants of them, through
-``jax.test_util.check_grads`` (reverse, and forward where a rule has it), ``chex.assert_numerical_grads``,
-``torch.autograd.gradcheck`` where torch is installed, and ``handprop.verify``, each with its own defaults. A checker
-that raises has spoken against the rule. First every mutant at 23 elements in float32; then two rules and their mutants
-at n = 10 to 100,000 in float32, bfloat16 and float64. A mutant counts where its fault is above the dtype's resolution;
-handprop is asked about those below it too.
+The right rules of ``experiments/corpus`` and their one-line mutants go through ``jax.test_util.check_grads`` (reverse
+mode, and forward mode if a rule has it), ``chex.assert_numerical_grads``, ``torch.autograd.gradcheck`` if torch is
+installed, and ``handprop.verify``, each with its own defaults. A checker that raises rejects the rule. First come all
+mutants at 23 elements in float32, then two rules and their mutants at n = 10 to 100,000 in float32, bfloat16 and
+float64. A mutant counts if its fault is above the dtype's resolution; those below it are listed apart.
 
-Cases are asked in a random order, so that ``--minutes`` may end the study at any time with a fair sample; ``--quick``
-takes a tenth of the rules, two sizes and float32. Seconds are those of the processor, compilation included: each
-checker is asked once. The figures go to ``benchmarks/checker_study.json``.
+Cases run in random order, so that ``--minutes`` may end the study at any time with a fair sample. ``--quick`` takes a
+tenth of the rules, two sizes and float32. Seconds are processor seconds and include compilation, since each checker
+runs once per rule. The figures go to ``benchmarks/checker_study.json``.
 
-Answer (jax 0.10.2, CPU, 333 of 646 cases): at 23 elements in float32 ``check_grads`` finds 150 of 171 wrong rules, chex
-136, handprop all; at 100,000 elements chex finds 1 of 12. In bfloat16 both accuse right rules. handprop accused none,
-missed none and takes one or two processor seconds a rule, the others less than 0.6.
+Answer (jax 0.10.2, CPU, 333 of 646 cases): at 23 elements in float32, ``check_grads`` finds 150 of 171 wrong rules,
+chex 136, and handprop all of them; at 100,000 elements chex finds 1 of 12. In bfloat16, both of the others accuse right
+rules. handprop accused none, missed none, and takes one or two processor seconds per rule; the others take less than
+0.6.
 
-The column of ``gradcheck`` has not been run yet: torch was not installed where the figures come from.
+The column of ``gradcheck`` has not been run yet, because torch was not installed where the figures were measured.
 """
 
 import importlib.util
@@ -48,7 +48,7 @@ TORCH = importlib.util.find_spec("torch") is not None
 
 
 class Result(NamedTuple):
-    """What one checker said of one rule: ``against`` is None where it does not apply."""
+    """What one checker said about one rule; ``against`` is None if the checker does not apply."""
 
     part: str
     checker: str
@@ -62,7 +62,7 @@ class Result(NamedTuple):
 
 
 def as_rule(rule: corpus.Rule) -> Callable:
-    """The rule itself; a plain gradient function as the rule of its loss."""
+    """Return the rule itself. A plain gradient function becomes the rule of its loss."""
     if rule.loss is None:
         return rule.function
     loss, gradient = rule.loss, rule.function
@@ -80,7 +80,7 @@ def as_rule(rule: corpus.Rule) -> Callable:
 
 
 def of_floats(f: Callable, args: tuple, chosen: Iterable[int]) -> tuple[Callable, tuple]:
-    """``f`` as a function of the chosen arguments of a floating dtype alone."""
+    """Return ``f`` as a function of those of the chosen arguments that have a floating dtype."""
     places = [i for i in chosen if jnp.issubdtype(args[i].dtype, jnp.floating)]
 
     def g(*floats: jax.Array) -> Any:
@@ -104,7 +104,7 @@ def reverse(rule: corpus.Rule, args: tuple) -> str:
 
 
 def forward(rule: corpus.Rule, args: tuple) -> str | None:
-    """Rules of one vector, entry by entry, have the same rule forward; other ``custom_vjp`` rules have none."""
+    """Check forward mode. Elementwise rules of one vector are their own forward rule; others have none."""
     f = rule.function
     if isinstance(f, jax.custom_vjp):
         if len(args) > 1 or rule.name not in ("sigmoid", "silu"):
@@ -126,7 +126,7 @@ def numerical(rule: corpus.Rule, args: tuple) -> str:
 
 
 def gradcheck(rule: corpus.Rule, args: tuple) -> str | None:
-    """The same JAX functions, called by torch through NumPy; torch's own check, which is meant for float64."""
+    """Let torch call the same JAX functions through NumPy, and run its own check, which is meant for float64."""
     if args[0].dtype != np.float64:
         return None
     torch = importlib.import_module("torch")
@@ -149,7 +149,7 @@ def gradcheck(rule: corpus.Rule, args: tuple) -> str | None:
 
 
 def verified(rule: corpus.Rule, args: tuple) -> str:
-    """Every check, without the search for what is wrong: the others do not have one."""
+    """Run every check, but no search for the mistake, which the other checkers do not have."""
     return report_of(rule, args, skip=("repair",)).raise_if_refuted().verdict.name
 
 
@@ -163,7 +163,7 @@ CHECKERS: dict[str, Callable[[corpus.Rule, tuple], str | None]] = {
 
 
 def ask(part: str, checker: str, rule: corpus.Rule, name: str, kind: str, dtype: str, size: int) -> Result:
-    """One rule through one checker."""
+    """Run one checker on one rule."""
     with jax.enable_x64(dtype == "float64"):
         args = rule.make_args(size=size, dtype=dtype)
         start = time.process_time()
@@ -176,7 +176,7 @@ def ask(part: str, checker: str, rule: corpus.Rule, name: str, kind: str, dtype:
 
 
 class Case(NamedTuple):
-    """One rule to ask about, loaded only then."""
+    """One rule to check, which is loaded only when it runs."""
 
     part: str
     name: str
@@ -187,7 +187,10 @@ class Case(NamedTuple):
 
 
 def cases(quick: bool) -> list[Case]:
-    """Every rule at the default size; the swept ones at every size and dtype: right ones first, wrong ones shuffled."""
+    """Return every rule at the default size, and the swept ones at every size and dtype.
+
+    The right rules of the sweep come first; the others are shuffled.
+    """
     right = {rule.name: rule for rule in corpus.right_rules()}
     wrong = corpus.mutants()
     found = [Case("all", name, "right", lambda r=r: r, "float32", corpus.SIZE) for name, r in right.items()]
@@ -207,7 +210,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def measure(found: list[Case], keep: Callable[[list[Result]], None], minutes: float = float("inf")) -> list[Result]:
-    """Every case through every checker until time is up; ``keep`` is called as results come in."""
+    """Run every case through every checker until time is up, and call ``keep`` as results come in."""
     results: list[Result] = []
     end = time.monotonic() + 60 * minutes
     for i, case in enumerate(found):
@@ -224,7 +227,7 @@ def measure(found: list[Case], keep: Callable[[list[Result]], None], minutes: fl
 
 
 class Score(NamedTuple):
-    """Wrong rules killed, right rules accused, seconds a rule on average."""
+    """Wrong rules found (killed), right rules accused, and average seconds per rule."""
 
     killed: int
     wrong: int
@@ -247,7 +250,7 @@ def score(results: Iterable[Result]) -> Score:
 
 
 def grouped(results: list[Result], part: str, *by: str) -> dict[tuple, dict[str, Score]]:
-    """Scores of one part by the named fields, then by checker."""
+    """Return the scores of one part by the named fields, then by checker."""
     groups: dict[tuple, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for r in results:
         if r.part == part:
@@ -256,9 +259,9 @@ def grouped(results: list[Result], part: str, *by: str) -> dict[tuple, dict[str,
 
 
 def table(results: list[Result]) -> str:
-    """Wrong rules killed, right rules accused and seconds a rule, by checker."""
+    """Return wrong rules killed, right rules accused and seconds per rule, by checker."""
     head = f"{'':<24}" + "".join(f"{c:>22}" for c in CHECKERS)
-    lines = ["killed/wrong, accused/right, seconds a rule", head]
+    lines = ["killed/wrong, accused/right, seconds per rule", head]
     parts = (("all, float32, 23", "all", ()), ("below its resolution", "below", ()), ("", "sweep", ("dtype", "size")))
     for title, part, by in parts:
         for key, scores in grouped(results, part, *by).items():
@@ -299,7 +302,7 @@ def _draw(results: list[Result], path: Path) -> None:
 
 
 def figures(results: list[Result], cases: int) -> dict[str, Any]:
-    """What goes into the file: scores, what each checker missed, and the machine."""
+    """Return the content of the file: scores, what each checker missed, and the machine."""
     missed: dict[str, list[str]] = defaultdict(list)
     for r in results:
         if r.against is not None and bool(r.against) is (r.kind == "right"):
@@ -328,7 +331,7 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--quick", action="store_true", help="a tenth of the mutants, few sizes, float32 only")
     arguments.add_argument("--figures", type=Path, default=FIGURES, help="the file for the figures")
-    arguments.add_argument("--minutes", type=float, default=float("inf"), help="stop asking after so long")
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="stop after this many minutes")
     given = options(arguments)
     found = cases(given.quick)
 
@@ -336,7 +339,7 @@ def main() -> int:
         given.figures.write_text(json.dumps(figures(results, len(found)), indent=1) + "\n")
 
     results = measure(found, keep, given.minutes)
-    print(f"{len(results) // len(CHECKERS)} of {len(found)} cases asked")
+    print(f"{len(results) // len(CHECKERS)} of {len(found)} cases were run")
     print(table(results))
     _draw(results, given.out / "checker_study.png")
     return 0

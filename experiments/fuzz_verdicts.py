@@ -1,9 +1,10 @@
-"""Is a verdict ever wrong? Random programs, each beside one that is equal by identities or that has one mistake.
+"""Is a verdict on random programs ever wrong?
 
-Identities and mistakes are confirmed by an oracle that evaluates both programs with mpmath, to 40 digits and more. A
-proof of unequal programs, a refutation of equal ones, an exception: each is printed with the seed and the index that
-draw it again (``--seed SEED --start INDEX --pairs 1``), and the exit code is 1. What was proved is evaluated by the
-oracle once more, at other points.
+Each random program is paired with one that is equal by identities or that has one mistake. An oracle confirms
+identities and mistakes by evaluating both programs with mpmath, to at least 40 digits. Faults are proofs of unequal
+programs, refutations of equal ones, and exceptions. Each is printed with the seed and the index that draw it again
+(``--seed SEED --start INDEX --pairs 1``), and the exit code is 1. The oracle evaluates proved pairs once more, at other
+points.
 """
 
 import argparse
@@ -19,11 +20,11 @@ import jax
 from _command import at_least_one
 from fuzz.verdicts import FAULTS, Finding, asked
 
-BLOCK = 100  # pairs after which JAX's caches are emptied
+BLOCK = 100  # pairs after which JAX's caches are cleared
 
 
 def block(seed: int, indices: Sequence[int], checks: str, budget: float) -> list[Finding]:
-    """The findings of some pairs, with memory given back."""
+    """Return the findings of some pairs, and clear JAX's caches."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         found = [asked(seed, index, checks, budget) for index in indices]
     jax.clear_caches()
@@ -31,7 +32,7 @@ def block(seed: int, indices: Sequence[int], checks: str, budget: float) -> list
 
 
 def findings(seed: int, start: int, pairs: int, checks: str, budget: float, jobs: int) -> Iterator[Finding]:
-    """Every finding, in the order of the indices."""
+    """Yield every finding, in the order of the indices."""
     blocks = [range(i, min(i + BLOCK, start + pairs)) for i in range(start, start + pairs, BLOCK)]
     given = [seed] * len(blocks), blocks, [checks] * len(blocks), [budget] * len(blocks)
     if jobs == 1:
@@ -43,13 +44,13 @@ def findings(seed: int, start: int, pairs: int, checks: str, budget: float, jobs
 
 
 def told(finding: Finding, seed: int) -> str:
-    """A fault or a note as text."""
+    """Return a fault or a note as text."""
     what = f"{finding.fault or finding.note}: {FAULTS.get(finding.fault, finding.verdict)}"
     return f"--- seed {seed}, index {finding.number}: {what}. {finding.reason}\n{finding.text}\n"
 
 
 def summary(found: Sequence[Finding], elapsed: float) -> str:
-    """Counts, shares and seconds."""
+    """Return counts, shares and seconds as text."""
     lines = []
     for kind in ("equal", "spoiled"):
         verdicts = Counter(one.verdict for one in found if one.kind == kind and one.verdict)
@@ -62,14 +63,12 @@ def summary(found: Sequence[Finding], elapsed: float) -> str:
     notes = Counter(one.note for one in found if one.note)
     lines += [f"{note}: {n}" for note, n in sorted(notes.items())]
     agree = Counter(one.agrees for one in found if one.agrees)
-    lines.append(
-        f"the oracle at what is proved: {', '.join(f'{n} {name}' for name, n in agree.most_common()) or 'none'}"
-    )
+    lines.append(f"the oracle on proved pairs: {', '.join(f'{n} {name}' for name, n in agree.most_common()) or 'none'}")
     seconds, drawing = (
         sum(getattr(one, name) for one in found) / max(len(found), 1) for name in ("seconds", "drawing")
     )
-    lines.append(f"{len(found)} pairs in {elapsed:.0f} s; processor seconds a pair: {seconds:.3f} of verifying, "
-                 f"{drawing:.3f} of drawing and the oracle")  # fmt: skip
+    lines.append(f"{len(found)} pairs in {elapsed:.0f} s; processor seconds per pair: {seconds:.3f} for verifying, "
+                 f"{drawing:.3f} for drawing and the oracle")  # fmt: skip
     faults = Counter(one.fault for one in found if one.fault)
     lines.append(f"faults: {', '.join(f'{n} {name}' for name, n in faults.most_common()) or 'none'}")
     return "\n".join(lines)
@@ -77,13 +76,13 @@ def summary(found: Sequence[Finding], elapsed: float) -> str:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=at_least_one, default=1000, help="how many pairs")
-    parser.add_argument("--seed", type=int, default=0, help="of every draw, together with a pair's index")
+    parser.add_argument("--pairs", type=at_least_one, default=1000, help="number of pairs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every draw, together with the pair's index")
     parser.add_argument("--start", type=int, default=0, help="index of the first pair")
-    parser.add_argument("--jobs", type=at_least_one, default=1, help="processes")
+    parser.add_argument("--jobs", type=at_least_one, default=1, help="number of processes")
     parser.add_argument("--checks", choices=("all", "proof"), default="proof", help="which checks run")
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds of the verifier for a pair")
-    parser.add_argument("--notes", action="store_true", help="print also what is no fault")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds of the verifier per pair")
+    parser.add_argument("--notes", action="store_true", help="also print notes, which are not faults")
     return parser.parse_args()
 
 

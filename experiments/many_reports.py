@@ -1,8 +1,8 @@
-"""Does memory grow with the number of reports in one process, and is a report ever later than its budget allows?
+"""Does memory grow with the number of reports in one process, and does a report ever exceed its budget?
 
-Every right rule of the corpora, then their mutants, each once: all are new programs. The most memory that the process
-has held is printed every 50 reports, the slowest reports at the end. One report of more than 1.5 times its budget and
-5 seconds, and the exit code is 1.
+Every right rule of the corpora is verified once, then every mutant, so that all programs are new. The script prints the
+process's peak memory every 50 reports, and the slowest reports at the end. The exit code is 1 if a report took more
+than 1.5 times its budget plus 5 seconds.
 """
 
 import argparse
@@ -27,14 +27,14 @@ def rules() -> Iterator[tuple[str, corpus.Rule]]:
 
 
 def most_held() -> int:
-    """The most megabytes that this process has held; Linux counts in kilobytes."""
+    """Return the peak memory of this process in megabytes; Linux reports kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reports", type=int, default=500, help="how many (default: 500)")
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds of each report (default: 30)")
+    parser.add_argument("--reports", type=int, default=500, help="number of reports (default: 500)")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds for each report (default: 30)")
     given = parser.parse_args()
     took: list[tuple[float, str]] = []
     print(f"{most_held()} MB before the first report", flush=True)

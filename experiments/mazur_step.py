@@ -1,12 +1,12 @@
-"""One step of the most-read worked example: are its numbers right?
+"""Are the numbers of the most-read worked example of one backpropagation step right?
 
-Matt Mazur, A Step by Step Backpropagation Example (2015): 2-2-2 sigmoid units, one example, learning rate 0.5, biases
-held fixed.
+Matt Mazur, A Step by Step Backpropagation Example (2015): 2-2-2 sigmoid units, one example, learning rate 0.5, fixed
+biases.
 
-Answer: the error before the step and all eight new weights are, to every printed digit. The printed error after
-the step, 0.291027924, is not what the printed weights give: that is 0.291027774. It comes out when the hidden
-layer's deltas are computed from the output weights that were just updated, where backpropagation takes the old ones.
-Written down as a gradient, that slip is refuted, and the verifier names the line.
+Answer: the error before the step and all eight new weights are right to every printed digit. The printed error after
+the step, 0.291027924, is not the error of the printed weights, which is 0.291027774. It results if the hidden layer's
+deltas are computed from the output weights that were just updated, instead of the old ones as in backpropagation.
+The verifier refutes a gradient with this slip and names the line.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from handprop.cli import plots
 
 RATE = 0.5
 X, Y = [[0.05, 0.10]], [[0.01, 0.99]]
-# The article's rows are units; here columns are: W[i, j] leads from input i to unit j.
+# In the article, rows are units. Here, columns are: W[i, j] leads from input i to unit j.
 W1, B1 = [[0.15, 0.25], [0.20, 0.30]], 0.35
 W2, B2 = [[0.40, 0.50], [0.45, 0.55]], 0.60
 PUBLISHED_W1 = [[0.149780716, 0.24975114], [0.19956143, 0.29950229]]
@@ -32,7 +32,7 @@ PUBLISHED_ERROR_BEFORE, PUBLISHED_ERROR_AFTER = 0.298371109, 0.291027924
 
 
 class Step(NamedTuple):
-    """One step in float64: weights (2, 2), errors, and the error after the slip."""
+    """One step in float64: weights (2, 2), errors, and the error after a step with the slip."""
 
     error_before: float
     W1: np.ndarray
@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 def measure() -> Step:
-    """Backpropagation, and the same with the hidden deltas from weights already updated."""
+    """Take a step by backpropagation, and one with the hidden deltas computed from updated weights."""
     with jax.enable_x64(True):
         net = handprop.mlp((2, 2, 2), reduction="sum")
         x, y = jnp.array(X), jnp.array(Y)
@@ -75,7 +75,7 @@ def slipped_gradient(w1: jax.Array, w2: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def verdict() -> handprop.Report:
-    """What the verifier says of the slip."""
+    """Verify the gradient with the slip."""
     with jax.enable_x64(True):
         return handprop.verify_gradient(slipped_gradient, loss, jnp.array(W1), jnp.array(W2), argnums=(0, 1))
 

@@ -1,11 +1,11 @@
 """Does a refuted gradient say where it is wrong, what the mistake is, and how it should read?
 
-Every one-line mutant of the corpus that is wrong at its usual size, its changed line known, in three parts: the first
-was there while the search was built, the others were written by somebody else and run once that was done. Counted: the
-right line first, and within the first three; a cause named, and whether it is of the mutant's kind; an edit proved;
-seconds from verdict to answer.
+The study runs every one-line mutant of the corpora that is wrong at its usual size; its changed line is known. Of three
+parts, the search was built on the first; the others were written by somebody else and run after it was finished. It
+counts whether the right line is named first or within the first three, whether a cause is named and is of the mutant's
+kind, whether a fix is proved, and the seconds from verdict to answer.
 
-Answer: see ``benchmarks/mistakes.json``, and LOG.md.
+Answer: see ``benchmarks/mistakes.json`` and LOG.md.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from handprop.verifier.verdict import checked
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
 UNKNOWN = "no known cause fits"
-# What may be said of a mutant of each kind. A mutant whose kind is not here has one cause in many forms.
+# What a diagnosis may say about each kind of mutant. Of a kind that is not listed, any named cause counts.
 SAYS = {
     "sign": "sign|belongs|one too many|is missing|wrong way round|reversed|swapped",
     "factor": "factor|literal|belongs|is missing|one too many|divided|multiplied",
@@ -52,7 +52,7 @@ SAYS = {
 
 
 class Outcome(NamedTuple):
-    """What was said of one mutant; ``place`` is the rank of the changed line, from 1, 0 where it is not named."""
+    """What was said about one mutant; ``place`` is the rank of the changed line from 1, or 0 if it is not named."""
 
     name: str
     kind: str
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
 
 
 def explained(mutant: corpus.Mutant) -> Report:
-    """The mutant, taken as refuted, explained."""
+    """Explain the mutant, taking it as refuted."""
     rule, options = mutant.load(), Options(deadline=time.monotonic() + 120)
     args, rng = rule.make_args(), options.rng(1)
     if rule.loss is None:
@@ -90,7 +90,7 @@ def outcome(mutant: corpus.Mutant) -> Outcome:
 
 
 def fits(kind: str, said: str) -> bool:
-    """Whether a cause was named, and is one that a mutant of this kind has."""
+    """Whether a cause was named that a mutant of this kind has."""
     if said == UNKNOWN:
         return False
     says = next((pattern for name, pattern in SAYS.items() if kind.startswith(name)), ".")
@@ -123,7 +123,7 @@ def studied(part: str, every: int) -> list[Outcome]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=1, help="only every n-th mutant, nothing kept (default: 1)")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th mutant; if not 1, nothing is saved")
     parser.add_argument("--part", choices=corpus.PARTS, action="append", help="only this part (default: all)")
     options = parser.parse_args()
     for part in options.part or corpus.PARTS:

@@ -1,11 +1,11 @@
-"""Is the verifier ever wrong about the pairs of the red team? Each is judged twice: with all checks, and with structure
-and proof alone.
+"""Is the verifier ever wrong about the pairs of the red team?
 
-A false proof is a pair that differs and is proved equal by any check; a false refutation one that is equal and is
-refuted. A proof that states a condition may be right where two functions differ outside a domain, for another argument
-than the one given, or by rounding to fewer bits: those are counted apart, and so is the one false proof that is known.
-Any other, a false refutation, a crash, or a call of more than 60 seconds, and the exit code is 1. ``--truth`` checks
-without the verifier that each pair is what the corpus says.
+Each pair is verified twice: with all checks, and with only structure and proof. It is a false proof if the two
+functions differ and any check proves them equal, and a false refutation if they are equal and refuted. A proof that
+states a condition may be right if two functions differ outside a domain, for other arguments than the given ones, or by
+rounding to fewer bits. Such proofs are counted apart, and so is the one known false proof. The exit code is 1 for any
+other false proof, a false refutation, a crash, or a call of more than 60 seconds. ``--truth`` checks, without the
+verifier, that each pair is what the corpus says.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from corpus.red_team import CONDITIONAL, MISSED, REFUSED, Case, cases
 
-LIMIT = 60.0  # seconds a call
+LIMIT = 60.0  # seconds per call
 START = 300.0  # seconds for a worker to start
 KEPT = ("structure", "proof")
 POINTS = 8
@@ -37,7 +37,7 @@ EQUAL, DIFFERENT = 1e-9, 1e-13
 
 
 class Gap(NamedTuple):
-    """The largest difference of two outputs and its kind: ``relative`` to the entry, ``scaled`` to the largest one."""
+    """The largest difference of two outputs, ``relative`` to the entry and ``scaled`` by the largest, and its kind."""
 
     relative: float = 0.0
     scaled: float = 0.0
@@ -58,14 +58,14 @@ def outputs(f: Any, point: Sequence[Any]) -> list[np.ndarray]:
 
 
 def as_array(x: Any, own: bool) -> Any:
-    """An argument as JAX's own array, floats in float64 unless the case is about their own dtype."""
+    """Return an argument as a JAX array, with floats in float64 unless the case is about their own dtype."""
     if is_key(x) or not isinstance(x, np.ndarray | np.generic | jax.Array):
         return x
     return jnp.asarray(x, None if own or not is_float(x) else np.float64)
 
 
 def gap(case: Case, point: Sequence[Any]) -> Gap:
-    """How far f and g are apart at the point, each run as JAX runs it, operation by operation."""
+    """Return how far f and g are apart at the point; both run eagerly in JAX."""
     with jax.enable_x64(True):
         point = jax.tree.map(lambda x: as_array(x, case.own), list(point), is_leaf=is_key)
         left, right = (outputs(h, point) for h in (case.f, case.g))
@@ -89,7 +89,7 @@ def gap(case: Case, point: Sequence[Any]) -> Gap:
 
 
 def drawn(case: Case, seed: int) -> list[Any]:
-    """A point of an equal pair's domain; what is no float stays as it is given."""
+    """Draw a point of an equal pair's domain. Arguments that are not floats stay as given."""
     rng = np.random.default_rng(seed)
 
     def draw(x: Any) -> Any:
@@ -102,7 +102,7 @@ def drawn(case: Case, seed: int) -> list[Any]:
 
 
 def is_true(case: Case) -> tuple[bool, str]:
-    """Whether the corpus is right about the pair, and how that was seen."""
+    """Return whether the corpus is right about the pair, and how that was determined."""
     if case.at is None and case.why:
         return True, f"by mathematics: {case.why}"
     if case.truth == "equal":
@@ -116,12 +116,12 @@ def is_true(case: Case) -> tuple[bool, str]:
 
 
 def check_truths(chosen: Iterable[Case]) -> int:
-    """Prints a line a case; how many are not what the corpus says."""
+    """Print a line per case, and return how many are not what the corpus says."""
     bad = 0
     for case in chosen:
         try:
             ok, shown = is_true(case)
-        except Exception as error:  # a case that cannot be run is no case
+        except Exception as error:  # a case that does not run counts as wrong
             ok, shown = False, f"{type(error).__name__}: {str(error)[:200]}"
         bad += not ok
         print(f"{case.name:40} {case.truth:9} {'' if ok else 'NOT TRUE: '}{shown}", flush=True)
@@ -133,7 +133,7 @@ def check_truths(chosen: Iterable[Case]) -> int:
 
 
 class Said(NamedTuple):
-    """One report, or what came in its place."""
+    """One report, or what came instead of it."""
 
     verdict: str
     proved_by: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ def judge(case: Case, skip: Sequence[str]) -> Said:
     start = time.monotonic()
     try:
         report = (case.call or handprop.equivalent)(case.f, case.g, *case.args, skip=skip)
-    except Exception as error:  # a crash is what is looked for
+    except Exception as error:  # crashes are among the failures to find
         verdict = "REFUSED" if case.name in REFUSED and isinstance(error, TypeError) else "CRASH"
         return Said(verdict, reason=f"{type(error).__name__}: {str(error)[:300]}", seconds=time.monotonic() - start)
     by = {outcome: tuple(c.name for c in report.checks if c.outcome is outcome) for outcome in Outcome}
@@ -160,7 +160,7 @@ def judge(case: Case, skip: Sequence[str]) -> Said:
 
 
 def work() -> None:
-    """A worker: names of cases in, two lines of JSON a case out."""
+    """Run as a worker: read names of cases, and write two lines of JSON for each."""
     from handprop.verifier.checks.registry import CHECKS
 
     warnings.filterwarnings("ignore")
@@ -173,7 +173,7 @@ def work() -> None:
 
 
 class Worker:
-    """A process that judges; the one thing here that changes."""
+    """A process that verifies cases. It is the only mutable object in this script."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, __file__, "--work"], stdin=subprocess.PIPE,
@@ -183,7 +183,7 @@ class Worker:
             raise RuntimeError("a worker did not start")
 
     def line(self, limit: float) -> dict[str, Any] | None:
-        """The next line of JSON; None if it does not come within so many seconds."""
+        """Return the next line of JSON, or None if it does not come within ``limit`` seconds."""
         assert self.process.stdout is not None
         end = time.monotonic() + limit
         while True:
@@ -194,11 +194,11 @@ class Worker:
                     return {"said": Said("CRASH", reason=f"the process ended with {self.process.wait()}"), "dead": True}
                 self.buffer += got
             text, self.buffer = self.buffer.split(b"\n", 1)
-            if text.startswith(b'{"'):  # what a program prints is not ours
+            if text.startswith(b'{"'):  # other lines are printed by the programs that are verified
                 return json.loads(text)
 
     def ask(self, name: str) -> tuple[list[Said], bool]:
-        """Both reports of a case, and whether the worker can go on."""
+        """Return both reports of a case, and whether the worker can continue."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{name}\n".encode())
         self.process.stdin.flush()
@@ -219,7 +219,7 @@ class Worker:
 
 
 def marks(case: Case, said: Sequence[Said]) -> set[str]:
-    """What is wrong with these reports, and what is right under a condition."""
+    """Return what is wrong with these reports, and what is right under a condition."""
     found = {one.verdict for one in said if one.verdict in ("CRASH", "HANG")}
     for one in said:
         if case.truth == "different" and one.proved_by:
@@ -238,7 +238,7 @@ def shown(one: Said) -> str:
 
 
 def judge_all(chosen: Sequence[Case]) -> int:
-    """Prints a line a case and the totals; how many cases are judged wrongly."""
+    """Print a line per case and the totals, and return how many cases have a wrong verdict."""
     totals: dict[str, list[str]] = {}
     worker: Worker | None = None
     for case in chosen:
@@ -266,8 +266,8 @@ def judge_all(chosen: Sequence[Case]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="names of cases, or beginnings with a star; all if none is given")
-    parser.add_argument("--truth", action="store_true", help="check the truths, without the verifier")
+    parser.add_argument("names", nargs="*", help="names of cases, or prefixes followed by a star (default: all)")
+    parser.add_argument("--truth", action="store_true", help="check the pairs themselves, without the verifier")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:

@@ -1,9 +1,9 @@
 """Does hand-derived backpropagation give the published digits of the best-known small network?
 
 iamtrask, A Neural Network in 11 lines of Python (2015): 3-4-1 sigmoid units, no biases, four examples, 60,000
-full-batch iterations, learning rate 1, float64. Printed there: the mean absolute error before every 10,000th iteration.
+full-batch iterations, learning rate 1, float64. It prints the mean absolute error before every 10,000th iteration.
 
-Answer: yes, all six to 12 decimals, on jax 0.10.2 and 0.12.0.1.
+Answer: yes, all six numbers agree to 12 decimals, on jax 0.10.2 and 0.12.0.1.
 """
 
 from _command import picture_folder

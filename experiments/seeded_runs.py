@@ -1,8 +1,8 @@
-"""Is a right rule ever refuted? Every right rule of the corpora with one seed after another, until ``--runs``
-reports.
+"""Is a right rule ever refuted?
 
-Each report has its own arguments and its own key, in float32, bfloat16 and float64 by turns. One refuted report,
-and the exit code is 1.
+Every right rule of the corpora is verified with one seed after another, until there are ``--runs`` reports. Each report
+has its own arguments and its own key, and the dtype alternates between float32, bfloat16 and float64. The exit code is
+1 if a report is refuted.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def one_report(rule: corpus.Rule, dtype: str, seed: int) -> Report:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000, help="how many reports")
-    parser.add_argument("--start", type=int, default=0, help="how many to leave out before them")
+    parser.add_argument("--runs", type=int, default=1000, help="number of reports")
+    parser.add_argument("--start", type=int, default=0, help="number of reports to skip first")
     given = parser.parse_args()
     rules, start = [rule for part in corpus.PARTS for rule in corpus.right_rules(part)], time.monotonic()
     plan = ((rule, rule.dtypes[seed % len(rule.dtypes)], seed) for seed in itertools.count() for rule in rules)

@@ -1,16 +1,18 @@
 """How often does a small sigmoid network learn XOR, and how does that depend on learning rate and initial weights?
 
-3-4-1 without biases (the third input is always 1) and the textbook's 2-2-1 with biases (they start at 0): four
-examples, half squared error summed over them, full-batch gradient descent, 1,000 steps in float32. Weights from (-1, 1)
-times an initial scale; every cell of the grid starts from the same 10,000 draws. Learned: after the last step all four
-outputs are on their side of 0.5. A network that is not finite has not learned, and is counted.
+The networks are 3-4-1 without biases (the third input is always 1) and the textbook's 2-2-1 with biases (which start at
+0). There are four examples; the half squared error is summed over them, and full-batch gradient descent runs for 1,000
+steps in float32. Weights are drawn from (-1, 1) and multiplied by an initial scale; every cell of the grid starts from
+the same 10,000 draws. A network has learned if after the last step all four outputs are on the right side of 0.5. A
+network that is not finite has not learned, and is counted.
 
-Answer (jax 0.10.2, CPU; 400,000 networks, 30 s of processor time): 3-4-1 nearly always, where neither rate nor scale
-is extreme: 98.5 % at rate 1 and scale 1, 99.5 % (99.4 to 99.6) at rate 3. 2-2-1 at its best 84.0 % (83.3 to 84.7), at
-rate 3 and scale 1; at rate 30 from 9 to 14 %. From small weights failures are slow, from large ones stuck: with 20,000
-steps (``--seeds 1000 --steps 20000``) 2-2-1 at rate 3 comes from 56.6 to 97.5 % at scale 0.3, and stays at 84.0 % at
-scale 1 and at 56 % at scale 3. Stuck there, it stands at E = 1/4 (two examples with one hidden code, both read as 1/2)
-or at 1/3 (three, read as 2/3 or as 1/3). None of the 400,000 was not finite.
+Answer (jax 0.10.2, CPU; 400,000 networks, 30 s of processor time): 3-4-1 nearly always learns if neither rate nor scale
+is extreme: 98.5 % at rate 1 and scale 1, 99.5 % (99.4 to 99.6) at rate 3. 2-2-1 reaches 84.0 % (83.3 to 84.7) at best,
+at rate 3 and scale 1, and 9 to 14 % at rate 30. Networks that fail from small weights are slow; those that fail from
+large weights are stuck. With 20,000 steps (``--seeds 1000 --steps 20000``), 2-2-1 at rate 3 goes from 56.6 to 97.5 % at
+scale 0.3, but stays at 84.0 % at scale 1 and at 56 % at scale 3. Stuck networks have E = 1/4 (two examples with the
+same hidden code, both read as 1/2) or 1/3 (three such examples, read as 2/3 or as 1/3). All 400,000 networks stayed
+finite.
 """
 
 import time
@@ -50,7 +52,7 @@ class Cell(NamedTuple):
 
 
 def learn(net: handprop.MLP, x: jax.Array, rate: float, scale: float, seeds: int, steps: int) -> Cell:
-    """Train ``seeds`` networks; their initial weights depend on ``scale`` by this factor alone."""
+    """Train ``seeds`` networks. Their initial weights depend on ``scale`` only as a factor."""
     ensemble = handprop.ensemble(net, seeds)
     start = ensemble.init(jax.random.key(0), scales=scale)
     params, _, errors = ensemble.train(start, (x, Y), learning_rates=rate, steps=steps)
@@ -61,7 +63,7 @@ def learn(net: handprop.MLP, x: jax.Array, rate: float, scale: float, seeds: int
 
 
 def measure(name: str, seeds: int, steps: int) -> dict[tuple[float, float], Cell]:
-    """The grid of one of the ``NETWORKS``, by (scale, rate)."""
+    """Return the cells of one of the ``NETWORKS`` by (scale, rate)."""
     net, x = NETWORKS[name]
     return {(scale, rate): learn(net, x, rate, scale, seeds, steps) for scale in SCALES for rate in RATES}
 
@@ -80,7 +82,7 @@ def _print(name: str, grid: dict[tuple[float, float], Cell]) -> None:
 
 
 def _draw_grid(axes, name: str, grid: dict[tuple[float, float], Cell]):
-    """One heat map, a cell's share written into it."""
+    """Draw one heat map, with each cell's share written in it."""
     shares = np.array([[grid[scale, rate].share for rate in RATES] for scale in SCALES])
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
@@ -102,14 +104,14 @@ def _draw(found: dict[str, dict[tuple[float, float], Cell]], seeds: int, steps: 
     both[0].set_ylabel("initial scale s: weights from (-s, s)")
     bar = drawing.colorbar(images[-1], ax=both, label="learned", format=lambda share, _: f"{share:.0%}")
     bar.outline.set_visible(False)
-    drawing.suptitle(f"Sigmoid networks that have learned XOR after {steps:,} steps, of {seeds:,} a cell", fontsize=12)
+    drawing.suptitle(f"Sigmoid networks that learned XOR in {steps:,} steps, of {seeds:,} per cell", fontsize=12)
     plots.save(drawing, path)
 
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument("--seeds", type=at_least_one, default=SEEDS, help=f"networks a cell (default: {SEEDS:,})")
-    arguments.add_argument("--steps", type=at_least_one, default=STEPS, help=f"steps of each (default: {STEPS:,})")
+    arguments.add_argument("--seeds", type=at_least_one, default=SEEDS, help=f"networks per cell (default: {SEEDS:,})")
+    arguments.add_argument("--steps", type=at_least_one, default=STEPS, help=f"steps of each one (default: {STEPS:,})")
     given = options(arguments)
     start = time.perf_counter()
     found = {name: measure(name, given.seeds, given.steps) for name in NETWORKS}
@@ -117,7 +119,7 @@ def main() -> int:
     for name, grid in found.items():
         _print(name, grid)
     each = seconds / (trained * given.steps) * 1e9
-    print(f"{trained:,} networks, {given.steps:,} steps each, in {seconds:.1f} s: {each:.1f} ns a step of a network")
+    print(f"{trained:,} networks, {given.steps:,} steps each, in {seconds:.1f} s: {each:.1f} ns per step and network")
     _draw(found, given.seeds, given.steps, given.out / "xor_ensemble.png")
     return 0
 

@@ -1,4 +1,4 @@
-"""Where JAX's versions differ, and only there."""
+"""Everything that depends on the version of JAX."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +15,9 @@ __all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
-    """``da * (1 - a^2)`` in the order in which this version's derivative rule of tanh computes it.
+    """Return ``da * (1 - a^2)`` in the order in which this version's derivative rule of tanh computes it.
 
-    jax 0.10 factors it as ``t + t a`` with ``t = da (1 - a)``; newer versions have a primitive of its
-    own for ``1 - a^2``.
+    jax 0.10 factors it as ``t + t a`` with ``t = da (1 - a)``. Newer versions have a primitive for ``1 - a^2``.
     """
     if hasattr(lax, "one_minus_square"):
         return da * lax.one_minus_square(a)  # pyright: ignore[reportAttributeAccessIssue]
@@ -27,12 +26,12 @@ def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
 
 
 def closed(jaxpr: Any) -> Any:
-    """A ClosedJaxpr of either kind: parameters hold closed ones until jax 0.11, then plain ones."""
+    """Return a ClosedJaxpr. Parameters of equations hold closed jaxprs until jax 0.11, then plain ones."""
     return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
 
 
 def inner(eqn: Any) -> list[Any]:
-    """Every program inside an equation."""
+    """Return every program inside an equation."""
     found = []
     for value in eqn.params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
@@ -42,7 +41,7 @@ def inner(eqn: Any) -> list[Any]:
 
 
 def equations(program: Any) -> Iterator[Any]:
-    """Every equation, those of inner programs after the one that holds them."""
+    """Yield every equation, with those of inner programs after the equation that contains them."""
     for eqn in program.jaxpr.eqns:
         yield eqn
         for body in inner(eqn):
@@ -50,20 +49,20 @@ def equations(program: Any) -> Iterator[Any]:
 
 
 def is_mutable(aval: Any) -> bool:
-    """Whether a type is that of an array that is written to, as of ``jax.new_ref``."""
+    """Whether a type is that of a mutable array, as from ``jax.new_ref``."""
     return hasattr(aval, "inner_aval")
 
 
 def interpreted_kernel(*operands: Any, **params: Any) -> Any:
-    """What a ``pallas_call`` with these parameters computes, as its interpret mode runs it."""
+    """Compute what a ``pallas_call`` with these parameters computes, in its interpret mode."""
     from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret
 
     return pallas_call_hlo_interpret(*operands, **params)
 
 
 def one_kernel(result: Any) -> Any:
-    """The leaf of a jitted call's result, with the mark on that call that makes XLA:CPU compile it into one kernel.
+    """Return a result of a jitted call, and mark the call so that XLA:CPU compiles it into one kernel.
 
-    XLA marks small loops so itself; other backends, and versions that do not know the mark, pass over it.
+    XLA itself marks small loops in the same way. Other backends, and versions that do not know the mark, ignore it.
     """
     return set_xla_metadata(result, xla_cpu_small_call="true", inlineable="false")

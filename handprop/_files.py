@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all."""
+"""Write files atomically."""
 
 import os
 import tempfile
@@ -8,11 +8,13 @@ __all__ = ["write_atomic"]
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` beside ``path`` and move it there: an interrupted or failed write leaves what was there. A link
-    stays a link to the file that is replaced.
+    """Write ``content`` to a temporary file next to ``path`` and move it there.
+
+    An interrupted or failed write leaves the old file unchanged. If ``path`` is a link, the file that it points to is
+    replaced, and the link stays.
 
     Raises:
-        OSError: the folder is missing or cannot be written, or the disk is full.
+        OSError: the folder is missing or not writable, or the disk is full.
     """
     target = os.path.realpath(path)
     descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(target), prefix=f".{os.path.basename(target)}.")

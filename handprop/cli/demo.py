@@ -1,4 +1,4 @@
-"""What ``handprop demo`` shows: published digits, equal bits, real data learned. Functions that return values."""
+"""The parts of ``handprop demo``: published digits, equal bits, and training on real data. Functions return values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,25 +36,25 @@ PUBLISHED = {
     40_000: 0.00395876528027,
     50_000: 0.00351012256786,
 }
-"""Mean absolute error before an iteration, as printed in iamtrask, A Neural Network in 11 lines of Python (2015)."""
+"""Mean absolute error before each iteration, as printed in iamtrask, A Neural Network in 11 lines of Python (2015)."""
 
 ACCURACY = 0.97
 
 
 class Classic(NamedTuple):
-    """The classic run: mean absolute error at the published iterations, and the recorded errors."""
+    """The classic run: the mean absolute error at the published iterations, and the recorded errors."""
 
     errors: dict[int, float]
     history: handprop.History
 
     @property
     def ok(self) -> bool:
-        """Every published figure, to 12 decimals."""
+        """Whether every published figure is reproduced to 12 decimals."""
         return all(abs(self.errors[step] - published) < 1e-12 for step, published in PUBLISHED.items())
 
 
 class Digits(NamedTuple):
-    """A digits run: accuracies an epoch, and the test examples with what was read."""
+    """A run on digits: accuracies per epoch, and the test examples with their labels and predictions (``read``)."""
 
     train_accuracy: list[float]
     test_accuracy: list[float]
@@ -68,19 +68,22 @@ class Digits(NamedTuple):
 
 
 def classic_network() -> MLP:
-    """3-4-1, sigmoid, no biases, E = 1/2 sum (y - a)^2 over four examples."""
+    """Return the network 3-4-1: sigmoid units, no biases, E = 1/2 sum (y - a)^2 over four examples."""
     return handprop.mlp((3, 4, 1), bias=False, reduction="sum", init="uniform")
 
 
 def classic_parameters() -> tuple[Layer, ...]:
-    """The published start, ``2 random - 1`` from NumPy's legacy generator seeded with 1; float64 needs x64."""
+    """Return the published initial weights, ``2 random - 1`` from NumPy's legacy generator with seed 1.
+
+    They are float64, so call this with x64 enabled.
+    """
     generator = np.random.RandomState(1)
     draws = [2 * generator.random_sample(shape) - 1 for shape in ((3, 4), (4, 1))]
     return tuple(Layer(jnp.asarray(W), None) for W in draws)
 
 
 def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
-    """60,000 full-batch iterations at learning rate 1 in float64."""
+    """Run ``steps`` full-batch iterations at learning rate 1 in float64."""
     with jax.enable_x64(True):
         examples, net, params = data.xor_with_bias(), classic_network(), classic_parameters()
         x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
@@ -98,11 +101,11 @@ def run_classic(steps: int = 60_000, every: int = 10) -> Classic:
     return Classic(errors, handprop.History(*(np.concatenate(part) for part in zip(*history, strict=True))))
 
 
-_sgd = optax.sgd(1.0)  # one object, so that every part of the run uses one compiled loop
+_sgd = optax.sgd(1.0)  # a single object, so that all parts of the run share one compiled loop
 
 
 def verify() -> dict[str, handprop.Report]:
-    """The hand gradient against jax.grad's: the classic network in float64, the digits networks in float32."""
+    """Verify the hand-written gradient of the classic network in float64 and of the digits networks in float32."""
     with jax.enable_x64(True):
         examples, net = data.xor_with_bias(), classic_network()
         x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
@@ -129,9 +132,9 @@ def _digits_network(output: OutputName) -> MLP:
 
 
 def learn_digits(seed: int = 0, epochs: int = 60, on_epoch: Callable[[int, float], Any] | None = None) -> Digits:
-    """Minibatch training on 80 % of the 1,797 real images; the other 20 % are only read.
+    """Train on minibatches of 80 % of the 1,797 real images and test on the other 20 %.
 
-    ``on_epoch(epoch, test_accuracy)`` is called after each.
+    ``on_epoch(epoch, test_accuracy)`` is called after each epoch.
     """
     train, test = data.split(jax.random.key(seed), data.digits(), 0.2)
     net = _digits_network("softmax")
@@ -159,7 +162,10 @@ def learn_digits(seed: int = 0, epochs: int = 60, on_epoch: Callable[[int, float
 
 
 def _descent_on_one_weight() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """E against ``W_2[2]`` of the classic network with all other weights held, and descent on that weight alone."""
+    """Return E as a function of ``W_2[2]`` of the classic network, and descent on that weight alone.
+
+    All other weights are fixed.
+    """
     with jax.enable_x64(True):
         examples, net, (first, last) = data.xor_with_bias(), classic_network(), classic_parameters()
         x, y = jnp.asarray(examples.x), jnp.asarray(examples.y)
@@ -181,7 +187,7 @@ def _descent_on_one_weight() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def draw(folder: Path, classic: Classic, digits: Digits) -> list[Path]:
-    """The four pictures."""
+    """Draw the four pictures and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     wrong = np.flatnonzero(digits.read != digits.labels)
     epochs = range(1, len(digits.test_accuracy) + 1)

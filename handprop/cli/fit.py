@@ -1,4 +1,4 @@
-"""What ``handprop train`` and ``handprop predict`` do with a table: a network on standardised columns."""
+"""The work of ``handprop train`` and ``handprop predict``: a network on the standardized columns of a table."""
 
 import math
 from collections.abc import Callable
@@ -44,11 +44,11 @@ FORMAT = "handprop fit 1"
 
 
 class OptionError(ValueError):
-    """An option that cannot be right, in one sentence."""
+    """An invalid option; the message is one sentence."""
 
 
 class Options(NamedTuple):
-    """How to train; the output decides the loss: softmax and sigmoid classify, identity is regression."""
+    """How to train. The output decides the loss: softmax and sigmoid classify, and identity is for regression."""
 
     target: str
     hidden: tuple[int, ...] = (32,)
@@ -67,7 +67,7 @@ class Options(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """One line of progress: accuracies for classes, root mean squared errors in the target's unit else."""
+    """One line of progress: accuracies for classification, root mean squared errors in the target's unit otherwise."""
 
     epoch: int
     loss: float
@@ -76,7 +76,7 @@ class Epoch(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A table ready to learn: standardised float32 arrays beside what it takes to undo that."""
+    """A table prepared for training: the network, both parts of the data, and the standardisers to apply."""
 
     net: MLP
     config: dict[str, Any]
@@ -94,7 +94,7 @@ class Fit(NamedTuple):
 
 
 def check(options: Options) -> None:
-    """Raises OptionError."""
+    """Raise OptionError if an option is invalid."""
     positive = ("learning_rate", "epochs", "batch_size")
     for name in positive:
         value = getattr(options, name)
@@ -109,14 +109,17 @@ def check(options: Options) -> None:
 
 
 def prepare(path: Path, options: Options) -> Problem:
-    """Read, split by key, standardise by the training part. Raises OptionError and DataError."""
+    """Read the table, split it by the seed, and standardize it by the training part.
+
+    Raises OptionError and DataError.
+    """
     check(options)
     target = data.target_name(path, options.target)
     table = data.read_csv(path, target, "regression" if options.regression else "classification")
     try:
         train, test = data.split(jax.random.key(options.seed), table, options.test_fraction)
     except ValueError as error:
-        raise OptionError(f"{path} with --test-fraction: {error}") from None
+        raise OptionError(f"{path} cannot be split by --test-fraction: {error}") from None
     inputs = data.standardiser(train.x)
     outputs = data.standardiser(train.y) if options.regression else None
     config = {
@@ -129,7 +132,7 @@ def prepare(path: Path, options: Options) -> Problem:
 
 
 def _arrays(problem: Problem, part: Dataset) -> tuple[jax.Array, jax.Array]:
-    """Standardised x, and y as the loss wants it: labels, rows of a one-hot matrix, or standardised targets."""
+    """Return standardized x, and y as the loss needs it: labels, one-hot rows, or standardized targets."""
     x = jnp.asarray(data.standardise(problem.inputs, part.x), jnp.float32)
     if problem.outputs is not None:
         return x, jnp.asarray(data.standardise(problem.outputs, part.y), jnp.float32)
@@ -146,7 +149,7 @@ def _metric(problem: Problem, output: np.ndarray, part: Dataset) -> float:
 
 
 def check_first_batch(path: Path, options: Options) -> handprop.Report:
-    """The hand gradient against jax.grad's on the first batch, before any step."""
+    """Verify the hand-written gradient against jax.grad on the first batch, before any step."""
     problem = prepare(path, options)
     x, y = _arrays(problem, problem.train)
     params = problem.net.init(jax.random.key(options.seed))
@@ -155,7 +158,7 @@ def check_first_batch(path: Path, options: Options) -> handprop.Report:
 
 
 def fit(path: Path, options: Options, on_epoch: Callable[[Epoch], Any] | None = None) -> Fit:
-    """Train; ``on_epoch`` is called after each epoch. Raises OptionError and DataError."""
+    """Train, and call ``on_epoch`` after each epoch. Raises OptionError and DataError."""
     problem = prepare(path, options)
     x, y = _arrays(problem, problem.train)
     test_x, _ = _arrays(problem, problem.test)
@@ -180,7 +183,7 @@ def fit(path: Path, options: Options, on_epoch: Callable[[Epoch], Any] | None = 
 
 
 def keep(path: Path, fitted: Fit) -> None:
-    """Save the parameters with all that ``predict`` needs. Raises CheckpointError."""
+    """Save the parameters with everything that ``predict`` needs. Raises CheckpointError."""
     problem = fitted.problem
     meta = {
         "format": FORMAT,
@@ -195,14 +198,14 @@ def keep(path: Path, fitted: Fit) -> None:
 
 
 def predict(params_path: Path, csv_path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the predicted class with its output, or the predicted number.
+    """Return a header and rows: the predicted class with its output, or the predicted number.
 
-    The table's columns are found by name; the target's column may be there and is not read.
+    Columns are looked up by name. The target's column may be present and is ignored.
     Raises CheckpointError and DataError.
     """
     params, meta = checkpoint.load(params_path)
     if meta.get("format") != FORMAT:
-        raise checkpoint.CheckpointError(f"{params_path} was not saved by handprop train; give one that was.")
+        raise checkpoint.CheckpointError(f"{params_path} was not saved by handprop train; give a file that was.")
     try:
         net = handprop.mlp(**meta["config"])
         inputs = Standardiser(*(np.array(part, np.float64) for part in meta["inputs"]))
@@ -212,7 +215,7 @@ def predict(params_path: Path, csv_path: Path) -> tuple[list[str], list[list[str
     except data.DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.CheckpointError(f"{params_path} does not fit together ({error}); save it again.") from None
+        raise checkpoint.CheckpointError(f"{params_path} is inconsistent ({error}); save it again.") from None
     if outputs is not None:
         mean, scale = (np.array(part, np.float64) for part in outputs)
         return ["prediction"], [[repr(float(v))] for v in (output * scale + mean)[:, 0]]

@@ -1,6 +1,7 @@
-"""The command ``handprop``: parses, calls, prints.
+"""The command ``handprop``: parse the arguments, call the library, print the result.
 
-Exit codes: 0 done, 1 the gradient or the training failed, 2 bad input or a gradient that could not be judged.
+The exit code is 0 for success, 1 if the gradient was refuted or the training failed, and 2 for bad input or if no
+verdict could be reached.
 """
 
 import csv
@@ -37,7 +38,7 @@ def _console() -> "Console":
 
 
 def _progress(console: "Console") -> Any:
-    """A bar on a terminal, nothing else elsewhere."""
+    """Return a progress bar that is shown only on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -50,7 +51,7 @@ def _verdict(console: "Console", ok: bool, good: str, bad: str) -> bool:
 
 
 def demo(out: Path = Path("handprop-demo")) -> int:
-    """Published digits, equal bits, real data: hand-derived backpropagation in under half a minute.
+    """Show hand-derived backpropagation in under half a minute: published digits, equal bits and real data.
 
     Args:
         out: folder for the four pictures.
@@ -64,9 +65,9 @@ def demo(out: Path = Path("handprop-demo")) -> int:
     console.print(f"{'iteration':>10} {'mean |error|':>18} {'published':>18}")
     for step, published in shown.PUBLISHED.items():
         console.print(f"{step:>10,} {classic.errors[step]:>18.12g} {published:>18.12g}")
-    oks = [_verdict(console, classic.ok, "all published digits", "the published digits do not come out")]
+    oks = [_verdict(console, classic.ok, "all published digits match", "the published digits do not match")]
 
-    console.print("[bold]2. The hand gradient against jax.grad's[/]")
+    console.print("[bold]2. The hand-written gradient against jax.grad[/]")
     for title, report in shown.verify().items():
         console.print(f"\n{title}")
         oks.append(_shown(console, report))
@@ -105,21 +106,21 @@ def train(
     """Train a network on a CSV table.
 
     Args:
-        csv: the table, with a header line; every column but the target is a feature, standardised.
+        csv: the table, with a header line; every column except the target is a feature and is standardized.
         target: the column to learn, by name or position (0 is the first, -1 the last).
-        hidden: units of the hidden layers.
-        activation: of the hidden layers.
-        output: softmax or sigmoid classify (cross-entropy), identity is regression (half squared error).
-        optimizer: momentum is sgd with momentum 0.9.
-        learning_rate: of the optimizer.
-        epochs: passes over the training examples.
-        batch_size: examples a step.
-        test_fraction: share of the examples held out.
-        seed: decides the split, the initial weights and the batches.
-        metrics: write a JSON line an epoch to this file.
-        plot: write the learning curve to this picture.
+        hidden: the number of units in each hidden layer.
+        activation: the activation of the hidden layers.
+        output: softmax or sigmoid for classification (cross-entropy), identity for regression (half squared error).
+        optimizer: the optimizer; momentum is sgd with momentum 0.9.
+        learning_rate: the optimizer's learning rate.
+        epochs: the number of passes over the training examples.
+        batch_size: the number of examples per step.
+        test_fraction: the fraction of the examples to hold out.
+        seed: determines the split, the initial weights and the batches.
+        metrics: write one line of JSON per epoch to this file.
+        plot: write the learning curve to this image file.
         save: write parameters and scaling to this .npz file, for `handprop predict`.
-        check: verify the hand gradient on the first batch before training.
+        check: verify the hand-written gradient on the first batch before training.
     """
     from handprop.cli import fit as fitting
 
@@ -146,13 +147,13 @@ def _checked(console: "Console", csv: Path, options: "Options") -> bool:
     from handprop.cli import fit as fitting
 
     report = fitting.check_first_batch(csv, options)
-    console.print("hand gradient against jax.grad's on the first batch")
+    console.print("The hand-written gradient against jax.grad on the first batch:")
     return _shown(console, report)
 
 
 def _shown(console: "Console", report: "Report") -> bool:
     console.print(str(report), markup=False)
-    return _verdict(console, report.ok, f"{report.verdict.name.lower()} right", "the gradient is not shown to be right")
+    return _verdict(console, report.ok, f"{report.verdict.name.lower()} right", "the gradient was not shown right")
 
 
 def _fit(console: "Console", csv: Path, options: "Options") -> "Fit":
@@ -219,9 +220,9 @@ def predict(params: Positional[Path], csv: Positional[Path], out: Path | None = 
     """Predict a CSV table's rows with parameters saved by `handprop train --save`.
 
     Args:
-        params: the .npz file.
+        params: the .npz file that `handprop train --save` wrote.
         csv: a table with the training table's feature columns, in any order.
-        out: write the predictions to this CSV file and not to the terminal.
+        out: write the predictions to this CSV file instead of the terminal.
     """
     from handprop._files import write_atomic
     from handprop.cli import fit as fitting
@@ -253,24 +254,25 @@ def verify(
     json: Path | None = None,
     replay: Path | None = None,
 ) -> int:
-    """Prove a hand-written gradient right, or show the input where it is wrong.
+    """Prove a hand-written gradient right, or show an input where it is wrong.
 
-    Exit code 0: proved or verified; 1: refuted; 2: could not be judged, or bad usage.
+    The exit code is 0 if the gradient is proved or verified, 1 if it is refuted, and 2 if no verdict could be reached
+    or the input is bad.
 
     Args:
-        rule: the custom_vjp, custom_jvp or gradient function: pkg.module:rule or path/to/file.py:rule.
-        args: its arguments: pkg.module:make_args, a function without parameters that returns a tuple of them.
-        shapes: or their shapes, such as "f32[32,784] f32[784,10]"; values are then drawn.
-        reference: a readable twin, pkg.module:f, whose derivative is the truth; default: the rule's own primal.
-        loss: for a gradient function: the loss it differentiates, pkg.module:loss.
-        argnums: whose gradients these are, by position: 1, or 0,1 for several (default: 0 of a loss, all of a rule).
-        domain: what arguments may be, such as "y=one_hot, w=interval(0, 1)"; "any" asks for all numbers.
+        rule: the custom_vjp, custom_jvp or gradient function, as pkg.module:rule or path/to/file.py:rule.
+        args: a function without parameters that returns a tuple of the arguments, as pkg.module:make_args.
+        shapes: the arguments' shapes instead, such as "f32[32,784] f32[784,10]"; the values are then drawn at random.
+        reference: a readable function with the right derivative, as pkg.module:f (default: the rule's own primal).
+        loss: for a gradient function, the loss that it differentiates, as pkg.module:loss.
+        argnums: positions of the differentiated arguments, such as 1 or 0,1 (default: 0 for a loss, all for a rule).
+        domain: the values that arguments may take, such as "y=one_hot, w=interval(0, 1)"; "any" allows all numbers.
         accuracy: the relative error of a rule that is approximate on purpose (default 0).
-        order: 2 judges second derivatives as well (default 1).
-        seed: decides every draw (default 0).
-        budget: seconds a report may take (default 30).
-        json: write the report to this file, a certificate that --replay takes.
-        replay: repeat the verification that this certificate reports; options given beside it come first.
+        order: 2 also checks second derivatives (default 1).
+        seed: determines every random draw (default 0).
+        budget: how many seconds a report may take (default 30).
+        json: write the report to this file, a certificate for --replay.
+        replay: repeat the verification that this certificate reports; options given with it take precedence.
     """
     return _judge("verify", rule, json, replay, {
         "args": args, "shapes": shapes, "reference": reference, "loss": loss, "argnums": argnums,
@@ -289,16 +291,17 @@ def audit(
 ) -> int:
     """Run a training step once and verify every custom rule that it calls, at the values that reached it.
 
-    Exit code 0: all proved or verified; 1: one refuted; 2: one could not be judged, or bad usage.
+    The exit code is 0 if all rules are proved or verified, 1 if one is refuted, and 2 if there is no verdict on one or
+    the input is bad.
 
     Args:
-        step: any function: pkg.module:step or path/to/file.py:step.
-        args: its arguments: pkg.module:make_args, a function without parameters that returns a tuple of them.
-        shapes: or their shapes, such as "f32[32,784] f32[784,10]"; values are then drawn.
-        seed: decides every draw (default 0).
-        budget: seconds a report may take (default 30).
-        json: write the reports to this file, a certificate that --replay takes.
-        replay: repeat the audit that this certificate reports; options given beside it come first.
+        step: any function, as pkg.module:step or path/to/file.py:step.
+        args: a function without parameters that returns a tuple of the arguments, as pkg.module:make_args.
+        shapes: the arguments' shapes instead, such as "f32[32,784] f32[784,10]"; the values are then drawn at random.
+        seed: determines every random draw (default 0).
+        budget: how many seconds a report may take (default 30).
+        json: write the reports to this file, a certificate for --replay.
+        replay: repeat the audit that this certificate reports; options given with it take precedence.
     """
     return _judge("audit", step, json, replay, {"args": args, "shapes": shapes, "seed": seed, "budget": budget})
 
@@ -341,18 +344,18 @@ def _csv_text(header: list[str], rows: list[list[str]]) -> str:
 
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is not a folder; give another one.")
+        raise NotADirectoryError(f"{path} is not a folder; give the path of a folder.")
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give a file's name.")
+        raise IsADirectoryError(f"{path} is a folder; give the path of a file.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: the folder {path.parent} is missing; make it first.")
+        raise FileNotFoundError(f"{path} cannot be written because the folder {path.parent} is missing; create it.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     if tyro is None:
         print("handprop: the command needs rich and tyro: install handprop[cli].", file=sys.stderr)
         return BAD_INPUT

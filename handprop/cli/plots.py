@@ -14,7 +14,7 @@ BLUE, ORANGE, GREY = "#1f5fa8", "#d9601a", "#8a8a8a"
 
 
 def figure(width: float = 6.4, height: float = 4.0) -> Any:
-    """An empty figure that belongs to nobody else."""
+    """Return an empty figure that is not registered with pyplot."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -23,7 +23,7 @@ def figure(width: float = 6.4, height: float = 4.0) -> Any:
 
 
 def save(drawing: Any, path: str | Path) -> None:
-    """Write the figure as PNG, or in the format that the path's ending names, whole or not at all."""
+    """Write the figure atomically, in the format that the path's suffix names, or else as PNG."""
     content = io.BytesIO()
     drawing.savefig(content, dpi=120, format=Path(path).suffix.lstrip(".") or "png")
     write_atomic(path, content.getvalue())
@@ -39,7 +39,7 @@ def _axes(drawing: Any, title: str, x: str, y: str) -> Any:
 
 
 def error_curve(steps: Any, errors: Any, title: str = "Error over iterations", x: str = "iteration") -> Any:
-    """Error against step, both logarithmic; step 0 is drawn at 1."""
+    """Plot error against step, both on logarithmic axes. Step 0 is drawn at 1."""
     drawing = figure()
     axes = _axes(drawing, title, x, "error E")
     axes.loglog(np.maximum(np.asarray(steps), 1), np.asarray(errors), color=BLUE)
@@ -48,7 +48,7 @@ def error_curve(steps: Any, errors: Any, title: str = "Error over iterations", x
 
 
 def error_against_weight(weights: Any, errors: Any, descent: Any, descent_errors: Any, name: str) -> Any:
-    """The curve E(w) with all other weights held, and the steps of gradient descent on it."""
+    """Plot the curve E(w) with all other weights fixed, and the steps of gradient descent on it."""
     drawing = figure()
     axes = _axes(drawing, f"Error against the one weight {name}: descent on the curve", f"weight {name}", "error E")
     axes.plot(weights, errors, color=BLUE, label="E(w), all other weights held")
@@ -59,7 +59,7 @@ def error_against_weight(weights: Any, errors: Any, descent: Any, descent_errors
 
 
 def accuracy_curve(epochs: Any, train: Any, test: Any, what: str = "accuracy") -> Any:
-    """Train and test metric, a point an epoch."""
+    """Plot the training and test metric per epoch."""
     drawing = figure()
     axes = _axes(drawing, f"Learned {what}", "epoch", what)
     axes.plot(epochs, train, color=GREY, label="training examples")
@@ -72,7 +72,7 @@ def accuracy_curve(epochs: Any, train: Any, test: Any, what: str = "accuracy") -
 
 
 def misread_digits(images: Any, read: Any, labels: Any, most: int = 8) -> Any:
-    """The first few 8x8 images that were read wrong, with what was read and what it is."""
+    """Show the first few misread 8x8 images, with their labels and predictions."""
     drawing = figure(6.4, 2.1)
     count = min(most, len(images))
     drawing.suptitle(

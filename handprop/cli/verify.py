@@ -1,4 +1,4 @@
-"""``handprop verify`` and ``handprop audit``: find what is named, verify it, print the report, keep the certificate."""
+"""The work of ``handprop verify`` and ``handprop audit``: import named objects, verify them, replay certificates."""
 
 import dataclasses
 import importlib
@@ -32,12 +32,14 @@ DTYPES = {"f": "float", "i": "int", "u": "uint", "s": "int", "c": "complex"}
 
 
 class CommandError(ValueError):
-    """What was asked cannot be done, in one sentence."""
+    """The command cannot be carried out; the message is one sentence."""
 
 
 class Command(NamedTuple):
-    """What a certificate keeps of the command that made it; ``rule``, ``args``, ``reference`` and ``loss`` are names
-    such as ``pkg.module:rule`` or ``path/to/file.py:rule``."""
+    """A command as its certificate records it.
+
+    ``rule``, ``args``, ``reference`` and ``loss`` are names such as ``pkg.module:rule`` or ``path/to/file.py:rule``.
+    """
 
     entry: str
     rule: str
@@ -54,10 +56,10 @@ class Command(NamedTuple):
 
 
 def run(command: Command) -> "Report | Audit":
-    """Run the entry of ``handprop.verify`` that the command names; its report's certificate holds the command.
+    """Run the entry of ``handprop.verifier`` that the command names. The report's certificate records the command.
 
     Raises:
-        CommandError: something named is missing or fails, or the options do not fit together.
+        CommandError: a named object is missing or fails, or the options contradict each other.
     """
     _check(command)
     rule = find(command.rule)
@@ -72,15 +74,15 @@ def run(command: Command) -> "Report | Audit":
 
 def _check(command: Command) -> None:
     if (command.args is None) == (command.shapes is None):
-        raise CommandError('give the arguments by one of --args pkg.module:make_args and --shapes "f32[32,784]".')
+        raise CommandError('give exactly one of --args pkg.module:make_args and --shapes "f32[32,784]".')
     if command.reference and command.loss:
-        raise CommandError("--reference and --loss exclude each other: a loss is its own reference.")
+        raise CommandError("--reference and --loss cannot be combined; a loss is its own reference.")
     if command.order not in (1, 2):
         raise CommandError(f"--order must be 1 or 2; got {command.order}.")
     if not 0 <= command.seed < 2**32:
         raise CommandError(f"--seed must be a whole number from 0 to 4294967295; got {command.seed}.")
     if not 0 <= command.accuracy < 1:
-        raise CommandError(f"--accuracy must be a relative error from 0 up to 1; got {command.accuracy:g}.")
+        raise CommandError(f"--accuracy must be a relative error of at least 0 and below 1; got {command.accuracy:g}.")
     if not 0 < command.budget < float("inf"):
         raise CommandError(f"--budget must be a positive number of seconds; got {command.budget:g}.")
 
@@ -106,19 +108,19 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
         options["argnums"] = _argnums(command.argnums)
     taken = set(inspect.signature(entry).parameters)
     if command.order != 1 and "order" not in taken:
-        raise CommandError(f"--order {command.order} is not for this: {name} judges first derivatives.")
+        raise CommandError(f"--order {command.order} is not supported here; {name} checks only first derivatives.")
     try:
         return entry(*functions, *args, **{key: value for key, value in options.items() if key in taken})
     except entries.Unusable as error:
         raise CommandError(
-            f"{command.rule} could not be judged: {' '.join(str(error).split()).rstrip('.')}."
+            f"{command.rule} could not be verified: {' '.join(str(error).split()).rstrip('.')}."
         ) from error
     except (Exception, SystemExit) as error:
-        raise CommandError(f"{command.rule} could not be judged: {_said(error)}") from error
+        raise CommandError(f"{command.rule} could not be verified: {_said(error)}") from error
 
 
 def _argnums(text: str) -> int | tuple[int, ...]:
-    """``"1"`` is one position, ``"0,1"`` and ``"1,"`` are several, as jax.grad takes them."""
+    """Parse positions as jax.grad takes them: ``"1"`` is one position, ``"0,1"`` and ``"1,"`` are tuples."""
     if not re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*,?\s*", text):
         raise CommandError(f'--argnums "{text}" is not understood; write positions such as 0 or 0,1.')
     numbers = tuple(int(part) for part in text.split(",") if part.strip())
@@ -126,7 +128,7 @@ def _argnums(text: str) -> int | tuple[int, ...]:
 
 
 def parse_domains(text: str) -> Any:
-    """``"y=one_hot w=interval(0,1)"`` as the domains of these arguments; ``"positive()"`` as that of all.
+    """Parse ``"y=one_hot w=interval(0,1)"`` as the domains of these arguments, and ``"positive()"`` as that of all.
 
     >>> parse_domains("y=one_hot, w=interval(0, 1)")["y"].says
     'is one-hot in its rows'
@@ -140,7 +142,7 @@ def parse_domains(text: str) -> Any:
     if len(found) == 1 and not found[0][0]:
         return found[0][1]
     if not all(name for name, _ in found):
-        raise CommandError(f'--domain "{text}": one kind for all arguments stands alone; name each of several.')
+        raise CommandError(f'--domain "{text}" does not name the argument of each kind; write name=kind for each one.')
     return {int(name) if name.isdigit() else name: domain for name, domain in found}
 
 
@@ -150,11 +152,11 @@ def _domain(kind: str, numbers: str) -> Any:
         return "any"
     kinds = sorted(set(domains.__all__) - {"Domain", "as_given", "image"})
     if kind not in kinds:
-        raise CommandError(f"--domain: there is no {kind}; there are any, {', '.join(kinds)}.")
+        raise CommandError(f"--domain {kind} is not known; choose one of any, {', '.join(kinds)}.")
     try:
         return getattr(domains, kind)(*(_number(part) for part in numbers.split(",") if part.strip()))
     except (TypeError, ValueError) as error:
-        raise CommandError(f"--domain: {kind}({numbers}) cannot be: {_said(error)}") from None
+        raise CommandError(f"--domain {kind}({numbers}) is not valid: {_said(error)}") from None
 
 
 def _number(text: str) -> int | float:
@@ -174,7 +176,7 @@ def _arguments(command: Command) -> tuple[Any, ...]:
 
 
 def parse_shapes(text: str) -> tuple[Any, ...]:
-    """``"f32[32,784] bf16[]"`` as ``jax.ShapeDtypeStruct`` objects.
+    """Parse ``"f32[32,784] bf16[]"`` as ``jax.ShapeDtypeStruct`` objects.
 
     >>> parse_shapes("f32[3, 4] i8[]")
     (ShapeDtypeStruct(shape=(3, 4), dtype=float32), ShapeDtypeStruct(shape=(), dtype=int8))
@@ -193,7 +195,7 @@ def parse_shapes(text: str) -> tuple[Any, ...]:
             found.append(jax.ShapeDtypeStruct(shape, dtype))
         except (TypeError, ValueError):
             raise CommandError(
-                f'--shapes "{text}": {kind}[{sizes}] is no array; write it like "f32[32,784]".'
+                f'--shapes "{text}": {kind}[{sizes}] is not a valid array type; write it like "f32[32,784]".'
             ) from None
     return tuple(found)
 
@@ -206,20 +208,20 @@ def _dtype_name(kind: str) -> str:
 
 
 def find(name: str) -> Any:
-    """The object a name such as ``pkg.module:rule``, ``pkg.module:Class.rule`` or ``path/to/file.py:rule`` stands for.
+    """Return the object with a name such as ``pkg.module:rule``, ``pkg.module:Class.rule`` or ``path/to/file.py:rule``.
 
     Raises:
-        CommandError: it names no such module, file or attribute, or the module fails.
+        CommandError: there is no such module, file or attribute, or importing the module fails.
     """
     place, colon, attribute = name.rpartition(":")
     if not (colon and place and attribute):
-        raise CommandError(f"{name} names nothing; write pkg.module:rule or path/to/file.py:rule.")
+        raise CommandError(f"{name} is not a full name; write pkg.module:rule or path/to/file.py:rule.")
     found = _script(Path(place)) if place.endswith(".py") else _module(place)
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise CommandError(f"{place} has no {attribute}{_alike(part, found)}.") from None
+            raise CommandError(f"{place} has no attribute {attribute}{_alike(part, found)}.") from None
         except (Exception, SystemExit) as error:
             raise CommandError(f"{name} cannot be looked up: {_said(error)}") from error
     return found
@@ -229,7 +231,7 @@ def _alike(name: str, owner: Any) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, [known for known in vars(owner) if not known.startswith("__")], 1)
-    return f"; {close[0]} is there" if close else ""
+    return f"; perhaps you mean {close[0]}" if close else ""
 
 
 def _module(name: str) -> Any:
@@ -238,9 +240,9 @@ def _module(name: str) -> Any:
 
 
 def _script(path: Path) -> Any:
-    """The module a file is, imported as ``python path`` would: its folder comes first on the path."""
+    """Import a file as a module, as ``python path`` would: its folder comes first on the path."""
     if not path.is_file():
-        raise CommandError(f"{path} is no file.")
+        raise CommandError(f"{path} is not a file; check the path.")
     path = path.resolve()
     _on_path(path.parent)
     known = sys.modules.get(path.stem)
@@ -248,7 +250,7 @@ def _script(path: Path) -> Any:
         return known
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise CommandError(f"{path} cannot be imported.")
+        raise CommandError(f"{path} cannot be imported as a Python module.")
     module = importlib.util.module_from_spec(spec)
     load = spec.loader.exec_module
     if known is None:
@@ -272,14 +274,14 @@ def _imported(name: str, load: Callable[[], Any]) -> Any:
         return load()
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise CommandError(f"there is no module {error.name} on the path or in this folder.") from None
+            raise CommandError(f"no module {error.name} was found on the path or in this folder.") from None
         raise CommandError(f"importing {name} failed: {_said(error)}") from error
     except (Exception, SystemExit) as error:
         raise CommandError(f"importing {name} failed: {_said(error)}") from error
 
 
 def _said(error: BaseException) -> str:
-    """The error as one line, with the last line of the user's code that it passed."""
+    """Return the error as one line, with the innermost line of the user's code in its traceback."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": .")
     ours = (str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent), "<")
     frames = [
@@ -291,7 +293,7 @@ def _said(error: BaseException) -> str:
 
 
 def read_certificate(path: Path) -> "Report | Audit":
-    """The report, or the audit, in a file that ``--json`` wrote. Raises CommandError."""
+    """Read the report or the audit from a file that ``--json`` wrote. Raises CommandError."""
     from handprop.verifier.auditing import FORMAT, Audit
     from handprop.verifier.report.report import Report
 
@@ -301,7 +303,7 @@ def read_certificate(path: Path) -> "Report | Audit":
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
-        raise CommandError(f"{path} is not text and so no certificate.") from None
+        raise CommandError(f"{path} is not text, so it is not a certificate.") from None
     except ValueError as error:
         raise CommandError(f"{path} is {str(error).rstrip('.')}.") from None
 
@@ -309,19 +311,21 @@ def read_certificate(path: Path) -> "Report | Audit":
 def merge_options(
     entry: str, rule: str | None, given: dict[str, Any], kept: "tuple[Path, Report | Audit] | None" = None
 ) -> Command:
-    """The command as given, over the one that a certificate and its path keep: what is given comes first.
+    """Merge the given options with the command that a certificate records; given options take precedence.
+
+    ``kept`` is the certificate's path and content.
 
     Raises:
-        CommandError: neither names the rule, or the certificate's command cannot be run.
+        CommandError: no rule is named, or the certificate's command cannot be run.
     """
     base = _command_of(*kept) if kept and "command" in kept[1].certificate else None
     if rule is None and base is None:
-        missing = f"{kept[0]} was not made by the command: name" if kept else "name"
+        missing = f"{kept[0]} does not record a command, so name" if kept else "name"
         raise CommandError(f"{missing} the rule: handprop {entry} pkg.module:rule --args pkg.module:make_args.")
     if base is None:
         return Command(entry, str(rule), **given)
     if kept and base.entry != entry:
-        raise CommandError(f"{kept[0]} was made by handprop {base.entry}: repeat it by handprop {base.entry}.")
+        raise CommandError(f"{kept[0]} was written by handprop {base.entry}; replay it with handprop {base.entry}.")
     for new, old in (({"args", "shapes"}, {"args": None, "shapes": None}), ({"loss"}, {"reference": None})):
         if new & set(given):
             base = base._replace(**old)
@@ -331,15 +335,15 @@ def merge_options(
 def _command_of(path: Path, report: "Report | Audit") -> Command:
     kept, kinds = report.certificate["command"], inspect.get_annotations(Command)
     if not isinstance(kept, Mapping):
-        raise CommandError(f"{path} holds a command that cannot be run.")
+        raise CommandError(f"{path} records a command that cannot be run.")
     wrong = [name for name, value in kept.items() if name not in kinds or not isinstance(value, kinds[name])]
     if wrong or not {"entry", "rule"} <= set(kept) or kept["entry"] not in ("verify", "audit"):
-        raise CommandError(f"{path} holds a command that cannot be run ({', '.join(wrong) or 'incomplete'}).")
+        raise CommandError(f"{path} records a command that cannot be run ({', '.join(wrong) or 'incomplete'}).")
     return Command(**kept)
 
 
 def compare_reports(old: "Report | Audit", new: "Report | Audit") -> tuple[str, str]:
-    """Two sentences: whether the programs have changed since the certificate, and whether the verdict has."""
+    """Return two sentences: whether the programs and whether the verdict have changed since the certificate."""
     before, now = (report.certificate.get("hashes") for report in (old, new))
     if before is None or now is None:
         code = "The certificate does not say whether the code is the same."
@@ -354,5 +358,5 @@ def compare_reports(old: "Report | Audit", new: "Report | Audit") -> tuple[str, 
 
 def _parts(before: Any, now: Any) -> str:
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        return "other programs"
+        return "the programs are different"
     return ", ".join(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))

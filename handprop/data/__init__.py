@@ -1,6 +1,6 @@
-"""What goes in: real data sets, files, standardising, splitting, one-hot.
+"""Data: real data sets, file readers, standardizing, splitting and one-hot encoding.
 
-Shapes: N examples, I inputs, O outputs. Every fault of a file is a ``DataError`` of one sentence that names
+Shapes: N examples, I inputs, O outputs. Every fault in a file raises a ``DataError`` whose message is one sentence with
 the file, the line or field, and what to do. The bundled sets need scikit-learn and CSV needs pandas:
 ``pip install 'handprop[data]'``.
 

@@ -1,4 +1,4 @@
-"""Tables of comma-separated values."""
+"""Read tables of comma-separated values."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ __all__ = ["read_csv", "read_features_csv", "target_name"]
 
 
 def _cell_fault(text: str) -> str | None:
-    """What keeps a cell from being a finite number."""
+    """Say why a cell is not a finite number, or return None if it is one."""
     if not text.strip():
         return "is empty"
     shown, number = repr(text if len(text) <= 40 else text[:37] + "..."), as_number(text)
@@ -45,11 +45,11 @@ def _csv_text(path: Path) -> str:
     if "\0" in text:
         line = len((raw[: raw.index(0)] + b".").splitlines())
         raise DataError(f"{path} line {line} holds a NUL byte; save the file as plain UTF-8 text.")
-    return text.replace("\r\n", "\n").replace("\r", "\n")  # pandas stumbles over a lone \r
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # pandas mishandles a lone \r
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line it starts on; empty lines are skipped, as pandas does."""
+    """Yield each record with the line it starts on. Empty lines are skipped, as in pandas."""
     reader, line = csv.reader(io.StringIO(text), strict=True), 1
     try:
         for row in reader:
@@ -57,14 +57,14 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path} line {line} is not valid CSV ({error}); mend its quotes.") from error
+        raise DataError(f"{path} line {line} is not valid CSV ({error}); correct its quotes.") from error
 
 
 def _check_header(path: Path, line: int, header: list[str]) -> None:
     if all(as_number(name) is not None for name in header):
         raise DataError(f"{path} line {line} holds only numbers; add a first line that names the columns.")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise DataError(f"{path} line {line} has no commas; separate the columns by commas.")
+        raise DataError(f"{path} line {line} has no commas; separate the columns with commas.")
     for column, name in enumerate(header):
         if not name:
             raise DataError(f"{path} line {line} leaves column {column + 1} without a name; name or remove it.")
@@ -98,9 +98,9 @@ def _bad_cell(path: Path, line: int, column: str, fault: str) -> None:
 
 
 def _parse(table: _Table, columns: Sequence[int], dtype: type) -> np.ndarray:
-    """Columns in the order given (N, len(columns)) as ``str`` or correctly rounded float64."""
+    """Parse columns, in the given order, as ``str`` or correctly rounded float64: (N, len(columns))."""
     pandas = extra("pandas")
-    # Before 3.1 correct rounding must be asked for; from 3.1 it is the default and asking is deprecated.
+    # pandas before 3.1 rounds correctly only on request; from 3.1 on it is the default and the option is deprecated.
     old = tuple(map(int, pandas.__version__.split(".")[:2])) < (3, 1)
     rounding = {"float_precision": "round_trip"} if old else {}
     names = [table.header[c] for c in columns]
@@ -119,7 +119,7 @@ def _parse(table: _Table, columns: Sequence[int], dtype: type) -> np.ndarray:
 
 
 def _numbers(table: _Table, columns: Sequence[int]) -> np.ndarray:
-    """Columns (N, len(columns)) as finite float64; what pandas cannot read is looked for cell by cell."""
+    """Parse columns (N, len(columns)) as finite float64. If pandas fails, look for the bad cell."""
     try:
         x = _parse(table, columns, np.float64)
     except DataError:
@@ -151,11 +151,11 @@ def _target_column(table: _Table, target: str | int) -> int:
     width = len(table.header)
     if isinstance(target, str):
         if target not in table.header:
-            raise DataError(f"{table.path} has no column {target!r}; take one of its columns: {listed(table.header)}.")
+            raise DataError(f"{table.path} has no column {target!r}; choose one of {listed(table.header)}.")
         column = table.header.index(target)
     elif not -width <= target < width:
         raise DataError(
-            f"{table.path} has no column at position {target}; take one from 0 to {width - 1}, or -1 for the last."
+            f"{table.path} has no column at position {target}; choose one from 0 to {width - 1}, or -1 for the last."
         )
     else:
         column = target % width
@@ -167,7 +167,7 @@ def _target_column(table: _Table, target: str | int) -> int:
 
 
 def target_name(path: Path, target: str) -> str:
-    """The column that ``target`` names, or else whose position it gives ("0", "-1"). Raises DataError."""
+    """Return the name of the column that ``target`` names or gives by position ("0", "-1"). Raises DataError."""
     table = _scan(path)
     position = target not in table.header and target.removeprefix("-").isdecimal()
     return table.header[_target_column(table, int(target) if position else target)]
@@ -176,10 +176,10 @@ def target_name(path: Path, target: str) -> str:
 def read_csv(
     path: Path, target: str | int, task: Literal["classification", "regression"] = "classification"
 ) -> Dataset:
-    """Comma-separated UTF-8 with a header line; every column but ``target`` is a feature.
+    """Read comma-separated UTF-8 with a header line; every column except ``target`` is a feature.
 
-    ``target`` is a column's name or its position, from 0, or from -1 at the end. Classification reads it as
-    class names, in sorted order (numbers sort as numbers); regression as numbers, ``y`` (N, 1).
+    ``target`` is a column's name or its position, counted from 0, or from -1 at the end. Classification reads it as
+    class names, numbered in sorted order (numbers sort as numbers). Regression reads it as numbers, ``y`` (N, 1).
     Raises DataError.
     """
     if task not in ("classification", "regression"):
@@ -197,8 +197,9 @@ def read_csv(
 
 
 def read_features_csv(path: Path, feature_names: Sequence[str], ignore: Sequence[str] = ()) -> np.ndarray:
-    """Features (N, I) float64 picked by name, in the order of ``feature_names``; a column that is neither a
-    feature nor in ``ignore`` is a fault. Raises DataError.
+    """Read features (N, I) float64 by name, in the order of ``feature_names``.
+
+    Raises DataError, also for a column that is neither a feature nor in ``ignore``.
     """
     table = _scan(path)
     missing = [name for name in feature_names if name not in table.header]

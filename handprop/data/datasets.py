@@ -20,7 +20,7 @@ def digits() -> Dataset:
 
 
 def breast_cancer() -> Dataset:
-    """569 tumours, 30 measurements each, malignant (0) or benign (1) (UCI Wisconsin, with scikit-learn)."""
+    """569 tumors, 30 measurements each, malignant (0) or benign (1) (UCI Wisconsin, bundled with scikit-learn)."""
     return _bundled("load_breast_cancer")
 
 

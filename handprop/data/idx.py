@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST: 00 00, type, number of dimensions, each dimension as big-endian uint32, data."""
+"""Read IDX, the format of MNIST: 00 00, type, number of dimensions, each dimension as big-endian uint32, data."""
 
 import gzip
 import math
@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 def _take(file: Stream, count: int) -> bytearray:
-    """At most ``count`` bytes, in chunks: memory follows what is there, not what is announced."""
+    """Read at most ``count`` bytes in chunks, so that memory grows with the file's content, not with its header."""
     data = bytearray()
     while len(data) < count and (chunk := file.read(min(_CHUNK, count - len(data)))):
         data += chunk
@@ -31,7 +31,8 @@ def _idx_header(path: Path, file: Stream) -> tuple[np.dtype, tuple[int, ...]]:
         raise DataError(f"{path} is empty; give an IDX file, plain or gzipped.")
     if magic[:2] != bytes(len(magic[:2])):
         raise DataError(
-            f"{path} starts with {magic[:2].hex(' ')} where an IDX file has 00 00; give an IDX file, plain or gzipped."
+            f"{path} starts with {magic[:2].hex(' ')}, not with 00 00 as an IDX file does; "
+            f"give an IDX file, plain or gzipped."
         )
     if len(magic) < 4:
         raise DataError(f"{path} ends inside its header, at byte {len(magic)}; fetch the file again.")
@@ -39,7 +40,7 @@ def _idx_header(path: Path, file: Stream) -> tuple[np.dtype, tuple[int, ...]]:
         types = ", ".join(f"{code:02x}" for code in _IDX_DTYPES)
         raise DataError(f"{path} byte 2 has type {magic[2]:02x}; give an IDX file of a known type ({types}).")
     if not 1 <= magic[3] <= _IDX_MAX_DIMENSIONS:
-        raise DataError(f"{path} byte 3 announces {magic[3]} dimensions; give a file with 1 to {_IDX_MAX_DIMENSIONS}.")
+        raise DataError(f"{path} byte 3 declares {magic[3]} dimensions; give a file with 1 to {_IDX_MAX_DIMENSIONS}.")
     sizes = _take(file, 4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(f"{path} ends inside its header, at byte {4 + len(sizes)}; fetch the file again.")
@@ -51,17 +52,17 @@ def _idx_header(path: Path, file: Stream) -> tuple[np.dtype, tuple[int, ...]]:
 
 def _idx_array(path: Path, file: Stream, max_bytes: int) -> np.ndarray:
     dtype, shape = _idx_header(path, file)
-    size = math.prod(shape) * dtype.itemsize  # Python's integers: no overflow
+    size = math.prod(shape) * dtype.itemsize  # Python's integers do not overflow
     if size > max_bytes:
         raise DataError(
-            f"{path} announces {size} bytes of data for shape {shape}, over max_bytes={max_bytes}; "
+            f"{path} declares {size} bytes of data for shape {shape}, over max_bytes={max_bytes}; "
             f"raise max_bytes if you trust the file."
         )
     data = _take(file, size)
     if len(data) < size:
         raise DataError(f"{path} ends after {len(data)} of {size} bytes of data; fetch the file again.")
     if file.read(1):
-        raise DataError(f"{path} goes on after its {size} bytes of data; fetch the file again.")
+        raise DataError(f"{path} has more than its {size} bytes of data; fetch the file again.")
     array = np.frombuffer(data, dtype)
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
@@ -72,9 +73,9 @@ def _idx_array(path: Path, file: Stream, max_bytes: int) -> np.ndarray:
 
 
 def read_idx(path: Path, max_bytes: int = 2**31) -> np.ndarray:
-    """An IDX file, plain or gzipped, in its own shape and type (native byte order).
+    """Read an IDX file, plain or gzipped, as an array of its shape and type (native byte order).
 
-    No more than ``max_bytes`` of data is ever held, however small the file and whatever it decompresses to.
+    Never more than ``max_bytes`` of data are held, whatever the file's size and whatever it decompresses to.
     Raises DataError.
     """
     with open_file(path) as file:

@@ -1,4 +1,4 @@
-"""Archives of arrays as NumPy writes them."""
+"""Read archives of arrays as NumPy writes them."""
 
 import zipfile
 import zlib
@@ -13,7 +13,7 @@ __all__ = ["read_npz"]
 
 def _member(path: Path, archive: Any, name: str) -> np.ndarray:
     if name not in archive.files:
-        raise DataError(f"{path} has no array {name!r}; take one of its arrays: {listed(archive.files)}.")
+        raise DataError(f"{path} has no array {name!r}; choose one of its arrays: {listed(archive.files)}.")
     try:
         array = archive[name]
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
@@ -28,7 +28,7 @@ def _member(path: Path, archive: Any, name: str) -> np.ndarray:
 
 
 def _finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """Numbers as float64, all of them finite."""
+    """Return the numbers as float64, or raise an error if one is not finite."""
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path} array {name!r} has dtype {array.dtype}; save it as float or integer numbers.")
     array = array.astype(np.float64)
@@ -41,9 +41,9 @@ def _finite(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def read_npz(path: Path, x: str = "x", y: str = "y") -> Dataset:
-    """An archive of ``numpy.savez`` with examples ``x`` (N, I) and targets ``y``; never unpickles.
+    """Read an archive of ``numpy.savez`` with examples ``x`` (N, I) and targets ``y``, without unpickling.
 
-    Integers, booleans or strings (N,) are class labels, numbered in sorted order; floats (N,) and any numbers
+    Integers, booleans or strings (N,) are class labels, numbered in sorted order. Floats (N,) and any numbers
     (N, O) are float64 targets. Raises DataError.
     """
     with open_file(path) as file:

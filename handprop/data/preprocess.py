@@ -1,4 +1,4 @@
-"""Standardising, splitting, one-hot."""
+"""Standardizing, splitting and one-hot encoding."""
 
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ def _examples(x: Any) -> np.ndarray:
 
 
 def standardiser(x: Any) -> Standardiser:
-    """Mean and (population) standard deviation of each column of ``x`` (N, I); a constant column has scale 1.
+    """Return mean and (population) standard deviation of each column of ``x`` (N, I); a constant column has scale 1.
 
     >>> standardiser([[1.0, 7.0], [3.0, 7.0]])
     Standardiser(mean=array([2., 7.]), scale=array([1., 1.]))
@@ -33,7 +33,7 @@ def standardiser(x: Any) -> Standardiser:
     x = _examples(x)
     if not len(x) or not np.isfinite(x).all():
         raise ValueError(f"x of shape {x.shape} must hold at least one example and only finite numbers.")
-    # Powers of two bring each column to at most 1: exact, and squares neither overflow nor vanish.
+    # Powers of two scale each column to at most 1. That is exact, and squares neither overflow nor underflow.
     _, exponent = np.frexp(np.abs(x).max(axis=0))
     small = np.ldexp(x, -exponent)
     constant = (x == x[0]).all(axis=0)
@@ -43,7 +43,7 @@ def standardiser(x: Any) -> Standardiser:
 
 
 def standardise(s: Standardiser, x: Any) -> np.ndarray:
-    """``(x - mean) / scale`` as float64 (N, I)."""
+    """Return ``(x - mean) / scale`` as float64 (N, I)."""
     x = _examples(x)
     if x.shape[1] != len(s.mean):
         raise ValueError(f"x has shape {x.shape}, but the standardiser was made for (N, {len(s.mean)}).")
@@ -51,8 +51,9 @@ def standardise(s: Standardiser, x: Any) -> np.ndarray:
 
 
 def _test_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """How many of each class to test on: its share, the total rounded once (largest remainders), one left
-    to train on.
+    """Return how many examples of each class to test on: its share of ``fraction``.
+
+    Only the total is rounded (largest remainders), and at least one example of each class is left to train on.
     """
     share = counts * fraction
     take = np.floor(share).astype(int)
@@ -62,9 +63,9 @@ def _test_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple[Dataset, Dataset]:
-    """Train and test sets drawn by ``key``, each in the order of ``dataset``; every class keeps its share.
+    """Split into training and test sets drawn by ``key``, each in the order of ``dataset``.
 
-    The same key gives the same split. Raises ValueError where the test set would be empty.
+    Every class keeps its share. The same key gives the same split. Raises ValueError if the test set would be empty.
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie between 0 and 1.")
@@ -75,14 +76,14 @@ def split(key: jax.Array, dataset: Dataset, test_fraction: float = 0.2) -> tuple
     test = np.zeros(n, bool)
     for label, count in zip(labels, _test_counts(counts, test_fraction), strict=True):
         test[order[classes[order] == label][:count]] = True
-    if not test.any():  # the other is never empty: each class keeps an example to train on
+    if not test.any():  # the training set is never empty: each class keeps an example to train on
         raise ValueError(f"test_fraction={test_fraction} of {n} examples leaves no test example; raise it.")
     train, held = (dataset._replace(x=dataset.x[rows], y=dataset.y[rows]) for rows in (~test, test))
     return train, held
 
 
 def one_hot(labels: Any, classes: int) -> np.ndarray:
-    """Rows of the identity (N, classes) float64, one per label.
+    """Return rows of the identity (N, classes) float64, one per label.
 
     >>> one_hot([2, 0], 3)
     array([[0., 0., 1.],
@@ -92,5 +93,5 @@ def one_hot(labels: Any, classes: int) -> np.ndarray:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(f"labels have shape {labels.shape} and dtype {labels.dtype}; give integers (N,).")
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, not within 0 to {classes - 1}.")
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; give labels from 0 to {classes - 1}.")
     return np.eye(classes)[labels]

@@ -1,4 +1,4 @@
-"""What every reader returns, refuses and shares."""
+"""What all readers share: the data set they return, the error they raise, and helpers."""
 
 import importlib
 import os
@@ -14,13 +14,13 @@ Path: TypeAlias = str | os.PathLike[str]
 
 
 class DataError(ValueError):
-    """A file that cannot be used: one sentence with the file, the line or field, and what to do."""
+    """A file cannot be used. The message is one sentence with the file, the line or field, and what to do."""
 
 
 class Dataset(NamedTuple):
     """Examples ``x`` (N, I) float64 and targets ``y``: int32 labels (N,), or float64 (N, O).
 
-    Label k is the class ``class_names[k]``; ``class_names`` is empty where ``y`` holds numbers.
+    Label k is the class ``class_names[k]``; ``class_names`` is empty if ``y`` holds numbers.
     """
 
     x: np.ndarray
@@ -53,7 +53,7 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 
 def as_number(text: str) -> float | None:
-    """The number a cell holds, or None; what pandas takes for one, no more (so no ``1_000``)."""
+    """Return the number in a cell, or None. It accepts only what pandas does, so not ``1_000``."""
     try:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
@@ -61,7 +61,10 @@ def as_number(text: str) -> float | None:
 
 
 def classes_of(labels: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int32 positions (N,) in the sorted class names; numbers sort as numbers, ``1`` is ``1.0``."""
+    """Return labels as int32 positions (N,) in the sorted class names, and these names.
+
+    Numbers sort as numbers, and ``1`` is the same class as ``1.0``.
+    """
     found, inverse = np.unique(labels.astype(str), return_inverse=True)
     numeric = all(as_number(name) is not None for name in found)
     value: Callable[[str], Any] = (lambda name: Decimal(name.strip())) if numeric else str

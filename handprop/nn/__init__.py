@@ -1,1 +1,1 @@
-"""The learner's room: networks, the derivation of their gradients by hand, and other forms of it."""
+"""Networks, the derivation of their gradients by hand, and other forms of it."""

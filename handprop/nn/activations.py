@@ -6,8 +6,8 @@ needs the way back: given ``da = dE/da`` it asks for ``dz = dE/dz``. By the chai
     dz = da * f'(z)                        elementwise activations
     dz_i = sum_k da_k * da_k/dz_i          softmax, where every output depends on every input
 
-Each pair is named ``f`` and ``d_f``. ``f(z)`` returns the activation and its residual, that is what the
-derivative will need again: for the classic activations ``a`` itself. ``d_f(da, residual)`` returns ``dz``.
+Each pair is named ``f`` and ``d_f``. ``f(z)`` returns the activation and its residual, which is what the
+derivative will need: for the classic activations, ``a`` itself. ``d_f(da, residual)`` returns ``dz``.
 Shapes: N examples, D units; ``z``, ``a``, ``da`` and ``dz`` are all (N, D).
 
 The order of the operations is that of JAX's own derivative rules, so that the results agree bit for
@@ -162,4 +162,4 @@ ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(identity, d_identity),
     "softmax": Activation(softmax, d_softmax),
 }
-"""Every activation by the name that ``handprop.mlp`` takes; softmax stands at the output only."""
+"""Every activation by the name that ``handprop.mlp`` takes. Softmax is for the output layer only."""

@@ -1,4 +1,4 @@
-"""What goes into a network, checked when it is traced: one sentence with the path, both sides and the remedy."""
+"""Check the inputs of a network when it is traced. Each error names the path, both sides and the remedy."""
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(sizes)
     if len(sizes) < 2 or any(not isinstance(s, (int, np.integer)) or isinstance(s, bool) or s < 1 for s in sizes):
         raise ValueError(
-            f"sizes={sizes} cannot be a network: give at least two whole numbers of at least 1, inputs first."
+            f"sizes={sizes} is not valid; give at least two whole numbers of at least 1, the number of inputs first."
         )
     return tuple(int(s) for s in sizes)
 
@@ -34,13 +34,14 @@ def _check_array(path: str, array: Any, shape: tuple[int, ...], dtype: Any, want
     if array.dtype != dtype:
         raise TypeError(
             f"{path} has dtype {array.dtype}, but params[0].W has {jnp.dtype(dtype)}; "
-            f"cast one of them with .astype, so that both agree."
+            f"cast one of them with .astype so that both agree."
         )
 
 
 def _layout(sizes: tuple[int, ...], params: Any, run: tuple[int, int]) -> tuple[list[tuple[int, ...]], str]:
-    """The shape of each entry's ``W``, the run's layers being one entry where they come as a stack, and of what it is;
-    or an error.
+    """Return the expected shape of each entry's ``W`` and a description of the layout, or raise an error.
+
+    If the layers of ``run`` come as a stack, they are one entry.
     """
     (first, last), layers = run, list(pairwise(sizes))
     stack: list[tuple[int, ...]] = [*layers[:first], (last - first, *layers[first]), *layers[last:]]
@@ -53,7 +54,7 @@ def _layout(sizes: tuple[int, ...], params: Any, run: tuple[int, int]) -> tuple[
         if getattr(getattr(layer, "W", None), "ndim", 0) == 3:
             raise ValueError(
                 f"params[{l}].W of shape {layer.W.shape} is a stack of layers, which only apply, loss and "
-                f"value_and_grad of form='scan' take; give handprop.unstack_equal_layers(params)."
+                f"value_and_grad of form='scan' accept; give handprop.unstack_equal_layers(params)."
             )
     found = type(params).__name__ if count is None else f"{count} layers"
     also = f", or of {len(stack)} with params[{first}:{last}] stacked" if last > first else ""
@@ -61,7 +62,7 @@ def _layout(sizes: tuple[int, ...], params: Any, run: tuple[int, int]) -> tuple[
 
 
 def _check_params(sizes: tuple[int, ...], bias: bool, params: Any, run: tuple[int, int]) -> Any:
-    """The parameters' dtype."""
+    """Check the parameters and return their dtype."""
     shapes, want = _layout(sizes, params, run)
     dtype: Any = getattr(getattr(params[0], "W", None), "dtype", None)
     for l, (layer, shape) in enumerate(zip(params, shapes, strict=True)):
@@ -79,7 +80,10 @@ def _check_params(sizes: tuple[int, ...], bias: bool, params: Any, run: tuple[in
 
 
 def check_examples(sizes: tuple[int, ...], bias: bool, params: Any, x: Any, run: tuple[int, int] = (0, 0)) -> jax.Array:
-    """``x`` (N, I) as an array of the parameters' dtype, or an error; the layers of ``run`` may come as a stack."""
+    """Return ``x`` (N, I) as an array after checking it and the parameters.
+
+    The layers of ``run`` may come as a stack.
+    """
     dtype = _check_params(sizes, bias, params, run)
     x = jnp.asarray(x)
     if x.ndim != 2 or x.shape[1] != sizes[0]:
@@ -101,7 +105,7 @@ def check_reduction(x: jax.Array, mean: bool) -> None:
 
 
 def check_targets(outputs: int, x: jax.Array, y: Any, labels: bool) -> jax.Array:
-    """``y`` (N, O) in the dtype of ``x``, or an error; integer labels (N,) become one-hot rows."""
+    """Return ``y`` (N, O) in the dtype of ``x`` after checking it. Integer labels (N,) become one-hot rows."""
     y = jnp.asarray(y)
     if labels and jnp.issubdtype(y.dtype, jnp.integer):
         return _one_hot(outputs, x, y)
@@ -123,14 +127,14 @@ def _one_hot(classes: int, x: jax.Array, labels: jax.Array) -> jax.Array:
         )
     if not isinstance(labels, Tracer):
         check_labels(classes, labels)
-    # A label out of range that could not be seen while tracing must not train silently: its row is NaN.
+    # While tracing, a label out of range cannot be seen. Its row is NaN so that it does not train silently.
     known = (labels >= 0) & (labels < classes)
     rows = jax.nn.one_hot(labels, classes, dtype=x.dtype)
     return jnp.where(known[:, None], rows, jnp.array(jnp.nan, x.dtype))
 
 
 def check_labels(classes: int, labels: Any) -> None:
-    """An error where concrete labels are out of range."""
+    """Raise an error if concrete labels are out of range."""
     if labels.size:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:

@@ -1,14 +1,14 @@
 """Losses, each with its derivative directly below it.
 
-For each example ``n`` a loss compares the network's prediction with the target ``y_n``. Two kinds:
+For each example ``n`` a loss compares the network's prediction with the target ``y_n``. There are two kinds:
 
 * on the output activation, ``E_n(a)``: the derivative ``dE/da`` still has to pass through the output
   activation's own derivative;
 * on the output pre-activation (the logit), ``E_n(z)``: the loss contains the output activation, and the
   two derivatives fuse into ``delta = dE/dz = a - y``. No ``a (1 - a)`` is left that could vanish.
 
-Below the derivative stands a root ``R`` of the second one, ``H_n = d^2 E_n / d prediction^2 = sum_c R_cn R_cn^T``:
-what the Gauss-Newton matrix is made of (Dangel, Kunstner and Hennig, BackPACK, ICLR 2020).
+Below each derivative is a root ``R`` of the second derivative, ``H_n = d^2 E_n / d prediction^2 = sum_c R_cn R_cn^T``,
+from which the Gauss-Newton matrix is made (Dangel, Kunstner and Hennig, BackPACK, ICLR 2020).
 
 Shapes: N examples, O outputs; prediction and target are (N, O), ``E`` is (N,), ``R`` is (O, N, O). ``g`` is
 ``dE_total/dE_n``, (N,): what the reduction over examples hands back, 1 for a sum and 1/N for a mean.
@@ -57,8 +57,8 @@ class Loss(NamedTuple):
     """A loss per example and its derivatives: ``E = value(prediction, y)``, ``d_value(g, prediction, y)``,
     ``root(prediction)``.
 
-    ``on`` names what the loss reads, "activation" or "logit"; ``outputs`` the output activations that fit
-    a logit loss (empty: any).
+    ``on`` names what the loss reads, "activation" or "logit". ``outputs`` names the output activations that fit
+    a logit loss; if empty, all of them fit.
     """
 
     value: Callable[[Array, Array], Array]
@@ -76,7 +76,7 @@ class Reduction(NamedTuple):
 
 
 def accumulator(dtype: jax.typing.DTypeLike) -> jnp.dtype:
-    """The dtype sums of ``dtype`` are taken in: float32 for the half precisions, else ``dtype``."""
+    """Return the dtype in which ``dtype`` is summed: float32 for the half precisions, else ``dtype`` itself."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
@@ -91,7 +91,7 @@ def d_sum_outputs(g: Array, terms: Array) -> Array:
 
 
 def _divide(E: Array, count: int) -> Array:
-    """``E / count`` as one primitive: compiled, a division by a constant may become a multiplication."""
+    """``E / count`` as one primitive; when compiled, a division by a constant may become a multiplication."""
     return lax.div(E, lax.full_like(E, count))
 
 

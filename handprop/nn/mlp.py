@@ -1,5 +1,5 @@
-"""Multilayer perceptrons: names become functions, what goes in is checked, and the gradient is that of
-:mod:`handprop.nn.backprop`, in the form that is asked for.
+"""Multilayer perceptrons. Names are resolved to functions, inputs are checked, and the gradient is that of
+:mod:`handprop.nn.backprop`, computed in the requested form.
 """
 
 import functools
@@ -77,8 +77,8 @@ class MLP(NamedTuple):
     * ``apply(params, x) -> a_L``
     * ``loss(params, x, y) -> E``
     * ``value_and_grad(params, x, y) -> (E, grads)``, by hand
-    * ``backprop(params, x, y) -> Trace``, by hand, with what lies between
-    * ``spec``, what the functions are made of, for modules that go on from there
+    * ``backprop(params, x, y) -> Trace``, by hand, with all intermediate values
+    * ``spec``, what the functions are made of, for modules that build on it
     """
 
     init: Initialize
@@ -93,7 +93,7 @@ class MLP(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """What a network is made of, names resolved."""
+    """What a network is made of, with names resolved to functions."""
 
     sizes: tuple[int, ...]
     bias: bool
@@ -101,15 +101,15 @@ class Spec(NamedTuple):
     loss: Loss
     reduction: Reduction
     form: str
-    segments: int | None = None  # of the run of equal layers, where the form has one
+    segments: int | None = None  # of the run of equal layers, for form "scan"
 
     @property
     def run(self) -> tuple[int, int]:
-        """First and last (excluded) of the layers that form "scan" computes in a loop."""
+        """The first and last (excluded) of the layers that form "scan" computes in a loop."""
         return scanned.longest_run(self.sizes) if self.form == "scan" else (0, 0)
 
     def net(self, x: Array) -> Net:
-        """What the derivation reads, with the products of the form for a batch of this size."""
+        """Return what the derivation reads, with the form's products for a batch of this size."""
         return Net(self.activations, self.loss, self.reduction, table.products(self.form, self.sizes, x))
 
     def scanned(self) -> scanned.Scanned:
@@ -125,7 +125,7 @@ INITIALIZERS: dict[str, Callable[[Array, tuple[int, int], jax.typing.DTypeLike],
     "glorot": jax.nn.initializers.glorot_uniform(),
     "lecun": jax.nn.initializers.lecun_normal(),
 }
-"""Initial weights by name: uniform on (-1, 1), Glorot and Bengio's uniform, LeCun's normal."""
+"""Initial weights by name: uniform on (-1, 1), Glorot and Bengio's uniform, and LeCun's normal."""
 
 
 def _init(
@@ -147,14 +147,14 @@ def _apply(spec: Spec, params: Params, x: Array) -> Array:
 
 
 def _passed(spec: Spec, params: Params, x: Array) -> Forward:
-    """The forward pass, of which the output layer is asked for."""
+    """Run the forward pass, of which only the output layer is needed."""
     if spec.form == "scan":
         return scanned.output_layers(spec.scanned(), params, x)
     return forward(spec.net(x), params, x)
 
 
 def checked(spec: Spec, params: Params, x: Array, y: Array, run: tuple[int, int] = (0, 0)) -> tuple[Array, Array]:
-    """``x`` and ``y``, or an error; the layers of ``run`` may come as a stack."""
+    """Return ``x`` and ``y`` as arrays after checking them. The layers of ``run`` may come as a stack."""
     x = checks.check_examples(spec.sizes, spec.bias, params, x, run)
     y = checks.check_targets(spec.sizes[-1], x, y, labels=spec.loss is LOSSES["softmax_cross_entropy"])
     checks.check_reduction(x, mean=spec.reduction is REDUCTIONS["mean"])
@@ -205,24 +205,27 @@ def mlp(
         reduction: "sum" or "mean" over the N examples.
         bias: whether layers have biases.
         init: "uniform" on (-1, 1), "glorot" or "lecun".
-        form: how the same mathematics is computed: "exact" with the bits of ``jax.grad``; "fused", products as
-            multiplications and sums, which XLA:CPU compiles with the training loop into one native kernel where the
-            network is small; "fast_sigmoid", that and ``(1 + tanh(z/2))/2`` for sigmoids; "accurate", in which
-            saturated sigmoid and tanh units keep the digits of their derivatives, and sigmoid outputs those of
-            ``a - y``; "scan", equal hidden layers in a loop, for deep networks, whose parameters may be kept as
-            :func:`handprop.stack_equal_layers` returns them: ``value_and_grad`` returns gradients in the layout that it
-            is given; "auto", the fastest whose bound is a few ulps: "fused" where that was measured to pay, for the
-            whole network or for single products, else "exact". The bounds stand in :mod:`handprop.nn.forms.table`.
-        remat_segments: for form "scan": keep the inputs of so many segments of the equal layers, and not every layer's
-            activation; the layers of a segment are computed once more on the way back.
+        form: how the network is computed; :mod:`handprop.nn.forms.table` has the error bounds.
+            "exact" has the bits of ``jax.grad``.
+            "fused" writes products as multiplications and sums, which XLA:CPU compiles with the training loop into one
+            native kernel if the network is small.
+            "fast_sigmoid" also computes sigmoids as ``(1 + tanh(z/2))/2``.
+            "accurate" keeps the digits of the derivatives of saturated sigmoid and tanh units, and those of ``a - y``
+            for sigmoid outputs.
+            "scan" computes equal hidden layers in a loop, for deep networks. It also accepts parameters as
+            :func:`handprop.stack_equal_layers` returns them, and returns gradients in the layout of the parameters.
+            "auto" is the fastest form whose error is a few ulps: "fused" where that was measured to be faster, for the
+            whole network or for single products, else "exact".
+        remat_segments: for form "scan", the number of segments of the equal layers. Only the segments' inputs are kept
+            instead of every layer's activation; the layers of a segment are recomputed in the backward pass.
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
-        range raise where they are concrete; where they are traced, the example's error is NaN.
+        range raise an error if they are concrete; if they are traced, the example's error is NaN.
 
     Raises:
-        ValueError: a name that is not known, sizes that cannot be, or a pair that does not fit; the functions
-            raise ValueError for shapes and TypeError for dtypes that cannot be right, when they are traced.
+        ValueError: a name is unknown, the sizes are invalid, or loss and output do not fit each other. When they are
+            traced, the functions raise ValueError for wrong shapes and TypeError for wrong dtypes.
 
     >>> net = mlp((3, 4, 1), bias=False)
     >>> net
@@ -255,7 +258,7 @@ def mlp(
 
 @functools.lru_cache(maxsize=64)
 def _functions(spec: Spec, init: InitName) -> MLP:
-    """The same functions for equal arguments, so that what was compiled for one network serves an equal one."""
+    """Return the same functions for equal arguments, so that equal networks share compiled programs."""
     initializer = INITIALIZERS[init]
 
     def initialize(key: Array, dtype: jax.typing.DTypeLike = jnp.float32) -> Params:
@@ -291,9 +294,9 @@ def _functions(spec: Spec, init: InitName) -> MLP:
 
 def _check_scan(sizes: tuple[int, ...], form: str, segments: int | None) -> None:
     if segments is not None and form != "scan":
-        raise ValueError(f"remat_segments={segments} is for form='scan', not for form={form!r}.")
+        raise ValueError(f"remat_segments={segments} needs form='scan', not form={form!r}.")
     if segments is not None and segments < 1:
-        raise ValueError(f"remat_segments={segments} is too small; there is at least one.")
+        raise ValueError(f"remat_segments={segments} is too small; it must be at least 1.")
     first, last = scanned.longest_run(sizes)
     if form == "scan" and last - first < 2:
-        raise ValueError(f"form='scan' needs two or more equal hidden layers in a row, and sizes={sizes} have none.")
+        raise ValueError(f"form='scan' needs two or more equal hidden layers in a row; got sizes={sizes}.")

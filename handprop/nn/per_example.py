@@ -1,13 +1,13 @@
-"""What the deltas give beyond the gradient, without the gradients of single examples.
+"""Quantities of single examples' gradients, computed from the deltas without forming these gradients.
 
 Example n's own gradient, that of its own error ``E_n`` (neither divided by N nor summed), is an outer product in every
-layer: ``dW_l = a_{l-1,n} delta_{l,n}^T`` and ``db_l = delta_{l,n}`` with ``delta_{l,n} = dE_n/dz_l``. So whatever is
-asked of the N gradients can be asked of the activations and deltas: of D_{l-1} + D_l numbers an example and layer in
-place of D_{l-1} D_l. A bias counts as a weight whose input is 1.
+layer: ``dW_l = a_{l-1,n} delta_{l,n}^T`` and ``db_l = delta_{l,n}`` with ``delta_{l,n} = dE_n/dz_l``. So quantities of
+the N gradients can be computed from the activations and deltas, which are D_{l-1} + D_l numbers per example and layer
+instead of D_{l-1} D_l. A bias counts as a weight whose input is 1.
 
-Every function takes ``(net, params, x, y)``, the network and the arguments of ``net.value_and_grad``; errors are raised
-as there. All but :func:`gauss_newton_diagonal` are the same for ``reduction="sum"`` and ``"mean"``. They are plain
-functions: under ``jax.jit`` what is not used of the backward pass is not computed, and several of them share one.
+Every function takes ``(net, params, x, y)``, the network and the arguments of ``net.value_and_grad``, and raises the
+same errors. All but :func:`gauss_newton_diagonal` give the same for ``reduction="sum"`` and ``"mean"``. They are plain
+functions: under ``jax.jit``, unused parts of the backward pass are not computed, and several functions share one pass.
 
 Shapes: N examples, D_l units of layer l, I inputs and O outputs of a layer.
 """
@@ -36,12 +36,12 @@ Array = jax.Array
 
 
 def _per_example(net: MLP, params: Params, x: Array, y: Array) -> Trace:
-    """The trace whose ``delta_{l,n}`` are ``dE_n/dz_l``: that of the sum."""
+    """Return the trace for a sum over examples, whose ``delta_{l,n}`` are ``dE_n/dz_l``."""
     return trace_of(net.spec._replace(reduction=REDUCTIONS["sum"]), params, x, y)
 
 
 def _layers(trace: Trace) -> list[tuple[Array, Array, int]]:
-    """``a_{l-1}``, ``delta_l`` and the square of the bias's input, 1 or 0 where there is none; first layer first."""
+    """Return ``a_{l-1}``, ``delta_l``, and 1 for a bias or 0 for none, of every layer, first layer first."""
     biases = [int(layer.b is not None) for layer in trace.grads]
     return list(zip(trace.activations[:-1], trace.deltas, biases, strict=True))
 
@@ -56,7 +56,7 @@ def per_example_norms(net: MLP, params: Params, x: Array, y: Array) -> Array:
     """``|g_n|`` (N,), the length of every example's gradient, all layers together.
 
     The outer product's squared length is the product of the squared lengths:
-    ``|g_n|^2 = sum_l (|a_{l-1,n}|^2 + 1) |delta_{l,n}|^2``, the 1 for a bias.
+    ``|g_n|^2 = sum_l (|a_{l-1,n}|^2 + 1) |delta_{l,n}|^2``; the 1 is for a bias.
     Source: Goodfellow, Efficient per-example gradient computations, 2015.
 
     >>> import handprop
@@ -71,8 +71,8 @@ def per_example_norms(net: MLP, params: Params, x: Array, y: Array) -> Array:
 def clipped_sum(net: MLP, params: Params, x: Array, y: Array, norm: float | Array) -> Params:
     """``sum_n c_n g_n`` with ``c_n = min(1, C / |g_n|)`` and ``C = norm``: no example adds more than length C.
 
-    A weighted sum of gradients is the gradient from weighted deltas, ``dW_l = a_{l-1}^T (c delta_l)``: the deltas that
-    gave the lengths serve again, in one backward pass. It is the sum to which differential privacy adds its noise.
+    A weighted sum of gradients is the gradient from weighted deltas, ``dW_l = a_{l-1}^T (c delta_l)``, so one backward
+    pass gives both the lengths and the sum. It is the sum to which differential privacy adds its noise.
     An example whose gradient is 0 adds 0. Sources: Abadi et al., Deep learning with differential privacy, CCS 2016;
     Lee and Kifer, Scaling up differentially private deep learning with fast per-example gradient clipping, 2020.
 
@@ -92,8 +92,9 @@ def clipped_sum(net: MLP, params: Params, x: Array, y: Array, norm: float | Arra
 def gram(net: MLP, params: Params, x: Array, y: Array) -> Array:
     """``K_nm = <g_n, g_m>`` (N, N), the inner products of the examples' gradients.
 
-    ``K = sum_l (a_{l-1} a_{l-1}^T + 1) * (delta_l delta_l^T)``, entry by entry, the 1 for a bias: for one output and
-    ``E_n = a_n`` the empirical tangent kernel. Source: Jacot, Gabriel and Hongler, Neural tangent kernel, NeurIPS 2018.
+    ``K = sum_l (a_{l-1} a_{l-1}^T + 1) * (delta_l delta_l^T)``, entry by entry; the 1 is for a bias. For one output and
+    ``E_n = a_n``, K is the empirical tangent kernel.
+    Source: Jacot, Gabriel and Hongler, Neural tangent kernel, NeurIPS 2018.
 
     >>> import handprop
     >>> net = handprop.mlp((2, 1), output="identity", bias=False)
@@ -107,7 +108,7 @@ def gram(net: MLP, params: Params, x: Array, y: Array) -> Array:
 
 
 def _check_several(x: Array, what: str) -> int:
-    """N, or an error."""
+    """Return N, or raise an error if it is less than 2."""
     if x.shape[0] < 2:
         raise ValueError(f"x has shape {x.shape}, but {what} needs at least 2 examples.")
     return x.shape[0]
@@ -118,8 +119,9 @@ def gradient_variance(net: MLP, params: Params, x: Array, y: Array) -> Params:
 
     The square of an outer product is the outer product of the squares, so
     ``sum_n dW_n^2 = (a_{l-1}^2)^T delta_l^2``, and ``sum_n (g_n - mean g)^2 = sum_n g_n^2 - (sum_n g_n)^2 / N``. The
-    difference cancels where an entry's gradients are nearly alike: its error is that of ``sum_n g_n^2``; it is kept at
-    0 or above. Raises ValueError for fewer than 2 examples. Source: Dangel, Kunstner and Hennig, BackPACK, ICLR 2020.
+    difference cancels where an entry's gradients are nearly equal, so its error is that of ``sum_n g_n^2``; negative
+    results are set to 0. Raises ValueError for fewer than 2 examples.
+    Source: Dangel, Kunstner and Hennig, BackPACK, ICLR 2020.
 
     >>> import handprop
     >>> net = handprop.mlp((1, 1), output="identity", bias=False)
@@ -139,11 +141,12 @@ def gradient_variance(net: MLP, params: Params, x: Array, y: Array) -> Params:
 
 
 def noise_scale(net: MLP, params: Params, x: Array, y: Array) -> Array:
-    """``B = tr(Sigma) / |G|^2``: at about this many examples a step, more of them stop paying.
+    """``B = tr(Sigma) / |G|^2``: larger batches than about this many examples hardly help.
 
     Sigma is the covariance of the examples' gradients, G their mean. Both are estimated without bias:
-    ``tr(Sigma) = N/(N-1) (mean_n |g_n|^2 - |mean g|^2)`` and ``|G|^2 = |mean g|^2 - tr(Sigma)/N``, which can be 0 or
-    below where noise is all there is; B is then infinite or negative. Raises ValueError for fewer than 2 examples.
+    ``tr(Sigma) = N/(N-1) (mean_n |g_n|^2 - |mean g|^2)`` and ``|G|^2 = |mean g|^2 - tr(Sigma)/N``. If the gradients are
+    mostly noise, the latter can be 0 or negative, and B is infinite or negative. Raises ValueError for fewer than 2
+    examples.
     Source: McCandlish et al., An empirical model of large-batch training, 2018, equation 2.9 and appendix A.1 with
     batches of 1 and N.
 
@@ -161,8 +164,10 @@ def noise_scale(net: MLP, params: Params, x: Array, y: Array) -> Array:
 
 
 class KroneckerFactors(NamedTuple):
-    """Of one layer: ``A = 1/N sum_n a_n a_n^T`` of its inputs, (I + 1, I + 1), the last row and column for the bias
-    (without one (I, I)); ``G = 1/N sum_n delta_n delta_n^T``, (O, O).
+    """The factors of one layer.
+
+    ``A = 1/N sum_n a_n a_n^T`` is of its inputs: (I + 1, I + 1), with the last row and column for the bias, or (I, I)
+    without a bias. ``G = 1/N sum_n delta_n delta_n^T`` is (O, O).
     """
 
     A: Array
@@ -170,10 +175,10 @@ class KroneckerFactors(NamedTuple):
 
 
 def kfac_factors(net: MLP, params: Params, x: Array, y: Array) -> tuple[KroneckerFactors, ...]:
-    """A and G of every layer, whose Kronecker product stands in for ``1/N sum_n g_n g_n^T`` of that layer.
+    """A and G of every layer, whose Kronecker product approximates ``1/N sum_n g_n g_n^T`` of that layer.
 
-    For a single  example it is that matrix. With the targets of the data the G are those of the empirical Fisher
-    matrix; for the Fisher matrix itself draw ``y`` from the network's own output.
+    For a single example, the product equals that matrix. With the targets of the data, G is that of the empirical
+    Fisher matrix; for the Fisher matrix itself, draw ``y`` from the network's own output.
     Source: Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate curvature, ICML 2015.
 
     >>> import handprop
@@ -200,9 +205,9 @@ def gauss_newton_diagonal(net: MLP, params: Params, x: Array, y: Array) -> Param
 
     ``sum_n g_n J_n^T H_n J_n`` with ``J_n`` the Jacobian of what the loss reads (logits or output activations),
     ``H_n`` the second derivative of ``E_n`` there, and ``g_n = dE/dE_n``, 1 or 1/N. With a root
-    ``H_n = sum_c R_cn R_cn^T`` (:mod:`handprop.nn.losses`) each ``R_c`` goes back through the layers as a delta does,
-    to ``s_{c,l}``; then
-    ``diag_W = (a_{l-1}^2)^T (sum_c s_{c,l}^2)``. It costs O backward passes, without their products for the weights.
+    ``H_n = sum_c R_cn R_cn^T`` (:mod:`handprop.nn.losses`), each ``R_c`` goes back through the layers like a delta and
+    becomes ``s_{c,l}``. Then ``diag_W = (a_{l-1}^2)^T (sum_c s_{c,l}^2)``. This costs O backward passes without their
+    products for the weights.
     Sources: Martens, New insights and perspectives on the natural gradient method, JMLR 2020, section 8; Dangel,
     Kunstner and Hennig, BackPACK, ICLR 2020.
 

@@ -1,8 +1,8 @@
-"""What is kept: parameters and a dictionary, in one NPZ file that plain NumPy can open.
+"""Save parameters and a dictionary in one NPZ file that plain NumPy can open.
 
-The member ``handprop`` is JSON: the format's version, each layer's dtypes and ``meta``. Beside it lie
-``params[l].W`` and ``params[l].b``, one array each; dtypes that NumPy does not know, such as bfloat16, as
-unsigned integers of the same bits. Nothing is pickled, and a file appears whole or not at all.
+The member ``handprop`` is JSON: the format's version, each layer's dtypes, and ``meta``. The other members are the
+arrays ``params[l].W`` and ``params[l].b``. Dtypes that NumPy does not know, such as bfloat16, are stored as unsigned
+integers with the same bits. Nothing is pickled, and files are written atomically.
 """
 
 import io
@@ -29,14 +29,14 @@ Path = str | os.PathLike[str]
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be saved or loaded: one sentence with the file, the field, and what to do."""
+    """A file cannot be saved or loaded. The message is one sentence with the file, the field, and what to do."""
 
 
 def _fail(path: Path, fault: str, cause: BaseException | None = None) -> NoReturn:
     raise CheckpointError(f"{path} {fault}.") from cause
 
 
-# Bits: any float dtype as one that NumPy can write, and back
+# Bits: convert any float dtype to one that NumPy can write, and back
 
 
 def _to_bits(array: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def _to_bits(array: np.ndarray) -> np.ndarray:
 
 
 def _from_bits(path: Path, field: str, stored: np.ndarray, name: Any) -> np.ndarray:
-    """``stored`` as the float dtype ``name``."""
+    """Return ``stored`` as the float dtype ``name``."""
     try:
         dtype = jnp.dtype(name) if isinstance(name, str) else None
     except TypeError:
@@ -56,7 +56,7 @@ def _from_bits(path: Path, field: str, stored: np.ndarray, name: Any) -> np.ndar
     native = dtype.name in _NATIVE
     expected = np.dtype(dtype.name if native else f"u{dtype.itemsize}")
     if stored.dtype.newbyteorder("=") != expected:
-        _fail(path, f"{field} is stored as {stored.dtype}, but {dtype.name} is announced; save it again")
+        _fail(path, f"{field} is stored as {stored.dtype}, but its header says {dtype.name}; save it again")
     stored = stored.astype(expected, copy=False)
     return stored if native else stored.view(dtype)
 
@@ -65,22 +65,22 @@ def _from_bits(path: Path, field: str, stored: np.ndarray, name: Any) -> np.ndar
 
 
 def _check_chain(path: Path, params: Sequence[Layer]) -> None:
-    """``W`` (I, O), ``b`` (O,) or None, and the next layer's I is this layer's O."""
+    """Check that ``W`` is (I, O), ``b`` is (O,) or None, and that each layer's I is the previous layer's O."""
     if not params:
         _fail(path, "has no layers; save at least one")
     for l, (W, b) in enumerate(params):
         if W.ndim != 2 or 0 in W.shape:
-            stack = ", a stack through handprop.unstack_equal_layers" if W.ndim == 3 else ""
+            stack = " (handprop.unstack_equal_layers converts a stack)" if W.ndim == 3 else ""
             _fail(path, f"params[{l}].W has shape {W.shape}; save weights of shape (I, O), both at least 1{stack}")
         if l and W.shape[0] != params[l - 1].W.shape[1]:
             before = params[l - 1].W.shape
             _fail(
                 path,
                 f"params[{l}].W has shape {W.shape}, but params[{l - 1}].W has {before}; "
-                f"save layers in which {before[1]} outputs meet {before[1]} inputs",
+                f"give params[{l}].W {before[1]} inputs",
             )
         if b is not None and b.shape != W.shape[1:]:
-            _fail(path, f"params[{l}].b has shape {b.shape}, but params[{l}].W needs {W.shape[1:]}; mend b")
+            _fail(path, f"params[{l}].b has shape {b.shape}, but params[{l}].W needs {W.shape[1:]}; correct b")
 
 
 def _fields(params: Sequence[Layer]) -> Iterator[tuple[str, Any]]:
@@ -94,7 +94,7 @@ def _fields(params: Sequence[Layer]) -> Iterator[tuple[str, Any]]:
 
 
 def _as_layer(path: Path, l: int, layer: Any) -> Layer:
-    """The layer with NumPy's arrays."""
+    """Return the layer with NumPy arrays."""
     if not (hasattr(layer, "W") and hasattr(layer, "b")):
         _fail(path, f"cannot hold params[{l}] of type {type(layer).__name__}; give handprop.Layer(W, b)")
     arrays: list[Any] = [None if leaf is None else np.asarray(leaf) for leaf in (layer.W, layer.b)]
@@ -108,7 +108,7 @@ def _header(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> np.nda
             raise TypeError(f"meta is {type(meta).__name__}")
         return np.array(json.dumps({"version": VERSION, "layers": layers, "meta": meta}))
     except (TypeError, ValueError) as error:
-        _fail(path, "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers", error)
+        _fail(path, "cannot hold this meta; give a dict of JSON values, such as strings and numbers", error)
 
 
 def _write_whole(path: Path, members: dict[str, np.ndarray]) -> None:
@@ -121,9 +121,9 @@ def _write_whole(path: Path, members: dict[str, np.ndarray]) -> None:
 
 
 def save(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> None:
-    """Write ``params`` and ``meta`` (anything JSON knows) to ``path``, atomically.
+    """Write ``params`` and ``meta`` (any JSON values) to ``path``, atomically.
 
-    Every float dtype comes back with its bits. A failed save leaves what stood at ``path`` as it was.
+    Loading restores the bits of every float dtype. A failed save leaves the file at ``path`` unchanged.
     Raises CheckpointError.
     """
     layers = tuple(_as_layer(path, l, layer) for l, layer in enumerate(params))
@@ -140,7 +140,7 @@ def save(path: Path, params: Sequence[Layer], meta: dict[str, Any]) -> None:
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:
-    """Every array of the file."""
+    """Return every array of the file by name."""
     field = "archive"
     try:
         with open(path, "rb") as file:
@@ -165,7 +165,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_header(path: Path, members: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The layers' dtypes and ``meta``."""
+    """Return the layers' dtypes and ``meta``."""
     if _HEADER not in members:
         _fail(path, f"has no member {_HEADER!r}; give a file that handprop saved")
     try:
@@ -184,7 +184,7 @@ def _read_header(path: Path, members: dict[str, np.ndarray]) -> tuple[list[dict[
 
 
 def load(path: Path) -> tuple[tuple[Layer, ...], dict[str, Any]]:
-    """``(params, meta)`` as saved; the arrays are NumPy's, so that float64 needs no x64 mode.
+    """Return ``(params, meta)`` as saved. The arrays are NumPy arrays, so that float64 needs no x64 mode.
 
     Raises CheckpointError.
     """

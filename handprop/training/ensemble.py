@@ -33,13 +33,13 @@ __all__ = ["Ensemble", "EnsembleResult", "ensemble", "member"]
 Array = jax.Array
 
 _SGD = optax.sgd(1.0)
-MAX_MEMBERS = 32  # of a block: 64 of 3-4-1 are more than one kernel takes, and were not faster when it did
+MAX_MEMBERS = 32  # of a block; 64 members of 3-4-1 do not fit one kernel, and were not faster when they did
 
 
 class EnsembleResult(NamedTuple):
     """The end of a run. ``value[i]`` (k,) are the members' errors after ``step[i]`` steps; ``value`` is (R, k).
 
-    A member whose error or weights are not finite keeps going and shows it in its ``value``; the others do not notice.
+    A member whose error or weights are not finite keeps running, as its ``value`` shows. It does not affect the others.
     """
 
     params: Params
@@ -47,9 +47,9 @@ class EnsembleResult(NamedTuple):
     value: Array
 
     def best(self) -> tuple[int, Params]:
-        """The member with the smallest last error, those that are not finite left out, and its parameters.
+        """Return the index and parameters of the member with the smallest finite last error.
 
-        Raises ValueError if none is finite.
+        Raises ValueError if no error is finite.
         """
         last = self.value[-1]
         if not jnp.isfinite(last).any():
@@ -61,8 +61,8 @@ class EnsembleResult(NamedTuple):
 class Ensemble(NamedTuple):
     """k networks as pure functions.
 
-    * ``init(key, dtype=float32, scales=1.0) -> params``: member i's weights from ``split(key, k)[i]``, times
-      ``scales`` (k,) or a number
+    * ``init(key, dtype=float32, scales=1.0) -> params``: member i's weights are drawn by ``split(key, k)[i]`` and
+      multiplied by ``scales``, (k,) or a number
     * ``apply(params, x) -> prediction (N, O, k)``
     * ``value_and_grad(params, x, y) -> (E (k,), grads)``, by hand
     * ``train(params, (x, y), learning_rates=..., steps=...) -> EnsembleResult``
@@ -75,7 +75,7 @@ class Ensemble(NamedTuple):
 
 
 def member(params: Params, index: int) -> Params:
-    """The parameters of one network of an ensemble.
+    """Return the parameters of one network of an ensemble.
 
     >>> import handprop
     >>> params = ensemble(handprop.mlp((3, 4, 1)), 5).init(jax.random.key(0))
@@ -86,21 +86,21 @@ def member(params: Params, index: int) -> Params:
 
 
 def ensemble(net: MLP, k: int) -> Ensemble:
-    """k networks of the shape of ``net``, trained at once.
+    """Return k networks of the shape of ``net`` that are trained at once.
 
     Args:
-        net: a network of any form; its small products are fused, its sigmoids are its own.
-        k: how many, at least 1.
+        net: a network of any form. Its small products are fused; its activations are unchanged.
+        k: the number of networks, at least 1.
 
     Returns:
         An ``Ensemble``. ``train(params, data, *, learning_rates, steps, optimizer=optax.sgd(1.0), record_every=None)``
-        runs full-batch descent; a member's updates are multiplied by its rate. ``learning_rates`` is (k,) or a number;
-        the optimizer must work entry by entry (sgd, momentum, adam), since a norm over all leaves would be one over all
-        members; ``record_every=None`` records the errors before the first step and after the last.
+        runs full-batch descent; a member's updates are multiplied by its rate. ``learning_rates`` is (k,) or a number.
+        The optimizer must work entry by entry (sgd, momentum, adam), since a norm over all leaves would be one over all
+        members. ``record_every=None`` records the errors before the first step and after the last.
 
     Raises:
-        ValueError: k below 1; ``train`` raises it for learning rates or parameters that are not of k members, and as
-            ``net.value_and_grad`` does for what cannot be data.
+        ValueError: k is below 1. ``train`` raises it if learning rates or parameters are not of k members, and raises
+            the errors of ``net.value_and_grad`` for invalid data.
 
     >>> import handprop
     >>> x = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -113,7 +113,7 @@ def ensemble(net: MLP, k: int) -> Ensemble:
     (4, 1, 20)
     """
     if k < 1:
-        raise ValueError(f"k={k} is too small; an ensemble has at least one member.")
+        raise ValueError(f"k={k} is too small; it must be at least 1.")
 
     def init(key: Array, dtype: jax.typing.DTypeLike = jnp.float32, scales: Array | float = 1.0) -> Params:
         params = jax.vmap(lambda key: net.init(key, dtype), out_axes=-1)(jax.random.split(key, k))
@@ -125,13 +125,13 @@ def ensemble(net: MLP, k: int) -> Ensemble:
 
 
 def _fuses(net: MLP, x: Array) -> bool:
-    """Whether the derivation takes a last axis of members: products small enough, no softmax over another axis."""
+    """Whether the derivation works with a last axis of members: it needs small products and no softmax."""
     softmax = ACTIVATIONS["softmax"] in net.spec.activations or net.spec.loss is LOSSES["softmax_cross_entropy"]
     return not softmax and table.fuses(net.spec.sizes, x)
 
 
 def _on_last(values: Array, leaf: Array) -> Array:
-    """Values of the members, (k,), with the axes of a leaf (..., k)."""
+    """Reshape the members' values (k,) to broadcast against a leaf (..., k)."""
     return values.reshape((1,) * (leaf.ndim - 1) + (-1,))
 
 
@@ -140,12 +140,12 @@ def _value_and_grad(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array
 
 
 def _shapes_of_one(params: Params) -> Params:
-    """What :func:`member` returns, shapes and dtypes only."""
+    """Return the shapes and dtypes of what :func:`member` returns."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), params)
 
 
 def _derived(net: MLP, params: Params, x: Array, y: Array) -> tuple[Array, Params]:
-    """Errors (k,) and gradients, of arguments that are what they should be."""
+    """Return errors (k,) and gradients; the arguments are already checked."""
     if not _fuses(net, x):
         return jax.vmap(net.value_and_grad, in_axes=(-1, None, None), out_axes=(0, -1))(params, x, y)
     x, y = x[..., None], y[..., None]
@@ -173,7 +173,7 @@ def _train(
     runs = [(*chunk, x, y, counts) for chunk in _chunks(layout, (params, learning_rates))]
     leaves, tree = jax.tree.flatten(runs[0])
     run = _compiled(net, optimizer, tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
-    with ThreadPoolExecutor(layout.chunks) as threads:  # a compiled run leaves Python's lock to the others
+    with ThreadPoolExecutor(layout.chunks) as threads:  # a compiled run releases Python's lock
         parts = list(threads.map(lambda args: run(*args), runs))
     joined, values = _joined(k, parts)
     return EnsembleResult(joined, ends, values)
@@ -182,13 +182,13 @@ def _train(
 def _checked_members(
     k: int, params: Params, learning_rates: Array | float, steps: int, record_every: int | None
 ) -> Array:
-    """The learning rates, (k,)."""
+    """Check the arguments of ``train`` and return the learning rates, (k,)."""
     for name, count, least in (("steps", steps, 0), ("record_every", record_every, 1)):
         if count is not None and count < least:
             raise ValueError(f"{name}={count} is too small; it must be at least {least}.")
     members = {leaf.shape[-1] for leaf in jax.tree.leaves(params)}
     if members != {k}:
-        raise ValueError(f"params are of {sorted(members)} members, but the ensemble has {k}.")
+        raise ValueError(f"params have {sorted(members)} members, but the ensemble has {k}.")
     learning_rates = jnp.asarray(learning_rates, params[0].W.dtype)
     if learning_rates.shape not in ((), (k,)):
         raise ValueError(
@@ -198,11 +198,11 @@ def _checked_members(
 
 
 class _Layout(NamedTuple):
-    """How members are divided: ``chunks`` run side by side, each of ``blocks`` one after the other."""
+    """How members are divided: ``chunks`` run in parallel, and each runs its ``blocks`` one after the other."""
 
     chunks: int
     blocks: int
-    members: int  # of a block
+    members: int  # per block
 
 
 def _layout(net: MLP, k: int, x: Array) -> _Layout:
@@ -216,19 +216,19 @@ def _layout(net: MLP, k: int, x: Array) -> _Layout:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @partial(jax.jit, static_argnums=0)
 def _chunks(layout: _Layout, tree: Any) -> list[Any]:
-    """A tree of leaves (blocks, ..., members) for each chunk, of one whose leaves are (..., k)."""
+    """Split a tree with leaves (..., k) into one tree per chunk with leaves (blocks, ..., members)."""
     split = jax.tree.map(partial(_split, layout), tree)
     return [jax.tree.map(lambda leaf, c=c: leaf[c], split) for c in range(layout.chunks)]
 
 
 def _split(layout: _Layout, leaf: Array) -> Array:
-    """(..., k) to (chunks, blocks, ..., members), the first members repeated to fill the last block."""
+    """(..., k) to (chunks, blocks, ..., members). The first members are repeated to fill the last block."""
     missing = math.prod(layout) - leaf.shape[-1]
     blocks = jnp.concatenate([leaf, leaf[..., :missing]], axis=-1).reshape(*leaf.shape[:-1], *layout)
     return jnp.moveaxis(blocks, (-3, -2), (0, 1))
@@ -236,12 +236,12 @@ def _split(layout: _Layout, leaf: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _joined(k: int, parts: list[Any]) -> Any:
-    """What the chunks came to, as one tree whose leaves are (..., k)."""
+    """Join the chunks' results into one tree with leaves (..., k)."""
     return jax.tree.map(lambda *leaves: _join(k, leaves), *parts)
 
 
 def _join(k: int, leaves: tuple[Array, ...]) -> Array:
-    """What :func:`_split` divided."""
+    """The inverse of :func:`_split`."""
     blocks = jnp.moveaxis(jnp.stack(leaves), (0, 1), (-3, -2))
     return blocks.reshape(*blocks.shape[:-3], -1)[..., :k]
 
@@ -250,7 +250,7 @@ def _join(k: int, leaves: tuple[Array, ...]) -> Array:
 def _compiled(
     net: MLP, optimizer: optax.GradientTransformation, tree: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
 ) -> Callable:
-    """:func:`_run_chunk` for such arguments, in one kernel unless this XLA cannot compile it so."""
+    """Compile :func:`_run_chunk` for such arguments, as one kernel unless this version of XLA cannot do so."""
     args, run = jax.tree.unflatten(tree, leaves), partial(_run_chunk, net, optimizer)
     try:
         return jax.jit(partial(one_kernel.call, run)).lower(*args).compile()
@@ -267,7 +267,7 @@ def _run_chunk(
     y: Array,
     counts: Array,
 ) -> tuple[Params, Array]:
-    """Blocks one after the other: parameters (blocks, ..., members) and errors (blocks, R, members)."""
+    """Run blocks one after the other; returns parameters (blocks, ..., members) and errors (blocks, R, members)."""
     return lax.map(lambda block: _run_block(net, optimizer, block[0], block[1], x, y, counts), (params, learning_rates))
 
 
@@ -280,7 +280,7 @@ def _run_block(
     y: Array,
     counts: Array,
 ) -> tuple[Params, Array]:
-    """``counts`` (R - 1,) steps between two records; errors before, between and after, (R, members)."""
+    """Run ``counts`` (R - 1,) steps between records; returns the parameters and the errors (R, members)."""
 
     def step(_: Array, held: tuple[Any, Any]) -> tuple[Any, Any]:
         params, state = held

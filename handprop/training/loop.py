@@ -54,7 +54,7 @@ class History(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a callback sees: ``params`` after ``step`` steps, and the ``value`` of the last of these steps."""
+    """What a callback receives: ``params`` after ``step`` steps, and the ``value`` of the last of these steps."""
 
     step: int
     value: Array
@@ -73,7 +73,7 @@ class TrainResult(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The loop's carry. ``finite``: whether values, parameters and the optimizer's state were, wherever looked at."""
+    """The loop's carry. ``finite`` says whether values, parameters and optimizer state were finite at every check."""
 
     params: Any
     opt_state: Any
@@ -83,7 +83,7 @@ class _State(NamedTuple):
 
 
 class _Loop(NamedTuple):
-    """What stays the same over a run."""
+    """What stays the same during a run."""
 
     value_and_grad: ValueAndGrad
     optimizer: optax.GradientTransformation
@@ -91,7 +91,7 @@ class _Loop(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     record_every: int
-    one_kernel: bool = True  # where it fits
+    one_kernel: bool = True  # if the loop fits one kernel
 
 
 def train(
@@ -116,10 +116,10 @@ def train(
         data: arrays that share a leading axis of N examples, ``(x, y)``.
         optimizer: any optax optimizer, schedules included.
         steps: how many steps to run, counted from ``start_step``.
-        batch_size: examples a step; None takes all N. Every epoch uses every example once; the last batch of an
-            epoch may be shorter.
-        key: orders the minibatches; needed with ``batch_size`` < N.
-        opt_state: the optimizer's state of the run that is continued; None starts afresh.
+        batch_size: examples per step; None takes all N. Every epoch uses every example once; the last batch of an
+            epoch may be smaller.
+        key: orders the minibatches; required if ``batch_size`` < N.
+        opt_state: the optimizer's state, to continue an earlier run; None starts from the beginning.
         start_step: steps already done; a run continued with the result's ``opt_state`` and ``step`` gives the
             bits of an unbroken one.
         record_every: steps between two records of the value, each of which costs a forward pass; the last step is
@@ -128,16 +128,16 @@ def train(
             stops the run.
 
     The loop is compiled once for each ``value_and_grad``, ``optimizer``, ``batch_size``, ``record_every`` and shape of
-    data and parameters. Equal calls of :func:`handprop.mlp` return the same functions; a new optax object is another
-    one, so make it once.
+    data and parameters. Equal calls of :func:`handprop.mlp` return the same functions. A new optax object is a
+    different one, so create the optimizer once.
 
     Returns:
-        A ``TrainResult``. Parameters, an optimizer's state or a recorded value that is not finite ends the run, with
-        the state before that step and ``detail``. A gradient that is not, and that the optimizer keeps from both
-        (``optax.apply_if_finite``), does not.
+        A ``TrainResult``. The run ends if the parameters, the optimizer's state or a recorded value are not finite; the
+        result then has the state before that step and a ``detail``. A gradient that is not finite does not end the run
+        if the optimizer keeps it out of both (``optax.apply_if_finite``).
 
     Raises:
-        ValueError: data of unequal lengths, a count below its least, or minibatches without a key.
+        ValueError: the data have unequal lengths, a count is too small, or minibatches have no key.
 
     >>> import handprop
     >>> net = handprop.mlp((3, 4, 1), bias=False, reduction="sum")
@@ -154,7 +154,7 @@ def train(
     status, records = Status.FINISHED, []
     for stops in _calls(start_step, start_step + steps, record_every, callback is not None):
         loop, new, values = _run_compilable(loop, state, stops, data, key)
-        if not new.finite:  # waits for the device, once a call
+        if not new.finite:  # this waits for the device, once per call
             status, stops = Status.NON_FINITE, _finite_stops(loop, state, done, stops, int(new.step), data, key)
             new, values = _run(loop, state, stops, data, key)
         records.append(([done, *stops[:-1]][: len(stops)], np.asarray(values)[: len(stops)]))
@@ -189,7 +189,7 @@ def _check(
         if count < minimum:
             raise ValueError(f"{name}={count} is too small; it must be at least {minimum}.")
     if examples == 0:
-        raise ValueError(f"data has arrays of shapes {shapes}, and there is nothing to learn from no examples.")
+        raise ValueError(f"data has arrays of shapes {shapes}, but training needs at least one example.")
     if start_step + steps >= 2**31:
         raise ValueError(f"start_step + steps = {start_step + steps} is too large; steps are counted in int32.")
     size = min(batch_size or examples, examples)
@@ -199,10 +199,10 @@ def _check(
 
 
 def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[list[int]]:
-    """The ends of the blocks of each call of the compiled loop: a block starts where a value is wanted.
+    """Yield the ends of the blocks of each call of the compiled loop.
 
-    That is at multiples of ``record_every`` and at the last step; with a callback, which is called after a call, also
-    one step before each multiple.
+    A block starts at each step whose value is needed: at multiples of ``record_every`` and at the last step. A callback
+    runs after a call of the loop, so with one, a block also starts one step before each multiple.
     """
     multiples = range((start // record_every + 1) * record_every, end, record_every)
     ends = {*multiples, end, end - 1, *((stop - 1 for stop in multiples) if callback else ())}
@@ -216,24 +216,25 @@ def _calls(start: int, end: int, record_every: int, callback: bool) -> Iterator[
 
 
 def _start(loop: _Loop, params: Any, opt_state: Any, start_step: int, key: Array | None) -> _State:
-    """The first state."""
+    """Return the first state."""
     opt_state = loop.optimizer.init(params) if opt_state is None else opt_state
     params, opt_state = _arrays((params, opt_state))
-    # NumPy's numbers are taken as they are, in a tenth of the time that an array of JAX's takes to make.
+    # NumPy scalars can be passed as they are, and take a tenth of the time that it takes to make a JAX array.
     step, finite = np.asarray(start_step, np.int32), np.asarray(True)
     return _State(params, opt_state, step, _order(loop, key, step), finite)  # pyright: ignore[reportArgumentType]
 
 
 def _arrays(tree: Any) -> Any:
-    """Every leaf as JAX's array; those that are one are handed through, which asarray takes its time for."""
+    """Convert every leaf to a JAX array. JAX arrays pass through, because ``jnp.asarray`` is slow even for them."""
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, Array) else jnp.asarray(leaf), tree)
 
 
 def _finite_stops(
     loop: _Loop, state: _State, done: int, stops: list[int], bad: int, data: tuple[Array, ...], key: Array | None
 ) -> list[int]:
-    """The ends of a call's blocks up to the last step after which all was finite, by halving; ``bad`` steps are too
-    many. The last of them holds one step, so that its value is looked at too.
+    """Return the ends of a call's blocks up to the last step after which everything was finite, found by bisection.
+
+    After ``bad`` steps, not everything is finite. The last block has one step, so that its value is checked too.
     """
 
     def up_to(last: int) -> list[int]:
@@ -259,7 +260,7 @@ def _all_finite(tree: Any) -> Array:
 
 
 def _batch(loop: _Loop, state: _State, data: tuple[Array, ...], size: int) -> tuple[Array, ...]:
-    """The step's examples; ``size`` is that of a full batch or of the epoch's short last one."""
+    """Return the step's examples; ``size`` is that of a full batch or of the epoch's last, smaller one."""
     if loop.batch_size == loop.examples:
         return data
     first = state.step % jnp.int32(loop.steps_per_epoch) * jnp.int32(loop.batch_size)
@@ -282,7 +283,7 @@ def _step(loop: _Loop, data: tuple[Array, ...], size: int, state: _State) -> _St
 
 
 def _steps(loop: _Loop, data: tuple[Array, ...], stop: Array, state: _State) -> _State:
-    """Steps on full batches. Few arrays go from turn to turn: each costs time where the network is small."""
+    """Run steps on full batches. The loop carries few arrays, since each costs time in a small network."""
 
     def turn(held: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
         params, opt_state, step = held
@@ -300,7 +301,7 @@ def _epochs(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array
 
 
 def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array, state: _State) -> _State:
-    """From the state's step to ``stop`` or the epoch's end, whichever comes first."""
+    """Run from the state's step to ``stop`` or the epoch's end, whichever comes first."""
     S, short = jnp.int32(loop.steps_per_epoch), loop.examples % loop.batch_size
     epoch_end = (state.step // S + 1) * S
     full_end = jnp.minimum(stop, epoch_end - 1 if short else epoch_end)
@@ -313,7 +314,7 @@ def _epoch(loop: _Loop, data: tuple[Array, ...], key: Array | None, stop: Array,
 
 
 def _value(loop: _Loop, data: tuple[Array, ...], state: _State) -> Array:
-    """What ``value_and_grad`` returns for the step to come; what else it computes is dropped when compiled."""
+    """Return the value that ``value_and_grad`` gives for the next step; the compiler removes the unused gradients."""
 
     def of(size: int) -> Array:
         return loop.value_and_grad(state.params, *_batch(loop, state, data, size))[0]
@@ -328,7 +329,7 @@ def _value(loop: _Loop, data: tuple[Array, ...], state: _State) -> Array:
 def _blocks(
     loop: _Loop, state: _State, stops: Array, count: Array, data: tuple[Array, ...], key: Array | None
 ) -> tuple[_State, Array]:
-    """``count`` blocks, to each of ``stops`` (B,) in turn, and the values where they start, (B,)."""
+    """Run ``count`` blocks, to each of ``stops`` (B,) in turn, and return the values where they start, (B,)."""
     values = jnp.zeros(stops.shape, jax.eval_shape(partial(_value, loop, data), state).dtype)
 
     def block(i: Array, held: tuple[_State, Array]) -> tuple[_State, Array]:
@@ -355,8 +356,8 @@ def _run_blocks(
 def _run(
     loop: _Loop, state: _State, stops: list[int], data: tuple[Array, ...], key: Array | None
 ) -> tuple[_State, Array]:
-    """The blocks that end at ``stops``, and the values where they start, in the first entries of an array."""
-    padded = np.zeros(BLOCKS_PER_CALL + 1, np.int32)  # one more to end anywhere
+    """Run the blocks that end at ``stops``; the first entries of the array are the values where they start."""
+    padded = np.zeros(BLOCKS_PER_CALL + 1, np.int32)  # one more, so that a run can end anywhere
     padded[: len(stops)] = stops
     return _run_blocks(loop, state, padded, np.int32(len(stops)), data, key)
 
@@ -364,7 +365,10 @@ def _run(
 def _run_compilable(
     loop: _Loop, state: _State, stops: list[int], data: tuple[Array, ...], key: Array | None
 ) -> tuple[_Loop, _State, Array]:
-    """What :func:`_run` returns, and the loop: without the mark of one kernel if this XLA cannot compile it so."""
+    """Call :func:`_run`, and return the loop with its result.
+
+    The loop is no longer marked as one kernel if this version of XLA cannot compile it that way.
+    """
     try:
         return loop, *_run(loop, state, stops, data, key)
     except jax.errors.JaxRuntimeError:
@@ -375,7 +379,7 @@ def _run_compilable(
 
 
 def _history(loop: _Loop, done: int, records: list[tuple[list[int], np.ndarray]]) -> History:
-    """Of the steps and values where blocks started, those at a multiple of ``record_every`` and the last step's."""
+    """Select, from the values where blocks started, those at multiples of ``record_every`` and at the last step."""
     steps = np.concatenate([np.zeros(0, np.int32), *(np.array(starts, np.int32) for starts, _ in records)])
     values = np.concatenate([values for _, values in records]) if records else np.zeros(0, np.float32)
     kept = (steps % loop.record_every == 0) | (steps == done - 1)
@@ -383,7 +387,7 @@ def _history(loop: _Loop, done: int, records: list[tuple[list[int], np.ndarray]]
 
 
 def _not_finite(loop: _Loop, state: _State, data: tuple[Array, ...]) -> str:
-    """What was not finite in the step that could not be taken: the loss, else a gradient, else an update."""
+    """Say what was not finite in the step that failed: the loss, else a gradient, else an update."""
     epoch_step = int(state.step) % loop.steps_per_epoch
     size = min(loop.batch_size, loop.examples - epoch_step * loop.batch_size)
     value, grads = jax.jit(loop.value_and_grad)(state.params, *_batch(loop, state, data, size))

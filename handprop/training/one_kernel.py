@@ -1,8 +1,8 @@
 """Whole loops as one native kernel of XLA:CPU.
 
 XLA:CPU runs a computation kernel by kernel, about fifty nanoseconds apart, which is most of the time of a small
-network's step. A call that is marked ``xla_cpu_small_call`` is compiled into one kernel instead, loops and all. XLA
-itself marks loops whose iteration touches less than a kilobyte and holds no matrix product. :func:`call` also marks
+network's step. A call that is marked ``xla_cpu_small_call`` is compiled into one kernel instead, including its loops.
+XLA itself marks loops whose iteration touches less than a kilobyte and has no matrix product. :func:`call` also marks
 larger loops, and loops with more carries (those of momentum or Adam), as long as they consist of operations that a
 kernel can hold. ``--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=...`` in ``XLA_FLAGS``, set
 before JAX starts, moves XLA's own limit; the mark needs no flag.
@@ -18,8 +18,8 @@ from handprop import _compat
 
 __all__ = ["call", "fits"]
 
-MAX_ENTRIES = 2**22  # of all equations together: beyond, a kernel's start no longer counts and a second core does
-MAX_SUMMED = 4095  # by one reduction: XLA gives larger ones to a library, which a kernel cannot call
+MAX_ENTRIES = 2**22  # of all equations together; beyond this, a second core matters more than the kernels' start
+MAX_SUMMED = 4095  # by one reduction; XLA gives larger ones to a library, which a kernel cannot call
 
 ELEMENTWISE = {
     "abs", "add", "add_any", "and", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div", "eq",
@@ -35,7 +35,7 @@ KNOWN = ELEMENTWISE | LAYOUT | REDUCTIONS
 
 
 def fits(program: Any) -> bool:
-    """Whether a program runs on a CPU, holds only what one kernel can, and is small enough to gain by it."""
+    """Whether a program runs on a CPU, has only operations that one kernel can hold, and is small enough to gain."""
     equations = list(_compat.equations(program))
     plain = [eqn for eqn in equations if eqn.primitive.name not in CALLS]
     summed = max((_entries(eqn) for eqn in plain if eqn.primitive.name in REDUCTIONS), default=0)
@@ -45,12 +45,12 @@ def fits(program: Any) -> bool:
 
 
 def _entries(eqn: Any) -> int:
-    """Entries of the largest array that an equation reads or writes."""
+    """Return the number of entries of the largest array that an equation reads or writes."""
     return max(map(_size, (*eqn.invars, *eqn.outvars)))
 
 
 def _empty(eqn: Any) -> bool:
-    """Whether an equation works on no entries, or turns no times: XLA's compiler of kernels crashes on these."""
+    """Whether an equation has an empty array or a loop of length 0, on which XLA's kernel compiler crashes."""
     if eqn.primitive.name in CALLS:
         return eqn.params.get("length") == 0
     return not all(map(_size, (*eqn.invars, *eqn.outvars)))
@@ -61,7 +61,7 @@ def _size(var: Any) -> int:
 
 
 def call(f: Callable, *args: Any) -> Any:
-    """``f(*args)``, as one kernel where it :func:`fits`.
+    """Return ``f(*args)``, compiled as one kernel if it :func:`fits`.
 
     >>> import jax.numpy as jnp
     >>> halved = jax.jit(lambda x: call(lambda x: jax.lax.fori_loop(0, 10, lambda i, x: x / 2, x), x))
@@ -72,5 +72,5 @@ def call(f: Callable, *args: Any) -> Any:
     result = jitted(*args)
     if not fits(jitted.trace(*args).jaxpr):
         return result
-    given = {id(leaf) for leaf in jax.tree.leaves(args)}  # what is handed through is no result of the call
+    given = {id(leaf) for leaf in jax.tree.leaves(args)}  # an argument that passes through is not a result of the call
     return jax.tree.map(lambda leaf: leaf if id(leaf) in given else _compat.one_kernel(leaf), result)

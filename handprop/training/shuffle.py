@@ -1,13 +1,13 @@
-"""Orders of examples, drawn fast.
+"""Draw random orders of the examples quickly.
 
-A random order is what sorting random numbers leaves. On CPUs XLA sorts plain integers several times faster than pairs
-of a number and what goes with it, and draws JAX's random bits as slowly as it sorts. So the numbers are no draws but a
-bijection of 32-bit integers, keyed by a few words that are drawn: each place is scrambled, the scrambled places are
-sorted, and unscrambled they are the order. A bijection has no ties, and nothing is carried along.
+Sorting random numbers gives a random order. On CPUs, XLA sorts plain integers several times faster than pairs of a
+number and its index, and drawing JAX's random bits takes as long as sorting. So this module does not draw a number for
+each index. It applies a bijection of 32-bit integers, keyed by a few drawn words: the indices are scrambled, sorted and
+unscrambled again, which gives the order. A bijection has no ties, and the sort moves nothing but the integers.
 
-A round of scrambling is an exclusive or with its key and a mixing step of multiplications and shifts, with constants
-found by search to change every bit of the result with probability near 1/2 for each bit of its argument (Wellons,
-Prospecting for Hash Functions, 2018, "lowbias32").
+A round of scrambling is an exclusive or with its key, followed by a mixing step of multiplications and shifts. Its
+constants were found by search, so that flipping a bit of the argument flips each bit of the result with probability
+near 1/2 (Wellons, Prospecting for Hash Functions, 2018, "lowbias32").
 """
 
 from functools import partial
@@ -20,13 +20,13 @@ __all__ = ["permutation"]
 
 Array = jax.Array
 
-ROUNDS = 3  # 96 bits of key; the tests see no favourites from 2 on
+ROUNDS = 3  # 96 bits of key; from 2 rounds on, the tests see no preferred orders
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 
 
 @partial(jax.jit, static_argnums=1)
 def permutation(key: Array, n: int) -> Array:
-    """The numbers 0 .. n - 1 in random order, (n,) int32.
+    """Return the numbers 0 .. n - 1 in random order, (n,) int32.
 
     >>> permutation(jax.random.key(0), 10).sort().tolist()
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -46,7 +46,7 @@ def _scramble(x: Array, words: Array) -> Array:
 
 
 def _unscramble(x: Array, words: Array) -> Array:
-    """The inverse, last step first: an odd factor has an inverse modulo 2^32, a shift is undone by shifts."""
+    """Invert :func:`_scramble`. An odd factor has an inverse modulo 2^32, and shifts are undone by shifts."""
     for i in reversed(range(ROUNDS)):
         x = x ^ x >> 16
         x = x * jnp.uint32(pow(SECOND, -1, 2**32))

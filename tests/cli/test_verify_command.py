@@ -170,9 +170,9 @@ def test_domains_and_the_accuracy_reach_the_entry(entries):
 
 
 @pytest.mark.parametrize(("given", "says"), [
-    (["--domain", "y=one_cold"], "there is no one_cold; there are any, boolean,"),
-    (["--domain", "y=interval(1)"], "interval(1) cannot be"),
-    (["--domain", "one_hot, w=any"], "name each of several"),
+    (["--domain", "y=one_cold"], "one_cold is not known; choose one of any, boolean,"),
+    (["--domain", "y=interval(1)"], "interval(1) is not valid"),
+    (["--domain", "one_hot, w=any"], "write name=kind for each one"),
     (["--domain", "y==1"], "is not understood"),
     (["--accuracy", "2"], "--accuracy must be a relative error"),
 ])  # fmt: skip
@@ -208,7 +208,7 @@ def test_what_is_given_beside_a_certificate_comes_first(entries):
 
 def test_a_certificate_of_the_library_needs_the_rule(entries, capsys, tmp_path):
     (tmp_path / "c.json").write_text(REPORT.to_json())
-    assert "was not made by the command: name the rule" in refused(capsys, "verify", "--replay", "c.json")
+    assert "does not record a command, so name the rule" in refused(capsys, "verify", "--replay", "c.json")
     assert main.main(["verify", "rules:rule", "--args", "rules:one", "--replay", "c.json"]) == 0
     assert "does not say whether the code is the same" in capsys.readouterr().out
 
@@ -217,27 +217,27 @@ BAD = [
     (("verify",), "name the rule"),
     (("verify", "rules:rule"), "one of --args"),
     (("verify", "rules:rule", "--args", "rules:one", "--shapes", "f32[1]"), "one of --args"),
-    (("verify", "rules", "--shapes", "f32[1]"), "rules names nothing"),
-    (("verify", ":rule", "--shapes", "f32[1]"), ":rule names nothing"),
-    (("verify", "missing.module:rule", "--shapes", "f32[1]"), "there is no module missing"),
-    (("verify", "missing.py:rule", "--shapes", "f32[1]"), "missing.py is no file"),
-    (("verify", "rules:ruel", "--shapes", "f32[1]"), "rules has no ruel; rule is there"),
+    (("verify", "rules", "--shapes", "f32[1]"), "rules is not a full name"),
+    (("verify", ":rule", "--shapes", "f32[1]"), ":rule is not a full name"),
+    (("verify", "missing.module:rule", "--shapes", "f32[1]"), "no module missing was found"),
+    (("verify", "missing.py:rule", "--shapes", "f32[1]"), "missing.py is not a file"),
+    (("verify", "rules:ruel", "--shapes", "f32[1]"), "rules has no attribute ruel; perhaps you mean rule"),
     (("verify", "broken.py:rule", "--shapes", "f32[1]"), "broken.py failed: ZeroDivisionError: division by zero"),
     (("verify", "quits:rule", "--shapes", "f32[1]"), "importing quits failed: SystemExit: 3"),
     (("verify", "needs:rule", "--shapes", "f32[1]"), "importing needs failed: ModuleNotFoundError"),
     (("verify", "rules:rule", "--args", "rules:broken"), "rules:broken failed: RuntimeError: no data (/"),
-    (("verify", "rules:rule", "--args", "rules:nil"), "rules has no nil"),
+    (("verify", "rules:rule", "--args", "rules:nil"), "rules has no attribute nil"),
     (("verify", "rules:rule", "--shapes", ""), "not understood"),
     (("verify", "rules:rule", "--shapes", "f32[2"), "not understood"),
-    (("verify", "rules:rule", "--shapes", "f33[2]"), "f33[2] is no array"),
-    (("verify", "rules:rule", "--shapes", "f32[2 3]"), "f32[2 3] is no array"),
+    (("verify", "rules:rule", "--shapes", "f33[2]"), "f33[2] is not a valid array type"),
+    (("verify", "rules:rule", "--shapes", "f32[2 3]"), "f32[2 3] is not a valid array type"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--order", "3"), "--order must be 1 or 2; got 3"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--seed", "-1"), "--seed must be a whole number"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--argnums", "w"), '--argnums "w" is not understood'),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "0"), "--budget must be a positive number"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--budget", "nan"), "--budget must be a positive number"),
-    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--order", "2"), "--order 2 is not for"),
-    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--reference", "rules:loss"), "exclude"),
+    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--order", "2"), "--order 2 is not"),
+    (("verify", "rules:rule", "--shapes", "f32[1]", "--loss", "rules:loss", "--reference", "rules:loss"), "combined"),
     (("verify", "rules:rule", "--shapes", "f32[1]", "--json", "missing/c.json"), "the folder missing is missing"),
     (("verify", "--replay", "missing.json"), "missing.json cannot be read"),
     (("verify", "--replay", "rules.py"), "rules.py is not a handprop report"),
@@ -263,7 +263,7 @@ def test_a_failure_of_the_entry_is_no_refutation(entries, capsys, tmp_path):
     (tmp_path / "c.json").write_text("kept")
     entries.error = TypeError("x has no\n shape")
     said = refused(capsys, "verify", "rules:rule", "--args", "rules:one", "--json", "c.json")
-    assert "rules:rule could not be judged: TypeError: x has no shape" in said
+    assert "rules:rule could not be verified: TypeError: x has no shape" in said
     assert (tmp_path / "c.json").read_text() == "kept"
     entries.error = KeyboardInterrupt()
     assert "interrupted" in refused(capsys, "verify", "rules:rule", "--args", "rules:one", "--json", "c.json")
@@ -340,7 +340,7 @@ def test_an_audit_is_printed_and_written(gradients, capsys):
     assert main.main(["audit", "--replay", "a.json"]) == 0
     assert "The code is the same. The verdict is the same: PROVED." in " ".join(capsys.readouterr().out.split())
     assert main.main(["verify", "--replay", "a.json"]) == 2
-    assert "a.json was made by handprop audit" in capsys.readouterr().err
+    assert "a.json was written by handprop audit" in capsys.readouterr().err
     assert main.main(["audit", "gradients.py:gradient", *SHAPES]) == 2
     assert "no custom rule besides JAX's own was called" in capsys.readouterr().out
 

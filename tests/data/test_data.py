@@ -204,7 +204,7 @@ def test_csv_names_may_hold_other_separators(write):
 def test_csv_lists_twenty_columns_whole(write):
     names = [f"c{i}" for i in range(20)]
     path = write(",".join(names) + "\n" + ",".join("1" * 20) + "\n")
-    expected = f"has no column 'y'; take one of its columns: {', '.join(names)}."
+    expected = f"has no column 'y'; choose one of {', '.join(names)}."
     assert refuse(path, lambda: data.read_csv(path, "y")) == expected
 
 
@@ -229,9 +229,9 @@ def test_target_name(write, target, name):
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("9", "has no column at position 9; take one from 0 to 1, or -1 for the last."),
-        ("y", "has no column 'y'; take one of its columns: a, b."),
-        ("--1", "has no column '--1'; take one of its columns: a, b."),
+        ("9", "has no column at position 9; choose one from 0 to 1, or -1 for the last."),
+        ("y", "has no column 'y'; choose one of a, b."),
+        ("--1", "has no column '--1'; choose one of a, b."),
     ],
 )
 def test_bad_target_name(write, target, expected):
@@ -307,10 +307,10 @@ BAD_CSV = {
         "a,b,y\n1,2,p\n\n3,4,NaN\n",
         "line 4 column 'y' holds 'NaN', which is not finite; write a class name or remove the line.",
     ),
-    "target absent": ("a,b,c\n1,2,3\n", "has no column 'y'; take one of its columns: a, b, c."),
+    "target absent": ("a,b,c\n1,2,3\n", "has no column 'y'; choose one of a, b, c."),
     "many columns": (
         ",".join(f"c{i}" for i in range(25)) + "\n" + ",".join("1" * 25) + "\n",
-        f"has no column 'y'; take one of its columns: {', '.join(f'c{i}' for i in range(20))} and 5 more.",
+        f"has no column 'y'; choose one of {', '.join(f'c{i}' for i in range(20))} and 5 more.",
     ),
     "target alone": ("y\np\nq\n", "has no column but the target 'y'; add at least one feature column."),
     "duplicate": ("a,y,a\n1,p,2\n", "line 1 names two columns 'a'; rename one of them."),
@@ -320,8 +320,8 @@ BAD_CSV = {
         "1,2,0\n3,4,1\n",
         "line 1 holds only numbers; add a first line that names the columns.",
     ),
-    "semicolons": ("a;b;y\n1;2;p\n", "line 1 has no commas; separate the columns by commas."),
-    "tabs": ("a\tb\ty\n1\t2\tp\n", "line 1 has no commas; separate the columns by commas."),
+    "semicolons": ("a;b;y\n1;2;p\n", "line 1 has no commas; separate the columns with commas."),
+    "tabs": ("a\tb\ty\n1\t2\tp\n", "line 1 has no commas; separate the columns with commas."),
     "one class": (
         "a,b,y\n1,2,p\n3,4,p\n",
         "column 'y' holds one class only (p); give examples of at least two classes.",
@@ -338,11 +338,11 @@ BAD_CSV = {
     "NUL": (b"a,b,y\n1,2\0,p\n", "line 2 holds a NUL byte; save the file as plain UTF-8 text."),
     "open quote": (
         'a,b,y\n1,2,p\n3,"4,q\n5,6,p\n',
-        "line 3 is not valid CSV (unexpected end of data); mend its quotes.",
+        "line 3 is not valid CSV (unexpected end of data); correct its quotes.",
     ),
     "text after a quote": (
         'a,b,y\n"1"2,2,p\n',
-        "line 2 is not valid CSV (',' expected after '\"'); mend its quotes.",
+        "line 2 is not valid CSV (',' expected after '\"'); correct its quotes.",
     ),
 }
 
@@ -356,7 +356,7 @@ def test_bad_csv(write, content, expected):
 @pytest.mark.parametrize("target", [3, -4, 99])
 def test_csv_target_out_of_range(write, target):
     path = write("a,b,c\n1,2,3\n")
-    expected = f"has no column at position {target}; take one from 0 to 2, or -1 for the last."
+    expected = f"has no column at position {target}; choose one from 0 to 2, or -1 for the last."
     assert refuse(path, lambda: data.read_csv(path, target)) == expected
 
 
@@ -472,8 +472,8 @@ def holed(value):
 
 
 BAD_NPZ = {
-    "x absent": ({"a": X, "y": [0, 1, 0]}, "has no array 'x'; take one of its arrays: a, y."),
-    "y absent": ({"x": X}, "has no array 'y'; take one of its arrays: x."),
+    "x absent": ({"a": X, "y": [0, 1, 0]}, "has no array 'x'; choose one of its arrays: a, y."),
+    "y absent": ({"x": X}, "has no array 'y'; choose one of its arrays: x."),
     "objects": (
         {"x": X, "y": np.array([0, "a", None], object)},
         "array 'y' holds Python objects; save numbers, as pickles are never read.",
@@ -598,36 +598,36 @@ BAD_IDX = {
     "empty": (b"", "is empty; give an IDX file, plain or gzipped."),
     "magic": (
         b"\x89PNG\r\n",
-        "starts with 89 50 where an IDX file has 00 00; give an IDX file, plain or gzipped.",
+        "starts with 89 50, not with 00 00 as an IDX file does; give an IDX file, plain or gzipped.",
     ),
     "magic second byte": (
         b"\0\1\x08\1" + bytes(8),
-        "starts with 00 01 where an IDX file has 00 00; give an IDX file, plain or gzipped.",
+        "starts with 00 01, not with 00 00 as an IDX file does; give an IDX file, plain or gzipped.",
     ),
     "short magic": (b"\0\0\x08", "ends inside its header, at byte 3; fetch the file again."),
     "type": (
         idx(code=0x0A),
         "byte 2 has type 0a; give an IDX file of a known type (08, 09, 0b, 0c, 0d, 0e).",
     ),
-    "no dimensions": (idx(ndim=0), "byte 3 announces 0 dimensions; give a file with 1 to 32."),
-    "33 dimensions": (idx(shape=(1,) * 33), "byte 3 announces 33 dimensions; give a file with 1 to 32."),
+    "no dimensions": (idx(ndim=0), "byte 3 declares 0 dimensions; give a file with 1 to 32."),
+    "33 dimensions": (idx(shape=(1,) * 33), "byte 3 declares 33 dimensions; give a file with 1 to 32."),
     "short sizes": (idx()[:10], "ends inside its header, at byte 10; fetch the file again."),
     "zero": (idx(shape=(2, 0)), "dimension 1 is 0; give a file that holds data."),
     "truncated": (idx()[:-1], "ends after 5 of 6 bytes of data; fetch the file again."),
     "truncated wide": (idx(0x0E, (2,))[:-1], "ends after 15 of 16 bytes of data; fetch the file again."),
-    "trailing": (idx() + b"\0", "goes on after its 6 bytes of data; fetch the file again."),
+    "trailing": (idx() + b"\0", "has more than its 6 bytes of data; fetch the file again."),
     "NaN": (
         idx(0x0D, (2, 2), np.array([[0, 1], [np.nan, 3]], ">f4").tobytes()),
         "element [1, 0] is not finite; make every value finite.",
     ),
     "overflow": (
         idx(shape=(2**32 - 1,) * 32, body=b""),
-        f"announces {(2**32 - 1) ** 32} bytes of data for shape {(2**32 - 1,) * 32}, over "
+        f"declares {(2**32 - 1) ** 32} bytes of data for shape {(2**32 - 1,) * 32}, over "
         f"max_bytes={2**31}; raise max_bytes if you trust the file.",
     ),
     "wraps to zero in 64 bits": (
         idx(shape=(2**31, 2**31, 4), body=b""),
-        f"announces {2**64} bytes of data for shape {(2**31, 2**31, 4)}, over "
+        f"declares {2**64} bytes of data for shape {(2**31, 2**31, 4)}, over "
         f"max_bytes={2**31}; raise max_bytes if you trust the file.",
     ),
 }
@@ -643,7 +643,7 @@ def test_bad_idx(write, pack, content, expected):
 def test_idx_size_cap_is_exact(write):
     path = write(idx(0x0B, (3, 4)))
     assert data.read_idx(path, max_bytes=24).shape == (3, 4)
-    expected = "announces 24 bytes of data for shape (3, 4), over max_bytes=23; raise max_bytes if you trust the file."
+    expected = "declares 24 bytes of data for shape (3, 4), over max_bytes=23; raise max_bytes if you trust the file."
     assert refuse(path, lambda: data.read_idx(path, max_bytes=23)) == expected
 
 
@@ -668,10 +668,10 @@ def peak(call):
 @pytest.mark.parametrize(
     ("announced", "expected"),
     [
-        (1000, "goes on after its 1000 bytes of data; fetch the file again."),
+        (1000, "has more than its 1000 bytes of data; fetch the file again."),
         (
             2**27,
-            f"announces {2**27} bytes of data for shape ({2**27},), over max_bytes={2**20}; "
+            f"declares {2**27} bytes of data for shape ({2**27},), over max_bytes={2**20}; "
             "raise max_bytes if you trust the file.",
         ),
     ],
@@ -816,7 +816,7 @@ def test_one_hot():
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
 def test_one_hot_range(labels):
-    expected = rf"^labels run from {min(labels)} to {max(labels)}, not within 0 to 2\.$"
+    expected = rf"^labels run from {min(labels)} to {max(labels)}; give labels from 0 to 2\.$"
     with pytest.raises(ValueError, match=expected):
         data.one_hot(labels, 3)
 

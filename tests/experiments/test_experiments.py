@@ -120,7 +120,7 @@ def test_a_count_that_is_none_is_one_sentence(count, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiment", f"--seeds={count}"])
     with pytest.raises(SystemExit, match="2"):
         xor_ensemble.main()
-    assert f"argument --seeds: {count!r} is no count; give a whole number, at least 1" in capsys.readouterr().err
+    assert f"argument --seeds: {count!r} is not a valid count; give a whole number" in capsys.readouterr().err
 
 
 def test_checker_study_says_what_each_checker_found(monkeypatch, capsys, tmp_path):

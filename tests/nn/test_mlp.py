@@ -280,7 +280,7 @@ def test_labels_that_cannot_be_right():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (((3,),), r"sizes=\(3,\) cannot be"),
+        (((3,),), r"sizes=\(3,\) is not valid"),
         (((3, 0, 1),), r"at least 1"),
         (((3, 2.5, 1),), r"whole numbers"),
         (

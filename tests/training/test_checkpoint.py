@@ -206,15 +206,15 @@ CHAINS = {
     ),
     "chain": (
         (Layer(W(3, 4), W(4)), Layer(W(5, 1), W(1))),
-        "params[1].W has shape (5, 1), but params[0].W has (3, 4); save layers in which 4 outputs meet 4 inputs.",
+        "params[1].W has shape (5, 1), but params[0].W has (3, 4); give params[1].W 4 inputs.",
     ),
     "bias": (
         (Layer(W(3, 4), W(4)), Layer(W(4, 2), W(1))),
-        "params[1].b has shape (1,), but params[1].W needs (2,); mend b.",
+        "params[1].b has shape (1,), but params[1].W needs (2,); correct b.",
     ),
     "bias 2-D": (
         (Layer(W(3, 4), W(1, 4)),),
-        "params[0].b has shape (1, 4), but params[0].W needs (4,); mend b.",
+        "params[0].b has shape (1, 4), but params[0].W needs (4,); correct b.",
     ),
 }
 
@@ -256,12 +256,12 @@ def test_shapes_that_do_not_chain_are_not_saved(path, params, expected):
         (
             (Layer(W(2, 2), None),),
             {"f": len},
-            "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers.",
+            "cannot hold this meta; give a dict of JSON values, such as strings and numbers.",
         ),
         (
             (Layer(W(2, 2), None),),
             [1],
-            "cannot hold this meta; give a dict of what JSON knows, such as strings and numbers.",
+            "cannot hold this meta; give a dict of JSON values, such as strings and numbers.",
         ),
     ],
 )
@@ -399,19 +399,19 @@ FORGED = {
     ),
     "another dtype": (
         {"params[1].b": np.ones(2)},
-        f"params[1].b is stored as float64, but float32 is announced; {SAVE_AGAIN}",
+        f"params[1].b is stored as float64, but its header says float32; {SAVE_AGAIN}",
     ),
     "bits of another width": (
         {"header": {"layers": [{"W": "bfloat16", "b": None}]}},
-        f"params[0].W is stored as float32, but bfloat16 is announced; {SAVE_AGAIN}",
+        f"params[0].W is stored as float32, but its header says bfloat16; {SAVE_AGAIN}",
     ),
     "shapes that do not chain": (
         {"params[1].W": np.ones((4, 2), np.float32)},
-        "params[1].W has shape (4, 2), but params[0].W has (3, 5); save layers in which 5 outputs meet 5 inputs.",
+        "params[1].W has shape (4, 2), but params[0].W has (3, 5); give params[1].W 5 inputs.",
     ),
     "bias of another width": (
         {"params[0].b": np.ones(4, np.float32)},
-        "params[0].b has shape (4,), but params[0].W needs (5,); mend b.",
+        "params[0].b has shape (4,), but params[0].W needs (5,); correct b.",
     ),
     "W flat": (
         {"params[0].W": np.ones(5, np.float32)},

@@ -154,7 +154,7 @@ def test_no_steps_and_what_cannot_be():
         handprop.ensemble(net, 0)
     with pytest.raises(ValueError, match=r"learning_rates has shape \(3,\), but an ensemble of 2"):
         pop.train(params, (X, Y), learning_rates=jnp.ones(3), steps=1)
-    with pytest.raises(ValueError, match=r"params are of \[3\] members"):
+    with pytest.raises(ValueError, match=r"params have \[3\] members"):
         pop.train(handprop.ensemble(net, 3).init(jax.random.key(0)), (X, Y), learning_rates=1.0, steps=1)
     with pytest.raises(ValueError, match="steps=-1 is too small"):
         pop.train(params, (X, Y), learning_rates=1.0, steps=-1)

@@ -228,5 +228,5 @@ def test_data_that_cannot_be():
     for data in ((X, Y[:5]), (), (jnp.array(1.0),)):
         with pytest.raises(ValueError, match="must share a leading axis"):
             handprop.train(NET.value_and_grad, PARAMS, data, optimizer=optax.sgd(1.0), steps=1)
-    with pytest.raises(ValueError, match="no examples"):
+    with pytest.raises(ValueError, match="at least one example"):
         handprop.train(NET.value_and_grad, PARAMS, (X[:0], Y[:0]), optimizer=optax.sgd(1.0), steps=1)

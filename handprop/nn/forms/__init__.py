@@ -1,4 +1,4 @@
-"""The same mathematics in other shapes, each verified against the exact one and each with its bound."""
+"""Other ways to compute the same network, each verified against the exact form and with an error bound."""
 
 from handprop.nn.forms.table import FORMS, Form
 

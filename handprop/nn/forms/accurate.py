@@ -1,24 +1,25 @@
-"""Derivative factors and errors that do not cancel.
+"""Derivative factors and errors without cancellation.
 
-``a (1 - a)`` loses its digits where ``a`` nears 1, and ``a - y`` where it nears its target: in float32 both are 0 from
-``z = 16.7``, where the true values are 6e-8, and a unit that is wrong and saturated stops learning. With
-``b = 1 - a = sigmoid(-z)`` computed by itself nothing is subtracted that could cancel:
+``a (1 - a)`` loses its digits as ``a`` approaches 1, and ``a - y`` as ``a`` approaches its target. In float32 both are
+0 from ``z = 16.7`` on, where the true values are 6e-8, and a unit that is wrong and saturated stops learning. If
+``b = 1 - a = sigmoid(-z)`` is computed directly, no subtraction is left that could cancel:
 
     a = 1/D, b = t/D  for z >= 0,  a = t/D, b = 1/D  for z < 0,     t = exp(-|z|),  D = 1 + t
     sigmoid'(z) = a b = t / D^2,     tanh'(z) = 1 / cosh(z)^2 = 4 t^2 / (1 + t^2)^2
     a - y = a (1 - y) - b y  for 0 <= y <= 1,  and D^3 a b times that, for a squared error's delta n / D^3:
     n = t (1 - y) - t^2 y  for z >= 0,  n = t^2 (1 - y) - t y  for z < 0
 
-The error of ``exp``, on CPUs 1 ulp, is there to stay; the roundings after it are few. A quotient is taken once, of all
-factors together. ``t^2`` is an exponential of its own: as a product it has t's error twice. Powers of D are written
-out: a rounded D counts twice in its square, where in ``1 + t (2 + t)`` all but the last rounding is of what is small
-beside 1, or else of order t where an error of t itself cancels out of ``t / D^2``.
+The error of ``exp``, 1 ulp on CPUs, cannot be avoided, and only few roundings follow it. One division serves all
+factors together. ``t^2`` is computed by an exponential of its own, because the product ``t t`` would have the error of
+t twice. Powers of D are expanded, because the rounding of D would count twice in its square. In ``1 + t (2 + t)``, all
+roundings but the last are of numbers that are small compared with 1, or else are of order t where an error of t itself
+cancels out of ``t / D^2``.
 
-Bounds, tested in float32 on CPUs over pre-activations for which the result is a normal number, saturated units
-included, against float64 on the same pre-activations: ``a``, ``b``, the errors ``a - y`` for a target of 0 or 1 and the
-factors of sigmoid and tanh are within 3 ulp, the delta of a squared error for such a target within 4. For a target
-between, the error is as near as its two terms allow. Sums over units and examples have their usual bound. A softmax
-output keeps its own error. Half precisions are computed in float32 and rounded once.
+Bounds, tested in float32 on CPUs against float64 on the same pre-activations, wherever the result is a normal number,
+saturated units included: ``a``, ``b``, the errors ``a - y`` for a target of 0 or 1, and the factors of sigmoid and tanh
+are within 3 ulp; the delta of a squared error for such a target is within 4 ulp. For a target between 0 and 1, the
+error is as accurate as its two terms allow. Sums over units and examples have their usual bound. A softmax output keeps
+the exact form's error. Half precisions are computed in float32 and rounded once.
 """
 
 import jax
@@ -34,7 +35,7 @@ Array = jax.Array
 
 
 def sigmoid_pair(z: Array) -> tuple[Array, Array]:
-    """``sigmoid(z)`` and ``sigmoid(-z)``, both to a few ulp.
+    """Return ``sigmoid(z)`` and ``sigmoid(-z)``, both accurate to a few ulp.
 
     >>> a, b = sigmoid_pair(jnp.float32(20.0))
     >>> float(a), float(b)
@@ -44,7 +45,7 @@ def sigmoid_pair(z: Array) -> tuple[Array, Array]:
 
 
 def _pair(z: Array, t: Array) -> tuple[Array, Array]:
-    """The same, of ``t = exp(-|z|)``."""
+    """Return the same, given ``t = exp(-|z|)``."""
     r = 1 / (1 + t)
     a, b = jnp.where(z >= 0, r, t * r), jnp.where(z >= 0, t * r, r)
     return lax.convert_element_type(a, z.dtype), lax.convert_element_type(b, z.dtype)
@@ -87,7 +88,7 @@ def _tanh(z: Array) -> tuple[Array, Array]:
 def _d_tanh(da: Array, z: Array) -> Array:
     """``dz = da / cosh(z)^2``, which is ``da (1 - tanh(z)^2)``."""
     t, tt = _exponential(z), _exponential(z, 2)
-    lowest = tt < 16 * float(jnp.finfo(t.dtype).tiny)  # t^2 may be no normal number where 4 t^2 still is
+    lowest = tt < 16 * float(jnp.finfo(t.dtype).tiny)  # here t^2 may be subnormal while 4 t^2 is still normal
     return _times(da, jnp.where(lowest, (2 * t) * (2 * t), 4 * tt) / _square(tt))
 
 
@@ -109,7 +110,7 @@ def _d_binary_cross_entropy(g: Array, z: Array, y: Array) -> Array:
 def _squared_error(name: str) -> Loss:
     """A squared error as a function of the logits: ``dE/dz_nk = s g_n (a_nk - y_nk) a_nk b_nk``, s = 1 or 2/O.
 
-    The root is that of the Gauss-Newton matrix of the same error as a function of the activations.
+    The root is the one of the Gauss-Newton matrix of the same error as a function of the activations.
     """
     exact = LOSSES[name]
 
@@ -136,4 +137,4 @@ ACCURATE_LOSSES = {
     ("sigmoid", "binary_cross_entropy"): LOSSES["binary_cross_entropy"]._replace(d_value=_d_binary_cross_entropy),
     ("identity", "binary_cross_entropy"): LOSSES["binary_cross_entropy"]._replace(d_value=_d_binary_cross_entropy),
 }
-"""By output activation and loss; others keep the exact loss."""
+"""The losses of this form by output activation and loss name. Other pairs keep the exact loss."""

@@ -27,9 +27,9 @@ __all__ = ["FAST_SIGMOID", "FUSED", "MAX_TERMS"]
 Array = jax.Array
 
 
-MAX_TERMS = 64  # written out; the program, and the time to compile it, grow with them
+MAX_TERMS = 64  # that are written out; the program and its compile time grow with their number
 
-_compiled = partial(jax.jit, inline=True)  # called by itself it is one program, not one for each term
+_compiled = partial(jax.jit, inline=True)  # called eagerly, this is one program instead of one for each term
 
 
 @_compiled
@@ -55,7 +55,7 @@ def _d_input(delta: Array, layer: Layer) -> Array:
 def _sum_of_products(x: Array, y: Array, x_axis: int, y_axis: int, product: Callable[[Array, Array], Array]) -> Array:
     """``sum_k product(x_k, y_k)`` over an axis of each, in the arrays' own dtype, half precision included."""
     terms = x.shape[x_axis]
-    members = x.ndim > 2  # of an ensemble, on the last axis: they fill vectors as it is
+    members = x.ndim > 2  # the members of an ensemble are on the last axis, where they already fill the vectors
     if 0 < terms <= MAX_TERMS and not members:
         pairs = ((lax.index_in_dim(x, k, x_axis, False), lax.index_in_dim(y, k, y_axis, False)) for k in range(terms))
         return reduce(add, (product(x_k, y_k) for x_k, y_k in pairs))
@@ -69,8 +69,8 @@ FUSED = Products(_affine, _d_params, _d_input)
 def _fast_sigmoid(z: Array) -> tuple[Array, Array]:
     """``a = (1 + tanh(z / 2)) / 2``, equal to ``1 / (1 + exp(-z))``.
 
-    Absolute error at most 2 eps; the relative one grows as a falls: a is 0 where ``tanh`` rounds to -1, in float32 from
-    ``z = -17``.
+    The absolute error is at most 2 eps. The relative error grows as a falls, and a is 0 where ``tanh`` rounds to -1, in
+    float32 below ``z = -17``.
 
     >>> import jax.numpy as jnp
     >>> float(_fast_sigmoid(jnp.float32(0.0))[0])

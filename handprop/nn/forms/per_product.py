@@ -1,13 +1,14 @@
-"""Each product written in the way that is fastest for it, for networks that are too large to be fused as a whole.
+"""Compute each product in the way that is fastest for it, in networks that are too large to be fused as a whole.
 
 Between the kernels of a step XLA:CPU calls a library for each matrix product. Such a call takes about a microsecond
 however small the product is. In float32, and up to a few thousand multiply-adds, two of the three products of a layer
 are faster without it: ``a W + b`` and ``a^T delta``, fused (:mod:`handprop.nn.forms.fused`). ``delta W^T`` reads the
 columns of W, whose entries are far apart in memory, and gains nothing.
 
-Larger ``dW^T = delta^T a`` (O, I) gains if ``delta^T`` (O, N) is laid out in memory before it is multiplied by a (N,
-I): the library then reads both row by row. XLA would otherwise merge the transpositions before and after into the
-product. Beyond a few hundred thousand multiply-adds this is no gain, or a loss, and the exact operations are used.
+A larger ``dW^T = delta^T a`` (O, I) is faster if ``delta^T`` (O, N) is laid out in memory before it is multiplied by a
+(N, I), because the library then reads both row by row. XLA would otherwise merge the transpositions before and after
+into the product. Beyond a few hundred thousand multiply-adds this gains nothing or loses, and the exact operations are
+used.
 
 Bound: that of the fused form, ``2 k eps`` times the sum of the sizes of an entry's k terms.
 """
@@ -29,7 +30,7 @@ MAX_LAID_OUT = 2**18  # multiply-adds of a product delta^T a
 
 @lru_cache(maxsize=8)
 def per_product(largest: int) -> Products:
-    """Products of which those of at most so many multiply-adds, N I O, are fused."""
+    """Return products that are fused if they have at most ``largest`` multiply-adds, N I O."""
 
     def fuses(terms: int, multiply_adds: int) -> bool:
         return terms <= MAX_TERMS and multiply_adds <= largest

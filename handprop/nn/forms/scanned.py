@@ -1,20 +1,20 @@
-"""A run of equal layers as one loop: of each layer only its activation is kept, or of every few layers only one.
+"""A run of equal layers as one loop that keeps only one activation per layer, or only one per segment of layers.
 
-Of a run of n layers of one width D and one activation, the parameters are stacked: ``W`` (n, D, D), ``b`` (n, D); who
-keeps them so (:func:`stack_equal_layers`) spares each step a copy of them and one of their gradients. The forward pass
-is then a scan over the layers and the backward pass the same scan in reverse:
+The parameters of a run of n layers with the same width D and the same activation are stacked: ``W`` (n, D, D), ``b``
+(n, D). Stacking them once (:func:`stack_equal_layers`) saves a copy of the weights and one of the gradients at every
+step. The forward pass is then a scan over the layers and the backward pass the same scan in reverse:
 
     a_l = f(a_{l-1} W_l + b_l)                                                    l = 1 .. n
     delta_l = da_l * f'(z_l),  dW_l = a_{l-1}^T delta_l,  da_{l-1} = delta_l W_l^T    l = n .. 1
 
-For sigmoid, tanh, relu and identity ``f'(z_l)`` is a function of ``a_l``, which the next layer's ``dW`` needs as well:
-``a_l`` (N, D) is all that a layer keeps. Autodiff of the same scan keeps ``a_l`` and ``f'(z_l)``.
+For sigmoid, tanh, relu and identity, ``f'(z_l)`` is a function of ``a_l``, which the next layer's ``dW`` needs as well,
+so a layer keeps only ``a_l`` (N, D). Autodiff of the same scan keeps ``a_l`` and ``f'(z_l)``.
 
-With segments of m layers only each segment's input is kept; its layers are computed once more on the way back: n/m + m
-arrays of activations in place of n, and a third more work (Chen et al., Training deep nets with sublinear memory cost,
-2016).
+With segments of m layers, only each segment's input is kept, and its layers are recomputed in the backward pass. This
+takes n/m + m arrays of activations instead of n, and a third more work (Chen et al., Training deep nets with sublinear
+memory cost, 2016).
 
-The operations are those of the products given, layer by layer: the bits are those of the exact form.
+The operations are the given products, layer by layer, so the bits are those of the exact form.
 """
 
 import math
@@ -52,7 +52,7 @@ Array = jax.Array
 
 
 class Scanned(NamedTuple):
-    """A network whose layers of a ``run``, first and last (excluded), are computed in a loop."""
+    """A network that computes the layers of its ``run``, from the first up to but excluding the last, in a loop."""
 
     net: Net
     run: tuple[int, int]
@@ -80,15 +80,15 @@ class Rules(NamedTuple):
     activation: Activation
 
     def after(self, a: Array, layer: Layer) -> Array:
-        """``a_l`` from ``a_{l-1}``."""
+        """Return ``a_l`` given ``a_{l-1}``."""
         return self.activation.f(self.products.affine(a, layer))[0]
 
 
 class Kept(NamedTuple):
-    """What the forward pass leaves for the backward pass, (N, D) each.
+    """What the forward pass leaves for the backward pass.
 
-    ``inputs`` (k, N, D) are those of the k segments, which come first; ``a_0`` is the input of the layers that follow
-    them and ``activations`` (n - k m, N, D) are their outputs.
+    ``inputs`` (k, N, D) are the inputs of the k segments, which come first. ``a_0`` (N, D) is the input of the layers
+    after them, and ``activations`` (n - k m, N, D) are the outputs of these layers.
     """
 
     inputs: Array
@@ -97,7 +97,7 @@ class Kept(NamedTuple):
 
 
 def longest_run(sizes: Sequence[int]) -> tuple[int, int]:
-    """First and last (excluded) of the longest run of equal hidden layers, as indices of the parameters.
+    """Return first and last (excluded) of the longest run of equal hidden layers, as indices of the parameters.
 
     >>> longest_run((784, 256, 256, 256, 256, 10))
     (1, 4)
@@ -112,13 +112,14 @@ def longest_run(sizes: Sequence[int]) -> tuple[int, int]:
 
 
 def stack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Parameters whose longest run of n equal hidden layers is one ``Layer``: ``W`` (n, D, D), ``b`` (n, D) or None.
+    """Stack the longest run of n equal hidden layers as one ``Layer``: ``W`` (n, D, D), ``b`` (n, D) or None.
 
-    ``apply``, ``loss`` and ``value_and_grad`` of form "scan" take them so and return gradients so, with the same bits:
-    nothing is stacked or unstacked in a step. What an optimizer makes of the gradients may differ by rounding, since
-    XLA fuses its arithmetic by shape. Everything else but ``train`` and ``accumulate`` takes the layers one by one.
+    ``apply``, ``loss`` and ``value_and_grad`` of form "scan" accept this layout and return gradients in it, with the
+    same bits, so a step does not stack or unstack anything. An optimizer's updates may differ by rounding, since XLA
+    fuses its arithmetic by shape. ``train`` and ``accumulate`` accept this layout too; everything else takes the layers
+    one by one.
 
-    Raises ValueError for parameters without two equal hidden layers in a row, and for layers that cannot be stacked.
+    Raises ValueError if the parameters have no two equal hidden layers in a row, or if the layers cannot be stacked.
 
     >>> import handprop
     >>> net = handprop.mlp((5, 7, 7, 7, 7, 3), form="scan")
@@ -129,23 +130,23 @@ def stack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
     """
     shapes = [layer.W.shape for layer in params]
     if any(len(shape) != 2 for shape in shapes):
-        raise ValueError(f"params have weights of shapes {shapes}, but to be stacked each needs (I, O).")
+        raise ValueError(f"params have weights of shapes {shapes}, but stacking needs shapes (I, O).")
     first, last = longest_run([shape[0] for shape in shapes] + [shape[1] for shape in shapes[-1:]])
     if last - first < 2:
-        raise ValueError(f"params have weights of shapes {shapes}, and no two equal hidden layers in a row.")
+        raise ValueError(f"params have weights of shapes {shapes}, without two equal hidden layers in a row to stack.")
     wanted = _kind(params[first])
     for l in range(first, last):
         if _kind(params[l]) != wanted:
             raise ValueError(
-                f"params[{l}] has {_kind(params[l])}, but to be stacked on params[{first}] needs {wanted}."
+                f"params[{l}] has {_kind(params[l])}, but stacking it with params[{first}] needs {wanted}."
             )
     return (*params[:first], stacked(params[first:last]), *params[last:])
 
 
 def unstack_equal_layers(params: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers one by one, of parameters or gradients whose equal layers are stacked, or are not.
+    """Return parameters or gradients with their layers one by one, whether or not equal layers are stacked.
 
-    The inverse of :func:`stack_equal_layers`.
+    This is the inverse of :func:`stack_equal_layers`.
 
     >>> run = Layer(jnp.arange(8.0).reshape(2, 2, 2), None)
     >>> [layer.W.tolist() for layer in unstack_equal_layers((run, Layer(jnp.ones((2, 1)), None)))]
@@ -183,7 +184,7 @@ class Parted(NamedTuple):
 
 
 def parted(params: Sequence[Layer], run: tuple[int, int]) -> Parted:
-    """Of parameters in either layout, and the first and last (excluded) of the run's layers."""
+    """Split parameters in either layout at the run's layers, from the first up to but excluding the last."""
     (first, last), layers = run, tuple(params)
     if _is_stack(layers[first]):
         return Parted(layers[:first], layers[first], layers[first + 1 :])
@@ -191,18 +192,18 @@ def parted(params: Sequence[Layer], run: tuple[int, int]) -> Parted:
 
 
 def joined(grads: Parted, params: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Gradients in the layout of the parameters."""
+    """Return the gradients in the layout of the parameters."""
     as_stack = _is_stack(params[len(grads.before)])
     return (*grads.before, *((grads.run,) if as_stack else unstacked(grads.run)), *grads.after)
 
 
 def last_activation(rules: Rules, run: Layer, a: Array) -> Array:
-    """``a_n``; nothing is kept."""
+    """Return ``a_n`` and keep nothing."""
     return lax.scan(lambda a, layer: (rules.after(a, layer), None), a, run)[0]
 
 
 def forward(rules: Rules, run: Layer, a: Array, segments: int | None = None) -> tuple[Array, Kept]:
-    """``a_n`` and what the backward pass needs, with so many segments, or each layer's activation."""
+    """Return ``a_n`` and what the backward pass needs: inputs of ``segments`` segments, or every layer's activation."""
     in_segments, rest = _divided(run, segments)
     a, inputs = lax.scan(lambda a, segment: (last_activation(rules, segment, a), a), a, in_segments)
 
@@ -215,7 +216,7 @@ def forward(rules: Rules, run: Layer, a: Array, segments: int | None = None) -> 
 
 
 def backward(rules: Rules, run: Layer, kept: Kept, da: Array, segments: int | None = None) -> tuple[Array, Layer]:
-    """``da_0`` from ``da_n``, and every layer's gradients, stacked as the run is."""
+    """Return ``da_0`` given ``da_n``, and every layer's gradients, stacked like the run."""
     in_segments, rest = _divided(run, segments)
     da, last_grads = _layers_backward(rules, rest, kept.a_0, kept.activations, da)
 
@@ -229,7 +230,7 @@ def backward(rules: Rules, run: Layer, kept: Kept, da: Array, segments: int | No
 
 
 def _layers_backward(rules: Rules, run: Layer, a_0: Array, activations: Array, da: Array) -> tuple[Array, Layer]:
-    """Last layer first."""
+    """Go back through the run, last layer first."""
     if not len(run.W):
         return da, run
 
@@ -243,7 +244,7 @@ def _layers_backward(rules: Rules, run: Layer, a_0: Array, activations: Array, d
 
 
 def _divided(run: Layer, segments: int | None) -> tuple[Layer, Layer]:
-    """Segments (k, m, ...) of m layers each, and the layers (n - k m, ...) that are left, the last ones."""
+    """Split the run into k segments (k, m, ...) of m layers each and the remaining last layers (n - k m, ...)."""
     n = len(run.W)
     m = math.ceil(n / segments) if segments else n
     k = n // m if segments else 0
@@ -252,14 +253,14 @@ def _divided(run: Layer, segments: int | None) -> tuple[Layer, Layer]:
 
 
 def output_layers(scan: Scanned, params: Sequence[Layer], x: Array) -> Forward:
-    """The forward pass of the layers after the run; nothing else is kept."""
+    """Return the forward pass of the layers after the run, and keep nothing else."""
     layers = parted(params, scan.run)
     a = layer_by_layer(scan.head, layers.before, x).a[-1]
     return layer_by_layer(scan.tail, layers.after, last_activation(scan.rules, layers.run, a))
 
 
 def value_and_grad(scan: Scanned, params: Sequence[Layer], x: Array, y: Array) -> tuple[Array, tuple[Layer, ...]]:
-    """The derivation with the run in a loop: layers before it, the run, layers after it, and all of them back."""
+    """Compute E and its gradients with the run in a loop: forward through all layers, then back through them."""
     layers, (head, tail) = parted(params, scan.run), (scan.head, scan.tail)
     before = layer_by_layer(head, layers.before, x)
     a, kept = forward(scan.rules, layers.run, before.a[-1], scan.segments)

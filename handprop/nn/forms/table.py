@@ -1,4 +1,4 @@
-"""Forms by name, what each replaces, and how far from the exact one it may be.
+"""Forms by name, what each replaces, and how far it may be from the exact form.
 
 | form | products | sigmoid | an entry's error against the exact form |
 |---|---|---|---|
@@ -7,7 +7,7 @@
 | fast_sigmoid | multiply and sum | ``(1 + tanh(z/2))/2`` | that, and ``2 eps`` absolute in every sigmoid |
 | scan | matrix products, equal layers in a loop | the same | none: the same operations, see ``scanned.py`` |
 | accurate | matrix products | ``t / (1 + t)^2`` for ``a (1 - a)``, ``t = exp(-|z|)`` | smaller, see ``accurate.py`` |
-| auto | fused as a whole or each by itself where that pays, else exact | the same | that of fused |
+| auto | fused, as a whole or one by one, where that is faster; else exact | the same | that of fused |
 """
 
 import itertools
@@ -31,9 +31,9 @@ __all__ = ["FORMS", "Form", "crossover", "fuses", "largest_product", "products"]
 
 
 class Form(NamedTuple):
-    """What stands in for the exact products, for activations by name and for losses by output activation and name.
+    """What a form uses instead of the exact products, activations (by name) and losses (by output activation and name).
 
-    ``products`` None: chosen by size.
+    ``products`` is None if they are chosen by size.
     """
 
     products: Products | None
@@ -50,16 +50,19 @@ FORMS = {
     "auto": Form(None),
 }
 
-# Most multiply-adds of one product, N I O, up to which "auto" fuses on CPUs: with sums that are written out, and with
-# longer ones. `scripts/bench --tune` measured 32,768 and 16,384 on two x86 cores, jax 0.10.2; but 64-32-16 lost on
-# 8 and on 10 examples, 16,384 and 20,480, and won on 16: what is built in, all shapes tried have won.
+# "auto" fuses on CPUs up to this many multiply-adds, N I O, of the largest product. MAX_FUSED is for sums that are
+# written out, MAX_FUSED_LONG for longer ones. `scripts/bench --tune` measured limits of 32,768 and 16,384 on two x86
+# cores with jax 0.10.2. However, 64-32-16 was slower for 8 and 10 examples (16,384 and 20,480 multiply-adds) and faster
+# for 16. With the limits below, fusing was faster for all shapes that were tried.
 MAX_FUSED = {"float32": 8192, "float64": 4096}
 MAX_FUSED_LONG = {"float32": 4095, "float64": 2048}
-# Of one product, up to which "auto" fuses it in a network that is too large to be fused as a whole.
+# The same limit for a single product of a network that is too large to be fused as a whole.
 MAX_FUSED_ALONE = {"float32": 4096}
 TABLE = "HANDPROP_CROSSOVER"
-"""The environment variable that names a table written by ``scripts/bench --tune``, to be read in place of
-:data:`MAX_FUSED`: JSON, ``{"cpu": {"float32": 8192, "float64": 4096}}``."""
+"""The environment variable that names a table from ``scripts/bench --tune``, which replaces :data:`MAX_FUSED`.
+
+The table is JSON, such as ``{"cpu": {"float32": 8192, "float64": 4096}}``.
+"""
 
 
 def fuses(sizes: Sequence[int], x: jax.Array) -> bool:
@@ -75,7 +78,7 @@ def _largest_fused(x: jax.Array) -> int:
 
 
 def largest_product(sizes: Sequence[int], examples: int) -> int:
-    """``N I O``, the multiply-adds of a network's largest product.
+    """Return ``N I O``, the number of multiply-adds of a network's largest product.
 
     >>> largest_product((3, 4, 1), 4)
     48
@@ -84,14 +87,14 @@ def largest_product(sizes: Sequence[int], examples: int) -> int:
 
 
 def crossover() -> Mapping[str, Mapping[str, int]]:
-    """The most multiply-adds of a fused product, by platform and dtype: the table's, or the built-in ones."""
+    """Return the most multiply-adds of a fused product by platform and dtype, from the table or as built in."""
     path = os.environ.get(TABLE)
     return _read(path) if path else {"cpu": MAX_FUSED}
 
 
 @lru_cache(maxsize=8)
 def _read(path: str) -> Mapping[str, Mapping[str, int]]:
-    how = f"set {TABLE} to a file that scripts/bench --tune wrote, or to nothing"
+    how = f"set {TABLE} to a file that scripts/bench --tune wrote, or unset it"
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -106,7 +109,7 @@ def _read(path: str) -> Mapping[str, Mapping[str, int]]:
 
 
 def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:
-    """The products of a form for a batch x (N, I)."""
+    """Return the products of a form for a batch x (N, I)."""
     own = FORMS[form].products
     return own if own is not None else FUSED if fuses(sizes, x) else _by_size(x)
 

@@ -1,1 +1,1 @@
-"""What is wrong with a refuted gradient: the line, the mistake in words, and an edit that is proved to mend it."""
+"""For a refuted gradient: the wrong line, the mistake in words, and an edit that is proved to fix it."""

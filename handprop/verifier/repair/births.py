@@ -1,11 +1,11 @@
-"""The line where a rule breaks at one input: where NaN or infinity is born, or where its answer jumps; and the line
-where it stops to be linear in its cotangent.
+"""Find the line where a rule breaks at one input, or where it stops being linear in its cotangent.
 
-The field, in which mistakes are searched for, knows neither; so the hand program runs equation by equation in float64.
-The first equation that makes NaN or infinity of numbers is where it is born. Else the program runs beside the input
-too, a step of 2^-30 away: an equation whose operands hardly change, or are decisions, and whose output does by more
-than a thousandth of itself is one at which the answer is chosen for this input, the last one before the wrong output
-above all.
+A rule breaks at an input if NaN or infinity appears there, or if its answer jumps. The finite field, in which edits are
+searched for, has neither NaN nor a notion of closeness, so the candidate program runs equation by equation in float64.
+The first equation that turns finite numbers into NaN or infinity is the one to report. If there is none, the program
+also runs a relative step of 2^-30 away from the input. If an equation's operands hardly change, or are decisions, but
+its output changes by more than a thousandth of its size, then the answer is chosen for this very input. The last such
+equation before the wrong output is the most likely one.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ WORDS = {"div": "{0} / {1}", "log": "log({0})", "sqrt": "sqrt({0})", "rsqrt": "r
 
 
 class Broken(NamedTuple):
-    """Where a rule breaks, and how in words."""
+    """The place where a rule breaks, and a sentence that says how."""
 
     location: Location
     diagnosis: str
 
 
 def broken(problem: Problem, point: Point, worst: Worst, options: Options) -> Broken | None:
-    """The user's line where the wrong entry breaks at this point, None where none is found."""
+    """Return the user's line where the wrong entry breaks at this point, or None if no line is found."""
     output = problem.out_paths.index(worst.path)
     program = _program(problem, output)
     with jax.enable_x64(True):
@@ -55,10 +55,11 @@ def broken(problem: Problem, point: Point, worst: Worst, options: Options) -> Br
 
 
 def not_linear(problem: Problem, worst: Worst) -> Broken | None:
-    """The user's line where the wrong output stops to be linear in the cotangents, None where it is linear.
+    """Return the user's line where the wrong output stops being linear in the cotangents, or None if it is linear.
 
-    The hand program runs at cotangents c and 2 c: a number on the way to the output stays as it is, or is doubled. The
-    first that does neither, made of such as do, is where a pullback cannot be right for every cotangent.
+    The candidate program runs at cotangents c and 2 c. In a linear pullback every number on the way to the output
+    either stays the same or doubles. The first number that does neither, although its operands do, is where the
+    pullback cannot be right for every cotangent.
     """
     if not problem.cotangents or worst.path not in problem.out_paths:
         return None
@@ -72,18 +73,18 @@ def not_linear(problem: Problem, worst: Worst) -> Broken | None:
     for a, b in zip(once, doubled, strict=True):
         if not all(map(_is_linear, a.outputs, b.outputs)) and all(map(_is_linear, a.operands, b.operands)):
             name = a.eqn.primitive.name
-            terms = f"a term is {ADDED[name]} here of which the cotangent is no factor" if name in ADDED else ""
+            terms = f"a term is {ADDED[name]} here that is not multiplied by the cotangent" if name in ADDED else ""
             said = terms or (
-                "the cotangent is a factor twice here"
+                "the cotangent is multiplied in twice here"
                 if name == "mul"
-                else f"the result is not linear in the cotangent, which {name} is applied to here"
+                else f"{name} is applied to the cotangent here, so the result is not linear in the cotangent"
             )
             return _located(a, said, worst.path)
     return None
 
 
 def _is_linear(once: np.ndarray, doubled: np.ndarray) -> bool:
-    """Whether all entries are the same at twice the cotangent, or all are doubled."""
+    """Whether doubling the cotangent leaves all entries unchanged or doubles all of them."""
     if not jaxprs.is_float(once.dtype):
         return bool((once == doubled).all())
     kept = np.isfinite(once) & np.isfinite(doubled)
@@ -93,7 +94,7 @@ def _is_linear(once: np.ndarray, doubled: np.ndarray) -> bool:
 
 
 def _program(problem: Problem, output: int) -> Any:
-    """What makes this output of the hand program, its lines those that the user wrote."""
+    """The part of the candidate program that computes this output, with the source lines that the user wrote."""
     candidate = problem.candidate
     if problem.as_program is not None and problem.written is not None:
         candidate = problem.as_program(rebuilt(problem.written, {}))
@@ -104,12 +105,12 @@ def _program(problem: Problem, output: int) -> Any:
 def _birth(steps: Sequence[Run]) -> tuple[Run, str] | None:
     for step in steps:
         if step.how in (Left.NAN, Left.INFINITY):
-            return step, f"{step.how.value} is born here: {_in_words(step)}"
+            return step, f"{step.how.value} first appears here: {_in_words(step)}"
     return None
 
 
 def _in_words(step: Run) -> str:
-    """The equation at the first entry that is not finite, with the numbers that made it."""
+    """The equation at the first entry that is not finite, written with the numbers that go into it."""
     made = step.outputs[0]
     index = tuple(np.argwhere(np.isnan(made) if step.how is Left.NAN else np.isinf(made))[0])
     numbers = [f"{float(np.broadcast_to(v, made.shape)[index]):.3g}" for v in step.operands
@@ -123,7 +124,7 @@ def _in_words(step: Run) -> str:
 
 def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[Run], worst: Worst,
                   options: Options) -> Broken | None:  # fmt: skip
-    """The last equation at which the wrong output is chosen for this very input."""
+    """Locate the last equation at which the wrong output is chosen for this very input."""
     last: tuple[int, Run] | None = None
     for n in range(BESIDE):
         beside = run_of(program, _beside(problem, point, options.rng(10, n)))
@@ -134,20 +135,20 @@ def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[
                 last = i, here
     if last is None:
         return _located_branch(problem, point, program, steps, worst)
-    said = f"wrong at this input alone: {worst.path} jumps here to a value that it has nowhere near"
+    said = f"{worst.path} is wrong at this input alone: it jumps here to a value far from those at nearby inputs"
     return _located(last[1], said, worst.path)
 
 
 def _located_branch(problem: Problem, point: Point, program: Any, steps: Sequence[Run],
                     worst: Worst) -> Broken | None:  # fmt: skip
-    """The last choice that falls another way here than at the given input."""
+    """Locate the last selection that takes another branch at this point than at the given input."""
     with jax.enable_x64(True):
         given = run_of(program, tuple(jaxprs.widened(x) for x in problem.inputs))
     if len(given) != len(steps):
         return None
     chosen = [here for here, there in zip(steps, given, strict=True)
               if here.eqn.primitive.name == "select_n" and (here.operands[0] != there.operands[0]).any()]  # fmt: skip
-    said = f"another case is chosen here than at the given input, and {worst.path} is wrong in it"
+    said = f"another case is selected here than at the given input, and {worst.path} is wrong in that case"
     return _located(chosen[-1], said, worst.path) if chosen else None
 
 
@@ -162,8 +163,11 @@ def _beside(problem: Problem, point: Point, rng: np.random.Generator) -> tuple[A
 
 
 def _jumps(here: Run, there: Run) -> bool:
-    """Whether a float output changes by more of itself than ``JUMP``, and by more than a slope makes of its operands'
-    changes, or by a choice that falls another way."""
+    """Whether a float output jumps between two nearby inputs.
+
+    It must change by more than ``JUMP`` relative to its size. The change must also be larger than a steep slope would
+    make of the operands' changes, or come from a selection that takes another branch.
+    """
     if not here.outputs or not jaxprs.is_float(here.outputs[0].dtype):
         return False
     change, size = _change(here.outputs[0], there.outputs[0])
@@ -174,7 +178,7 @@ def _jumps(here: Run, there: Run) -> bool:
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """The largest change, and the largest entry."""
+    """Return the largest change between ``a`` and ``b``, and the largest entry of either."""
     with np.errstate(all="ignore"):
         change = np.abs(a - b)
     change, size = change[np.isfinite(change)], np.concatenate([a[np.isfinite(a)], b[np.isfinite(b)]])

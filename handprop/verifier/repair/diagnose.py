@@ -1,4 +1,4 @@
-"""What the outputs alone say of a mistake: each cause is tested exactly and must explain every wrong output."""
+"""Diagnose a mistake from the outputs alone. A cause is tested exactly and must explain every wrong output."""
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,14 +15,14 @@ SMALL = 4096
 
 
 class ByOutputs(NamedTuple):
-    """One sentence, and whether the gradients of several arguments are swapped."""
+    """The diagnosis, and whether the gradients of several arguments are swapped."""
 
     said: str
     swapped: bool
 
 
 def by_outputs(problem: Problem, interpretation: Interpretation, got: tuple[Value, ...]) -> ByOutputs | None:
-    """What the wrong outputs say, None where no cause explains all of them."""
+    """Return a diagnosis that explains all wrong outputs, or None if no cause does."""
     bad = wrong(interpretation, got)
     if not bad or any(v.special is not None for i in bad for v in (got[i], interpretation.want[i])):
         return None

@@ -1,7 +1,7 @@
-"""Edits evaluated: the user's function with one edit, run in the field.
+"""Evaluate the user's function, with edits applied, over the finite field.
 
-Most mistakes are in the backward pass of a ``custom_vjp``: then that alone is traced and run, on the residuals and
-cotangents that the rule has anyway.
+Most mistakes are in the backward pass of a ``custom_vjp``. An edit there needs only that pass to be traced and run, on
+the residuals and cotangents that the rule computes anyway.
 """
 
 import types
@@ -29,8 +29,11 @@ class EditResult(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """A rule's backward pass on its own. ``rebuild`` puts its arrays among its arguments; ``made`` says which of what
-    it returns is which output of the hand program; ``codes`` are those that only it runs."""
+    """A rule's backward pass on its own.
+
+    ``rebuild`` restores its arguments from their arrays. ``made`` maps each gradient among the candidate's outputs to
+    the leaf of the pass's result that it is. ``codes`` are the code objects that only this pass runs.
+    """
 
     rebuild: Callable[[Sequence[Any]], tuple]
     shapes: tuple[jax.ShapeDtypeStruct, ...]
@@ -42,7 +45,10 @@ class Backward(NamedTuple):
 
 
 def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> Backward | None:
-    """None where what is handed over is no plain ``custom_vjp``, or more happens after its backward pass."""
+    """Trace a rule's backward pass on its own.
+
+    Returns None if the user's object is not a plain ``custom_vjp``, or if work follows its backward pass.
+    """
     rule = problem.written
     if not isinstance(rule, jax.custom_vjp) or problem.as_program is None:
         return None
@@ -70,7 +76,7 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
             tuple(evaluate(interpretation.run(), whole, list(interpretation.inputs)))
             for interpretation in interpretations
         ]
-    except Exception:  # the pass runs inside a loop, or not at all
+    except Exception:  # the pass runs inside a loop, or does not run at all
         return None
     if len(calls) != 1:
         return None
@@ -80,7 +86,7 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
     first, last = len(problem.out_paths), len(problem.out_paths) + len(places)
     made: dict[int, int] = {}
     for i in (i for i in range(first) if problem.gradients[i]):
-        # One array may be returned as several gradients.
+        # The pass may return the same array as several gradients.
         k = next((k for k, v in enumerate(outvars[last:]) if v is outvars[i] and k not in made.values()), None)
         made |= {} if k is None else {i: k}
     if set(made) != {i for i in range(first) if problem.gradients[i]}:
@@ -105,14 +111,17 @@ def _is_array(x: Any) -> bool:
 
 def evaluate_edit(problem: Problem, interpretations: Sequence[Interpretation], backward: Backward | None,
           codes: dict[types.CodeType, types.CodeType]) -> EditResult | None:  # fmt: skip
-    """The user's function with other codes for some; None where it does not run, or returns other shapes."""
+    """Evaluate the user's function with some code objects replaced.
+
+    Returns None if the result does not run, or if it returns other shapes.
+    """
     try:
         rule = rebuilt(problem.written, codes)
         if backward is not None and backward.codes.issuperset(codes):
             return _weigh_backward(interpretations, backward, rule, problem)
         program = jaxprs.trace(problem.as_program(rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
         outputs = tuple(run_on(interpretation, program) for interpretation in interpretations)
-    except Exception:  # most edits make no program
+    except Exception:  # most edits do not give a program that runs
         return None
     shapes = [v.shape for v in interpretations[0].want]
     return EditResult(rule, outputs) if [v.shape for v in outputs[0]] == shapes else None

@@ -1,4 +1,4 @@
-"""From a refuted report to one that says where, what and how else."""
+"""Add to a refuted report where the mistake is, what it is, and how the line should read."""
 
 import contextlib
 import dataclasses
@@ -39,22 +39,25 @@ from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 __all__ = ["explain"]
 
 Check: TypeAlias = Callable[[Problem], Report]
-SECONDS = 3.0  # of counted work
-LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
+SECONDS = 3.0  # of counted work, not of wall time
+LATEST = 20 * SECONDS  # of wall time: a safeguard for machines that are much slower
 SHOWN = 3
-MAX_NARROW = 8  # edits that hold more narrowly, before the search for another ends
-MAX_TRIED = 16  # edits that the whole verification is run for
+MAX_NARROW = 8  # edits that need extra conditions, before the search for a better one ends
+MAX_TRIED = 16  # edits that are put through the whole verification
 LINE = re.compile(r" \([^()]*:\d+\)$")
-READ = re.compile("stands for minus infinity$|change nothing$")  # how a proof reads both programs: no condition of one
+READ = re.compile("stands for minus infinity$|change nothing$")  # these say how a proof reads both programs, not one
 UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
 def explain(problem: Problem, options: Options, report: Report, check: Check) -> Report:
-    """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
-    what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the
-    whole verification, which a fix has to pass."""
+    """Return the report with an explanation added, or unchanged if nothing can be said.
+
+    A refuted report gets locations, a diagnosis and a fix. A report on a right gradient with poor arithmetic says where
+    bits are lost. Without a reference, the diagnosis is what the gradient alone shows. ``check`` is the whole
+    verification, which a fix has to pass.
+    """
     if "repair" in options.skip or options.seconds_left <= 0:
         return report
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -65,11 +68,11 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
         if report.ok:
             return dataclasses.replace(report, lost_bits=lost_bits(problem, report))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of candidates, which nobody wrote
+            warnings.simplefilter("ignore")  # the edited programs may warn, and nobody wrote them
             work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
             small, partly = shrunk(problem), None
             if small is not None:
-                with contextlib.suppress(Unsupported):  # there is no difference at small shapes
+                with contextlib.suppress(Unsupported):  # the programs do not differ at small shapes
                     found = _explained(small, problem, options, work, report, check)
                     if found.fix is not None and found.fix.proved:
                         return found
@@ -77,15 +80,15 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
             found = _explained(problem, problem, options, work, report, check)
             found = partly if partly is not None and found.fix is None else found
             return found if found.diagnosis != UNKNOWN else _unknown(problem, options, found)
-    except Unsupported:  # what the field cannot read
+    except Unsupported:  # the field cannot represent the programs
         return report
-    except Exception as error:  # whatever the user's own code raises when it is traced again: the verdict stands
+    except Exception as error:  # the user's code may raise anything when it is traced again; the verdict stands
         said = f"the search for the mistake failed: {jaxprs.first_line(error)}"
         return dataclasses.replace(report, internal=(*report.internal, said))
 
 
 def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
-    """What the gradient alone says where there is no reference."""
+    """Diagnose from the gradient alone when there is no reference."""
     if not problem.obstacle and report.checks[0].outcome is not Outcome.UNDECIDED:
         return report
     found = symmetry(problem, options)
@@ -96,7 +99,10 @@ def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
 
 
 def _unknown(problem: Problem, options: Options, report: Report) -> Report:
-    """What a gradient alone says where no cause fits; a rule is one for every cotangent, which is not asked here."""
+    """Diagnose from the gradient alone when no cause fits.
+
+    This is for gradients only. A rule is a family of gradients, one for each cotangent, and is left as it is.
+    """
     found = None if problem.cotangents else symmetry(problem, options)
     if found is None:
         return report
@@ -106,7 +112,7 @@ def _unknown(problem: Problem, options: Options, report: Report) -> Report:
 
 def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
                check: Check) -> Report:  # fmt: skip
-    """What is found in ``problem``, as far as the ``work`` goes, and holds in the ``whole``."""
+    """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``whole`` problem too."""
     assert problem.as_program is not None
     point = whole.kept.get("failed at")
     blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))
@@ -121,7 +127,7 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         every = (got, *(run_on(b, candidate) for b in interpretations[1:]))
         alone, not_linear = left_out(problem, interpretation, candidate, got, steps)
         found = [*alone, *found]
-    except Exception:  # a rule whose structure is wrong does not run as it is
+    except Exception:  # a rule with a structural fault may not run as it is
         if not problem.faults:
             raise
         found, got, every, not_linear = [], None, None, ""
@@ -148,13 +154,16 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
 def _likely(
     problem: Problem, interpretation: Interpretation, got: Any, found: list[Suspect], returned: bool
 ) -> tuple[Location, ...]:
-    """The suspects; where no equation is the user's, and where the gradients are right but ``returned`` in the wrong
-    order, the line that forms what is returned."""
+    """Return the most likely locations when no fix was found.
+
+    These are the suspects and the lines near them. The line that forms the returned value comes first if no equation
+    is the user's, or if the gradients are right but ``returned`` in the wrong order.
+    """
     affects = _spoils(problem, interpretation, got)
     shown = [location(s, problem.out_paths) for s in found]
-    aliases = [_at(place, "it only hands on a value", affects) for place in renamings(problem)]
+    aliases = [_at(place, "this line only passes a value on", affects) for place in renamings(problem)]
     place = last_line(problem)
-    last = [] if place is None else [_at(place, "this line forms what is returned", affects)]
+    last = [] if place is None else [_at(place, "this line forms the returned value", affects)]
     if returned or not shown:
         return _distinct([*last, *shown, *aliases])
     frame = found[0].frame
@@ -164,7 +173,7 @@ def _likely(
 
 
 def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
-    """The first of each line, as many as are shown."""
+    """Keep the first location of each line, and only as many as are shown."""
     found: dict[tuple[str, int], Location] = {}
     for at in locations:
         found.setdefault((at.file, at.line), at)
@@ -172,7 +181,7 @@ def _distinct(locations: Iterable[Location]) -> tuple[Location, ...]:
 
 
 def _at(place: Place, reason: str, affects: tuple[str, ...]) -> Location:
-    """A statement as a location."""
+    """Return a statement as a location."""
     line = place.body.lineno  # pyright: ignore[reportAttributeAccessIssue]
     text = text_of(place.file)[line - 1]
     columns = len(text) - len(text.lstrip()), len(text.rstrip())
@@ -184,13 +193,16 @@ def _function_of(place: Place) -> str:
 
 
 def _spoils(problem: Problem, interpretation: Interpretation, got: Any) -> tuple[str, ...]:
-    """The outputs that are wrong: all of a rule that does not run."""
+    """Return the paths of the wrong outputs; if the rule does not run, that is all of them."""
     return problem.out_paths if got is None else tuple(problem.out_paths[i] for i in affected(interpretation, got))
 
 
 def _best(problem: Problem, found: Iterable[Found], options: Options, check: Check) -> tuple[Found, Fix] | None:
-    """The first edit that passes, unless it holds more narrowly than the refuted program would: then a later one that
-    does not, if there is one."""
+    """Return the first edit that passes the verification, with its fix.
+
+    An edit that holds under narrower conditions than the refuted program gives way to a later one that does not, if
+    there is one.
+    """
     narrow: tuple[Found, Fix] | None = None
     count = 0
     for repair in itertools.islice(found, MAX_TRIED):
@@ -205,8 +217,10 @@ def _best(problem: Problem, found: Iterable[Found], options: Options, check: Che
 
 
 def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tuple[Fix | None, bool]:
-    """The edit as a fix if it passes the whole verification, ``proved`` if every check of it was run too; and whether
-    it holds more narrowly than the refuted program would, and so is not called proved."""
+    """Return the edit as a fix if it passes the whole verification, and whether its conditions are narrower.
+
+    A fix that holds under narrower conditions than the refuted program is not called proved.
+    """
     assert problem.as_program is not None
     try:
         expression, diff = diff_of(found)
@@ -225,8 +239,11 @@ def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tupl
 
 
 def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
-    """Whether the mended program is right at the given sizes alone, or under a condition that neither the refuted
-    program nor the reference needs, held against itself."""
+    """Whether the edited program is right only at the given sizes or only under an extra condition.
+
+    A condition is extra if neither the refuted program nor the reference needs it when that program is proved equal to
+    itself.
+    """
     elsewhere = mended.check("other_sizes").evidence
     if AS_GIVEN in elsewhere.get("conditions", ()) or (elsewhere.get("fails") and _runs_elsewhere(problem)):
         return True
@@ -234,14 +251,14 @@ def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
     for program in (problem.reference, problem.candidate):
         if not needed:
             return False
-        with contextlib.suppress(Exception):  # a rule whose structure is wrong does not run
+        with contextlib.suppress(Exception):  # a rule with a structural fault may not run
             alone = proof(problem._replace(reference=program, candidate=program, kept={}), options)
             needed -= _needs(alone)
     return bool(needed)
 
 
 def _needs(check: Checked) -> set[str]:
-    """A check's conditions without the lines that they are made for."""
+    """Return a check's conditions without the source lines at their ends."""
     return {LINE.sub("", condition) for condition in check.evidence.get("conditions", ())}
 
 
@@ -250,14 +267,14 @@ def _runs_elsewhere(problem: Problem) -> bool:
     resized = at_other_sizes(problem)
     try:
         return resized is not None and bool(jaxprs.trace(resized.candidate, resized.inputs))
-    except Exception:  # whatever JAX, or the rule, says to these sizes
+    except Exception:  # JAX or the rule may refuse these sizes in any way
         return False
 
 
 def _places(
     problem: Problem, interpretation: Interpretation, got: Any, found: list[Suspect], repair: Found
 ) -> tuple[Location, ...]:
-    """The lines that the fix is for, then those beside them and the other suspects."""
+    """Return the lines that the fix changes, then related lines and the other suspects."""
     affects = _spoils(problem, interpretation, got)
     mends = [tuple(problem.out_paths[i] for i in sorted(outputs)) for outputs in repair.mends] or [affects]
     fixed = [_edited(problem, change, outputs) for change, outputs in zip(repair.changes, mends, strict=True)]

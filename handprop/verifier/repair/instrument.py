@@ -1,8 +1,9 @@
-"""A statement instrumented while its program runs in the field: what its expressions and the names around it stand for,
-and what the outputs become where one expression's value is shifted.
+"""Instrument a statement while its program runs over the field.
 
-The expressions are marked with equations that do nothing (``checkpoint_name``). For the shifts the marked program is
-traced once more, loops unrolled, a shift added at every mark, and a batch of shifts is run at once.
+This shows the values of the statement's expressions and of the names in its scope, and what the outputs become if one
+expression's value is shifted. The expressions are marked with equations that do nothing (``checkpoint_name``). For the
+shifts, the marked program is traced once more with its loops unrolled and a shift added at every mark, and a batch of
+shifts runs at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ MAX_TURNS = 64
 
 
 class Iteration(NamedTuple):
-    """One run of the statement: ``names``, and the shapes they have in the program; ``values`` of its expressions."""
+    """One run of the statement: the ``names`` in scope, their ``shapes``, and the ``values`` of its expressions."""
 
     names: dict[str, Thing]
     shapes: dict[str, jax.ShapeDtypeStruct]
@@ -35,7 +36,7 @@ class Iteration(NamedTuple):
 
 
 class Instrumented(NamedTuple):
-    """A marked program in an interpretation, and what was seen: the statement's ``iterations``, and the ``outputs``."""
+    """A marked program in an interpretation, with the statement's ``iterations`` and the program's ``outputs``."""
 
     interpretation: Interpretation
     program: Any
@@ -44,13 +45,13 @@ class Instrumented(NamedTuple):
 
 
 def mark_name(name: str, held: Any) -> None:
-    """Called while the statement is traced, for every name around it."""
+    """Mark a name in the statement's scope; called while the statement is traced."""
     if _is_held(held):
         checkpoint_name(jnp.asarray(held), f"{TAG}{name}")
 
 
 def mark_value(number: int, value: Any) -> Any:
-    """Called while the statement is traced, for every expression of it: the value itself."""
+    """Mark the value of one of the statement's expressions and return it; called while the statement is traced."""
     return checkpoint_name(value, f"{TAG}{number}") if isinstance(value, jax.Array) and _is_held(value) else value
 
 
@@ -61,7 +62,10 @@ def _is_held(held: Any) -> bool:
 
 
 def instrument(interpretation: Interpretation, program: Any) -> Instrumented | None:
-    """None where the statement does not run, runs often, or a name is not the same array in every turn."""
+    """Run the marked program and collect what was marked.
+
+    Returns None if the statement does not run, runs too often, or has a name whose shape differs between iterations.
+    """
     iterations: list[Iteration] = []
 
     def observer(eqn: Any, operands: list[Thing], step: Any) -> list[Thing]:
@@ -82,7 +86,10 @@ def instrument(interpretation: Interpretation, program: Any) -> Instrumented | N
 
 
 def shifted(instrumented: Instrumented, shifts: Mapping[int, Sequence[Elements]]) -> list[Elements]:
-    """The outputs, a first axis more, for a batch of shifts: for each expression and turn, one more axis too."""
+    """Return the outputs for a batch of shifts, with a new leading batch axis.
+
+    ``shifts`` holds an array for each expression and iteration, with the same leading axis.
+    """
     order = [(number, iteration) for number in shifts for iteration in range(len(instrumented.iterations))]
     given = [shifts[number][iteration] for number, iteration in order]
 
@@ -121,7 +128,7 @@ def _label(eqn: Any) -> str | None:
 
 
 def _note(iterations: list[Iteration], label: str, operand: Thing, eqn: Any) -> None:
-    """Keeps what is marked: a turn's names come before its expressions, and each expression once."""
+    """Record what is marked. An iteration's names come before its expressions, and each expression comes once."""
     number = int(label) if label.isdecimal() else None
     values = iterations[-1].values if iterations else {}
     if not iterations or (values and number is None) or number in values:

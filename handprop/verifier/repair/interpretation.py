@@ -1,4 +1,4 @@
-"""Where edits are evaluated: one random interpretation, the reference's outputs in it, and what a program gives.
+"""A random interpretation in which edits are evaluated, with the reference's outputs in it.
 
 Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
 """
@@ -28,7 +28,7 @@ LARGEST = 1 << 24
 
 
 class CachedField(Field):
-    """The same arithmetic; roots and inverses, which cost most, are kept: candidates differ little from each other."""
+    """A field that caches roots and inverses: they cost most, and edited programs differ little from each other."""
 
     def __init__(self, p: int):
         super().__init__(p)
@@ -50,7 +50,7 @@ class CachedField(Field):
 
 
 class CachedRun(Run):
-    """A run that reads each constant once."""
+    """A run that embeds each constant once."""
 
     def embed(self, array: np.ndarray, read: bool = True) -> Value:
         if array.size > MAX_KEPT:
@@ -62,9 +62,12 @@ class CachedRun(Run):
 
 
 class Interpretation(NamedTuple):
-    """``thresholds`` and ``rational`` as in :class:`Run`; ``inputs`` drawn over the field, or concrete; ``want`` the
-    reference's; ``work`` what is counted of everything that is run on it; ``blamed`` the outputs that are wrong in
-    floats, by number, where that is known."""
+    """A random interpretation of the inputs, and the reference's outputs in it.
+
+    ``thresholds`` and ``rational`` are as in :class:`Run`. ``inputs`` are drawn over the field, or concrete. ``want``
+    holds the reference's outputs. ``work`` counts the work of everything that runs here. ``blamed`` are the numbers of
+    the outputs that are wrong in floats, where that is known.
+    """
 
     field: Field
     seed: int
@@ -86,11 +89,12 @@ class Interpretation(NamedTuple):
 
 
 def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretation, ...]:
-    """A bench for each reading of comparisons in which fewest outputs of the hand program are wrong: what one reading
-    alone sees equal is equal.
+    """Return an interpretation for each reading of comparisons in which the fewest candidate outputs are wrong.
+
+    If only one reading sees an output as equal, the output counts as equal.
 
     Raises:
-        Unsupported: no reading takes both programs, or none sees a difference.
+        Unsupported: no reading supports both programs, or none sees a difference.
     """
     rng = options.rng(5)
     field, seed = CachedField(draw_prime(rng)), int(rng.integers(2**62))
@@ -98,7 +102,7 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
     reference = jaxprs.trace(problem.reference, problem.inputs)
     try:
         candidate = jaxprs.trace(problem.candidate, problem.inputs)
-    except Exception:  # a rule whose structure is wrong may not run
+    except Exception:  # a rule with a structural fault may not run
         if not problem.faults:
             raise
         candidate = None
@@ -106,7 +110,7 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
     if sum(sizes) > MAX_ENTRIES:
         raise Unsupported("too large to evaluate many edits")
     blank = Interpretation(field, seed, None, inputs, problem.inputs, (), {}, work)
-    for rational in (True, False):  # a literal that stands for another number may stand in the way of all rules
+    for rational in (True, False):  # reading a literal as a simpler number may make every program look wrong
         found = _seen(problem, blank._replace(rational=rational), reference, candidate)
         if found:
             least = min(number for number, _ in found.values())
@@ -117,7 +121,10 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
 def _seen(
     problem: Problem, blank: Interpretation, reference: Any, candidate: Any
 ) -> dict[bool, tuple[int, Interpretation]]:
-    """By whether truths are numbers, how many outputs are seen to be wrong, with the interpretation that sees them."""
+    """Return the number of wrong outputs and the interpretation that sees them, by reading of comparisons.
+
+    The key is True if comparisons are read as numbers, False if their truth is drawn.
+    """
     found: dict[bool, tuple[int, Interpretation]] = {}
     thresholds: tuple[float, ...] | None = None
     for _ in range(5):
@@ -159,25 +166,28 @@ def run_on(
 
 
 def wrong(interpretation: Interpretation, got: tuple[Value, ...]) -> list[int]:
-    """Which outputs are not the reference's."""
+    """Return the numbers of the outputs that differ from the reference's."""
     return [
         i for i, (a, b) in enumerate(zip(interpretation.want, got, strict=True)) if not same(interpretation.field, a, b)
     ]
 
 
 def affected(interpretation: Interpretation, got: tuple[Value, ...]) -> list[int]:
-    """Which of these are wrong in floats too, if any is: others may only be computed in another way."""
+    """Return the wrong outputs that are wrong in floats too, or all wrong ones if none is.
+
+    An output that is wrong over the field alone may be right and only computed in another way.
+    """
     found = wrong(interpretation, got)
     return [i for i in found if i in interpretation.blamed] or found
 
 
 def entries_of(x: Elements) -> np.ndarray:
-    """Real parts beside imaginary ones, flat."""
+    """Return the real parts and then the imaginary parts as one flat array."""
     return np.concatenate([x.re.ravel(), x.imaginary().ravel()])
 
 
 def rational(p: int, residue: int) -> tuple[int, int] | None:
-    """The fraction with small numerator and denominator that the residue is, by Euclid's algorithm (Wang 1981)."""
+    """Recover the fraction with small numerator and denominator from its residue, by Euclid's algorithm (Wang 1981)."""
     r, s, t0, t1 = p, residue % p, 0, 1
     while s * s * 2 > p:
         quotient = r // s

@@ -1,5 +1,4 @@
-"""What a search for an edit works with: the user's function with one edit, tried; what stands at hand where a statement
-runs."""
+"""Tools for the search for an edit: run the user's function with edits, and look up what is in a statement's scope."""
 
 import ast
 import copy
@@ -19,15 +18,17 @@ from handprop.verifier.repair.source.trees import AtHand, Edit, asked_before, sl
 __all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
 
 PROBE = "__handprop_at_hand__"
-TRACED = 40  # steps that take as long as tracing a candidate
+TRACED = 40  # steps of work that take as long as tracing one edited program
 
 
 Change: TypeAlias = tuple[Place, Edit]
 
 
 class Found(NamedTuple):
-    """Edits of different statements, mostly one, and the user's function with them; of several, the outputs that each
-    ``mends``."""
+    """Edits of different statements, usually one, and the user's function with them.
+
+    If there are several, ``mends`` holds the outputs that each edit makes right.
+    """
 
     changes: tuple[Change, ...]
     rule: Any
@@ -35,9 +36,12 @@ class Found(NamedTuple):
 
 
 class Search(NamedTuple):
-    """``got``: the outputs as they are, in each interpretation; None where the rule does not run. ``whole``: the
-    problem at the shapes that were asked about. ``known``: values of the reference; ``numbers``: literals that may be
-    meant."""
+    """The state of a search.
+
+    ``whole`` is the problem at the shapes that were asked about. ``got`` holds the outputs without an edit in each
+    interpretation, or is None if the rule does not run. ``known`` are values of the reference, and ``numbers`` are
+    literals that may be meant.
+    """
 
     problem: Problem
     whole: Problem
@@ -51,7 +55,7 @@ class Search(NamedTuple):
 
 
 def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
-    """``then()`` while the edits stand in their trees."""
+    """Return ``then()``, called while the edits are in place in their trees."""
     try:
         for _, edit in changes:
             edit.slot.put(ast.fix_missing_locations(ast.copy_location(copy.deepcopy(edit.new), edit.slot.node)))
@@ -62,7 +66,7 @@ def edited(changes: Sequence[Change], then: Callable[[], Any]) -> Any:
 
 
 def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
-    """The user's function with the edits, and its outputs; None where it does not run."""
+    """Run the user's function with the edits; None if it does not run."""
     try:
         codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
     except (SyntaxError, ValueError, TypeError, IndexError):
@@ -72,19 +76,19 @@ def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
 
 
 def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
-    """The arrays that names stand for where a statement runs."""
+    """Return the arrays that names refer to where a statement runs."""
     held = ((name, x) for name, x in names_there(search, place).items() if hasattr(x, "shape") and hasattr(x, "dtype"))
     return {name: AtHand(tuple(x.shape), jaxprs.is_float(x.dtype)) for name, x in held}
 
 
 def names_there(search: Search, place: Place) -> dict[str, Any]:
-    """What names stand for where a statement runs: asked by running it with a question before it."""
+    """Return what names refer to where a statement runs, by running it with a probe before it."""
     found: dict[str, Any] = {}
     try:
         slot = slots(place.body)[0]
         code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
         rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
         jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:  # the statement holds nothing, or the rule does not run as it is
+    except Exception:  # the statement has no expression, or the rule does not run
         pass
     return found

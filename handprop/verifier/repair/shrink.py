@@ -1,7 +1,7 @@
-"""The same problem at small shapes, where an edit costs milliseconds: a mistake seldom needs 784 inputs.
+"""Shrink a problem to small shapes, where evaluating an edit takes milliseconds: a mistake seldom needs 784 inputs.
 
-Equal sizes stay equal, different ones different, small ones as they are. What is found is proved at the shapes that
-were asked about.
+Equal sizes stay equal, different sizes stay different, and small sizes do not change. A fix found at small shapes is
+then proved at the shapes that were asked about.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ PRIMES = (5, 7, 11, 13, 17, 19, 23, 29)
 
 
 def shrunk(problem: Problem) -> Problem | None:
-    """None where the inputs are small, or the programs do not run at other shapes."""
+    """Return the problem at small shapes, or None if its inputs are small or the programs run at no other shapes."""
     if sum(int(np.size(x)) for x in problem.inputs) <= LARGE:
         return None
     sizes = sorted({n for x in problem.inputs for n in np.shape(x) if n > KEPT})
@@ -33,7 +33,7 @@ def shrunk(problem: Problem) -> Problem | None:
     inputs = tuple(_cut(x, small) for x in problem.inputs)
     try:
         shapes = [_shapes(program, inputs) for program in (problem.candidate, problem.reference)]
-    except Exception:  # a size that stands in the code, or that belongs to another
+    except Exception:  # a size is a literal in the code, or is tied to another size
         return None
     return problem._replace(inputs=inputs, kept={}) if shapes[0] == shapes[1] else None
 

@@ -1,7 +1,6 @@
-"""The smallest edit that makes every output equal: edits of the likely lines, the likeliest and cheapest first.
+"""Search for the smallest edit that makes every output equal, the likeliest lines and the cheapest edits first.
 
-The user's function is traced once for each edit, in memory and edited as :mod:`source.functions`
-says; its file is only read.
+The user's function is edited in memory (:mod:`source.functions`) and traced once for each edit; its file is only read.
 """
 
 import ast
@@ -36,10 +35,10 @@ from handprop.verifier.repair.source.trees import Scaled
 
 __all__ = ["repairs", "stopped"]
 
-CLOSE = 1e-10  # between float64 values that should be the same
+CLOSE = 1e-10  # the relative difference allowed between float64 values that should be equal
 ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
 MAX_IN_FLOAT64 = 40  # candidates
-# pi, e, 1/ln 2, ln 2, roots of 2, 1/2 and 2 pi, and those of GELU and SELU.
+# pi, e, 1/ln 2, ln 2, roots of 2 and 1/2, 1/sqrt(2 pi), sqrt(2/pi), and the constants of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
@@ -47,8 +46,11 @@ CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.s
 def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretation, ...], suspects: list[Suspect],
             first: Place | None, known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
             seconds: float) -> Iterator[Found]:  # fmt: skip
-    """Edits that make every output equal, as they are found, until the benches have done the work of so many
-    seconds: one alone, then several of different outputs together, then what float64 alone sees."""
+    """Yield edits that make every output equal, as they are found, until the counted work reaches ``seconds``.
+
+    Single edits come first, then combinations that fix different outputs, then edits that are right only by their
+    values in float64.
+    """
     work = interpretations[0].work
     backward = backward_of(problem, interpretations) if got is not None else None
     live = editable(problem)
@@ -101,7 +103,7 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
 
 
 def _left(interpretations: tuple[Interpretation, ...], tried: EditResult) -> frozenset[int]:
-    """The outputs that are wrong, in the interpretation where they are fewest."""
+    """Return the wrong outputs, in the interpretation where there are fewest of them."""
     return min(
         (
             frozenset(wrong(interpretation, outputs))
@@ -112,7 +114,7 @@ def _left(interpretations: tuple[Interpretation, ...], tried: EditResult) -> fro
 
 
 def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset[int], Found]) -> Iterator[Found]:
-    """Of several mistakes, each with outputs of its own: the edits of all, in different statements."""
+    """Combine edits of different statements that each fix other outputs, for rules with several mistakes."""
     mended: frozenset[int] = frozenset()
     changes: list[Change] = []
     mends: list[frozenset[int]] = []
@@ -130,7 +132,7 @@ def _together(search: Search, bad: frozenset[int], partial_fixes: dict[frozenset
 
 
 def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work: Work) -> Iterator[Found]:
-    """Where the field does not see that the right rule is right: edits that ran, by their values in float64."""
+    """Yield the edits that are right by their values in float64, in case the field cannot show it."""
 
     def run(program: Any) -> list[np.ndarray]:
         with jax.enable_x64(True):  # pyright: ignore[reportAttributeAccessIssue]
@@ -152,7 +154,7 @@ def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work
 
 
 def _numbers(problem: Problem) -> tuple[float, ...]:
-    """Literals of the reference, as people write them, and constants that stand in known functions."""
+    """Return the reference's literals, as people write them, and the constants of well-known functions."""
     program = jaxprs.trace(problem.reference, problem.inputs)
     found = {float(str(x)) for array in jaxprs.numbers(program) if jaxprs.is_float(array.dtype) and array.size == 1
              for x in array.ravel()}  # fmt: skip
@@ -160,13 +162,17 @@ def _numbers(problem: Problem) -> tuple[float, ...]:
 
 
 def _stands(problem: Problem, rule: Any) -> bool:
-    """Whether a problem with structural faults has none left."""
+    """Whether the edited rule has no structural fault left, if the problem had any."""
     return not problem.faults or problem.faults_of is None or not problem.faults_of(rule)
 
 
 def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Iterator[tuple[float, Place]]:
-    """The one that comes ``first``; statements of suspects; those that feed them, a plain ``a = b`` before the others,
-    as it makes no equation; then every other statement of the user's functions."""
+    """Yield the statements to edit, with a penalty for each.
+
+    They are the ``first`` place, the suspects' statements, and every other statement of the user's functions. Of the
+    others, those that feed a suspect have a small penalty. A plain ``a = b`` comes before them, since it makes no
+    equation and so cannot be a suspect.
+    """
     found = [] if first is None else [(0.0, first)]
     seen = {id(place.body) for _, place in found}
 
@@ -191,7 +197,7 @@ def _places(search: Search, suspects: list[Suspect], first: Place | None) -> Ite
 
 
 def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: types.CodeType | None) -> float:
-    """Of a statement that no suspect stands in."""
+    """Return the penalty of a statement that contains no suspect."""
     made = assigned(place.body)
     feeds = any((place.scopes[0], name) in needed for name in made)
     if unpacks(place) and (feeds or made & (read(place.body) | returned(place))):
@@ -203,8 +209,10 @@ def _penalty(place: Place, needed: set[tuple[Any, str]], fwd: types.CodeType | N
 
 
 def stopped(problem: Problem, interpretation: Interpretation) -> tuple[Found, Any] | None:
-    """A ``stop_gradient`` in the function itself, without which its gradient is the one by hand: the edit, and the
-    reference with it."""
+    """Find a ``stop_gradient`` in the function itself without which its gradient is the hand-written one.
+
+    Returns the edit that removes it, and the reference with that edit.
+    """
     if problem.as_program is None or problem.as_reference is None:
         return None
     for place in statements(functions(problem.written)):

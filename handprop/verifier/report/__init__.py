@@ -1,1 +1,1 @@
-"""What a verification says."""
+"""Reports: the result of a verification as values, text and JSON."""

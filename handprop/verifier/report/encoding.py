@@ -1,7 +1,7 @@
-"""Plain values as JSON and back, every bit kept: numbers, text, sequences, mappings and arrays.
+"""Convert plain values to JSON and back without losing a bit: numbers, text, sequences, mappings and arrays.
 
-JSON has no arrays, tuples, complex or non-finite numbers. Sequences are tuples here and lists there; the rest is an
-object with one key that begins with ``$``. Nothing is ever executed while reading.
+JSON has no arrays, tuples, complex or non-finite numbers. Tuples become lists. Each of the others becomes an object
+with one key that begins with ``$``. Reading never executes anything.
 """
 
 import base64
@@ -24,11 +24,11 @@ DTYPES = {
         *(t for t in vars(ml_dtypes).values() if isinstance(t, type) and issubclass(t, np.generic)),
     )
 }
-"""The dtypes an array may have: those of NumPy that JAX has, and those of ml_dtypes."""
+"""The dtypes that an array may have: those of NumPy that JAX supports, and those of ml_dtypes."""
 
 
 class Values(Mapping[str, Any]):
-    """A mapping that cannot be changed, of names to values that :func:`freeze` has seen."""
+    """An immutable mapping from names to values that :func:`freeze` has converted."""
 
     __slots__ = ("_named",)
 
@@ -49,11 +49,12 @@ class Values(Mapping[str, Any]):
 
 
 def freeze(value: Any) -> Any:
-    """``value`` as one of None, bool, int, float, complex, str, tuple, :class:`Values` or an array that cannot be
-    written to; NumPy's scalars become Python's, float32 and bfloat16 exactly.
+    """Return ``value`` as None, bool, int, float, complex, str, tuple, :class:`Values` or a read-only array.
+
+    NumPy scalars become Python scalars, which is exact for float32 and bfloat16 too.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: a report cannot hold such a value.
     """
     if value is None or type(value) in (bool, int, float, complex, str):
         return value
@@ -85,7 +86,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def pack(value: Any) -> Any:
-    """What ``json`` can write, for a value that :func:`freeze` returned."""
+    """Convert a value that :func:`freeze` returned to one that ``json`` can write."""
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
         text = base64.b64encode(content).decode("ascii")
@@ -103,7 +104,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(packed: Any) -> Any:
-    """The value :func:`pack` was given. ValueError where it cannot have come from there."""
+    """Return the value that :func:`pack` was given. Raises ValueError if ``packed`` cannot have come from there."""
     if isinstance(packed, list):
         return tuple(unpack(item) for item in packed)
     if not isinstance(packed, dict):
@@ -112,42 +113,42 @@ def unpack(packed: Any) -> Any:
     if not tag.startswith("$"):
         return Values({name: unpack(item) for name, item in packed.items()})
     if len(packed) != 1 or tag not in _UNPACK:
-        raise ValueError(f"it holds an object with the key {tag!r}")
+        raise ValueError(f"an object has the unknown key {tag!r}")
     return _UNPACK[tag](packed[tag])
 
 
 def _unpack_map(content: Any) -> Values:
     if not isinstance(content, dict):
-        raise ValueError("a $map holds no object")
+        raise ValueError("a $map must hold an object")
     return Values({name: unpack(item) for name, item in content.items()})
 
 
 def _unpack_float(content: Any) -> float:
     if content not in ("nan", "inf", "-inf"):
-        raise ValueError(f"{content!r} is no $float")
+        raise ValueError(f"{content!r} is not a valid $float")
     return float(content)
 
 
 def _unpack_complex(content: Any) -> complex:
     parts = unpack(content)
     if not (isinstance(parts, tuple) and len(parts) == 2 and all(isinstance(part, float) for part in parts)):
-        raise ValueError(f"{content!r} is no $complex")
+        raise ValueError(f"{content!r} is not a valid $complex")
     return complex(*parts)
 
 
 def _unpack_array(content: Any) -> np.ndarray:
     if not isinstance(content, dict) or set(content) != {"dtype", "shape", "base64"}:
-        raise ValueError("an array needs dtype, shape and base64, and nothing else")
+        raise ValueError("an array must have dtype, shape and base64, and nothing else")
     name, shape, text = content["dtype"], content["shape"], content["base64"]
     if not isinstance(name, str) or name not in DTYPES:
         raise ValueError(f"an array has the unknown dtype {name!r}")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-        raise ValueError(f"an array has the shape {shape!r}")
+        raise ValueError(f"an array has the invalid shape {shape!r}")
     if not isinstance(text, str):
-        raise ValueError("an array's base64 is no text")
+        raise ValueError("an array's base64 must be text")
     data, dtype = base64.b64decode(text, validate=True), DTYPES[name]
     if len(data) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an array of {name}{shape} has {len(data)} bytes")
+        raise ValueError(f"an array of {name}{shape} cannot have {len(data)} bytes")
     array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
     array.setflags(write=False)
     return array
@@ -161,11 +162,11 @@ def dump(packed: Any) -> str:
 
 
 def load(text: str) -> Any:
-    """The JSON value of ``text``. ValueError, also where it is too long or too deep."""
+    """Parse ``text`` as JSON. Raises ValueError, also if it is too long or nested too deeply."""
     if not isinstance(text, str):
-        raise ValueError(f"it is a {type(text).__name__} and not text")
+        raise ValueError(f"it is of type {type(text).__name__}, not text")
     if len(text) > LARGEST_TEXT:
-        raise ValueError(f"its {len(text):,} characters are more than {LARGEST_TEXT:,}")
+        raise ValueError(f"it has {len(text):,} characters, more than the limit of {LARGEST_TEXT:,}")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:

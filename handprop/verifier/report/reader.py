@@ -1,4 +1,4 @@
-"""Values of a report read from plain ones, each field held to its type."""
+"""Read the values of a report from plain ones and check the type of each field."""
 
 import dataclasses
 import enum
@@ -12,20 +12,20 @@ from handprop.verifier.report.values import names_of
 
 __all__ = ["read"]
 
-PLAIN = {float: (float, int, complex)}  # what is annotated as a number may be any
+PLAIN = {float: (float, int, complex)}  # a field annotated as float may hold any number
 
 
 def read(packed: Any, kind: Any) -> Any:
-    """The value of this type that was packed: a dataclass, an enum's member, a sequence, a mapping or a plain value.
+    """Return the packed value as one of type ``kind``: a dataclass, enum member, sequence, mapping or plain value.
 
     Raises:
-        ValueError: it is none, said in one sentence.
+        ValueError: the value is not of this type.
 
     >>> read(("a", "b"), tuple[str, ...]), read(None, int | None)
     (('a', 'b'), None)
     >>> read("a", float)
     Traceback (most recent call last):
-    ValueError: 'a' is no float or int or complex
+    ValueError: 'a' is not of type float or int or complex
     """
     if dataclasses.is_dataclass(kind):
         return _dataclass(packed, kind)
@@ -69,11 +69,11 @@ def _sequence(packed: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _is(value: Any, *kinds: type) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{str(value)[:60]!r} is no {' or '.join(kind.__name__ for kind in kinds)}")
+        raise ValueError(f"{str(value)[:60]!r} is not of type {' or '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
 def _member(name: Any, kind: type[enum.Enum]) -> Any:
     if name not in kind.__members__:
-        raise ValueError(f"{str(name)[:60]!r} is none of {', '.join(kind.__members__)}")
+        raise ValueError(f"{str(name)[:60]!r} is not one of {', '.join(kind.__members__)}")
     return kind[name]

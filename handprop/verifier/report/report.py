@@ -1,5 +1,6 @@
-"""A report: one verdict, the checks it rests on, and what repeats it. It compares by value and survives
-``Report.from_json(report.to_json())``.
+"""A report: one verdict, the checks it rests on, and what is needed to repeat it.
+
+Reports compare by value, and ``Report.from_json(report.to_json())`` equals the report.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ SEQUENCES = ("checks", "assumptions", "locations", "conditions", "findings", "in
 
 
 class GradientRefuted(AssertionError):
-    """Raised by ``Report.raise_if_refuted``; ``.report`` is the report."""
+    """Raised by ``Report.raise_if_refuted``. Its attribute ``report`` is the report."""
 
     def __init__(self, report: "Report"):
         super().__init__(str(report))
@@ -39,16 +40,21 @@ class GradientRefuted(AssertionError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report(Value):
-    """What is known of one hand-written gradient.
+    """What the verification of one hand-written gradient found.
 
-    ``checks`` in the order they ran; ``assumptions`` the readings a proof rests on (literals, casts, trusted rules,
-    uninterpreted primitives); ``sensitivity`` the smallest relative error per output leaf that the sampled checks would
-    have caught; ``locations`` (likeliest first), ``diagnosis`` and ``fix``: where and what the mistake is, where it is
-    refuted and that is known (``diagnosis`` too where there is no reference, of what the gradient alone says);
-    ``lost_bits`` where it is right and its arithmetic poor; ``certificate`` what repeats the report (entry, shapes,
-    seeds, primes, hashes, versions). ``conditions`` are those under which the verdict holds, beside its name in the
-    first line; ``findings`` what else the user should know; ``internal`` what went wrong inside the verifier itself;
-    ``seconds`` how long the whole report took.
+    * ``subject``, ``verdict``, ``reason``: what was verified, the verdict, and why
+    * ``checks``: in the order they ran
+    * ``conditions``: those under which the verdict holds; the first line of the text names them
+    * ``assumptions``: the readings that a proof rests on (literals, casts, trusted rules, uninterpreted primitives)
+    * ``counterexample``: an input where the gradient is wrong
+    * ``locations`` (the likeliest first), ``diagnosis``, ``fix``: for a refuted gradient, where the mistake is, what it
+      is and how to fix it, if known. If there is no reference, ``diagnosis`` says what the gradient alone shows.
+    * ``lost_bits``: where a right gradient with poor arithmetic loses its bits
+    * ``sensitivity``: for each output leaf, the smallest relative error that the sampled checks would have caught
+    * ``findings``: what else the user should know
+    * ``internal``: what went wrong inside the verifier itself
+    * ``certificate``: what is needed to repeat the report (entry, shapes, seeds, primes, hashes, versions)
+    * ``seconds``: how long the whole report took
 
     >>> from handprop.verifier.report.values import Outcome
     >>> check = Check("proof", Outcome.PROVES, "equal in GF(p); false with a chance of at most 2^-58", {"bits": 58})
@@ -89,34 +95,34 @@ class Report(Value):
 
     @property
     def location(self) -> Location | None:
-        """The likeliest of ``locations``, None where none is known."""
+        """The likeliest of ``locations``, or None if none is known."""
         return self.locations[0] if self.locations else None
 
     @property
     def ok(self) -> bool:
-        """Proved or verified."""
+        """Whether the gradient is proved or verified."""
         return self.verdict in (Verdict.PROVED, Verdict.VERIFIED)
 
     def check(self, name: str) -> Check:
-        """The check of that name; KeyError with the names there are."""
+        """Return the check of that name. Raises KeyError if there is none."""
         for check in self.checks:
             if check.name == name:
                 return check
-        raise KeyError(f"no check {name!r}: {', '.join(check.name for check in self.checks)}")
+        raise KeyError(f"there is no check {name!r}; choose one of {', '.join(check.name for check in self.checks)}")
 
     def raise_if_refuted(self) -> "Report":
-        """This report, or GradientRefuted when the verdict is REFUTED."""
+        """Return this report, or raise GradientRefuted if the verdict is REFUTED."""
         if self.verdict is Verdict.REFUTED:
             raise GradientRefuted(self)
         return self
 
     def to_json(self) -> str:
-        """The whole report as JSON text; arrays keep every bit."""
+        """Return the whole report as JSON text. Arrays keep every bit."""
         return text_of(self, timed=True, format=FORMAT)
 
     @staticmethod
     def from_json(json: str) -> "Report":
-        """The report that ``to_json`` wrote. ValueError in one sentence when it is none."""
+        """Return the report that ``to_json`` wrote. Raises ValueError if the text is not one."""
         try:
             fields = encoding.load(json)
             if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:

@@ -13,25 +13,25 @@ __all__ = ["WIDTH", "apart", "lines"]
 WIDTH = 80
 NAME, OUTCOME = 20, 11
 LEFT_OUT, MAX_BACK = "... ", 16
-MISBUILT = "its results do not have the structure that they must have, and no numbers were compared"
+MISBUILT = "the results do not have the required structure, so no numbers were compared"
 SHOWN_ENTRIES, SHOWN_LEAVES, SHOWN_INPUTS = 4, 12, 8
 
 
 def lines(report: Any) -> Iterator[str]:
-    """The verdict of a :class:`Report` and its sentence, a row a check, and what the verdict rests on."""
+    """Yield a :class:`Report`'s verdict with its sentence, a row for each check, and what the verdict rests on."""
     provided = f", provided {'; '.join(report.conditions)}" if report.conditions and report.ok else ""
     yield from _wrapped(f"{report.verdict.name:<14}", report.subject + provided)
     misbuilt = report.verdict is Verdict.REFUTED and any(c.name == "structure" and c.outcome is Outcome.FAILS
                                                         for c in report.checks)  # fmt: skip
     yield from _wrapped("  ", f"{MISBUILT if misbuilt else report.verdict.value}.")
-    if report.reason and report.verdict is not Verdict.PROVED:  # its check says the same below
+    if report.reason and report.verdict is not Verdict.PROVED:  # for a proof, its check says the same below
         yield from _wrapped("  ", report.reason)
     if report.checks:
         yield ""
     for check in report.checks:
         yield from _check(check)
     fixed = report.fix.expression.splitlines() if report.fix else []
-    shown = max(len(fixed), 1)  # one for each line that the fix changes
+    shown = max(len(fixed), 1)  # one location for each line that the fix changes
     for location in report.locations[:shown]:
         yield from _section("where", [str(location)])
         yield from _pointed(location)
@@ -52,12 +52,12 @@ def lines(report: Any) -> Iterator[str]:
 
 
 def _pointed(location: Location) -> Iterator[str]:
-    """The source line, a caret under what is wrong in it, and the reason."""
+    """Yield the source line, carets under the wrong part, and the reason."""
     start, end = location.columns
     indent = len(location.text) - len(location.text.lstrip())
     text = _printable(location.text.strip())
     skipped = max(0, start - indent - (WIDTH - NAME - 4) // 2) if len(text) > WIDTH - NAME else 0
-    if skipped:  # at a word, with a mark for what is left out
+    if skipped:  # cut the line at a word, and mark the omission
         skipped = max(text.rfind(" ", 0, skipped) + 1, skipped - MAX_BACK)
         skipped = max(skipped - len(LEFT_OUT), 0)
         text = text[:skipped] + LEFT_OUT + text[skipped + len(LEFT_OUT) :]
@@ -65,7 +65,7 @@ def _pointed(location: Location) -> Iterator[str]:
     start, end = (min(max(0, column - indent - skipped), len(shown)) for column in (start, end))
     yield " " * NAME + shown
     yield " " * (NAME + start) + "^" * max(1, end - start)
-    affected = f"; it spoils {', '.join(location.affects)}" if location.affects else ""
+    affected = f"; this affects {', '.join(location.affects)}" if location.affects else ""
     yield from _wrapped(" " * NAME, location.reason + affected)
 
 
@@ -100,7 +100,7 @@ def _worst(worst: Worst) -> str:
 
 
 def apart(got: Any, want: Any) -> tuple[str, str]:
-    """Both with as many digits as it takes to see them differ."""
+    """Return both numbers with enough digits to see that they differ."""
     for digits in (6, 9, 17):
         texts = f"{got:.{digits}g}", f"{want:.{digits}g}"
         if texts[0] != texts[1]:
@@ -126,13 +126,13 @@ def _inputs(counterexample: "Counterexample | None") -> Iterator[str]:
 
 def _sensitivity(sensitivity: Mapping[str, Any]) -> Iterator[str]:
     for path, error in list(sensitivity.items())[:SHOWN_LEAVES]:
-        yield f"{path}: {f'a relative error of {error:.1e}' if np.isfinite(error) else 'no error: not exercised'}"
+        yield f"{path}: {f'a relative error of {error:.1e}' if np.isfinite(error) else 'no error; it is not exercised'}"
     if len(sensitivity) > SHOWN_LEAVES:
-        yield f"and {len(sensitivity) - SHOWN_LEAVES} more leaves, the worst {max(sensitivity.values()):.1e}"
+        yield f"and {len(sensitivity) - SHOWN_LEAVES} more leaves, at worst {max(sensitivity.values()):.1e}"
 
 
 def _section(title: str, items: Iterable[str]) -> Iterator[str]:
-    """``title`` beside the first item, the others below it."""
+    """Yield ``title`` next to the first item, and the other items below it."""
     for n, item in enumerate(items):
         if n == 0:
             yield ""
@@ -140,7 +140,7 @@ def _section(title: str, items: Iterable[str]) -> Iterator[str]:
 
 
 def _wrapped(prefix: str, text: str) -> list[str]:
-    """``text`` behind ``prefix``, later lines indented by its length. No control character reaches a terminal."""
+    """Wrap ``text`` after ``prefix``, later lines indented by its length. Control characters are replaced."""
     indent = " " * len(prefix)
     wrapped = textwrap.wrap(_printable(text), WIDTH, initial_indent=prefix, subsequent_indent=indent)
     return wrapped or [prefix.rstrip()]

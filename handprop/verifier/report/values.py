@@ -1,4 +1,4 @@
-"""What a report is made of: values only, no computation. Every class here is frozen and compares by value."""
+"""The parts of a report: values only, no computation. Every class here is frozen and compares by value."""
 
 import dataclasses
 import enum
@@ -26,12 +26,12 @@ __all__ = [
 
 
 class Verdict(enum.Enum):
-    """The four verdicts; each value is the sentence that says what it rests on."""
+    """The four verdicts. Each value is the sentence that says what the verdict rests on."""
 
     PROVED = "the two programs are the same function over the reals, at these shapes"
-    VERIFIED = "not proved; they agree to float64 rounding at every sampled point"
-    REFUTED = "they differ by more than rounding can explain"
-    INCONCLUSIVE = "could not be judged"
+    VERIFIED = "not proved; the two programs agree to float64 rounding at every sampled point"
+    REFUTED = "the two programs differ by more than rounding can explain"
+    INCONCLUSIVE = "no verdict could be reached"
 
 
 class Outcome(enum.Enum):
@@ -39,15 +39,17 @@ class Outcome(enum.Enum):
 
     PROVES = "proves"
     HOLDS = "holds"
-    NOTES = "notes"  # holds, with something to know that is no fault of the mathematics
+    NOTES = "notes"  # holds, with a remark that is not about a fault in the mathematics
     UNDECIDED = "undecided"
     FAILS = "fails"
     SKIPPED = "not run"
 
 
 class Value:
-    """Equality and hash of the classes below by what they hold: NaN equals NaN, arrays are equal where their bits
-    are, and neither programs nor the time it took are compared."""
+    """Equality and hash by content, for the classes below.
+
+    NaN equals NaN, and arrays are equal if their bits are. Programs and elapsed times are not compared.
+    """
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -60,8 +62,11 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Worst(Value):
-    """The entry that stands worst: ``got`` by hand, ``want`` by the reference, the distance in ulps of float64
-    or of the leaf's dtype (the check says which) and the bound it was held to."""
+    """The entry with the largest error relative to its bound.
+
+    ``got`` is the hand-written value and ``want`` the reference's. ``ulps`` is their distance in ulps of float64 or of
+    the leaf's dtype (the check says which), and ``bound`` is the bound on it.
+    """
 
     path: str
     index: tuple[int, ...]
@@ -77,7 +82,7 @@ class Worst(Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counterexample(Value):
-    """An input where the two programs part: ``inputs`` by path, and the worst entry of the output there.
+    """An input where the two programs differ: ``inputs`` by path, and the ``worst`` entry of the output there.
 
     ``replay()`` runs both programs on it again and returns ``(got, want)`` for that entry.
     """
@@ -90,15 +95,20 @@ class Counterexample(Value):
         set_fields(self, inputs=tuple((path, encoding.freeze(np.asarray(array))) for path, array in self.inputs))
 
     def replay(self) -> tuple[float, float]:
-        """``(got, want)`` at the worst entry, computed anew. A report read from JSON has no programs: RuntimeError."""
+        """Compute ``(got, want)`` at the worst entry again.
+
+        Raises RuntimeError if the report was read from JSON, because it then holds no programs.
+        """
         if self.run is None:
-            raise RuntimeError("this counterexample was read from JSON: verify the rule again to replay it")
+            raise RuntimeError(
+                "this counterexample was read from JSON and holds no programs; verify the rule again to replay it"
+            )
         return self.run(tuple(array for _, array in self.inputs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Check(Value):
-    """What one check found: ``summary`` is one sentence, ``evidence`` its numbers, ``worst`` the worst entry seen."""
+    """What one check found: a one-sentence ``summary``, its ``evidence`` in numbers, and the ``worst`` entry seen."""
 
     name: str
     outcome: Outcome
@@ -114,10 +124,10 @@ class Check(Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Location(Value):
-    """A place in the user's own code where the two programs part.
+    """A place in the user's code where the two programs part.
 
-    ``columns`` is the range ``[start, end)`` in ``text``, the line as it stands in ``file``; ``affects`` the outputs
-    that are wrong through it; ``reason`` what is known of it.
+    ``text`` is the line as it is in ``file``, and ``columns`` the range ``[start, end)`` in it. ``affects`` are the
+    outputs that are wrong because of it, and ``reason`` says why the place is suspected.
     """
 
     file: str
@@ -137,10 +147,13 @@ class Location(Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fix(Value):
-    """An edit, mostly of one line, after which every output is equal: ``expression`` is that line as it should be,
-    several of them where there are several mistakes; ``diff`` is a unified diff that applies to the file. ``proved``:
-    the edited program went through the proof, under no condition that the refuted one would not need; otherwise it
-    agrees at float64. ``conditions`` are those under which it holds. Nothing is ever written to the file."""
+    """An edit, usually of one line, after which every output is equal.
+
+    ``expression`` is the line as it should read, or several lines if there are several mistakes. ``diff`` is a unified
+    diff that applies to the file; nothing is ever written to the file. If ``proved``, the edited program is proved
+    equal under no condition that the refuted one would not need; otherwise it agrees in float64. ``conditions`` are
+    those under which the fix holds.
+    """
 
     file: str
     line: int
@@ -155,12 +168,12 @@ class Fix(Value):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LostBits(Value):
-    """Where most of the bits are born that the output ``path`` loses in its own dtype.
+    """The line that loses most of the bits that the output ``path`` loses in its own dtype.
 
-    ``text`` is line ``line`` of ``file``, inside ``function``. ``bits`` is what is lost where that line alone runs in
-    its own dtype and all else in float64, ``in_all`` what the program loses, ``autodiff`` what autodiff's own program
-    does: bits of the largest error, relative to the output's largest entry. ``cause``: why, where a measurement shows
-    it, else empty.
+    ``text`` is line ``line`` of ``file``, inside ``function``. ``bits`` are lost if only that line runs in its own
+    dtype and everything else in float64; ``in_all`` are lost by the whole program, and ``autodiff`` by autodiff's
+    program. All three are bits of the largest error, relative to the output's largest entry. ``cause`` says why, if a
+    measurement shows it; otherwise it is empty.
     """
 
     path: str
@@ -194,7 +207,7 @@ def _number(value: Any) -> Any:
 
 
 def text_of(value: Any, timed: bool, **more: Any) -> str:
-    """As JSON, with the seconds it took or without."""
+    """Return the value as JSON, with or without the elapsed seconds."""
     return encoding.dump({**more, **packed(value, timed)})
 
 

@@ -178,12 +178,12 @@ def test_layers_come_back_from_a_stack(sizes, bias):
 
 def test_what_cannot_be_stacked_says_so():
     params = handprop.mlp((3, 5, 5, 5, 2)).init(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"weights of shapes \[\(3, 4\), \(4, 1\)\], and no two equal hidden layers"):
+    with pytest.raises(ValueError, match=r"weights of shapes \[\(3, 4\), \(4, 1\)\], without two equal hidden layers"):
         stack_equal_layers(handprop.mlp((3, 4, 1)).init(jax.random.key(0)))
-    with pytest.raises(ValueError, match=r"shapes \[\(3, 5\), \(2, 5, 5\), \(5, 2\)\], but to be stacked each needs"):
+    with pytest.raises(ValueError, match=r"shapes \[\(3, 5\), \(2, 5, 5\), \(5, 2\)\], but stacking needs shapes"):
         stack_equal_layers(stack_equal_layers(params))
     mixed = (*params[:2], handprop.Layer(params[2].W, None), params[3])
-    sentence = r"^params\[2\] has W .*, b None, but to be stacked on params\[1\] needs W .*, b float32\[5\].$"
+    sentence = r"^params\[2\] has W .*, b None, but stacking it with params\[1\] needs W .*, b float32\[5\].$"
     with pytest.raises(ValueError, match=sentence):
         stack_equal_layers(mixed)
 
@@ -237,14 +237,14 @@ def test_what_takes_no_stack_says_so(tmp_path):
     ):
         with pytest.raises(ValueError, match=refused):
             call()
-    with pytest.raises(checkpoint.CheckpointError, match=r"a stack through handprop\.unstack_equal_layers"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"handprop\.unstack_equal_layers converts a stack"):
         checkpoint.save(tmp_path / "deep.npz", params, {})
 
 
 def test_what_cannot_be_says_so():
-    with pytest.raises(ValueError, match=r"form='scan' needs two or more equal hidden layers in a row, and sizes="):
+    with pytest.raises(ValueError, match=r"form='scan' needs two or more equal hidden layers in a row; got sizes="):
         handprop.mlp((3, 4, 1), form="scan")
-    with pytest.raises(ValueError, match="remat_segments=2 is for form='scan', not for form='exact'"):
+    with pytest.raises(ValueError, match="remat_segments=2 needs form='scan', not form='exact'"):
         handprop.mlp((3, 3, 3, 1), remat_segments=2)
     with pytest.raises(ValueError, match="remat_segments=0 is too small"):
         handprop.mlp((3, 3, 3, 1), form="scan", remat_segments=0)

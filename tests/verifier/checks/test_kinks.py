@@ -146,7 +146,7 @@ def test_wrong_at_the_given_input_alone(name):
 
 
 AT_EDGES = {
-    "a product by division": (ruled(product, lambda x, d: (d * jnp.prod(x) / x,)), X, "born here"),
+    "a product by division": (ruled(product, lambda x, d: (d * jnp.prod(x) / x,)), X, "first appears here"),
     "saturated": (ruled(jax.nn.softplus, lambda x, d: (d * jnp.where(x > 30, 0, jax.nn.sigmoid(x)),)), X, ""),
     "at zero": (ruled(lambda x: x**3, lambda x, d: (d * jnp.where(x == 0, 1, 3 * x * x),)), X, "at this input alone"),
 }  # fmt: skip
@@ -443,4 +443,4 @@ def test_a_number_that_is_lost_within_a_loop_is_located_there():
 
     report = v.verify(ruled(product, divided), jnp.array([1.0, 0.0, 2.0]))
     assert report.verdict is v.Verdict.REFUTED and report.location is not None, report
-    assert "c / xi" in report.location.text and "NaN is born here: 0 / 0" in str(report), report
+    assert "c / xi" in report.location.text and "NaN first appears here: 0 / 0" in str(report), report

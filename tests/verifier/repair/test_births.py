@@ -1,4 +1,4 @@
-"""The line where a rule stops to be linear in its cotangent."""
+"""The line where a rule stops being linear in its cotangent."""
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,9 @@ def ones_alone(x, d):
 
 
 @pytest.mark.parametrize(("backward", "line", "says"), [
-    (subtracted, 2, "a term is subtracted here of which the cotangent is no factor"),
-    (twice, 1, "the cotangent is a factor twice here"),
-    (in_exp, 1, "the result is not linear in the cotangent, which exp is applied to here"),
+    (subtracted, 2, "a term is subtracted here that is not multiplied by the cotangent"),
+    (twice, 1, "the cotangent is multiplied in twice here"),
+    (in_exp, 1, "exp is applied to the cotangent here, so the result is not linear in the cotangent"),
     (ones_alone, None, ""),
 ])  # fmt: skip
 def test_where_the_cotangent_is_no_factor(backward, line, says):

@@ -104,7 +104,7 @@ CASES = {
                  "saturation, a result rounded to 0 or 1, in 1 - t * t", False),
     long_sum: ("total, _ = jax.lax.scan", "summed.<locals>.<lambda>", "a sum of 20,000 terms in total + xi", True),
     large_argument: ("return 1000.3 * x * jnp.cos(a)", "waves",
-                     "the rounding of what goes in is enlarged in jnp.cos(a)", False),
+                     "magnified rounding of the operands in jnp.cos(a)", False),
 }  # fmt: skip
 
 

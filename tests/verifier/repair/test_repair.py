@@ -428,8 +428,8 @@ def test_a_term_that_the_incoming_gradient_does_not_multiply_is_named():
     report = handprop.verify(rule, normal(4))
     assert report.verdict is handprop.Verdict.REFUTED and report.fix is None
     assert report.location.line == line_of(own_term_backward, "return (slope - own,)")
-    assert report.location.reason == "a term here is not multiplied by the incoming gradient"
-    assert report.diagnosis.startswith("dx is not zero where the incoming gradient is")
+    assert report.location.reason == "a term here is not multiplied by the cotangent"
+    assert report.diagnosis.startswith("dx is not zero when the cotangent is zero")
 
 
 @pytest.mark.parametrize(("numerator", "denominator"), [(1, 2), (-3, 7), (1000000, 1000001), (0, 1)])

@@ -126,7 +126,7 @@ def test_text_says_it_all():
     text = str(REFUTED)
     lines = text.splitlines()
     assert lines[0] == "REFUTED       examples.rules:sigmoid"
-    assert lines[1] == "  they differ by more than rounding can explain."
+    assert lines[1] == "  the two programs differ by more than rounding can explain."
     assert lines[2] == "  the cotangent is ignored"
     order = [text.index(f"\n{name:<18}") for name in ("structure", "proof", "rounding", "counterexample", "assumes")]
     assert order == sorted(order)
@@ -134,7 +134,7 @@ def test_text_says_it_all():
     assert "(bound 64)" in text
     assert "x: float64[2, 3] 0.1 -0 nan inf ..." in text
     assert "0.1 is read as 1/10" in text and "grads[0].W: a relative error of 2.0e-13" in text
-    assert "grads[0].b: no error: not exercised" in text
+    assert "grads[0].b: no error; it is not exercised" in text
     assert lines[-1].split() == ["seconds", "0.75"]
 
 
@@ -235,7 +235,7 @@ def test_raises_only_when_refuted():
 
 def test_checks_are_found_by_name():
     assert REFUTED.check("proof").evidence["p"] == 2**61 - 1
-    with pytest.raises(KeyError, match="no check 'prof': structure, proof, rounding"):
+    with pytest.raises(KeyError, match="no check 'prof'; choose one of structure, proof, rounding"):
         REFUTED.check("prof")
 
 
@@ -262,33 +262,33 @@ def entry(packed):
         ("", "Expecting value"),
         ("[]", "format"),
         ("{}", "format"),
-        (b"{}", "is a bytes"),
+        (b"{}", "is of type bytes, not text"),
         ('{"format": "handprop.report.v0"}', "handprop.report.v2"),
         ("[" * 100_000, "nested too deeply"),
         (REFUTED.to_json()[:-2], "delimiter"),
-        (REFUTED.to_json().replace('"$float": "inf"', '"$float": 1'), "no $float"),
+        (REFUTED.to_json().replace('"$float": "inf"', '"$float": 1'), "not a valid $float"),
         (REFUTED.to_json().replace("8.4e8", "NaN").replace("840000000.0", "NaN"), "NaN is not JSON"),
         (altered(lambda p: p.pop("sensitivity")), "a Report has the fields"),
         (altered(lambda p: p.update(more=1)), "a Report has the fields"),
-        (altered(lambda p: p.update(verdict="GOOD")), "'GOOD' is none of PROVED"),
+        (altered(lambda p: p.update(verdict="GOOD")), "'GOOD' is not one of PROVED"),
         (altered(lambda p: p.update(verdict={})), "not a handprop report"),
-        (altered(lambda p: p.update(subject=1)), "'1' is no str"),
-        (altered(lambda p: p.update(checks={})), "is no tuple"),
+        (altered(lambda p: p.update(subject=1)), "'1' is not of type str"),
+        (altered(lambda p: p.update(checks={})), "is not of type tuple"),
         (altered(lambda p: p.update(checks=[1])), "a Check has the fields"),
-        (altered(lambda p: p.update(assumptions=[1])), "is no str"),
-        (altered(lambda p: p.update(sensitivity={"x": "y"})), "is no float"),
-        (altered(lambda p: p.update(sensitivity={"x": True})), "is no float"),
+        (altered(lambda p: p.update(assumptions=[1])), "is not of type str"),
+        (altered(lambda p: p.update(sensitivity={"x": "y"})), "is not of type float"),
+        (altered(lambda p: p.update(sensitivity={"x": True})), "is not of type float"),
         (altered(lambda p: p.update(lost_bits={"line": 1})), "a LostBits has the fields"),
-        (altered(lambda p: p["checks"][0].update(outcome="maybe")), "'maybe' is none of"),
+        (altered(lambda p: p["checks"][0].update(outcome="maybe")), "'maybe' is not one of"),
         (altered(lambda p: p["counterexample"].update(inputs=[["x"]])), "1 entries, not 2"),
-        (altered(lambda p: p["counterexample"]["worst"].update(index=[0.5])), "'0.5' is no int"),
-        (altered(lambda p: p["certificate"].update({"x": {"$pickle": "gASV"}})), "the key '$pickle'"),
+        (altered(lambda p: p["counterexample"]["worst"].update(index=[0.5])), "'0.5' is not of type int"),
+        (altered(lambda p: p["certificate"].update({"x": {"$pickle": "gASV"}})), "the unknown key '$pickle'"),
         (altered(lambda p: entry(p).update(dtype="object")), "unknown dtype 'object'"),
         (altered(lambda p: entry(p).update(shape=[2**40, 2**40])), "bytes"),
         (altered(lambda p: entry(p).update(shape=[-1])), "shape"),
         (altered(lambda p: entry(p).update(base64="AAA=")), "bytes"),
         (altered(lambda p: entry(p).update(base64="~~~~")), "base64"),
-        (altered(lambda p: entry(p).update(base64=1)), "no text"),
+        (altered(lambda p: entry(p).update(base64=1)), "must be text"),
         (altered(lambda p: entry(p).update(order="F")), "nothing else"),
     ],
 )
@@ -300,7 +300,7 @@ def test_what_is_no_report_is_refused_in_one_sentence(text, said):
 
 def test_text_that_is_too_long_is_refused(monkeypatch):
     monkeypatch.setattr(encoding, "LARGEST_TEXT", 100)
-    with pytest.raises(ValueError, match="more than 100"):
+    with pytest.raises(ValueError, match="more than the limit of 100"):
         Report.from_json(REFUTED.to_json())
 
 

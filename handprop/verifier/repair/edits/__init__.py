@@ -1,1 +1,1 @@
-"""Edits that may mend a refuted gradient."""
+"""Edits that may fix a refuted gradient."""

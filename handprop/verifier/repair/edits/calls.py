@@ -85,7 +85,7 @@ def _at(node: ast.expr) -> ast.expr | None:
 def of_sequence(slot: Slot) -> Iterator[Edit]:
     node: Any = slot.node
     for i, kept in enumerate(node.elts):
-        if isinstance(kept, ast.Tuple) and len(node.elts) == 2:  # what fwd returns: a value as a residual
+        if isinstance(kept, ast.Tuple) and len(node.elts) == 2:  # fwd returns (value, residuals): save the value
             value = node.elts[1 - i]
             for k, held in enumerate(kept.elts):
                 inner = ast.Tuple([value if j == k else other for j, other in enumerate(kept.elts)], kept.ctx)
@@ -134,7 +134,7 @@ def of_subscript(slot: Slot) -> Iterator[Edit]:
 
 
 def _moved_slices(part: ast.Slice) -> Iterator[ast.Slice]:
-    """A whole number at either end moved by one, both ends moved, or one end left out."""
+    """Yield slices with one or both ends moved by one, or with one end left out."""
 
     def moved(end: ast.expr | None, by: int) -> ast.expr | None:
         try:

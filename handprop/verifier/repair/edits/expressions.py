@@ -1,4 +1,4 @@
-"""What is at hand where a statement runs: expressions of the names, and products of those, with their values."""
+"""Expressions of the names in a statement's scope, and products of these, with their values."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ MAX_NUMBERS, MAX_NAMES, MAX_PRODUCTS = 1_000_000, 24, 20_000
 
 
 class Library(NamedTuple):
-    """Texts and their values, one a row; ``written``: those that the user wrote somewhere."""
+    """Expressions as text, with their values as the rows of ``columns``; ``written`` are those that the user wrote."""
 
     texts: list[str]
     costs: np.ndarray
@@ -45,7 +45,7 @@ def _multiplied(f: Field, a: np.ndarray, b: np.ndarray, wide: bool) -> np.ndarra
 def atoms_of(
     instrumented: Instrumented, iterations: Sequence[Iteration], expressions: Sequence[str], shape: tuple[int, ...]
 ) -> list[tuple[str, float, list[Elements]]]:
-    """Expressions of the names that broadcast to the shape, with their values in every turn."""
+    """Return expressions of the names that broadcast to the shape, with their values in every iteration."""
     texts = _texts(iterations[0], expressions, shape)
     program, kept = _traced(iterations, texts, shape)
     if not kept:
@@ -62,7 +62,7 @@ def atoms_of(
 
 
 def _stacked(things: Sequence[Any]) -> Any:
-    """All turns of a name, a first axis more; how a value came about is dropped."""
+    """Stack a name's values over all iterations on a new first axis. What is known of a value is dropped."""
     if not any(isinstance(thing, Value) for thing in things):
         return np.stack([np.asarray(thing) for thing in things])
     re = np.stack([thing.x.re for thing in things])
@@ -72,7 +72,10 @@ def _stacked(things: Sequence[Any]) -> Any:
 
 def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
             shape: tuple[int, ...]) -> tuple[Any, list[tuple[str, float]]]:  # fmt: skip
-    """The texts' program, over all turns at once where there are several, and those texts that have a value."""
+    """Trace the texts as one program, batched over the iterations if there are several.
+
+    Returns it with the texts that have a value.
+    """
     iteration = iterations[0]
     kept: list[tuple[str, float]] = []
     sizes = {
@@ -93,7 +96,7 @@ def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
                     continue
                 if np.broadcast_shapes(out.shape, shape) != shape:
                     continue
-            except Exception:  # most expressions fit no shape
+            except Exception:  # the shapes of most expressions do not fit
                 continue
             made.append(out if out.dtype != bool else out.astype(jnp.float32))
             kept.append((text, cost))
@@ -129,7 +132,7 @@ def _texts(iteration: Iteration, expressions: Sequence[str], shape: tuple[int, .
 
 
 def _reduced(iteration: Iteration, names: list[str], shape: tuple[int, ...]) -> list[tuple[str, float]]:
-    """Sums and means of names and of products of two, along one axis."""
+    """Return sums and means, along one axis, of names and of products of two names."""
     found = []
     for a, b in [(n, None) for n in names] + list(itertools.combinations_with_replacement(names, 2)):
         own = iteration.shapes[a].shape
@@ -152,7 +155,7 @@ def _fits(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 def _contracted(iteration: Iteration, names: list[str], expressions: Sequence[str],
                 shape: tuple[int, ...]) -> list[tuple[str, float]]:  # fmt: skip
-    """Products of matrices and vectors, slices of matrices among them."""
+    """Return products of matrices and vectors, including slices of matrices."""
     sizes = {n: iteration.shapes[n].shape for n in names}
     matrices, vectors = ([n for n, s in sizes.items() if len(s) == rank] for rank in (2, 1))
     cuts = {text[text.index("[") :] for text in expressions if text.endswith("]") and ":" in text}
@@ -171,7 +174,7 @@ def _contracted(iteration: Iteration, names: list[str], expressions: Sequence[st
 
 def products_of(f: Field, atoms: list[tuple[str, float, list[Elements]]], expressions: Sequence[str],
               wide: bool) -> Iterator[Library]:  # fmt: skip
-    """Atoms, then products of two, then of three with the simplest as the third."""
+    """Yield the atoms, then products of two, then of three whose third factor is a plain name."""
     if not atoms:
         return
     texts, costs = [a[0] for a in atoms], np.array([a[1] for a in atoms])
@@ -197,5 +200,5 @@ def products_of(f: Field, atoms: list[tuple[str, float, list[Elements]]], expres
 
 
 def _undo(one: str, other: str) -> bool:
-    """Whether one is a factor and the other its inverse."""
+    """Whether one expression contains the inverse of the other."""
     return f"(1 / {one})" in other or f"(1 / {other})" in one

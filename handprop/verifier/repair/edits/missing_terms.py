@@ -1,4 +1,4 @@
-"""Edits that add what a statement's expressions lack, as :mod:`term_solver` solves for it."""
+"""Edits that add a missing term or factor to a statement's expressions; :mod:`term_solver` solves for it."""
 
 import ast
 import itertools
@@ -34,7 +34,7 @@ SLOPE = re.compile(r"\(1 - (\w+)( \*\* 2)?\)|(\w+) \* \(1 - \3\)")
 
 
 class Lacks(NamedTuple):
-    """To be asked when its turn comes: which of a statement's expressions may lack something."""
+    """A queued query: which of a statement's expressions may lack a term or factor."""
 
     penalty: float
     candidate: dict[str, AtHand]
@@ -57,7 +57,7 @@ class Lacks(NamedTuple):
 
 
 class PartLacks(NamedTuple):
-    """To be asked when its turn comes: what one expression of a statement lacks."""
+    """A queued query: which term or factor one expression of a statement lacks."""
 
     penalty: float
     cost: float
@@ -69,14 +69,14 @@ class PartLacks(NamedTuple):
         cotangent = parameters_of(search.problem)[-1:]
         last = isinstance(place.body, ast.Return) or bool(assigned(place.body) & returned(place))
         for term in self.missing.of(self.number, is_top(self.slot))[:MAX_TERMS]:
-            # The cotangent is forgotten at the end, where a gradient is formed, rather than on the way.
+            # People forget the cotangent in the last step, where a gradient is formed, rather than before it.
             early = term.kind == "factor" and not last and not set(cotangent).isdisjoint(re.findall(r"\w+", term.text))
             for n, edit in enumerate(_with_term(place, self.slot, term, sizes)):
                 yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early + WRITTEN * n)
 
 
 def _expressions(search: Search, place: Place) -> tuple[str, ...]:
-    """Short expressions that the statement's function holds elsewhere, then those of the other functions."""
+    """Return short expressions from elsewhere in the statement's function, then from the other functions."""
     trees = [place.scopes[-1], place.scopes[0]]
     for f in search.live:
         other = place_of(f.__code__.co_filename, end_of(f.__code__), search.live)
@@ -93,7 +93,7 @@ def _expressions(search: Search, place: Place) -> tuple[str, ...]:
 
 
 def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
-    """The program with all expressions of the statement marked, and the names before it."""
+    """Trace the program with the statement's expressions marked, and the names in scope before it."""
     marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
     try:
         for number, slot in reversed(list(enumerate(held))):
@@ -111,7 +111,7 @@ def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     rule = rebuilt(search.problem.written, {place.code: code}, marks)
     try:
         return jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:  # marks stand where an array may not
+    except Exception:  # a mark is an array, which not every place accepts
         return None
 
 
@@ -121,7 +121,7 @@ def _mark_names(names: dict[str, Any]) -> None:
 
 
 def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> list[Edit]:
-    """The ways to write the number that the term is taken times, the likeliest first."""
+    """Return an edit for each way to write the term's numeric factor, the likeliest first."""
     c = term.times
     if term.kind == "factor" and term.text == "1":
         return factor(slot, term.cost, c, place, sizes)

@@ -1,5 +1,4 @@
-"""Small edits of one statement: what people get wrong, turned round. Terms and factors that are missing are found by
-:mod:`term_solver`."""
+"""Small edits of one statement that undo common mistakes. :mod:`term_solver` finds missing terms and factors."""
 
 import ast
 import copy
@@ -31,7 +30,7 @@ FUNCTIONS = ("exp", "log", "tanh", "sqrt", "cos", "sin", "sign", "abs")
 
 
 def edits(body: ast.AST, candidate: dict[str, AtHand], numbers: Sequence[float] = ()) -> Iterator[Edit]:
-    """Edits of a statement, in no order; what they make may not even run. ``numbers``: literals that may be meant."""
+    """Yield edits of a statement, unordered; not all of them run. ``numbers`` are literals that may be meant."""
     yield from _everywhere(body, candidate)
     yield from _of_update(body, candidate)
     if slots(body):
@@ -56,7 +55,7 @@ def edits(body: ast.AST, candidate: dict[str, AtHand], numbers: Sequence[float] 
 
 
 def _everywhere(body: ast.AST, candidate: dict[str, AtHand]) -> Iterator[Edit]:
-    """Another name of the same shape wherever a name stands twice or more."""
+    """Replace every occurrence of a repeated name by another name of the same shape, or swap two names."""
     found = slots(body)
     names = [slot.node.id for slot in found if isinstance(slot.node, ast.Name) and slot.node.id in candidate]
     for name in sorted({n for n in names if names.count(n) > 1}):
@@ -70,7 +69,7 @@ def _everywhere(body: ast.AST, candidate: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _of_update(body: ast.AST, candidate: dict[str, AtHand]) -> Iterator[Edit]:
-    """``w = w - rate * dw`` before w is used for the last time, and ``dw = x`` where ``dw = dw + x`` belongs."""
+    """Undo an update ``w = w - rate * dw`` that comes too early, or turn ``dw = x`` into ``dw = dw + x``."""
     if not isinstance(body, ast.Assign):
         return
     names = [target.id for target in body.targets if isinstance(target, ast.Name)]
@@ -85,7 +84,7 @@ def _of_update(body: ast.AST, candidate: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _numbers_everywhere(body: ast.AST, numbers: Sequence[float]) -> Iterator[Edit]:
-    """Another number wherever one stands twice or more."""
+    """Replace every occurrence of a repeated number by another number."""
     first = slots(body)[0]
     held = [n.value for n in ast.walk(first.node) if isinstance(n, ast.Constant) and is_number(n.value)]
     for value in dict.fromkeys(v for v in held if held.count(v) > 1):
@@ -106,7 +105,7 @@ def _renamed(node: ast.expr, names: dict[str, str]) -> ast.expr:
 
 
 def _of_value(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
-    """A value for another: ``1 - E``, a function of it, or what has a name in place of a longer expression."""
+    """Replace a value by ``1 - E``, by a function of it, or by a name."""
     node = slot.node
     if not is_value(slot, candidate):
         return
@@ -195,7 +194,7 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
         yield Edit(1.2, slot, left, f"the term {ast.unparse(right)} is one too many")
         yield Edit(1.3, slot, right, f"the term {ast.unparse(left)} is one too many")
         if isinstance(op, ast.Sub):
-            plain = isinstance(left, ast.Constant)  # few write x - 1 for 1 - x
+            plain = isinstance(left, ast.Constant)  # people seldom write 1 - x where x - 1 is right
             yield Edit(1.4 if plain else 1.1, slot, binary(right, op, left), "the sign is wrong")
     if isinstance(op, ast.MatMult):
         yield Edit(1, slot, binary(right, op, left), "operands of a product swapped")
@@ -207,7 +206,7 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
 
 
 def _of_product(slot: Slot) -> Iterator[Edit]:
-    """Two factors fewer, of three or more."""
+    """Drop two factors of a product of three or more."""
     factors: list[ast.expr] = []
 
     def collect(node: ast.expr) -> None:
@@ -277,7 +276,7 @@ def _of_name(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _is_axis(slot: Slot) -> bool:
-    """Whether a number is an axis: by its keyword, or as a reduction's first argument."""
+    """Whether a number is an axis, by its keyword or as the first argument of a reduction."""
     parent = slot.parent
     if isinstance(parent, ast.keyword):
         return parent.arg in ("axis", "axes")
@@ -322,7 +321,7 @@ def _of_constant(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
 
 
 def _of_literal(slot: Slot, numbers: Sequence[float]) -> Iterator[Edit]:
-    """A number for one of those that may be meant, or for its root."""
+    """Replace a number by one of those that may be meant, or by its square root."""
     node = slot.node
     if not isinstance(node, ast.Constant) or not is_number(value := node.value) or is_structural(slot):
         return
@@ -336,7 +335,7 @@ def _of_literal(slot: Slot, numbers: Sequence[float]) -> Iterator[Edit]:
 
 
 def scaled(body: ast.AST, candidate: dict[str, AtHand]) -> Iterator[Scaled]:
-    """A factor on every value, and every literal."""
+    """Yield an unknown factor on every value, and an unknown number for every literal."""
     for slot in slots(body):
         node = slot.node
         if isinstance(node, ast.Constant) and is_number(node.value) and not is_structural(slot):

@@ -1,4 +1,4 @@
-"""Edits with a number to solve for: two runs say how the outputs depend on it, and which makes them equal."""
+"""Edits with an unknown number. Two runs show how the outputs depend on it and which value makes them equal."""
 
 import ast
 import math
@@ -21,14 +21,14 @@ MAX_FACTOR, MAX_COEFFICIENT = 1 << 20, 64
 
 
 class Size(NamedTuple):
-    """A size of what is at hand: as an expression, and the number it is at the shapes that were asked about."""
+    """The size of an array in scope: as an expression, and its value at the shapes that were asked about."""
 
     text: str
     whole: int
 
 
 class Sizes:
-    """Names for numbers: sizes of what is at hand, and numbers that have a name there."""
+    """Names for numbers: sizes of arrays in scope, and numbers that have a name there."""
 
     def __init__(self, search: Search):
         self.search = search
@@ -38,7 +38,10 @@ class Sizes:
         self.numbers: dict[int, dict[str, Fraction]] = {}
 
     def named(self, place: Place, number: int, least: int = 3) -> Size | None:
-        """The first size of an array at hand, or in a tree at hand, that is this number, from ``least`` on."""
+        """Return the first size of an array in scope, or of one in a tree, that is this number.
+
+        Returns None for numbers below ``least``.
+        """
         if id(place.body) not in self.of_place:
             found: dict[int, Size] = {}
             for name, shape in self._shapes(place):
@@ -50,22 +53,24 @@ class Sizes:
         return self.of_place[id(place.body)].get(number) if number >= least else None
 
     def _shapes(self, place: Place) -> list[tuple[str, tuple[int, ...]]]:
-        """Arrays that have a name before those in trees that have one."""
+        """Return the names and shapes of arrays, those that have their own name before those inside trees."""
         leaves = [(name, path, x) for name, held in names_there(self.search, place).items()
                   for path, x in jax.tree_util.tree_leaves_with_path(held) if hasattr(x, "shape")]  # fmt: skip
         return [(name + jax.tree_util.keystr(path), tuple(x.shape))
                 for name, path, x in sorted(leaves, key=lambda leaf: len(leaf[1]))]  # fmt: skip
 
     def quotients(self, place: Place, c: Fraction) -> list[Named]:
-        """How the number is written with names of numbers."""
+        """Return the ways to write the number with named numbers."""
         if id(place.body) not in self.numbers:
             self.numbers[id(place.body)] = named_numbers(self.search, place)
         return quotients(abs(c), self.numbers[id(place.body)])
 
 
 def solved(search: Search, place: Place, edit: Scaled, sizes: Sizes) -> list[Edit]:
-    """The edit with the number that makes every output equal that depends on it, where there is a plain one: the ways
-    to write it, the likeliest first."""
+    """Solve for the number that makes every output that depends on it equal.
+
+    Returns the edit with each way to write that number, the likeliest first; none if no plain number does it.
+    """
     if search.got is None:
         return []
     at, before = Fraction(edit.at), search.got
@@ -87,7 +92,10 @@ def solved(search: Search, place: Place, edit: Scaled, sizes: Sizes) -> list[Edi
 def _number_between(
     interpretation: Interpretation, before: tuple[Value, ...], after: tuple[Value, ...]
 ) -> Fraction | None:
-    """``c`` with ``before + c (after - before)`` the reference's outputs wherever those differ."""
+    """Return ``c`` such that ``before + c (after - before)`` equals the reference in every output that changes.
+
+    Returns None if there is no such number.
+    """
     f, p = interpretation.field, interpretation.field.p
     c = None
     for a, b, want in zip(before, after, interpretation.want, strict=True):
@@ -125,7 +133,7 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> list[Edit]:
         [quotient(ast.Constant(1), n, c) for n in sizes.quotients(place, c)] if c.denominator > 2 else []
     )
     ratio = c / Fraction(edit.at) if edit.at else Fraction(0)
-    # Otherwise a size is missing, and not another number.
+    # Otherwise the mistake is a missing size, not a wrong literal.
     if not any(sizes.named(place, n) for n in (abs(ratio.numerator), ratio.denominator)):
         ways.append(_decimal(c))
     return [Edit(edit.cost, edit.slot, new, f"the literal {old} where {ast.unparse(new)} belongs")
@@ -133,7 +141,7 @@ def _plain(edit: Scaled, c: Fraction, place: Place, sizes: Sizes) -> list[Edit]:
 
 
 def factor(slot: Slot, cost: float, c: Fraction, place: Place, sizes: Sizes) -> list[Edit]:
-    """The expression times c, which is written with names of numbers where it is one, with sizes where it is one."""
+    """Return the expression times c in every way to write c: with named numbers, with sizes, and with literals."""
     if c == -1:
         return [Edit(cost, slot, ast.UnaryOp(ast.USub(), slot.node), "the sign is wrong")]
     if not c or c == 1 or max(abs(c.numerator), c.denominator) > MAX_FACTOR:
@@ -144,7 +152,7 @@ def factor(slot: Slot, cost: float, c: Fraction, place: Place, sizes: Sizes) -> 
         return found
     sized = tuple(sizes.named(place, n) for n in (abs(c.numerator), c.denominator))
     small = tuple(sizes.named(place, n, 2) for n in (abs(c.numerator), c.denominator))
-    ways = dict.fromkeys((sized, (None, None), small))  # a 2 is seldom a size
+    ways = dict.fromkeys((sized, (None, None), small))  # the number 2 is seldom a size, so that comes last
     return [*found, *(_with_sizes(slot, cost, c, *way) for way in ways)]
 
 
@@ -159,7 +167,7 @@ def _too_large(times: Fraction, note: str) -> str:
 
 
 def quotient(node: ast.expr, named: Named, c: Fraction) -> ast.expr:
-    """The expression times a number that names write."""
+    """Return the expression times ``c``, written with names."""
     one = isinstance(node, ast.Constant) and node.value == 1
     new = node if not named.above else parsed(named.above) if one else binary(parsed(named.above), ast.Mult(), node)
     new = binary(new, ast.Div(), parsed(named.below)) if named.below else new
@@ -167,7 +175,7 @@ def quotient(node: ast.expr, named: Named, c: Fraction) -> ast.expr:
 
 
 def written(node: ast.expr, c: Fraction, above: Size | None, below: Size | None) -> ast.expr:
-    """The expression times c, with sizes or literals."""
+    """Return the expression times c, written with sizes or literals."""
     new = node
     if abs(c.numerator) != 1:
         number = ast.Constant(abs(c.numerator))
@@ -178,7 +186,7 @@ def written(node: ast.expr, c: Fraction, above: Size | None, below: Size | None)
 
 
 def _decimal(c: Fraction) -> ast.expr | None:
-    """The number as people write it; None where that is not short."""
+    """Return the number as people write it, or None if that is not short."""
     if c.denominator == 1 and abs(c) < MAX_FACTOR:
         value: int | float = int(c)
     elif c.denominator <= 10**9 and len(repr(float(c))) <= 12 and Fraction(repr(float(c))) == c:

@@ -1,10 +1,11 @@
-"""Terms and factors that a statement lacks, solved for and not guessed.
+"""Solve for terms and factors that a statement lacks, rather than guess them.
 
-In a run of the program the outputs depend on the value ``v`` of one expression; where they are affine in it, as
-backward passes are in most of what they compute, ``outputs(v + t) = outputs(v) + A t``. A term ``t`` is missing if
-``A t`` is a multiple of what the outputs lack, and a factor ``f`` if ``A (v f)`` is a multiple of that and ``A v``
-together: linear algebra in the field, exact, over thousands of products of what is at hand. Of ``A`` only a few random
-combinations of its rows are kept: that they agree by accident has a chance of about 1/p a candidate.
+In a run of the program, the outputs depend on the value ``v`` of one expression. Backward passes are affine in most of
+the values that they compute. If the outputs are affine in ``v``, then ``outputs(v + t) = outputs(v) + A t``. A term
+``t`` is missing if ``A t`` is a multiple of what the outputs lack. A factor ``f`` is missing if ``A (v f)`` is a
+multiple of that plus ``A v``. This is exact linear algebra over the field, for thousands of products of the expressions
+in scope. Only a few random combinations of the rows of ``A`` are kept; the chance that they agree by accident is about
+1/p for each product.
 """
 
 import functools
@@ -23,14 +24,17 @@ from handprop.verifier.repair.interpretation import rational
 
 __all__ = ["Missing", "Term"]
 
-ROWS = 2  # agreement by accident has a chance of 1/p
+ROWS = 2  # the chance of an accidental match is 1/p
 MAX_ENTRIES, MAX_SOLVED = 4096, 512
 MAX_NUMERATOR = 64
 MAX_SUMMED, MAX_SUMS, OF_A_SUM = 4096, 3, 0.8
 
 
 class Term(NamedTuple):
-    """``times`` an expression of what is at hand: a missing ``term`` or ``factor``, or what belongs ``instead``."""
+    """An expression of the names in scope, taken ``times`` a number.
+
+    Its ``kind`` is "term" or "factor" for a missing one, or "instead" for a replacement.
+    """
 
     kind: str
     text: str
@@ -39,7 +43,7 @@ class Term(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """Combinations of the outputs' rows: ``rows`` of A, what the outputs ``lack``, and ``own``, A v."""
+    """The same combinations of rows of A (``rows``), of what the outputs ``lack``, and of A v (``own``)."""
 
     rows: np.ndarray
     lack: np.ndarray
@@ -47,8 +51,11 @@ class Tail(NamedTuple):
 
 
 class Missing:
-    """What an instrumented statement's expressions lack. ``known``: values of the reference; ``expressions``: texts of
-    others that may be meant; ``kept``: libraries of what is at hand, by shape."""
+    """Solves for what the expressions of an instrumented statement lack.
+
+    ``known`` are values of the reference, ``expressions`` texts of other expressions that may be meant, and ``kept``
+    the libraries of expressions in scope, by shape.
+    """
 
     def __init__(
         self, instrumented: Instrumented, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator
@@ -70,9 +77,13 @@ class Missing:
         return list(_finite(self.instrumented))
 
     def of(self, number: int, top: bool) -> list[Term]:
-        """What mends the outputs if the expression lacks it, the simplest first. Where they are not affine in it, and
-        in loops whose turns feed each other: what makes a value of the reference of it in its first turn. ``top``:
-        it is all that a statement assigns or returns, and may lack something though the reference has its value."""
+        """Return the terms and factors that make the outputs right if added to the expression, the simplest first.
+
+        If the outputs are not affine in the expression, or if it is in a loop whose iterations feed each other, the
+        search is for whatever turns the expression's value in the first iteration into a value of the reference.
+        ``top`` says that the expression is all that a statement assigns or returns; it may then lack something even if
+        the reference has its value.
+        """
         found = (
             self._recognised(number, top) if number not in self.tails or len(self.instrumented.iterations) > 1 else []
         )
@@ -91,8 +102,10 @@ class Missing:
         return [*self._fitting(libraries, tail.rows, own, targets, False), *self._sums(libraries, tail.rows, both)]
 
     def _sums(self, libraries: list[Library], rows: np.ndarray, target: np.ndarray) -> list[Term]:
-        """Sums and differences of two, to stand in place of the expression, that have the target as their image: for
-        each of the one what is left is looked up among the others."""
+        """Return sums and differences of two library entries that may replace the expression.
+
+        Their image must be the target. For each first entry, the remainder is looked up among the other entries.
+        """
         if not libraries:
             return []
         f = self.field
@@ -104,7 +117,7 @@ class Missing:
         kept, image = kept[image[0] != 0], image[:, image[0] != 0]
         both = np.concatenate([image, f.neg(Elements(image)).re], axis=1)
         keys, left = (mix(x[0], x[1]) for x in (both, f._sub(target[:, None], both)))
-        order = np.argsort(keys, kind="stable")  # the cheapest of each value first
+        order = np.argsort(keys, kind="stable")  # of equal values, the cheapest comes first
         at = np.minimum(np.searchsorted(keys[order], left), len(order) - 1)
         fits = np.nonzero(keys[order][at] == left)[0] if len(order) else []
         count = len(kept)
@@ -126,8 +139,10 @@ class Missing:
 
     def _fitting(self, libraries: list[Library], rows: np.ndarray, own: np.ndarray, targets: dict[str, np.ndarray],
                  written: bool) -> list[Term]:  # fmt: skip
-        """What has one of the targets, (ROWS, any), as its image under ``rows``; ``written``: in place of the
-        expression only what the user wrote somewhere."""
+        """Return the library entries whose image under ``rows`` is one of the ``targets`` (ROWS, any).
+
+        With ``written``, only expressions that the user wrote somewhere may replace the expression.
+        """
         f, found = self.field, []
         by_own = _times_rows(f, rows, own, self.wide)
         for library in libraries:
@@ -142,7 +157,7 @@ class Missing:
         return found
 
     def _targets(self, number: int) -> np.ndarray:
-        """Values of the reference that neither a name nor another expression of the statement has."""
+        """Return the values of the reference that no name and no other expression of the statement has."""
         iteration = self.instrumented.iterations[0]
         size = iteration.values[number].x.size
         here = [*iteration.names.values(), *(v for k, v in iteration.values.items() if k != number)]
@@ -169,7 +184,7 @@ def _cost(kind: str, times: Fraction) -> float:
 
 
 def _finite(instrumented: Instrumented) -> dict[int, Value]:
-    """The expressions whose values in the first turn are few enough finite numbers."""
+    """Return the expressions whose values in the first iteration are all finite and few enough."""
     first = instrumented.iterations[0].values
     return {n: v for n, v in first.items()
             if isinstance(v, Value) and v.special is None and 0 < v.x.size <= MAX_ENTRIES}  # fmt: skip
@@ -186,7 +201,7 @@ def _is_wide(instrumented: Instrumented) -> bool:
 
 
 def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
-    """For every expression that the outputs are affine in."""
+    """Return a tail for every expression in which the outputs are affine."""
     f, want = instrumented.interpretation.field, instrumented.interpretation.want
     if any(v.special is not None for v in (*instrumented.outputs, *want)):
         return {}
@@ -201,7 +216,7 @@ def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> 
              for row, w, o in zip(random, want, instrumented.outputs, strict=True)]  # fmt: skip
     found = {}
     for number, place in places.items():
-        # Of several mistakes each has outputs of its own.
+        # Several mistakes each affect other outputs, so use only the outputs that depend on this expression.
         depend = [
             x for x, c in zip(lacks, changes, strict=True) if not f.is_zero(c).reshape(len(c.re), -1)[place.start].all()
         ]
@@ -224,7 +239,7 @@ def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> 
 
 
 class _Place(NamedTuple):
-    """Where an expression's shifts stand in the batch: a random one, then ``size`` unit ones."""
+    """Where an expression's shifts are in the batch: one random shift, then ``size`` unit shifts."""
 
     start: int
     size: int
@@ -264,7 +279,7 @@ def _shifts(instrumented: Instrumented, places: dict[int, _Place], wide: bool, r
 
 
 def _combined(f: Field, random: list[np.ndarray], changes: list[Elements]) -> np.ndarray:
-    """Random combinations of the outputs' entries, for each of a batch: (ROWS, batch)."""
+    """Return random combinations of the outputs' entries for each element of a batch: (ROWS, batch)."""
     total = None
     for row, x in zip(random, changes, strict=True):
         flat = np.concatenate([x.re.reshape(len(x.re), -1), x.imaginary().reshape(len(x.re), -1)], axis=1)
@@ -276,7 +291,7 @@ def _combined(f: Field, random: list[np.ndarray], changes: list[Elements]) -> np
 
 def _copied_rows(f: Field, probe: list[Elements], answered: list[Elements],
                  random: list[np.ndarray]) -> np.ndarray | None:  # fmt: skip
-    """Where one output is a multiple of the expression itself."""
+    """Return the rows if the only output that changes is a multiple of the expression itself, else None."""
     changed = [i for i, x in enumerate(answered) if not f.is_zero(x).all()]
     if len(changed) != 1 or len(probe) != 1 or answered[changed[0]].size != probe[0].size:
         return None
@@ -293,7 +308,7 @@ def _product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _times_rows(f: Field, rows: np.ndarray, own: np.ndarray, wide: bool) -> np.ndarray:
-    """``rows_`` with ``rows_ t = rows (own t)`` for every t."""
+    """Return ``rows_`` such that ``rows_ t = rows (own t)`` for every t."""
     if not wide:
         return f._mul(rows, own[None])
     half = own.size // 2
@@ -304,7 +319,7 @@ def _times_rows(f: Field, rows: np.ndarray, own: np.ndarray, wide: bool) -> np.n
 
 
 def _ratios(f: Field, image: np.ndarray, targets: np.ndarray) -> Iterator[tuple[int, Fraction]]:
-    """Columns of the image that are one of the targets over a small fraction."""
+    """Yield the columns of the image that are a target up to a small rational factor, with that factor."""
     marks, wanted = _directions(f, image), _directions(f, targets)
     fits = np.isin(marks[0], wanted[0]) & (image[0] != 0)
     places: dict[tuple[int, ...], int] = {tuple(wanted[:, j].tolist()): j for j in reversed(range(wanted.shape[1]))
@@ -319,13 +334,13 @@ def _ratios(f: Field, image: np.ndarray, targets: np.ndarray) -> Iterator[tuple[
 
 
 def is_plain(c: Fraction) -> bool:
-    """Whether people write the number as it is."""
+    """Whether people write this number as a literal."""
     if not c or max(abs(c.numerator), c.denominator) <= MAX_NUMERATOR:
         return bool(c)
     return 10**6 % c.denominator == 0 and len(str(c.numerator).strip("-0")) <= 3
 
 
 def _directions(f: Field, image: np.ndarray) -> np.ndarray:
-    """Images without their size: the later rows over the first."""
+    """Return the images without their scale: the later rows divided by the first."""
     inverse = f.inv(Elements(image[:1])).re
     return f._mul(image[1:], inverse)

@@ -1,1 +1,1 @@
-"""Where a refuted gradient is wrong."""
+"""Locating the mistake in a refuted gradient."""

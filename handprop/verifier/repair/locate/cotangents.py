@@ -1,5 +1,6 @@
-"""Terms of a rule's gradients that the incoming gradient does not multiply: a gradient is linear in it, and so is zero
-wherever the incoming gradient is.
+"""Find terms of a rule's gradients that are not multiplied by the incoming cotangent.
+
+A gradient is linear in the cotangent, so it is zero wherever the cotangent is zero.
 """
 
 from typing import Any
@@ -13,15 +14,17 @@ from handprop.verifier.repair.locate.suspects import Suspect
 
 __all__ = ["left_out"]
 
-SAID = "{} not zero where the incoming gradient is: a term is not multiplied by it"
-REASON = "a term here is not multiplied by the incoming gradient"
+SAID = "{} not zero when the cotangent is zero: a term is not multiplied by the cotangent"
+REASON = "a term here is not multiplied by the cotangent"
 
 
 def left_out(problem: Problem, interpretation: Interpretation, candidate: Any, got: tuple[Value, ...],
              steps: list[Step]) -> tuple[list[Suspect], str]:  # fmt: skip
-    """Where such a term first joins what the cotangents multiply, if it does, and a sentence; none and "" where every
-    gradient is zero at cotangents of zeros. ``got`` and ``steps`` are the hand program's at the interpretation's
-    inputs."""
+    """Return where such a term first joins the numbers computed from the cotangents, and a sentence about it.
+
+    Returns no suspects and "" if every gradient is zero for zero cotangents. ``got`` and ``steps`` are the candidate
+    program's outputs and equations at the interpretation's inputs.
+    """
     if not problem.cotangents:
         return [], ""
     zeros = [_zero(interpretation, interpretation.inputs[i]) for i in problem.cotangents]
@@ -42,7 +45,10 @@ def left_out(problem: Problem, interpretation: Interpretation, candidate: Any, g
 def _joined(
     interpretation: Interpretation, cotangents: list[Any], steps: list[Step], zeroed: list[Step]
 ) -> list[frames.Frame]:
-    """The line of the first equation that takes what the cotangents enter, zero with them, and returns what is not."""
+    """Return the line of the first equation that joins such a term.
+
+    Its operands that depend on the cotangents are zero for zero cotangents, and its outputs are not.
+    """
     entered = {id(x) for x in cotangents}
     for step, other in zip(steps, zeroed, strict=True):
         enters = [id(x) in entered for x in step.operands]

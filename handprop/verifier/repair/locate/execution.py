@@ -1,7 +1,7 @@
-"""Every equation of a program as it was evaluated, with the lines that made it; what is known of its values.
+"""Record every equation of a program as it is evaluated, and recognize values that another program computes too.
 
-A value is known by its set of distinct nonzero entries up to a rational factor: transposition, reshape, broadcast and
-scale leave ``(s2 / s1^2, s3 / s1^3)`` alone, with s_k the sum of k-th powers over that set.
+A value is recognized by its set of distinct nonzero entries, up to a rational factor. Transposing, reshaping,
+broadcasting and scaling do not change ``(s2 / s1^2, s3 / s1^3)``, where s_k is the sum of k-th powers over that set.
 """
 
 from typing import Any, NamedTuple
@@ -22,8 +22,10 @@ LOOPS = {name for name, row in TABLE.items() if row.acts is Acts.CALLS} - named(
 
 
 class Step(NamedTuple):
-    """One run of an equation, ``again`` where it ran before: what went in and out, and the user's frames, innermost
-    first."""
+    """One run of an equation: its operands and outputs, and the user's frames, innermost first.
+
+    ``again`` is True if the equation ran before, as in a later iteration of a loop.
+    """
 
     name: str
     operands: tuple[Thing, ...]
@@ -33,7 +35,10 @@ class Step(NamedTuple):
 
 
 def record(interpretation: Interpretation, program: Any) -> tuple[tuple[Value, ...], list[Step]]:
-    """The program's outputs, and its equations in the order they ran. A loop follows its turns as one step more."""
+    """Return the program's outputs, and its equations in the order they ran.
+
+    A loop is one more step, after the steps of its iterations.
+    """
     steps: list[Step] = []
     ran: set[int] = set()
     inside: list[tuple[frames.Frame, ...]] = []  # frames of calls to JAX's own functions
@@ -61,7 +66,7 @@ def record(interpretation: Interpretation, program: Any) -> tuple[tuple[Value, .
 
 
 class Known:
-    """The values of a program, to ask whether another value is one of them, and times what."""
+    """The values of a program. It tells whether another value is one of them, or a multiple of one."""
 
     def __init__(self, field: Field):
         self.field = field
@@ -76,8 +81,11 @@ class Known:
                 scales.append(mark[1])
 
     def ratio(self, value: Thing) -> tuple[int, int] | None:
-        """The value is this fraction of a known one: (1, 1) where it is known itself, (0, 1) where it is another
-        multiple, None where it is not known."""
+        """Return numerator and denominator of the value's ratio to a known one.
+
+        The result is (1, 1) if the value itself is known, (0, 1) if it is a multiple of a known value but not by a
+        small fraction, and None if it is not known.
+        """
         if not isinstance(value, Value) or value.known is not None:
             return (1, 1)
         mark = self._mark(value)

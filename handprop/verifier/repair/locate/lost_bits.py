@@ -1,14 +1,14 @@
-"""Where the bits that a right program loses in its own dtype are born.
+"""Find the line on which a right program loses most bits in its own dtype.
 
-The program runs in float64 throughout, except for the equations of one source line, which run in their own dtype on
-operands rounded to it: what the outputs then lose is lost on that line and enlarged by what follows. The complement,
-one line in float64 and all else in its own dtype, would not find it: ``1 - h`` in float64 gets an ``h`` that is rounded
-already, and where two lines lose the same bits, widening either gains none.
+The program runs in float64, except for the equations of one source line, which run in their own dtype on operands
+rounded to it. The bits that the outputs then lose are lost on that line and magnified by the lines after it. The
+complement, one line in float64 and all others in their own dtype, would not find the line: ``1 - h`` in float64 gets an
+``h`` that is already rounded, and if two lines lose the same bits, widening one of them gains nothing.
 
-A line that only hands on a number rounded as well as its dtype can hold is not at fault, whatever its readers make of
-it: ``h = sigmoid(z)`` is blamed less than ``1 - h``. So an equation is blamed for what it loses in its own dtype, less
-what it loses when it is computed in float64 and its result rounded. A cause is named where that fault alone, the
-equation in float64 otherwise, loses as much to a bit.
+A line that returns a number rounded as well as its dtype allows is not at fault, whatever later lines do with the
+number: ``h = sigmoid(z)`` is blamed less than ``1 - h``. So an equation is blamed for what it loses in its own dtype,
+minus what it loses when it is computed in float64 and only its result is rounded. A cause is named if that fault alone,
+in an equation that otherwise runs in float64, loses the same number of bits to within one bit.
 """
 
 import contextlib
@@ -35,24 +35,24 @@ from handprop.verifier.report.values import LostBits, Outcome
 __all__ = ["lost_bits"]
 
 MAX_UNITS = 128
-CHOSEN = 8 * executables.EQUATION  # seconds that compiling one equation in all its modes takes
+CHOSEN = 8 * executables.EQUATION  # seconds to compile one equation in all its modes
 SECONDS = 0.5
 
 
 class Mode(enum.IntEnum):
-    """How an equation runs: in float64, or in float64 with one fault of its own dtype, or in its own dtype."""
+    """How an equation runs: in float64, in its own dtype, or in float64 with one fault of its own dtype."""
 
     WIDE = 0
     OWN = 1
-    ROUNDED = 2  # the result rounded, its exponent free
-    OVERFLOW = 3  # results beyond the largest number infinite
-    UNDERFLOW = 4  # results below the smallest normal number zero
-    SATURATED = 5  # 0, 1 and -1 where the own dtype returns them
-    OPERANDS = 6  # operands rounded
+    ROUNDED = 2  # the result is rounded; its exponent is not limited
+    OVERFLOW = 3  # results beyond the largest number become infinite
+    UNDERFLOW = 4  # results below the smallest normal number become zero
+    SATURATED = 5  # results are 0, 1 or -1 where its own dtype returns these
+    OPERANDS = 6  # the operands are rounded
 
 
 class Unit(NamedTuple):
-    """An equation that rounds: what made it, how many terms one entry of its result adds up, how often it turns."""
+    """An equation that rounds, the number of terms that one entry of its result sums, and how often it runs."""
 
     name: str
     frame: frames.Frame | None
@@ -61,8 +61,10 @@ class Unit(NamedTuple):
 
 
 class Trial:
-    """The hand program with a mode for each of its units, or for ``only`` one of them, compiled once; the bits that one
-    output then loses."""
+    """The candidate program, compiled once with a selectable mode for each unit, or for the unit ``only``.
+
+    It measures the bits that one output loses in given modes.
+    """
 
     def __init__(self, program: Any, inputs: Sequence[Any], output: int, faults: Sequence[Mode],
                  only: int | None = None, seconds: float = float("inf")):  # fmt: skip
@@ -79,7 +81,7 @@ class Trial:
         self.exact = self.run({})
 
     def run(self, modes: Mapping[int, Mode]) -> np.ndarray:
-        """The output where some units, by number, run in another mode than WIDE."""
+        """Return the output when some units, by number, run in another mode than WIDE."""
         chosen = np.zeros(MAX_UNITS, np.int8)
         for n, mode in modes.items():
             chosen[n] = mode
@@ -107,7 +109,7 @@ class Trial:
             self.stack.pop()
 
     def _number_of(self, eqn: Any) -> int:
-        """By the calls that lead to it: two calls of one function share its equations."""
+        """Number the unit by the calls that lead to it, since two calls of one function share its equations."""
         key = tuple(id(e) for e in self.stack)
         if key not in self.units:
             if len(self.units) == MAX_UNITS:
@@ -128,7 +130,7 @@ def _is_narrow(aval: Any) -> bool:
 
 
 def _frame(stack: list[Any]) -> frames.Frame | None:
-    """The user's innermost frame; that of the call where the equation is inside a function of JAX's own."""
+    """Return the user's innermost frame. For an equation inside one of JAX's own functions, that is its call."""
     calls = (e for e in stack[:-1] if jaxprs.called(e) is not None and jaxprs.of_jax(e))
     found = frames.user_frames(next(calls, stack[-1]))
     return found[0] if found else None
@@ -147,7 +149,7 @@ def _terms(eqn: Any) -> int:
 
 
 def _chosen(eqn: Any, values: list[Any], mode: Any, faults: Sequence[Mode]) -> list[Any]:
-    """The equation's results in float64, in the mode that is one of ``faults`` or WIDE."""
+    """Return the equation's results in float64, computed in ``mode``: WIDE or one of ``faults``."""
     if not faults:
         return [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
     rounded = [_rounded(v, a.aval.dtype) if _is_narrow(a.aval) else v for v, a in zip(values, eqn.invars, strict=True)]
@@ -169,7 +171,7 @@ def _chosen(eqn: Any, values: list[Any], mode: Any, faults: Sequence[Mode]) -> l
 
 
 def _rounded(x: Any, dtype: Any) -> Any:
-    """To the dtype's digits, its exponent free. A cast there and back is what XLA may leave out."""
+    """Round to the dtype's mantissa, without limiting the exponent. XLA may drop a cast there and back."""
     return lax.reduce_precision(x, 11, ml_dtypes.finfo(dtype).nmant)
 
 
@@ -185,8 +187,11 @@ FAULTS: dict[Mode, Callable[[Any, Any, Any], Any]] = {
 
 
 def lost_bits(problem: Problem, report: Report) -> LostBits | None:
-    """Where most bits of the output that loses most are born; None where the arithmetic is fine, where the dtype is
-    float64 already, and where no line alone loses half of them."""
+    """Find the line that loses most bits of the output that loses most.
+
+    Returns None if the arithmetic is fine, if the dtype is float64 already, or if no single line loses half of the
+    bits.
+    """
     check = next((c for c in report.checks if c.name == "rounding"), None)
     if check is None or check.outcome is not Outcome.NOTES or problem.as_program is None:
         return None
@@ -211,7 +216,10 @@ def lost_bits(problem: Problem, report: Report) -> LostBits | None:
 
 
 def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
-    """The equation most to blame, by number, and what its line loses; None too where the runs take too long."""
+    """Return the number of the equation most to blame, and the bits its line loses.
+
+    Returns None if no line loses half of the bits, or if the runs take too long.
+    """
     deadline = time.monotonic() + SECONDS
     lines: dict[tuple[str, int], list[int]] = {}
     for n, unit in enumerate(trial.units.values()):
@@ -227,7 +235,7 @@ def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
         for n in lines[place]:
             own = trial.lost({n: Mode.OWN})
             rank = round(own - trial.lost({n: Mode.ROUNDED})), round(own)
-            if found is None or rank > found[0]:  # the first of equals: what overflows, not what reads it
+            if found is None or rank > found[0]:  # of equals the first: the one that overflows, not its reader
                 found = rank, n, on_line[place]
             if time.monotonic() > deadline:
                 return None
@@ -235,7 +243,7 @@ def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
 
 
 def _cause(trial: Trial, n: int) -> str:
-    """In words, where a measurement shows it: that fault alone loses what the equation loses, to a bit."""
+    """Name the cause if a measurement shows it: one fault alone loses what the equation loses, to within one bit."""
     unit = list(trial.units.values())[n]
     own = trial.lost({n: Mode.OWN})
     if own < 1:
@@ -247,7 +255,7 @@ def _cause(trial: Trial, n: int) -> str:
     if Mode.SATURATED in alone:
         return "saturation, a result rounded to 0 or 1,"
     if Mode.OPERANDS in alone and Mode.ROUNDED not in alone:
-        return _cancellation(unit) if unit.name in named(Trait.ADDS) else "the rounding of what goes in is enlarged"
+        return _cancellation(unit) if unit.name in named(Trait.ADDS) else "magnified rounding of the operands"
     terms = unit.terms * unit.iterations
     accumulates = Mode.ROUNDED in alone if unit.iterations > 1 else Mode.OPERANDS not in alone
     if unit.name in named(Trait.ADDS) and accumulates and 2 ** (own - 1) <= terms:

@@ -1,7 +1,8 @@
-"""Which lines of the user's code are likely to be wrong, by what the reference knows.
+"""Find the lines of the user's code that are likely to be wrong, by comparison with the reference's values.
 
-From the wrong outputs backwards over the hand program's equations, stopping at values that the reference has too: an
-equation that is reached, whose operands are all known and whose output is not, is where the programs part.
+The search goes backward from the wrong outputs over the candidate program's equations and stops at values that the
+reference computes too. If all operands of an equation that it reaches are known and its output is not, the programs
+part there.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ __all__ = ["Suspect", "location", "suspects"]
 
 
 class Suspect(NamedTuple):
-    """A frame that stands on the way to wrong outputs, ``affects`` by number; the smaller ``rank``, the likelier."""
+    """A frame on the way to wrong outputs (``affects``, by number). A smaller ``rank`` is more likely."""
 
     rank: tuple[int, ...]
     frame: frames.Frame
@@ -30,8 +31,10 @@ class Suspect(NamedTuple):
 
 def suspects(problem: Problem, interpretation: Interpretation, theirs: Sequence[Value], got: tuple[Value, ...],
              steps: list[Step]) -> list[Suspect]:  # fmt: skip
-    """Suspects, the likeliest first, one a line. ``theirs``: values of the reference; ``got`` and ``steps``: the hand
-    program's outputs and equations."""
+    """Return the suspects, one per line, the likeliest first.
+
+    ``theirs`` are values of the reference; ``got`` and ``steps`` are the candidate program's outputs and equations.
+    """
     known = Known(interpretation.field)
     for value in (*interpretation.inputs, *interpretation.want, *theirs):
         known.add(value)
@@ -41,7 +44,7 @@ def suspects(problem: Problem, interpretation: Interpretation, theirs: Sequence[
     right = set().union(*(_ancestors(steps, makers, got[i]) for i in range(len(got)) if i not in bad))
     found: dict[tuple[str, int], Suspect] = {}
     every = sorted(n for n in set().union(*reached.values()) if steps[n].frames)
-    # What a loop's later turns are fed is wrong already.
+    # The later iterations of a loop get values that are already wrong.
     for n in [n for n in every if not steps[n].again and steps[n].name not in LOOPS] or every:
         step = steps[n]
         affects = tuple(i for i in bad if n in reached[i])
@@ -54,7 +57,7 @@ def suspects(problem: Problem, interpretation: Interpretation, theirs: Sequence[
 
 
 def _makers(steps: list[Step], interpretation: Interpretation) -> dict[int, int]:
-    """The step that made each value: the first, where later ones hand it on."""
+    """Return the step that made each value: the first one, if later steps only pass it on."""
     makers: dict[int, int] = {id(value): -1 for value in interpretation.inputs}
     for n, step in enumerate(steps):
         for output in step.outputs:
@@ -63,7 +66,7 @@ def _makers(steps: list[Step], interpretation: Interpretation) -> dict[int, int]
 
 
 def _reached(steps: list[Step], makers: dict[int, int], known: Known, output: Value) -> set[int]:
-    """Steps between an output and the nearest values that are known as they are."""
+    """Return the steps between an output and the nearest values that are known exactly."""
     found: set[int] = set()
     left = [output]
     while left:
@@ -92,7 +95,7 @@ def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> t
     here = all(ratio == (1, 1) for ratio in operands)
     near = all(ratio is not None for ratio in operands)
     output = known.ratio(step.outputs[0]) if step.outputs else None
-    if step.name in LOOPS:  # whose arrays of all turns the reference may keep in another way
+    if step.name in LOOPS:  # the reference may keep the arrays of all iterations in another layout
         return (int(feeds_right), missed, 3, n)
     parts = 0 if here and output is None else 1 if here and output != (1, 1) else 2 if near and output is None else 3
     return (int(feeds_right), missed, parts, n)
@@ -107,16 +110,16 @@ def _reason(step: Step, known: Known, problem: Problem) -> str:
     if code and frame.file == code.co_filename and any(f.function == code.co_qualname for f in step.frames):
         return "fwd computes it"
     if all(ratio == (1, 1) for ratio in operands) and output is None:
-        return "the reference computes its operands, and never its result"
+        return "the reference computes the operands here, but never the result"
     if output not in (None, (1, 1)):
         numerator, denominator = output  # pyright: ignore[reportGeneralTypeIssues]
         if not numerator:
             return "the reference computes a constant multiple of this value"
         times = f"{numerator}/{denominator}" if denominator != 1 else f"{numerator}"
-        return f"this value is {times} times one that the reference computes"
+        return f"this value is {times} times a value that the reference computes"
     if output == (1, 1):
-        return "the reference has this value too, but in another place"
-    return "the wrong output is computed from it"
+        return "the reference computes this value too, but uses it elsewhere"
+    return "the wrong output is computed from this value"
 
 
 def location(suspect: Suspect, out_paths: tuple[str, ...]) -> Location:

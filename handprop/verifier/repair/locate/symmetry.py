@@ -1,10 +1,10 @@
-"""Whether a hand-written gradient is the gradient of anything, from it alone.
+"""Decide from a hand-written gradient alone whether it is the gradient of any function.
 
-Where it is smooth, g is the gradient of some function just where its Jacobian J is symmetric (Poincare's lemma). For
-random directions u and v it is asked whether ``u . J v = v . J u``: in float64 at random points, off any kink of a
-piecewise function, an entry beyond its bound shows that J is not symmetric; the proof over finite fields shows, where
-it can read the two programs, that J is. A Jacobian that is diagonal or zero is symmetric whatever slipped: then nothing
-is said.
+Where g is smooth, it is the gradient of some function exactly if its Jacobian J is symmetric (Poincare's lemma). The
+test is whether ``u . J v = v . J u`` for random directions u and v. In float64, at random points off the kinks of
+piecewise functions, a difference beyond its bound shows that J is not symmetric. The proof over finite fields shows
+that J is symmetric, if it supports the two programs. A diagonal or zero Jacobian is symmetric whatever the mistake, so
+nothing is said about one.
 """
 
 import math
@@ -33,20 +33,20 @@ SECONDS = 2.0
 
 
 class Symmetry(NamedTuple):
-    """Whether the Jacobian is symmetric, in words too."""
+    """Whether the Jacobian is symmetric, and a sentence that says so."""
 
     holds: bool
     said: str
 
 
 def symmetry(problem: Problem, options: Options) -> Symmetry | None:
-    """What the Jacobian of the gradients is; None where it cannot be had, or says nothing."""
+    """Test the gradients' Jacobian; None if it cannot be computed or shows nothing."""
     if sum(math.prod(problem.inputs[i].shape) for i in problem.wrt) < 2:
         return None
     options = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
     try:
         return _measured(problem, options)
-    except Exception:  # whatever JAX raises where a program has no derivative forwards
+    except Exception:  # JAX may raise anything if a program has no forward derivative
         return None
 
 
@@ -56,7 +56,7 @@ def _measured(problem: Problem, options: Options) -> Symmetry | None:
     if not _couples(problem, points[0], options.rng(8)):
         return None
     worst = None
-    for evaluator in evaluators(pair):  # not symmetric in each way that the numbers of its text are read
+    for evaluator in evaluators(pair):  # J must fail to be symmetric under every reading of the literals
         seen = [compared(evaluator, inputs, i) for i, inputs in enumerate(points)]
         if not all(is_defined(pair, point) for point in seen):
             return None
@@ -74,16 +74,22 @@ def _measured(problem: Problem, options: Options) -> Symmetry | None:
 
 
 def _point(problem: Problem, pair: Problem, options: Options, i: int) -> tuple[Any, ...]:
-    """Random where the gradients are taken, as the user's own point may stand at a kink; the data, on whose being 0 and
-    1, say, the gradient may rest, as they are."""
+    """Return a point that is random in the differentiated arguments and as given in the others.
+
+    The user's own point may be at a kink. The data stay as they are, since the gradient may depend on, say, their being
+    0 and 1.
+    """
     own, moved = sample(pair, options, 0), sample(pair, options, i)
     places = [*problem.wrt, *range(len(problem.inputs), len(own))]
     return tuple(jaxprs.with_replaced(own, places, [moved[k] for k in places]))
 
 
 def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., list[Any]]:
-    """The gradients as a function of what they belong to. What else the program returns may have no derivative; rules
-    and ``stop_gradient`` may say another than that of the values."""
+    """Return the gradients as a function of the arguments they belong to.
+
+    Other outputs are dropped because they may have no derivative. Custom rules and ``stop_gradient`` are bypassed
+    because their derivatives may differ from those of the values.
+    """
     program = jaxprs.only(jaxprs.trace(problem.candidate, inputs), problem.gradients)
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
@@ -93,7 +99,7 @@ def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., lis
 
 
 def _products(problem: Problem, rng: np.random.Generator) -> Problem:
-    """``u . J v`` beside ``v . J u``; u and v are inputs of the same shapes as what the gradients belong to."""
+    """Pair ``u . J v`` with ``v . J u``; u and v are extra inputs shaped like the differentiated arguments."""
     count, size = len(problem.inputs), len(problem.wrt)
     directions = tuple(rng.normal(size=problem.inputs[i].shape).astype(problem.inputs[i].dtype)
                        for _ in range(2) for i in problem.wrt)  # fmt: skip
@@ -119,8 +125,10 @@ def _products(problem: Problem, rng: np.random.Generator) -> Problem:
 
 
 def _couples(problem: Problem, inputs: tuple[Any, ...], rng: np.random.Generator) -> bool:
-    """Whether some entry of the gradient depends on another's input: of a diagonal J, ``J (s v) = s J v`` for all
-    signs s, to the bit."""
+    """Whether some entry of the gradient depends on another entry's input.
+
+    If J is diagonal, ``J (s v) = s J v`` holds bit for bit for all signs s.
+    """
     x = inputs[: len(problem.inputs)]
     v = inputs[len(x) + len(problem.wrt) :]
 

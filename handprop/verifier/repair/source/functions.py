@@ -1,7 +1,7 @@
-"""The user's own functions, edited in memory: their text as trees, and copies of them that run an edited tree.
+"""Edit the user's functions in memory: their source as trees, and copies of them that run an edited tree.
 
-Text is used only where compiling it gives the very bytecode that is running: code that has changed on disk, or that was
-made in another way, is left alone. Nothing of a file runs but the functions the user handed over, edited.
+Source text is used only if compiling it gives exactly the bytecode that is running, so code that has changed on disk or
+was generated is left alone. Of a file, only the functions that the user passed in are run, with their edits.
 """
 
 import ast
@@ -22,27 +22,31 @@ RULES = (jax.custom_vjp, jax.custom_jvp)
 
 
 def text_of(file: str) -> list[str]:
-    """The file's lines, without their ends."""
+    """Return the file's lines without line endings."""
     return [line.rstrip("\n") for line in linecache.getlines(file)]
 
 
 def columns_of(text: str, start: int, end: int | None) -> tuple[int, int]:
-    """Where Python's byte columns stand in a line's characters, one at least; None for its end."""
+    """Convert Python's byte columns to character columns, at least one wide; ``end`` None is the line's end."""
     line = text.encode()
     first, last = (len(line[:column].decode(errors="ignore")) for column in (start, end))
     return first, max(last, first + 1)
 
 
 def quoted(frame: frames.Frame) -> tuple[str, tuple[int, int]]:
-    """A frame's line and where in it the frame stands; no text where the file has no such line."""
+    """Return a frame's source line and its columns in it; the text is empty if the file has no such line."""
     lines = text_of(frame.file)
     text = lines[frame.line - 1] if 0 < frame.line <= len(lines) else ""
     return text, columns_of(text, frame.column, frame.end_column if frame.end_line == frame.line else None)
 
 
 class Place(NamedTuple):
-    """A line of a live function: the statement of the module that holds it, the way to the function's code in what that
-    statement compiles to, the innermost function in the tree, and the statement or lambda body to edit."""
+    """A line of a live function.
+
+    ``top`` is the module's statement that contains it, and ``imports`` are the module's imports. ``path`` leads to the
+    function's ``code`` in what ``top`` compiles to. ``scopes`` are the functions around the line, outermost first, and
+    ``body`` is the statement or lambda to edit.
+    """
 
     file: str
     line: int
@@ -55,8 +59,11 @@ class Place(NamedTuple):
 
 
 def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.FunctionType]:
-    """The user's functions that ``root`` reaches through closures, globals, wrappers and rules, not through ``but``.
-    ``primal``: of a rule only the function itself, which is what autodiff of it differentiates."""
+    """Return the user's functions that ``root`` reaches through closures, globals, wrappers and rules.
+
+    ``but`` is not followed. With ``primal``, only a rule's primal function is followed, which is what autodiff
+    differentiates.
+    """
     found: dict[int, types.FunctionType] = {}
 
     seen: set[int] = {id(but)}
@@ -77,7 +84,7 @@ def functions(root: Any, but: Any = None, primal: bool = False) -> list[types.Fu
 def _parts(item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, types.FunctionType):
         users = frames.is_users(item.__code__.co_filename)
-        if not users and not item.__code__.co_filename.startswith(frames.JAX):  # jax.vmap(f) and its like hold f
+        if not users and not item.__code__.co_filename.startswith(frames.JAX):  # jax.vmap(f) and the like hold f
             return
         for name, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=True):
             if (held := _held(cell)) is not None and _is_followed(held):
@@ -126,7 +133,7 @@ def _module(text: tuple[str, ...]) -> ast.Module:
 
 
 def place_of(file: str, line: int, live: list[types.FunctionType]) -> Place | None:
-    """Where the line stands; None where it is in no live function whose text is what runs."""
+    """Return the place of the line, or None if it is in no live function whose source is what runs."""
     try:
         module = _module(tuple(text_of(file)))
     except (SyntaxError, ValueError):
@@ -166,7 +173,7 @@ def _starts(node: Any) -> int:
 
 
 def _scopes(top: ast.stmt, line: int) -> tuple[ast.AST, ...]:
-    """Functions that hold the line, outermost first."""
+    """Return the functions that contain the line, outermost first."""
     kinds = (ast.FunctionDef, ast.Lambda)
     return tuple(node for node in ast.walk(top) if isinstance(node, kinds) and _holds(node, line))
 
@@ -179,7 +186,7 @@ def _body(scope: Any, line: int) -> ast.AST | None:
 
 
 def _compile(imports: tuple[ast.stmt, ...], top: ast.stmt, file: str, like: types.CodeType) -> types.CodeType:
-    """The statement after the module's imports: the compiler calls what is imported in another way."""
+    """Compile the statement after the module's imports, because the compiler emits other calls for imported names."""
     future = like.co_flags & 0x1000000  # annotations
     return compile(ast.Module([*imports, top], []), file, "exec", flags=future, dont_inherit=True)
 
@@ -198,7 +205,7 @@ def _path_to(code: types.CodeType, wanted: types.CodeType) -> tuple[int, ...] | 
 
 
 def compiled(place: Place) -> types.CodeType:
-    """The function's code as its tree stands now."""
+    """Return the function's code, compiled from its tree as it is now."""
     code = _compile(place.imports, place.top, place.file, place.code)
     for i in place.path:
         code = _children(code)[i]
@@ -209,11 +216,13 @@ def compiled(place: Place) -> types.CodeType:
 
 
 def rebuilt(root: Any, codes: dict[types.CodeType, types.CodeType], given: dict[str, Any] | None = None) -> Any:
-    """A copy of ``root`` in which functions run the codes given for theirs, and rules' backward passes keep the lines
-    that make them. What leads to no such function is not copied. ``given``: globals for the edited ones alone.
+    """Return a copy of ``root`` whose functions run the code objects that ``codes`` gives for theirs.
+
+    The backward passes of rules keep their own source lines. Objects that lead to no replaced function are not copied.
+    ``given`` holds globals for the edited functions only.
 
     Raises:
-        KeyError: an edited code needs a variable that neither its function nor one beside it holds.
+        KeyError: edited code needs a variable that neither its function nor a sibling function holds.
     """
     made: dict[int, Any] = {}
     live = functools.cache(lambda: functions(root))
@@ -264,7 +273,7 @@ def _with_own_lines(bwd: Callable) -> Callable:
 
 
 def siblings(f: types.FunctionType, live: list[types.FunctionType]) -> dict[str, types.CellType]:
-    """What functions defined beside ``f`` hold of the functions around them, where they agree what it is."""
+    """Return the closure cells of functions defined beside ``f``, for the names on which these functions agree."""
     found: dict[str, types.CellType] = {}
     parted: set[str] = set()
     scope = f.__module__, f.__qualname__.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Edits as text: the changed lines, and a unified diff that applies to the user's files."""
+"""Write edits as text: the changed lines, and a unified diff that applies to the user's files."""
 
 import ast
 import difflib
@@ -11,7 +11,7 @@ __all__ = ["diff_of"]
 
 
 def diff_of(found: Found) -> tuple[str, str]:
-    """The edited lines and a unified diff.
+    """Return the edited lines and a unified diff.
 
     Raises:
         ValueError: an edit cannot be written in place.
@@ -20,7 +20,7 @@ def diff_of(found: Found) -> tuple[str, str]:
     for file in dict.fromkeys(place.file for place, _ in found.changes):
         before = after = text_of(file)
         here = [(place, edit) for place, edit in found.changes if place.file == file]
-        # From the end, so that what comes before stays where it is.
+        # Start from the end, so that earlier positions stay valid.
         for place, edit in sorted(here, key=lambda c: (c[1].slot.node.lineno, c[1].slot.node.col_offset), reverse=True):
             node = edit.slot.node
             after = _spliced(after, node, _text(place, edit))
@@ -30,7 +30,7 @@ def diff_of(found: Found) -> tuple[str, str]:
 
 
 def _text(place: Place, edit: Edit) -> str:
-    """The new expression as it has to be written: in brackets where it would be read in another way without."""
+    """Return the new expression as text, in parentheses if it would otherwise be parsed differently in its place."""
     lines = text_of(place.file)
     wanted = edited([(place, edit)], lambda: ast.dump(place.top))
     new = ast.unparse(edit.new)

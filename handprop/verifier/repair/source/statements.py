@@ -1,4 +1,4 @@
-"""Statements of the user's functions: which they are, what they read and make, and which stand beside which."""
+"""Statements of the user's functions: which there are, what they read and assign, and which are related."""
 
 import ast
 import types
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def statements(live: list[types.FunctionType]) -> list[Place]:
-    """Every statement of the functions, once."""
+    """Return every statement of the functions once."""
     found: dict[int, Place] = {}
     for f in live:
         for line in range(f.__code__.co_firstlineno, end_of(f.__code__) + 1):
@@ -37,40 +37,45 @@ def statements(live: list[types.FunctionType]) -> list[Place]:
 
 
 def editable(problem: Problem) -> list[types.FunctionType]:
-    """The user's functions that a fix may change: not those that the reference is made of, which would change with
-    them."""
+    """Return the user's functions that a fix may change.
+
+    Functions that the reference uses are excluded, because the reference would change with them.
+    """
     original = {f.__code__ for f in functions(problem.original, primal=True)}
     return [f for f in functions(problem.written) if f.__code__ not in original]
 
 
 def part_of(problem: Problem, *names: str) -> types.FunctionType | None:
-    """The first of a rule's parts (``fwd``, ``bwd``, ``jvp``) that it has, as the user wrote it."""
+    """Return the first of the named parts (``fwd``, ``bwd``, ``jvp``) that the rule has, as the user wrote it."""
     f = next((part for name in names if (part := getattr(problem.written, name, None)) is not None), None)
     f = getattr(f, "__wrapped__", f)
     return f if isinstance(f, types.FunctionType) else None
 
 
 def parameters_of(problem: Problem) -> tuple[str, ...]:
-    """The names of a backward pass's last two parameters, residuals and cotangent; of fewer, those."""
+    """Return the names of a backward pass's last two parameters, residuals and cotangent, or fewer if it has fewer."""
     bwd = part_of(problem, "bwd")
     return () if bwd is None else bwd.__code__.co_varnames[: bwd.__code__.co_argcount][-2:]
 
 
 def last_line(problem: Problem) -> Place | None:
-    """Where the backward pass, or the function itself, forms what it returns."""
+    """Return the place where the backward pass, or the function itself, forms its result."""
     rule = problem.written
     f = part_of(problem, "bwd", "jvp") if isinstance(rule, RULES) else getattr(rule, "__wrapped__", rule)
     return _end_of(f, functions(rule))
 
 
 def renamings(problem: Problem) -> list[Place]:
-    """Statements ``a = b``, which make no equation."""
+    """Return the statements ``a = b``, which make no equation."""
     return [place for place in statements(editable(problem)) if is_alias(place)]
 
 
 def neighbours(problem: Problem, place: Place, edited: ast.AST) -> list[tuple[Place, str]]:
-    """Statements beside one: those that make what ``edited``, a part of it, reads, those that read what it makes, then
-    those that make what else it reads. What is read of residuals is made where ``fwd`` returns them."""
+    """Return the statements related to one, with the reason for each.
+
+    First come those that assign the one name that ``edited``, a part of the statement, reads, then those that read what
+    the statement assigns, then those that assign its other names. Residuals are assigned where ``fwd`` returns them.
+    """
     live = editable(problem)
     every = statements(live)
     others = [p for p in every if p.scopes[-1] is place.scopes[-1] and p.body is not place.body]
@@ -78,29 +83,29 @@ def neighbours(problem: Problem, place: Place, edited: ast.AST) -> list[tuple[Pl
     here = {node.id for node in ast.walk(edited) if isinstance(node, ast.Name)}
     saved, kept = _end_of(part_of(problem, "fwd"), live), set(parameters_of(problem)[:-1])
     near = [p for p in others if len(here) == 1 and assigned(p.body) & here]
-    users = [(p, "it reads what is wrong") for p in others if read(p.body) & made]
+    users = [(p, "this line reads the wrong value") for p in others if read(p.body) & made]
     if saved is not None and place.body is saved.body:
-        users = [(p, "it reads what is saved here") for p in every if p.scopes[0] is not place.scopes[0]
+        users = [(p, "this line reads the saved value") for p in every if p.scopes[0] is not place.scopes[0]
                  and read(p.body) & here and not unpacks(p)]  # fmt: skip
     makers = sorted((p for p in others if assigned(p.body) & needed), key=unpacks)
 
     def made_by(p: Place) -> tuple[Place, str]:
         if saved is not None and unpacks(p) and read(p.body) & kept:
-            return saved, "what is read here is saved there"
-        return p, "it makes what is read here"
+            return saved, "this line saves the residual that the wrong line reads"
+        return p, "this line computes a value that the wrong line reads"
 
     hands_on = [(p, why) for p, why in users if _only_returns(p)]
     return [*map(made_by, near), *(u for u in users if u not in hands_on), *map(made_by, makers), *hands_on]
 
 
 def _only_returns(place: Place) -> bool:
-    """``return a, b``, in which little can be wrong."""
+    """Whether the statement is a plain ``return a, b``, in which little can be wrong."""
     value = place.body.value if isinstance(place.body, ast.Return) else None
     return all(isinstance(item, ast.Name) for item in (value.elts if isinstance(value, ast.Tuple) else [value]))
 
 
 def _end_of(f: Any, live: list[types.FunctionType]) -> Place | None:
-    """A function's last statement."""
+    """Return a function's last statement."""
     if not isinstance(f, types.FunctionType):
         return None
     return place_of(f.__code__.co_filename, end_of(f.__code__), live)
@@ -125,7 +130,7 @@ def assigned(body: ast.AST) -> set[str]:
 
 
 def returned(place: Place) -> set[str]:
-    """The names that the statement's function returns."""
+    """Return the names that the statement's function returns."""
     returns = [node for node in ast.walk(place.scopes[-1]) if isinstance(node, ast.Return)]
     return {name for node in returns for name in read(node)}
 

@@ -1,8 +1,8 @@
-"""Expressions of a statement as trees, and what an edit of one is.
+"""Expressions of a statement as trees, and edits of them.
 
-An :class:`Edit` puts ``new`` in the place of a slot's expression; ``cause`` says in words what the mistake was. Edits
-that multiply by an unknown number, or change a literal, are :class:`Scaled`: the number that makes the outputs equal is
-solved for, and then the edit is one like any other.
+An :class:`Edit` replaces a slot's expression by ``new``; ``cause`` describes the mistake in words. An edit that
+multiplies by an unknown number, or changes a literal, is :class:`Scaled` until the number that makes the outputs equal
+has been solved for.
 """
 
 import ast
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class AtHand(NamedTuple):
-    """What a name stands for where the statement runs: an array's shape and whether it is of floats."""
+    """An array that a name refers to where the statement runs: its shape, and whether its dtype is floating."""
 
     shape: tuple[int, ...]
     floats: bool
 
 
 class Slot(NamedTuple):
-    """A place in a tree: what stands there, and how to put something else."""
+    """A place in a tree: the expression there, and a function that replaces it."""
 
     node: ast.expr
     put: Callable[[ast.expr], None]
@@ -52,7 +52,7 @@ class Edit(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """``make(c)`` for a number c; the statement is as it was at ``at``."""
+    """An edit ``make(c)`` with an unknown number c; ``c = at`` leaves the statement unchanged."""
 
     cost: float
     slot: Slot
@@ -62,7 +62,7 @@ class Scaled(NamedTuple):
 
 
 def slots(body: ast.AST) -> list[Slot]:
-    """Every expression that is read in a statement, or in a lambda's body, outermost first."""
+    """Return every expression that a statement or a lambda's body reads, outermost first."""
     roots = [("body", body.body)] if isinstance(body, ast.Lambda) else [("value", getattr(body, "value", None))]
     found: list[Slot] = []
 
@@ -117,18 +117,18 @@ def parsed(text: str) -> ast.expr:
 
 
 def asked_before(value: ast.expr, question: str) -> ast.expr:
-    """The value, with the function of that name called on the names at hand before it."""
+    """Return the value, with the function named ``question`` called before it on the local names."""
     asked = ast.Call(variable(question), [ast.Call(variable("locals"), [], [])], [])
     return ast.Subscript(ast.Tuple([asked, value], ast.Load()), ast.Constant(1), ast.Load())
 
 
 def is_top(slot: Slot) -> bool:
-    """Whether it is all that a statement assigns or returns, or one of several."""
+    """Whether the expression is all that a statement assigns or returns, or one of several."""
     return isinstance(slot.parent, ast.Assign | ast.Return | ast.Tuple | ast.AugAssign | ast.Lambda)
 
 
 def is_value(slot: Slot, candidate: dict[str, AtHand]) -> bool:
-    """Whether an expression may be an array of floats: neither an axis, nor a function, nor an index."""
+    """Whether an expression may be an array of floats rather than an axis, a function or an index."""
     node = slot.node
     if isinstance(node, ast.Name):
         return node.id in candidate and candidate[node.id].floats and not is_callee(slot)
@@ -139,7 +139,7 @@ def is_value(slot: Slot, candidate: dict[str, AtHand]) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a constant is a number; True and False are none."""
+    """Whether a constant is a number; True and False are not."""
     return type(value) in (int, float)
 
 
