@@ -1,4 +1,4 @@
-"""Up to which product folding pays on this machine: the table that ``form="auto"`` reads."""
+"""Up to which product fusing is faster on this machine: what ``mlp(..., form="auto", max_fused=...)`` takes."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,9 @@ def tune(path: Path, rounds: int) -> None:
     table = {dtype: crossover(_times(dtype, rounds)) for dtype in DTYPES}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({jax.default_backend(): table}, indent=1) + "\n")
-    print(f"wrote {path}; form='auto' reads it where the environment says HANDPROP_CROSSOVER={path}")
+    print(f"wrote {path}")
+    for dtype, limit in table.items():
+        print(f"in {dtype} use mlp(..., form='auto', max_fused={limit})")
 
 
 def _times(dtype: str, rounds: int) -> dict[int, dict[str, float]]:

@@ -42,7 +42,10 @@ Array = jax.Array
 
 
 class Activation(NamedTuple):
-    """An activation and its derivative: ``a, residual = f(z)`` and ``dz = d_f(da, residual)``."""
+    """An activation and its derivative: ``a, residual = f(z)`` and ``dz = d_f(da, residual)``.
+
+    ``d_f`` of a hidden activation must accept ``a`` as its residual: form "scan" keeps only the activations.
+    """
 
     f: Callable[[Array], tuple[Array, Any]]
     d_f: Callable[[Array, Any], Array]

@@ -7,7 +7,8 @@
 What is wanted is dE/dW_l and dE/db_l. The chain rule is applied once to each line, last line first. Call
 ``delta_l = dE/dz_l`` the error of layer l; everything else follows from it.
 
-1. Output error. ``delta_L = dE/da_L * f_L'(z_L)``; for a cross-entropy fused with its activation this is ``a - y``.
+1. Output error. ``delta_L = dE/da_L * f_L'(z_L)``. For a cross-entropy computed from the logits ``z_L`` this is
+   ``a - y``, divided by N if E is a mean.
 2. A hidden unit's error. Unit i of layer l-1 reaches E only through the units k of layer l, each with weight
    ``W_l[i, k]``: ``da_{l-1, i} = sum_k delta_{l, k} W_l[i, k]``, that is ``da_{l-1} = delta_l W_l^T``. Through its own
    activation: ``delta_{l-1} = da_{l-1} * f_{l-1}'(z_{l-1})``.
@@ -15,10 +16,10 @@ What is wanted is dE/dW_l and dE/db_l. The chain rule is applied once to each li
    ``dW_l[i, k] = sum_n a_{l-1, n i} delta_{l, n k}``, that is ``dW_l = a_{l-1}^T delta_l``.
 4. A bias enters with the constant input 1: ``db_l = sum_n delta_l``.
 
-Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323 (1986). JAX
-takes no derivative here. The operations are those of ``jax.value_and_grad(net.loss)``, in its order: value and
-gradients have the same bits, but for the fused deltas, which JAX rounds as it differentiates the logarithm's own
-formula.
+Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323 (1986).
+
+No autodiff is used. The operations are those of ``jax.value_and_grad(net.loss)`` in the same order, so value and
+gradients have the same bits. Only the deltas of cross-entropies may differ, by rounding.
 """
 
 from collections.abc import Callable, Sequence

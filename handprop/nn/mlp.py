@@ -102,6 +102,7 @@ class Spec(NamedTuple):
     reduction: Reduction
     form: str
     segments: int | None = None  # of the run of equal layers, for form "scan"
+    max_fused: int | None = None  # for form "auto"
 
     @property
     def run(self) -> tuple[int, int]:
@@ -110,7 +111,8 @@ class Spec(NamedTuple):
 
     def net(self, x: Array) -> Net:
         """Return what the derivation reads, with the form's products for a batch of this size."""
-        return Net(self.activations, self.loss, self.reduction, table.products(self.form, self.sizes, x))
+        products = table.products(self.form, self.sizes, x, self.max_fused)
+        return Net(self.activations, self.loss, self.reduction, products)
 
     def scanned(self) -> scanned.Scanned:
         return scanned.Scanned(Net(self.activations, self.loss, self.reduction), self.run, self.segments)
@@ -191,6 +193,7 @@ def mlp(
     init: InitName = "glorot",
     form: FormName = "exact",
     remat_segments: int | None = None,
+    max_fused: int | None = None,
 ) -> MLP:
     """A multilayer perceptron whose gradient is derived by hand.
 
@@ -218,6 +221,8 @@ def mlp(
             whole network or for single products, else "exact".
         remat_segments: for form "scan", the number of segments of the equal layers. Only the segments' inputs are kept
             instead of every layer's activation; the layers of a segment are recomputed in the backward pass.
+        max_fused: for form "auto", the most multiply-adds ``N I O`` of a product that is fused; None for the limits
+            built in, which hold for CPUs. ``scripts/bench --tune`` measures the limit of a machine.
 
     Returns:
         An ``MLP``. Its functions take ``x`` (N, I) and ``y`` (N, O) in the parameters' dtype. Labels out of
@@ -248,10 +253,11 @@ def mlp(
         fitting = " or ".join(repr(name) for name in LOSSES[loss].outputs)
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
     _check_scan(sizes, form, remat_segments)
+    _check_max_fused(form, max_fused)
     known = {**ACTIVATIONS, **table.FORMS[form].activations}
     activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
     error_form = table.FORMS[form].losses.get((output, loss), LOSSES[loss])
-    spec = Spec(sizes, bias, activations, error_form, REDUCTIONS[reduction], form, remat_segments)
+    spec = Spec(sizes, bias, activations, error_form, REDUCTIONS[reduction], form, remat_segments, max_fused)
 
     return _functions(spec, init)
 
@@ -300,3 +306,10 @@ def _check_scan(sizes: tuple[int, ...], form: str, segments: int | None) -> None
     first, last = scanned.longest_run(sizes)
     if form == "scan" and last - first < 2:
         raise ValueError(f"form='scan' needs two or more equal hidden layers in a row; got sizes={sizes}.")
+
+
+def _check_max_fused(form: str, max_fused: int | None) -> None:
+    if max_fused is not None and form != "auto":
+        raise ValueError(f"max_fused={max_fused} needs form='auto', not form={form!r}.")
+    if max_fused is not None and max_fused < 0:
+        raise ValueError(f"max_fused={max_fused} is too small; it must be at least 0.")

@@ -127,7 +127,7 @@ def ensemble(net: MLP, k: int) -> Ensemble:
 def _fuses(net: MLP, x: Array) -> bool:
     """Whether the derivation works with a last axis of members: it needs small products and no softmax."""
     softmax = ACTIVATIONS["softmax"] in net.spec.activations or net.spec.loss is LOSSES["softmax_cross_entropy"]
-    return not softmax and table.fuses(net.spec.sizes, x)
+    return not softmax and table.fuses(net.spec.sizes, x, net.spec.max_fused)
 
 
 def _on_last(values: Array, leaf: Array) -> Array:

@@ -10,8 +10,6 @@ import pytest
 from bench import __main__ as command
 from bench import agreement, ensembles, gradients, in_numpy, report, rows, suite, timing, tune, work
 
-from handprop.nn.forms import table
-
 # Small twins of the rows' work; digits in batches of 10 over two epochs, each in its own order.
 WORKS = {
     "classic": work.classic,
@@ -110,13 +108,13 @@ def test_folding_pays_up_to_the_last_product_before_it_loses() -> None:
     assert tune.crossover({2048: as_forms[2048]}) == 0
 
 
-def test_the_table_of_a_tuning_run_is_one_that_auto_reads(monkeypatch, capsys, tmp_path) -> None:
+def test_a_tuning_run_says_how_to_use_what_it_measured(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(tune, "CASES", (((2, 3, 1), 4),))
     monkeypatch.setattr(sys, "argv", ["bench", "--tune", "--rounds", "1", "--out", str(tmp_path)])
     assert suite.run(command.arguments(), threads=2) == 0
-    monkeypatch.setenv(table.TABLE, str(tmp_path / "crossover.json"))
-    assert set(table.crossover()["cpu"]) == {"float32", "float64"}
-    assert "HANDPROP_CROSSOVER=" in capsys.readouterr().out
+    limits = json.loads((tmp_path / "crossover.json").read_text())["cpu"]
+    assert set(limits) == {"float32", "float64"}
+    assert f"max_fused={limits['float32']}" in capsys.readouterr().out
 
 
 def test_turns_are_taken_in_every_round_and_a_first_call_is_apart() -> None:

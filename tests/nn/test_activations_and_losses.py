@@ -1,10 +1,13 @@
 """Each activation and loss beside its textbook formula in NumPy float64, and the kinks."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from handprop.nn import mlp
 from handprop.nn.activations import ACTIVATIONS
 from handprop.nn.losses import LOSSES
 
@@ -43,6 +46,20 @@ def test_activation_and_derivative(name):
         dz = ACTIVATIONS[name].d_f(jnp.asarray(DA), residual)
     np.testing.assert_allclose(a, TEXTBOOK[name](Z), rtol=1e-14)
     np.testing.assert_allclose(dz, jacobian_transposed(TEXTBOOK[name], DA, Z), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "softmax"])
+def test_the_activation_is_a_residual_that_every_hidden_derivative_accepts(name):
+    """Form "scan" keeps nothing else."""
+    a, residual = ACTIVATIONS[name].f(jnp.asarray(Z, jnp.float32))
+    da = jnp.asarray(DA, jnp.float32)
+    assert (ACTIVATIONS[name].d_f(da, a) == ACTIVATIONS[name].d_f(da, residual)).all()
+
+
+def test_the_names_of_the_types_are_those_of_the_table():
+    assert set(get_args(mlp.OutputName)) == set(ACTIVATIONS)
+    assert set(get_args(mlp.HiddenName)) == set(ACTIVATIONS) - {"softmax"}
+    assert set(get_args(mlp.LossName)) == set(LOSSES)
 
 
 def test_kink_and_saturation():

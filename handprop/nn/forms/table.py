@@ -11,11 +11,7 @@
 """
 
 import itertools
-import json
-import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -27,7 +23,7 @@ from handprop.nn.forms.fused import FAST_SIGMOID, FUSED, MAX_TERMS
 from handprop.nn.forms.per_product import per_product
 from handprop.nn.losses import Loss
 
-__all__ = ["FORMS", "Form", "crossover", "fuses", "largest_product", "products"]
+__all__ = ["FORMS", "Form", "fuses", "largest_product", "products"]
 
 
 class Form(NamedTuple):
@@ -58,27 +54,24 @@ MAX_FUSED = {"float32": 8192, "float64": 4096}
 MAX_FUSED_LONG = {"float32": 4095, "float64": 2048}
 # The same limit for a single product of a network that is too large to be fused as a whole.
 MAX_FUSED_ALONE = {"float32": 4096}
-TABLE = "HANDPROP_CROSSOVER"
-"""The environment variable that names a table from ``scripts/bench --tune``, which replaces :data:`MAX_FUSED`.
-
-The table is JSON, such as ``{"cpu": {"float32": 8192, "float64": 4096}}``.
-"""
 
 
-def fuses(sizes: Sequence[int], x: jax.Array) -> bool:
+def fuses(sizes: Sequence[int], x: jax.Array, max_fused: int | None = None) -> bool:
     """Whether "auto" fuses the products of a network of these sizes for a batch x (N, I)."""
-    limit = _largest_fused(x)
+    limit = _largest_fused(x, max_fused)
     if max(*sizes, x.shape[0]) > MAX_TERMS:
-        limit = min(limit, MAX_FUSED_LONG.get(str(x.dtype), 0))
+        limit = min(limit, MAX_FUSED_LONG.get(str(x.dtype), 0) if max_fused is None else max_fused)
     return largest_product(sizes, x.shape[0]) <= limit
 
 
-def _largest_fused(x: jax.Array) -> int:
-    return crossover().get(jax.default_backend(), {}).get(str(x.dtype), 0)
+def _largest_fused(x: jax.Array, max_fused: int | None) -> int:
+    if max_fused is not None:
+        return max_fused
+    return MAX_FUSED.get(str(x.dtype), 0) if jax.default_backend() == "cpu" else 0
 
 
 def largest_product(sizes: Sequence[int], examples: int) -> int:
-    """Return ``N I O``, the number of multiply-adds of a network's largest product.
+    """``N I O``, the multiply-adds of a network's largest product.
 
     >>> largest_product((3, 4, 1), 4)
     48
@@ -86,34 +79,13 @@ def largest_product(sizes: Sequence[int], examples: int) -> int:
     return examples * max(i * o for i, o in itertools.pairwise(sizes))
 
 
-def crossover() -> Mapping[str, Mapping[str, int]]:
-    """Return the most multiply-adds of a fused product by platform and dtype, from the table or as built in."""
-    path = os.environ.get(TABLE)
-    return _read(path) if path else {"cpu": MAX_FUSED}
-
-
-@lru_cache(maxsize=8)
-def _read(path: str) -> Mapping[str, Mapping[str, int]]:
-    how = f"set {TABLE} to a file that scripts/bench --tune wrote, or unset it"
-    try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{TABLE}={path!r} cannot be read ({error}); {how}.") from error
-    known = isinstance(table, dict) and all(
-        isinstance(limits, dict) and all(type(limit) is int and limit >= 0 for limit in limits.values())
-        for limits in table.values()
-    )
-    if not known:
-        raise ValueError(f'{TABLE}={path!r} is not of the form {{"cpu": {{"float32": 8192}}}}; {how}.')
-    return table
-
-
-def products(form: str, sizes: Sequence[int], x: jax.Array) -> Products:
+def products(form: str, sizes: Sequence[int], x: jax.Array, max_fused: int | None = None) -> Products:
     """Return the products of a form for a batch x (N, I)."""
     own = FORMS[form].products
-    return own if own is not None else FUSED if fuses(sizes, x) else _by_size(x)
-
-
-def _by_size(x: jax.Array) -> Products:
-    limit = min(_largest_fused(x), MAX_FUSED_ALONE.get(str(x.dtype), 0))
+    if own is not None:
+        return own
+    if fuses(sizes, x, max_fused):
+        return FUSED
+    alone = MAX_FUSED_ALONE.get(str(x.dtype), 0) if max_fused is None else max_fused
+    limit = min(_largest_fused(x, max_fused), alone)
     return per_product(limit) if limit else EXACT

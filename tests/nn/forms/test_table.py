@@ -1,6 +1,5 @@
 """Forms: the same function as the exact one, within their bounds, and folded into one kernel where they claim to be."""
 
-import json
 import re
 
 import jax
@@ -15,7 +14,7 @@ from handprop.cli import demo
 from handprop.nn.backprop import EXACT, Layer
 from handprop.nn.forms.fused import FAST_SIGMOID, FUSED
 from handprop.nn.forms.per_product import per_product
-from handprop.nn.forms.table import FORMS, MAX_FUSED, MAX_FUSED_ALONE, MAX_FUSED_LONG, TABLE, products
+from handprop.nn.forms.table import FORMS, MAX_FUSED, MAX_FUSED_ALONE, MAX_FUSED_LONG, products
 from handprop.training.loop import _check, _run_blocks, _start
 
 X = jnp.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -155,29 +154,21 @@ def test_each_product_is_written_the_way_its_size_asks_for(shape, products_left,
     assert ("optimization_barrier" in text) is laid_out
 
 
-def test_auto_reads_the_table_that_the_environment_names(tmp_path, monkeypatch):
-    tuned = tmp_path / "crossover.json"
-    tuned.write_text(json.dumps({"cpu": {"float32": 300, "bfloat16": 10_000}}))
-    monkeypatch.setenv(TABLE, str(tuned))
+def test_a_limit_of_ones_own_takes_the_place_of_those_built_in():
     fits, too_large = jnp.zeros((30, 10)), jnp.zeros((31, 10))
-    assert products("auto", (10, 1), fits) is FUSED
-    assert products("auto", (10, 1), too_large) is per_product(300)
-    assert products("auto", (10, 1), fits.astype(jnp.bfloat16)) is FUSED
-    with jax.enable_x64(True):
-        assert products("auto", (10, 1), fits.astype(jnp.float64)) is EXACT
+    assert products("auto", (10, 1), fits, 300) is FUSED
+    assert products("auto", (10, 1), too_large, 300) is per_product(300)
+    assert products("auto", (10, 1), fits.astype(jnp.bfloat16), 300) is FUSED
+    assert products("auto", (10, 1), fits, 0) is EXACT
+    net = handprop.mlp((10, 1), form="auto", max_fused=0)
+    assert net.spec.net(fits).products is EXACT
+    assert handprop.mlp((10, 1), form="auto").spec.net(fits).products is FUSED
 
 
-@pytest.mark.parametrize(
-    "text", [None, "{", "[]", '{"cpu": 3}', '{"cpu": {"float32": -1}}', '{"cpu": {"float32": "8"}}']
-)
-def test_a_table_that_cannot_be_read_is_named(text, tmp_path, monkeypatch):
-    tuned = tmp_path / "crossover.json"
-    if text is not None:
-        tuned.write_text(text)
-    monkeypatch.setenv(TABLE, str(tuned))
-    net = handprop.mlp((3, 1), form="auto")
-    with pytest.raises(ValueError, match=r"^HANDPROP_CROSSOVER='.*crossover.json' .*; set HANDPROP_CROSS"):
-        net.apply(net.init(jax.random.key(0)), X)
+@pytest.mark.parametrize(("form", "limit", "says"), [("exact", 8, "needs form='auto'"), ("auto", -1, "at least 0")])
+def test_a_limit_that_cannot_be_is_refused(form, limit, says):
+    with pytest.raises(ValueError, match=f"^max_fused={limit} .*{says}"):
+        handprop.mlp((3, 1), form=form, max_fused=limit)
 
 
 def test_training_with_auto_ends_where_training_with_exact_ends():
