@@ -44,7 +44,12 @@ def in_turn(cases):
 
 
 def named(pairs):
-    return [pytest.param(case, mode, id=f"{case.id}-{mode}") for case, mode in pairs]
+    """The cases in float32, and every eighth of the others in the plain run."""
+    pairs = list(pairs)
+    plain = [pair for pair in pairs if pair[0].dtype == "float32"]
+    plain += [pair for pair in pairs if pair[0].dtype != "float32"][::8]
+    return [pytest.param(case, mode, id=f"{case.id}-{mode}", marks=() if (case, mode) in plain else pytest.mark.sweep)
+            for case, mode in pairs]  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["vmap", "scan"])
@@ -69,6 +74,7 @@ def test_same_bits_as_autodiff(case, mode):
 SAME_PROGRAM = [case for case in EXACT_CASES if case.examples > 1 and case.dtype != "float16"][::3]
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("case", SAME_PROGRAM, ids=lambda case: case.id)
 def test_same_compiled_program_as_autodiff(case):
     with jax.enable_x64(case.dtype == "float64"):
@@ -92,6 +98,7 @@ def canonical_text(compiled) -> str:
     )
 
 
+@pytest.mark.thinned(6)
 # a - y against autodiff of the logit loss. The two round differently in the output delta only; there, and in what
 # the layers below make of it, a difference of a few ulps of the largest possible term: every error a + y, every
 # product positive. An ulp is eps = 2u; each of a, a - y, g and their product rounds once or twice on either side.

@@ -77,6 +77,7 @@ def test_every_example_once_an_epoch():
     assert result.params.tolist() == [3.0] * 23
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("batch_size", [None, 5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_split_run_has_the_same_bits(optimizer, batch_size):

@@ -54,6 +54,7 @@ def test_the_corpora_are_as_large_as_promised():
     assert len(UNPROVED) <= 0.1 * len(RULES)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", RULES)
 def test_a_right_rule_stays_proved(name):
     rule = RULES[name]
@@ -66,6 +67,7 @@ def test_a_right_rule_stays_proved(name):
         assert UNPROVED[name] in report.check("proof").summary
 
 
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("name", RULES)
 def test_no_mutant_is_proved(name):
     for mutant in MUTANTS:
@@ -75,6 +77,7 @@ def test_no_mutant_is_proved(name):
             assert report.verdict is not v.Verdict.PROVED, (mutant, report)
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("mutant", one_of_each_kind(), ids=lambda mutant: f"{mutant.kind}: {mutant.name}")
 def test_a_mutant_is_refuted_with_an_input(mutant):
     rule = mutant.load()
@@ -107,6 +110,7 @@ def as_it_runs(rule, args):
     return [x.tobytes() for x in map(jax.numpy.asarray, jax.tree.leaves(gradient(*args)))], str(program), seen
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("mutant", one_of_each_kind()[::3], ids=lambda mutant: f"{mutant.kind}: {mutant.name}")
 def test_after_a_report_with_its_search_for_a_fix_the_rule_is_what_it_was(mutant):
     rule = mutant.load()
@@ -149,6 +153,7 @@ def test_every_published_rule_is_called_or_said_why_not():
 QUICK = ("relu", "log1mexp", "_softmax", "logit", "xlogy", "_mha_reference", "weighted_logsoftmax")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("rule", [r for r in public.public_rules() if r.path.rpartition(".")[2] in QUICK],
                          ids=lambda rule: rule.path)  # fmt: skip
 def test_published_rules_are_proved(rule):

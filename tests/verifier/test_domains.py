@@ -138,6 +138,7 @@ def loose(jax_as_it_comes):
     """Losses are written as people write them."""
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", ALONG)
 def test_what_holds_inside_only_is_proved_there(name):
     domain, loss, hand, _, args = ALONG[name]
@@ -159,6 +160,7 @@ def test_what_holds_inside_only_is_verified_there(name):
     assert report.ok, report
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", [*ALONG, *ONLY_VERIFIED])
 def test_what_is_wrong_inside_is_refuted_with_the_argument_itself(name):
     domain, loss, _, wrong, args = {**ALONG, **ONLY_VERIFIED}[name]
@@ -175,6 +177,7 @@ def test_what_is_wrong_inside_is_refuted_with_the_argument_itself(name):
     assert (got, want) == (report.counterexample.worst.got, report.counterexample.worst.want)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", [*ALONG, *ONLY_VERIFIED])
 def test_all_numbers_refute_what_holds_inside_only(name):
     _, loss, hand, _, args = {**ALONG, **ONLY_VERIFIED}[name]
@@ -463,6 +466,7 @@ def test_what_is_no_domain_is_said():
         d.interval(1.0, 1.0)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("hand", "loss", "y", "condition"), [
     (lambda z, y: jax.nn.softmax(z, 0) - y, lambda z, y: -jnp.sum(y * jax.nn.log_softmax(z, 0)), jnp.eye(3),
      "y has columns that sum to 1, as given"),
@@ -484,6 +488,7 @@ def test_facts_along_any_axis_of_matrices_and_of_orders(hand, loss, y, condition
 UNITS = np.array([[-0.6, 0.8], [0.8, -0.6]], np.float32)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("f", "x", "domain"), [
     (lambda x, z: z * jnp.sum(x * x, -1, keepdims=True), UNITS, d.unit()),
     (lambda x, z: x.T @ (x @ z), UNITS @ np.float32([[0, 1], [1, 0]]) * np.float32([1, 1]), d.image(

@@ -39,6 +39,7 @@ def test_a_part_is_as_large_as_promised_and_shares_no_name_with_those_before(par
     assert set(counts) == set(RULES[part]) and min(counts.values()) >= each
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part in RULES for name in ASKED[part]])
 def test_a_right_rule_is_proved_or_not_refuted(part, name):
     checks = ("structure", "rounding" if name in UNPROVED else "proof")
@@ -46,6 +47,7 @@ def test_a_right_rule_is_proved_or_not_refuted(part, name):
     assert report.verdict is (v.Verdict.VERIFIED if name in UNPROVED else v.Verdict.PROVED), report
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part in RULES for name in RULES[part]])
 def test_a_mutant_is_its_rule_with_one_line_changed(part, name):
     for mutant in MUTANTS[part]:
@@ -56,6 +58,7 @@ def test_a_mutant_is_its_rule_with_one_line_changed(part, name):
             assert mutant.load().name == name
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("mutant", [m for part in RULES for m in REFUTED[part]], ids=lambda m: f"{m.kind}: {m.name}")
 def test_a_mutant_is_refuted(mutant):
     rule = mutant.load()

@@ -143,6 +143,7 @@ def largest_error(case, f, args):
     return max(errors)
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize(("name", "where"), POINTS)
 def test_differences_say_which_one_is_wrong(name, where):
     case = CASES[name]
@@ -159,6 +160,7 @@ def test_what_was_called_wrong_and_is_not_holds(name):
     assert report_of(name, "wrong", "args").ok, report_of(name, "wrong", "args")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", EDGES)
 def test_where_only_an_edge_shows_it_more_is_said_than_that_it_is_proved(name):
     report = report_of(name, "wrong", "args")
@@ -172,11 +174,13 @@ def test_where_a_mistake_is_easily_missed_it_is_refuted_or_a_condition(name):
     assert report.verdict is v.Verdict.REFUTED or "it fails" in said or "at other sizes" in said, report
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("name", "where"), [*POINTS, *((name, "hidden") for name in HIDDEN)])
 def test_the_right_one_holds(name, where):
     assert report_of(name, "right", where).ok, report_of(name, "right", where)
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("name", WRONG)
 def test_the_wrong_one_is_refuted_with_the_line_and_a_fix_that_makes_it_right(name, tmp_path):
     """One test for all of it: a report takes seconds, and another worker would make it again."""

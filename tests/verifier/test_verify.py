@@ -100,6 +100,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_rules_are_proved_or_verified(name, dtype):
@@ -206,6 +207,7 @@ def test_audit_finds_rules_under_grad_jit_and_scan():
         assert not audit.ok
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("case", [c for c in cases.CASES if c.dtype == "float32"], ids=lambda case: case.id)
 def test_the_librarys_own_networks(case):
     params, x, y = case.draw()

@@ -163,7 +163,11 @@ def named(trait: Trait) -> frozenset[str]:
 
 def has(eqn: Any, *traits: Trait) -> bool:
     """Whether the equation's primitive has one of these traits."""
-    return any(eqn.primitive.name in named(trait) for trait in traits)
+    name = eqn.primitive.name
+    for trait in traits:  # noqa: SIM110 (asked for every equation of every run, a generator is slow)
+        if name in named(trait):
+            return True
+    return False
 
 
 def _rows(names: str, acts: Acts, kind: Kind, decisions: Decisions, *traits: Trait | frozenset[Trait],

@@ -42,6 +42,7 @@ def drawn(net: handprop.MLP, dtype: str, examples: int = 9):
     return net.init(jax.random.key(1), dtype), jnp.asarray(x, dtype), jnp.asarray(y, dtype)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("sizes", "hidden", "dtype", "segments", "bias"), CASES)
 def test_same_bits_as_the_layers_one_by_one(sizes, hidden, dtype, segments, bias):
     reduction = "sum" if segments == 2 else "mean"

@@ -81,6 +81,7 @@ def test_the_wrong_derivative_of_a_limit_is_refuted():
     assert v.verify(implicit(transposed=False), W, X).verdict is v.Verdict.REFUTED
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("by_start", "holds"), [(jnp.zeros_like, True), (lambda g: 1e-6 * g, False)])
 def test_what_an_iteration_leaves_of_its_start_is_no_mistake_of_the_rule(by_start, holds):
     """Autodiff's derivative by the start is as small as 1e-30, and another turn makes it smaller."""

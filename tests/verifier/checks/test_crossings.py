@@ -73,6 +73,7 @@ RARE = {  # by name: the function, its gradient as it is right and wrong, the ar
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", RARE)
 def test_a_rule_that_is_wrong_where_a_comparison_seldom_holds(name):
     f, right, wrong, args = RARE[name]
@@ -95,6 +96,7 @@ def test_comparisons_that_loops_hold_are_left_alone():
     assert v.equivalent(f, g, X[:, 0], skip=["proof"]).ok
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("f", "g", "where"), [
     (lambda x: jnp.where(jnp.round(x) == 2, 0, x), lambda x: 1 * x, "2.1"),
     (lambda x: jnp.where(x.astype(int) == 2, 0, x), lambda x: 1 * x, "2.1"),

@@ -48,6 +48,7 @@ CAUGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", CAUGHT)
 def test_what_a_check_alone_refutes(name):
     check, primal, backward, x = CAUGHT[name]
@@ -86,6 +87,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_rules_are_not_refuted(name):
     primal, backward, x = RIGHT[name]
@@ -213,6 +215,7 @@ def root_of(a, factor):
         lambda x: x * x - a, jnp.ones_like(a), newton, lambda g, y: factor * y / g(jnp.ones_like(y)))  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("inside", "wrong", "right", "x"), [
     (lambda b: solved(b, M), lambda b: jnp.linalg.solve(M, 2 * jnp.linalg.solve(M, b)),
      lambda b: jnp.linalg.solve(M.T, 2 * jnp.linalg.solve(M, b)), X[:3]),
@@ -243,6 +246,7 @@ def masked(equal):
     return lambda x: jnp.where(equal(x), jnp.sin(x), 2 * x)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("f", "g"), [
     (lambda x: jnp.sqrt((jnp.sin(x) ** 2 + jnp.cos(x) ** 2) * x * x) == jnp.sqrt(x * x), lambda x: x == x),
     (lambda x: x - jnp.log(jnp.exp(x)) == 0, lambda x: x == x),
@@ -294,6 +298,7 @@ def dropout(drawn):
     return rule
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("drawn", [
     lambda key, shape: jax.random.bernoulli(key, 0.7, shape),
     lambda key, shape: jax.random.uniform(key, shape) < 0.7,
@@ -357,6 +362,7 @@ SPECTRA = {  # by name: two programs that are the same, and a third that is not 
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_complex_numbers_are_rounded_too(name):
@@ -378,6 +384,7 @@ UNSEEN = {  # by name: a program that is NaN, or decides by NaN, and what XLA ma
 }  # fmt: skip
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", UNSEEN)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_what_xla_makes_of_nan_hides_nothing(name):
@@ -386,6 +393,7 @@ def test_what_xla_makes_of_nan_hides_nothing(name):
     assert report.verdict is v.Verdict.REFUTED, report
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_sum_that_cancels_is_rounded_as_its_terms_are(seed):
     half = 10.0 ** (3 * seed) * np.random.default_rng(23 + seed).normal(size=11)
@@ -423,6 +431,7 @@ def test_an_index_that_is_made_of_constants_is_no_matter_of_rounding():
     assert v.equivalent(lambda x: jnp.median(x), lambda x: jnp.sort(x)[3], x, **options).verdict is v.Verdict.REFUTED
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("size", [10.0, 1e4, 1e6])
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_a_series_of_many_terms_loses_more_than_one_rounding(size):
@@ -435,6 +444,7 @@ def test_a_series_of_many_terms_loses_more_than_one_rounding(size):
     assert wrong.verdict is v.Verdict.REFUTED
 
 
+@pytest.mark.sweep
 def test_the_two_parts_of_a_complex_constant_are_rounded_each():
     """A sixth, which JAX divides by, is another number in 32 bits; so is 0.1 in 0.1 + 0.3i."""
     x, h = jnp.arange(6.0), jnp.arange(6.0) ** 2
@@ -447,6 +457,7 @@ def test_the_two_parts_of_a_complex_constant_are_rounded_each():
     assert report.ok and not report.internal and not report.findings, report
 
 
+@pytest.mark.sweep
 def test_where_the_derivative_that_jax_ships_is_an_approximation_the_values_decide():
     """Near 0 JAX's derivative of the Bessel function I1 is 0.50000007, or 0.5, as its version is."""
     i0, i1 = jax.scipy.special.i0, jax.scipy.special.i1
@@ -472,6 +483,7 @@ def test_what_an_equality_decides_by_rounding_is_left_open():
     assert report.verdict is v.Verdict.INCONCLUSIVE and "rounding decides which" in report.reason, report
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_a_maximum_that_compiled_code_rounds_in_two_ways_is_no_mistake():
     """Compiled, the largest entry is computed with one rounding less than the entries that it is compared with, and
@@ -507,6 +519,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", COUNTS)
 def test_whole_numbers_have_no_rounding_errors(name):
     """Nothing but an equality of counts tells the two programs apart."""

@@ -97,6 +97,7 @@ RIGHT = {
 KINKS = ("relu", "the other relu", "half of relu", "absolute", "relu of mixed signs", "penalty", "first of ties")
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_right_at_the_given_input(name):
@@ -128,6 +129,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_wrong_at_the_given_input_alone(name):
@@ -152,6 +154,7 @@ AT_EDGES = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", AT_EDGES)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_edge_cases_that_refute_have_a_line_and_a_cause(name):
@@ -225,6 +228,7 @@ def clipped(x):
     return jnp.clip(jnp.log(1 / jnp.exp(-x.sum()) + jnp.exp(jnp.clip(x, -1, 1))), 0, 6)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("f", "g", "x"), [
     # Equation by equation exp(-741) is 0, and compiled it is a denormal number.
     (quotient, lambda x: jnp.tanh(jnp.where(x <= 0, jax.lax.rsqrt(jnp.exp(x)), x)),
@@ -245,6 +249,7 @@ def of_ones(x):
     return (jnp.cos(x) <= 0).astype(x.dtype)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("hand", "right"), [
     (lambda x: of_ones(x) * (1 / (1 / jnp.log1p(jnp.exp(x)))), True),
     (lambda x: of_ones(x) * jnp.where(x < 300, jax.nn.softplus(x), jnp.inf), False),
@@ -257,6 +262,7 @@ def test_nan_of_an_infinity_that_large_numbers_make(hand, right, key):
     assert (report.verdict is not v.Verdict.REFUTED) is right, report
 
 
+@pytest.mark.sweep
 def test_overflow_at_the_given_input():
     naive = ruled(logsumexp, lambda x, d: (d * jnp.exp(x) / jnp.exp(x).sum(),))
     report = v.verify(naive, jnp.array([1000.0, 3.0, -2.0]))
@@ -275,6 +281,7 @@ def rooted(x):
     return jnp.sqrt(x * x + 1e-3)
 
 
+@pytest.mark.sweep
 def test_an_accuracy_that_is_stated():
     near = ruled(rooted, lambda x, d: (d * x / (rooted(x) + 1e-10),))
     refuted = v.verify(near, X)
@@ -326,6 +333,7 @@ def soft_sorted(x, d, at_a_tie=0.0):
     return ((p.T @ d - dgap.sum(0)).at[order].add(dgap.sum(1)),)
 
 
+@pytest.mark.sweep
 def test_where_autodiff_is_no_nearer_the_rule_is_not_refuted():
     """At ties the derivative of a softened sort is no subgradient by hand, and further from one by autodiff."""
     soft_sort = lambda x: soft_permutation(x) @ x  # noqa: E731
@@ -335,6 +343,7 @@ def test_where_autodiff_is_no_nearer_the_rule_is_not_refuted():
     assert worse.verdict is v.Verdict.REFUTED, worse
 
 
+@pytest.mark.sweep
 def test_a_subgradient_of_a_function_that_is_not_known():
     """Where six numbers are zero, min(relu(x)) has a slope towards positive numbers alone, in the least of them; a
     gradient that is given as a function does not say of what."""
@@ -379,6 +388,7 @@ def test_a_jump_of_the_reference_at_an_infinite_input_is_no_mistake():
     assert report.ok, report
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize(("f", "g"), [
     (lambda x: jnp.where(jnp.tanh(x) < 1, x, 7), lambda x: 1 * x),
@@ -428,6 +438,7 @@ JUMPS = {  # by name: the function, which jumps at the arguments, its gradient a
 }  # fmt: skip
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", JUMPS)
 def test_where_the_function_jumps_each_slope_is_that_along_its_input_alone(name):
     f, right, wrong, args = JUMPS[name]

@@ -116,6 +116,7 @@ def test_axes_that_an_equation_ties_keep_one_size(f, args, shapes):
 LABELS = jnp.eye(3)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("hand", "loss", "args", "domain"), [
     (lambda z, y: (jax.nn.softmax(z) - y) / z.shape[1], lambda z, y: -jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), -1)),
      (numbers(3, 3), LABELS), domain)

@@ -42,6 +42,7 @@ CASES = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", CASES)
 def test_what_the_rounding_of_constants_explains(name):
     primal, backward, verdict = CASES[name]

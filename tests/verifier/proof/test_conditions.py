@@ -39,6 +39,7 @@ def test_a_function_that_is_masked_where_it_is_not_defined_is_proved_by_deciding
     assert report.conditions == ()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("f", [jnp.arccos, jnp.arctanh, jax.scipy.special.erfinv, jnp.log1p])
 @pytest.mark.parametrize("is_number", [
     lambda f, x: ~jnp.isnan(f(x)), lambda f, x: f(x) == f(x), lambda f, x: jnp.isfinite(f(x)),
@@ -105,6 +106,7 @@ def test_a_program_that_changes_from_trace_to_trace_is_not_judged():
     assert "keeps state" in report.reason
 
 
+@pytest.mark.sweep
 def test_a_fact_with_which_nothing_is_defined_is_none():
     """All entries are positive, and with such entries alone no factor is to be had: it is the symmetry that counts."""
     a = np.array([[2, 1, 0.5], [1, 3, 0.2], [0.5, 0.2, 1]], np.float32)

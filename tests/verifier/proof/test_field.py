@@ -139,6 +139,7 @@ NOT_SAME = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", SAME)
 def test_identities_are_proved(name):
     report = v.equivalent(*SAME[name], X, skip=("rounding", "identical"))
@@ -146,6 +147,7 @@ def test_identities_are_proved(name):
     assert report.check("proof").evidence["bits"] >= 40
 
 
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize(
     ("f", "g"),
@@ -158,6 +160,7 @@ def test_a_root_of_one_entry_is_not_proved_by_a_lucky_sign(f, g, seed):
     assert report.verdict is not v.Verdict.PROVED, report
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", NOT_SAME)
 def test_what_is_not_the_same_is_never_proved(name, seed):
@@ -194,6 +197,7 @@ def test_programs_with_branches_are_proved(name):
     assert report.verdict is v.Verdict.PROVED, report
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", BRANCHES_NOT_SAME)
 def test_programs_with_other_branches_are_never_proved(name, seed):

@@ -20,6 +20,7 @@ SEED, PAIRS = 0, 40
 X = nodes.Node("var", (), ("x",), (2,))
 
 
+@pytest.mark.sweep
 def test_no_verdict_is_wrong():
     found = [asked(SEED, index, "proof", 30.0) for index in range(PAIRS)]
     faults = [fuzz_verdicts.told(one, SEED) for one in found if one.fault]

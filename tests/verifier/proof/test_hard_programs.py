@@ -215,6 +215,7 @@ def test_a_window_of_thousands_of_entries_ends_in_time():
     assert time.monotonic() - start < 1.5 * 4 + 5
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("reduced", "written"), [
     (lambda x, f: jax.lax.reduce(x, np.float32(0), f, (1,)), lambda x: jnp.prod(1 + x, 1) - 1),
     (lambda x, f: jax.lax.reduce_window(x, np.float32(0), f, (1, 2), (1, 1), "VALID"),
@@ -268,6 +269,7 @@ FINE = {  # by name: two programs that are the same wherever they are defined, a
 }  # fmt: skip
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", FINE)
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_what_no_number_decides_accuses_nobody(name):
@@ -276,6 +278,7 @@ def test_what_no_number_decides_accuses_nobody(name):
     assert report.ok and not report.internal, report
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("jax_as_it_comes")
 def test_a_mask_that_numbers_are_below_is_the_proofs_condition():
     report = v.verify_gradient(contrastive_by_hand, contrastive, POINTS)
@@ -293,6 +296,7 @@ def test_where_a_function_jumps_its_gradient_is_nowhere():
     assert v.verify_gradient(lambda a: 1.0 * jax.grad(first)(a), first, ENTRIES, skip=["repair"]).ok
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_a_sample_by_rejection_has_an_implicit_derivative(factor):

@@ -52,6 +52,7 @@ def test_a_kernel_in_blocks_is_proved(interpret):
     assert report.verdict is v.Verdict.PROVED, report
 
 
+@pytest.mark.sweep
 def test_a_rule_around_a_kernel():
     twin = lambda x: jax.nn.softmax(x, -1)  # noqa: E731
     assert v.verify(rule(1.0), A, reference=twin).verdict is v.Verdict.PROVED

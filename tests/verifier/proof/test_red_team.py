@@ -30,6 +30,7 @@ def report_of(case):
     return v.equivalent(case.f, case.g, *case.args, skip=PROOF_ALONE, budget=SECONDS)
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth == "different"])
 @pytest.mark.filterwarnings("ignore")
@@ -42,6 +43,7 @@ def test_no_pair_that_differs_is_proved(name):
         assert proved == (name in red_team.MISSED), report
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth == "equal"])
 @pytest.mark.filterwarnings("ignore")

@@ -24,6 +24,7 @@ def sample(part):
     return found[:: max(1, len(found) // SAMPLE[part])][: SAMPLE[part]]
 
 
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part in RESULTS for name in sample(part)])
 def test_what_was_found_is_found_again(part, name):
     mutant = next(m for m in corpus.mutants(part) if m.name == name)

@@ -108,6 +108,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_line_and_the_cause(case):
     text, function, cause, autodiff_is_better = CASES[case]

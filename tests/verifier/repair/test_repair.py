@@ -186,6 +186,7 @@ def sine_backward(x, d):
     return (d * slope,)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("transformed", [
     lambda rule: rule, jax.jit, jax.vmap, lambda rule: jax.grad(lambda x: rule(x).sum()), jax.checkpoint,
 ])  # fmt: skip
@@ -214,6 +215,7 @@ def two_slips(w1, w2, x, y):
     return x.T @ dz, dw2
 
 
+@pytest.mark.sweep
 def test_of_two_mistakes_each_has_a_location_and_both_are_mended():
     report = refuted(two_slips, normal(3, 4), normal(4, 2), normal(5, 3), normal(5, 2))
     assert [location.line for location in report.locations[:2]] == [
@@ -360,6 +362,7 @@ def test_a_size_that_equals_a_number_by_accident_is_not_taken_for_it():
     assert report.fix.expression == "return jnp.cos(x) / 5"
 
 
+@pytest.mark.sweep
 def test_a_fix_that_runs_at_the_given_sizes_alone_gives_way_to_one_that_runs_at_all():
     root = jax.custom_vjp(jnp.linalg.cholesky)
     solve = jax.scipy.linalg.solve_triangular
@@ -378,6 +381,7 @@ def test_a_fix_that_runs_at_the_given_sizes_alone_gives_way_to_one_that_runs_at_
     assert "the matrix given to cholesky is positive definite" in report.fix.conditions
 
 
+@pytest.mark.sweep
 def test_a_fix_for_the_given_sizes_alone_says_so_and_is_not_proved():
     def mean(x, y):
         return jnp.mean(jnp.sin(x)) + jnp.sum(jnp.sin(y))
@@ -392,6 +396,7 @@ def test_a_fix_for_the_given_sizes_alone_says_so_and_is_not_proved():
     assert "provided that sizes are as given" in str(report)
 
 
+@pytest.mark.sweep
 def test_a_fix_under_a_condition_that_the_programs_do_not_need_is_not_proved(monkeypatch):
     def entropy(x):
         return jnp.sum(x * jnp.log(x))
@@ -407,6 +412,7 @@ def test_a_fix_under_a_condition_that_the_programs_do_not_need_is_not_proved(mon
     assert not handprop.verify_gradient(hand, entropy, x).fix.proved
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("time_enough")
 def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved():
     mutant = next(m for m in corpus.mutants() if m.name == "group_norm-2")
@@ -422,6 +428,7 @@ def own_term_backward(x, g):
     return (slope - own,)
 
 
+@pytest.mark.sweep
 def test_a_term_that_the_incoming_gradient_does_not_multiply_is_named():
     rule = jax.custom_vjp(lambda x: jnp.tanh(x) * jnp.exp(jnp.sin(x)) / (2 + jnp.cos(x)))
     rule.defvjp(lambda x: (rule.fun(x), x), own_term_backward)

@@ -84,6 +84,7 @@ def jacobian(hand, args):
         return np.asarray(jax.jit(jax.jacfwd(flat))(jnp.asarray(RNG.normal(size=sum(a.size for a in wide[:count])))))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_the_whole_jacobian_is(name):
     hand, args, symmetric = CASES[name]
