@@ -251,6 +251,7 @@ def verify(
     order: int | None = None,
     seed: int | None = None,
     budget: float | None = None,
+    skip: str | None = None,
     json: Path | None = None,
     replay: Path | None = None,
 ) -> int:
@@ -271,12 +272,14 @@ def verify(
         order: 2 also checks second derivatives (default 1).
         seed: determines every random draw (default 0).
         budget: how many seconds a report may take (default 30).
+        skip: the checks to omit, such as "transformations,edge_cases".
         json: write the report to this file, a certificate for --replay.
         replay: repeat the verification that this certificate reports; options given with it take precedence.
     """
     return _judge("verify", rule, json, replay, {
         "args": args, "shapes": shapes, "reference": reference, "loss": loss, "argnums": argnums,
         "domain": domain, "accuracy": accuracy, "order": order, "seed": seed, "budget": budget,
+        "skip": skip,
     })  # fmt: skip
 
 
@@ -286,6 +289,7 @@ def audit(
     shapes: str | None = None,
     seed: int | None = None,
     budget: float | None = None,
+    skip: str | None = None,
     json: Path | None = None,
     replay: Path | None = None,
 ) -> int:
@@ -300,10 +304,12 @@ def audit(
         shapes: the arguments' shapes instead, such as "f32[32,784] f32[784,10]"; the values are then drawn at random.
         seed: determines every random draw (default 0).
         budget: how many seconds a report may take (default 30).
+        skip: the checks to omit, such as "transformations,edge_cases".
         json: write the reports to this file, a certificate for --replay.
         replay: repeat the audit that this certificate reports; options given with it take precedence.
     """
-    return _judge("audit", step, json, replay, {"args": args, "shapes": shapes, "seed": seed, "budget": budget})
+    given = {"args": args, "shapes": shapes, "seed": seed, "budget": budget, "skip": skip}
+    return _judge("audit", step, json, replay, given)
 
 
 def _judge(entry: str, rule: str | None, json: Path | None, replay: Path | None, options: dict[str, Any]) -> int:

@@ -53,6 +53,7 @@ class Command(NamedTuple):
     order: int = 1
     seed: int = 0
     budget: float = 30.0
+    skip: str | None = None
 
 
 def run(command: Command) -> "Report | Audit":
@@ -106,6 +107,8 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
         options["reference"] = named["reference"]
     if command.argnums is not None:
         options["argnums"] = _argnums(command.argnums)
+    if command.skip is not None:
+        options["skip"] = tuple(re.split(r"[\s,]+", command.skip.strip(", ")))
     taken = set(inspect.signature(entry).parameters)
     if command.order != 1 and "order" not in taken:
         raise CommandError(f"--order {command.order} is not supported here; {name} checks only first derivatives.")
