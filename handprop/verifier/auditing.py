@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from handprop.verifier.arguments import Arguments, Unusable, arguments, said
+from handprop.verifier.arguments import Arguments, Unusable, arguments
+from handprop.verifier.internal import noted, said
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Verdict
 from handprop.verifier.rules import each_call, is_of_jax, marked, name_of
@@ -135,6 +136,7 @@ def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
         jax.effects_barrier()
     except Exception as error:
         _check_runs(step, given)
+        noted(error, "the search for values")
         met.why = f"the program cannot hand them out ({said(error)})"
         with marked(anew=True), each_call(lambda *call: _traced(met, *call)):
             jax.eval_shape(given.calling(step), *given.leaves)
@@ -152,6 +154,8 @@ def _check_runs(step: Callable, given: Arguments) -> None:
         jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
         jax.effects_barrier()
     except Exception as error:
+        if noted(error, "the search for values"):
+            return
         raise Unusable(f"{name_of(step)} raises at the arguments given: {said(error)}") from error
 
 

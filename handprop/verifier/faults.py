@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.custom_derivatives import CustomVJPPrimal
 
-from handprop.verifier.arguments import CONCRETE, said
+from handprop.verifier.arguments import CONCRETE
+from handprop.verifier.internal import call_users, noted, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of, parts_of
 
@@ -50,6 +51,8 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
     except jax.errors.UnexpectedTracerError:  # a rule closes over what is differentiated: the structure says so
         return []
     except Exception as error:  # whatever JAX, or the rule, raises
+        if noted(error, "the rule's structure"):
+            return []
         found = [
             fault for call in calls for fault in (*_forward_faults(call, out, rule), *_backward_faults(call, rule))
         ]
@@ -80,13 +83,13 @@ def _noting(rule: Any, calls: list[Call]) -> Any:
         call = Call(rule, taken, [], [])
         calls.append(call)
         last.append(call)
-        returned = rule.fwd(*args)
+        returned = call_users(rule.fwd, *args)
         call.primal.append(returned)
         return returned
 
     @functools.wraps(rule.bwd)
     def bwd(*args: Any) -> Any:
-        returned = rule.bwd(*args)
+        returned = call_users(rule.bwd, *args)
         if last:
             last[-1].cotangents.append(returned)
         return returned

@@ -10,6 +10,7 @@ import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
+from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
     Problem,
     Program,
@@ -174,7 +175,8 @@ def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) ->
     if [fault.path for fault in faults] == ["rule"]:
         try:
             jaxprs.trace(reference, inputs)
-        except Exception:  # whatever JAX raises where a function has no derivative in reverse
+        except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+            noted(error, "autodiff of the function")
             return []
     return faults
 
@@ -195,7 +197,7 @@ def _of_pair(rule: Any, reference: Callable | None) -> Any:
     if reference is None:
         raise Unusable("a pair (fwd, bwd) says nothing of the function it is for: give reference=f")
     made: Any = jax.custom_vjp(reference)
-    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
+    made.defvjp(fwd or (lambda *args: (call_users(reference, *args), args)), bwd)
     made.__name__ = name_of(bwd)
     return made
 
@@ -263,7 +265,8 @@ def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.
     both = jax.tree.map(jnp.add, one, other)
     try:
         return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
-    except Exception:  # whatever the rule raises: that it cannot be transposed stays its fault
+    except Exception as error:  # whatever the rule raises: that it cannot be transposed stays its fault
+        noted(error, "the rule along sums of directions")
         return False
 
 

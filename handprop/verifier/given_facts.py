@@ -20,6 +20,7 @@ from handprop.verifier.checks.edge_cases import edge_cases
 from handprop.verifier.checks.evaluators import Evaluator, evaluators
 from handprop.verifier.checks.sampling import READINGS, compared, sample, wrong_outputs
 from handprop.verifier.domains import Domain
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
@@ -60,8 +61,9 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         try:
             whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
-            said = f"what the given values have was not tried: {jaxprs.first_line(error)}"
-            report = dataclasses.replace(report, internal=(*report.internal, said))
+            failed = f"what the given values have was not tried: {jaxprs.first_line(error)}"
+            line = noted(error, "the search for what the given values have") or failed
+            report = dataclasses.replace(report, internal=(*report.internal, line))
     return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
 
 
@@ -125,7 +127,8 @@ def _proved_wider(given: Problem, problem: Problem, options: Options, prepare: P
             return None
         part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
         found = proof(prepare(within(given, wider)), part)
-    except Exception:  # what does not run is for the structure to say
+    except Exception as error:  # what does not run is for the structure to say
+        noted(error, "the proof for wider domains")
         return None
     return found if found.outcome is Outcome.PROVES else None
 

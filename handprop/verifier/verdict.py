@@ -10,6 +10,7 @@ import numpy as np
 
 from handprop.verifier.checks.registry import CHECKS, Checker
 from handprop.verifier.checks.sampling import NONDETERMINISTIC
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -53,8 +54,9 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
         broken = where_not_linear(problem, failing.worst) if unknown and not broken_only else None
         broken = broken or where_broken(problem, point, failing.worst, options)
     except Exception as error:  # the verdict stands without this
-        said = f"the search for the line failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(found, internal=(*found.internal, said))
+        failed = f"the search for the line failed: {jaxprs.first_line(error)}"
+        line = noted(error, "the search for the line") or failed
+        return dataclasses.replace(found, internal=(*found.internal, line))
     if broken is None:
         return explain(problem, options, report, check) if broken_only else found
     others = tuple(at for at in found.locations if (at.file, at.line) != (broken.location.file, broken.location.line))
@@ -117,8 +119,9 @@ def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Che
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check
     except Exception as error:  # a fault of the verifier, or whatever JAX or the user's code raises for other values
-        said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
-        return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})
+        failed = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
+        line = noted(error, f"the check {name!r}") or failed
+        return Check(name, Outcome.UNDECIDED, line, {"internal": (line,)})
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:

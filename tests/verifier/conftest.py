@@ -5,6 +5,8 @@ import sys
 import jax
 import pytest
 
+from handprop.verifier.internal import collected
+
 
 @pytest.fixture
 def jax_as_it_comes():
@@ -26,3 +28,24 @@ def memory_is_given_back():
     """JAX keeps what it compiled for every shape: some gigabytes by the end of the suite."""
     yield
     jax.clear_caches()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "own_faults: the test plants a fault in the verifier itself, or provokes one")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_faults():
+    """The lines of the verifier's own faults, those of fixtures of the module included."""
+    with collected() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_own_faults(request, own_faults):
+    """An error of the verifier's own would pass for an edit that does not fit, or a check that cannot be run."""
+    yield
+    found = list(dict.fromkeys(own_faults))
+    own_faults.clear()
+    if request.node.get_closest_marker("own_faults") is None:
+        assert not found, found

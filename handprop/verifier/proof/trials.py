@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof import decisions
@@ -178,7 +179,8 @@ def _in_lanes(problem: Problem, pair: Pair, bits: float) -> Pair:
     try:
         wide = _wide(problem, pair, lanes)
         evaluated(wide, np.random.default_rng(0))
-    except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+    except Exception as error:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+        noted(error, "the proof at many points")
         return pair
     return wide
 
@@ -304,6 +306,7 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     try:
         wide = _wide(problem, pair, min(at_once, wanted))
     except Exception as error:  # whatever JAX raises where it cannot batch a program
+        noted(error, "the proof at many points")
         raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
     return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -61,7 +62,7 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
     def flat(*inputs: Any) -> tuple:
         calls.clear()
         outputs = program(*inputs)
-        args, out = calls[0]
+        args, out = calls[0] if calls else ((), ())
         return (*outputs, *(x for x in jax.tree.leaves(args) if _is_array(x)), *jax.tree.leaves(out))
 
     try:
@@ -70,7 +71,8 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
             tuple(evaluate(interpretation.run(), whole, list(interpretation.inputs)))
             for interpretation in interpretations
         ]
-    except Exception:  # the pass runs inside a loop, or not at all
+    except Exception as error:  # the pass runs inside a loop, or not at all
+        noted(error)
         return None
     if len(calls) != 1:
         return None
@@ -112,7 +114,8 @@ def evaluate_edit(problem: Problem, interpretations: Sequence[Interpretation], b
             return _weigh_backward(interpretations, backward, rule, problem)
         program = jaxprs.trace(problem.as_program(rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
         outputs = tuple(run_on(interpretation, program) for interpretation in interpretations)
-    except Exception:  # most edits make no program
+    except Exception as error:  # most edits make no program
+        noted(error)
         return None
     shapes = [v.shape for v in interpretations[0].want]
     return EditResult(rule, outputs) if [v.shape for v in outputs[0]] == shapes else None

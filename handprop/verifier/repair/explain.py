@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from handprop.verifier.checks.other_sizes import AS_GIVEN
 from handprop.verifier.checks.sampling import wrong_outputs
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -30,7 +31,7 @@ from handprop.verifier.repair.search import Change, Found
 from handprop.verifier.repair.shrink import shrunk
 from handprop.verifier.repair.smallest_edit import repairs, stopped
 from handprop.verifier.repair.source.functions import Place, columns_of, place_of, rebuilt, text_of
-from handprop.verifier.repair.source.patch import diff_of
+from handprop.verifier.repair.source.patch import Unwritable, diff_of
 from handprop.verifier.repair.source.statements import editable, last_line, neighbours, part_of, renamings
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check as Checked
@@ -80,8 +81,8 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
     except Unsupported:  # what the field cannot read
         return report
     except Exception as error:  # whatever the user's own code raises when it is traced again: the verdict stands
-        said = f"the search for the mistake failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(report, internal=(*report.internal, said))
+        line = noted(error) or f"the search for the mistake failed: {jaxprs.first_line(error)}"
+        return dataclasses.replace(report, internal=(*report.internal, line))
 
 
 def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
@@ -121,9 +122,10 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         every = (got, *(run_on(b, candidate) for b in interpretations[1:]))
         alone, not_linear = left_out(problem, interpretation, candidate, got, steps)
         found = [*alone, *found]
-    except Exception:  # a rule whose structure is wrong does not run as it is
+    except Exception as error:  # a rule whose structure is wrong does not run as it is
         if not problem.faults:
             raise
+        noted(error)
         found, got, every, not_linear = [], None, None, ""
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(problem, interpretation)
@@ -210,7 +212,7 @@ def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tupl
     assert problem.as_program is not None
     try:
         expression, diff = diff_of(found)
-    except ValueError:
+    except Unwritable:
         return None, False
     report = check(problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={}))
     if not report.ok:
@@ -234,9 +236,12 @@ def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
     for program in (problem.reference, problem.candidate):
         if not needed:
             return False
-        with contextlib.suppress(Exception):  # a rule whose structure is wrong does not run
+        try:
             alone = proof(problem._replace(reference=program, candidate=program, kept={}), options)
-            needed -= _needs(alone)
+        except Exception as error:  # a rule whose structure is wrong does not run
+            noted(error, "the proof of a fix's conditions")
+            continue
+        needed -= _needs(alone)
     return bool(needed)
 
 
@@ -250,7 +255,8 @@ def _runs_elsewhere(problem: Problem) -> bool:
     resized = at_other_sizes(problem)
     try:
         return resized is not None and bool(jaxprs.trace(resized.candidate, resized.inputs))
-    except Exception:  # whatever JAX, or the rule, says to these sizes
+    except Exception as error:  # whatever JAX, or the rule, says to these sizes
+        noted(error)
         return False
 
 

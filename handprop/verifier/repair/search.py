@@ -7,13 +7,14 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.evaluate import Backward, EditResult, evaluate_edit
 from handprop.verifier.repair.interpretation import Interpretation
-from handprop.verifier.repair.source.functions import Place, compiled, rebuilt
+from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, rebuilt
 from handprop.verifier.repair.source.trees import AtHand, Edit, asked_before, slots
 
 __all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
@@ -65,7 +66,7 @@ def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
     """The user's function with the edits, and its outputs; None where it does not run."""
     try:
         codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
-    except (SyntaxError, ValueError, TypeError, IndexError):
+    except DoesNotCompile:
         return None
     search.interpretations[0].work.add(0, TRACED)
     return evaluate_edit(search.problem, search.interpretations, search.backward, codes)
@@ -80,11 +81,11 @@ def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
 def names_there(search: Search, place: Place) -> dict[str, Any]:
     """What names stand for where a statement runs: asked by running it with a question before it."""
     found: dict[str, Any] = {}
-    try:
-        slot = slots(place.body)[0]
-        code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
-        rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
-        jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:  # the statement holds nothing, or the rule does not run as it is
-        pass
+    for slot in slots(place.body)[:1]:
+        try:
+            code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
+            rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
+            jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
+        except Exception as error:  # the rule does not run as it is
+            noted(error)
     return found

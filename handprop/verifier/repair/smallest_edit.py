@@ -5,7 +5,6 @@ says; its file is only read.
 """
 
 import ast
-import contextlib
 import heapq
 import itertools
 import math
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 
 from handprop.verifier.checks.sampling import sample
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
@@ -76,9 +76,11 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     while queue and not work.reached(seconds):
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
-            with contextlib.suppress(Exception):  # the marked program does not run
+            try:
                 for more in edit.ask(search, place, sizes):
                     push(edit.penalty, place, more)
+            except Exception as error:  # the marked program does not run
+                noted(error)
             continue
         for way in solved(search, place, edit, sizes) if isinstance(edit, Scaled) else [edit]:
             text = edited([(place, way)], partial(ast.dump, place.top))
@@ -144,7 +146,8 @@ def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work
         try:
             program = jaxprs.trace(problem.as_program(found.rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
             got = run(program)
-        except Exception:  # as in :func:`evaluate_edit`
+        except Exception as error:  # as in :func:`evaluate_edit`
+            noted(error)
             continue
         if all(a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * np.abs(b).max(initial=0)
                for a, b in zip(got, want, strict=True)):  # fmt: skip

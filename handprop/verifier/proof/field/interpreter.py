@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from jax.extend import core
 
+from handprop.verifier.internal import noted
 from handprop.verifier.programs.executables import applied
 from handprop.verifier.programs.jaxprs import (
     called,
@@ -403,6 +404,7 @@ def _pallas_call(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     try:
         program = kernel_program(eqn)
     except Exception as error:  # a kernel that has no interpret mode
+        noted(error, "a kernel's program")
         run.uninterpreted.add(f"pallas_call ({first_line(error)})")
         return _uninterpreted(run, eqn, inputs)
     return evaluate(run, program, inputs)
