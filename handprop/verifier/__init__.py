@@ -123,7 +123,7 @@ def _with_faults(reported: Callable[[], Report]) -> Report:
     """The report, with what went wrong in the verifier itself while it was made."""
     with collected() as found:
         report = reported()
-    return dataclasses.replace(report, internal=tuple(dict.fromkeys((*report.internal, *found))))
+    return dataclasses.replace(report, internal=tuple(dict.fromkeys((*report.internal, *found.values()))))
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
@@ -179,4 +179,4 @@ def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, ski
     reports = [verify(rule, *a, kwargs=k, key=key, budget=budget, skip=skip) for rule, a, k in calls]
     hashes = {f"{i}: {report.subject}": dict(report.certificate["hashes"]) for i, report in enumerate(reports, 1)
               if "hashes" in report.certificate}  # fmt: skip
-    return Audit(tuple(reports), tuple(sorted(met.trusted)), (*met.unseen(), *found), {"hashes": hashes})
+    return Audit(tuple(reports), tuple(sorted(met.trusted)), (*met.unseen(), *found.values()), {"hashes": hashes})

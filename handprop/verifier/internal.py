@@ -28,7 +28,8 @@ __all__ = ["call_users", "collected", "noted", "place_of", "said"]
 KINDS = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError)
 DELIBERATE = ("handprop", "jax", "jaxlib")  # packages whose own kinds of errors are meant to be raised
 
-_FOUND: ContextVar[list[str] | None] = ContextVar("handprop_internal", default=None)
+Faults = dict[tuple[str, str], str]  # lines, one for each thing that stopped and each place
+_FOUND: ContextVar[Faults | None] = ContextVar("handprop_internal", default=None)
 
 
 def call_users(f: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -38,9 +39,9 @@ def call_users(f: Callable, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextlib.contextmanager
-def collected() -> Iterator[list[str]]:
-    """Within it the verifier's own faults are collected in the list, and JAX leaves its frames in tracebacks."""
-    outer, found = _FOUND.get(), list[str]()
+def collected() -> Iterator[Faults]:
+    """Within it the verifier's own faults are collected, and JAX leaves its frames in tracebacks."""
+    outer, found = _FOUND.get(), Faults()
     before = jax.config.jax_traceback_filtering  # pyright: ignore[reportAttributeAccessIssue]
     token = _FOUND.set(found)
     jax.config.update("jax_traceback_filtering", "off")
@@ -50,7 +51,7 @@ def collected() -> Iterator[list[str]]:
         jax.config.update("jax_traceback_filtering", before)
         _FOUND.reset(token)
         if outer is not None:
-            outer.extend(found)
+            outer.update(found)
 
 
 def noted(error: Exception, what: str = "the search for a fix") -> str:
@@ -58,9 +59,7 @@ def noted(error: Exception, what: str = "the search for a fix") -> str:
     place, found = place_of(error), _FOUND.get()
     if not place or found is None:
         return ""
-    line = f"{what} stopped at {place}: {said(error)}"
-    found += [line] if line not in found else []
-    return line
+    return found.setdefault((what, place), f"{what} stopped at {place}: {said(error)}")
 
 
 def place_of(error: Exception) -> str:

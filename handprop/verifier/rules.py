@@ -113,7 +113,7 @@ def with_rules(f: Callable, watch: Callable[[Any], Any] = lambda rule: rule) -> 
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with each_call(meet):
-            return f(*args, **kwargs)
+            return call_users(f, *args, **kwargs)
 
     return run
 
@@ -198,7 +198,7 @@ def without_rules(f: Callable, handed: Any = None) -> Callable:
         def flat(*traced: Any) -> Any:
             new_args, new_kwargs = jax.tree.unflatten(tree, jaxprs.with_replaced(leaves, places, traced))
             with _replaced(handed):
-                return f(*new_args, **new_kwargs)
+                return call_users(f, *new_args, **new_kwargs)
 
         return walk.strip_rules(flat)(*(leaves[i] for i in places))
 

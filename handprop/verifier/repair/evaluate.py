@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -125,7 +125,8 @@ def _weigh_backward(
     interpretations: Sequence[Interpretation], backward: Backward, rule: Any, problem: Problem
 ) -> EditResult | None:
     with jax.enable_x64(jaxprs.wide(problem.inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
-        program, out = jax.make_jaxpr(lambda *a: rule.bwd(*backward.rebuild(a)), return_shape=True)(*backward.shapes)
+        bwd = jax.make_jaxpr(lambda *a: call_users(rule.bwd, *backward.rebuild(a)), return_shape=True)
+        program, out = bwd(*backward.shapes)
     shapes = [v.aval.shape for v in program.jaxpr.outvars]
     if jax.tree.structure(out) != backward.returned:
         return None
