@@ -22,7 +22,7 @@ from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Verdict
 from handprop.verifier.rules import each_call, is_of_jax, marked, name_of
 
-__all__ = ["Audit", "Met", "Rule", "rules_met"]
+__all__ = ["Audit", "Met", "Rule", "is_audit", "rules_met"]
 
 FORMAT = "handprop.audit.v2"
 NO_VALUES = "{} met no values, as {}: judged at drawn ones"
@@ -81,6 +81,15 @@ class Audit:
         rows = rows or ["INCONCLUSIVE  no custom rule was met besides JAX's own"]
         trusted = [f"trusted: {', '.join(self.trusted)}"] if self.trusted else []
         return "\n".join([*rows, *self.unseen, *trusted])
+
+
+def is_audit(text: str) -> bool:
+    """Whether the text is JSON that says it is an audit; what else it holds is not read."""
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and held.get("format") == FORMAT
 
 
 def _place(report: Report) -> str:
