@@ -2,12 +2,12 @@
 
 import contextlib
 import dataclasses
+import enum
 import itertools
-import re
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verifier.checks.other_sizes import AS_GIVEN
 from handprop.verifier.checks.sampling import wrong_outputs
@@ -34,10 +34,9 @@ from handprop.verifier.repair.source.functions import Place, columns_of, place_o
 from handprop.verifier.repair.source.patch import Unwritable, diff_of
 from handprop.verifier.repair.source.statements import editable, last_line, neighbours, part_of, renamings
 from handprop.verifier.report.report import Report
-from handprop.verifier.report.values import Check as Checked
 from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 
-__all__ = ["explain"]
+__all__ = ["Cause", "Explained", "explain"]
 
 Check: TypeAlias = Callable[[Problem], Report]
 SECONDS = 3.0  # of counted work
@@ -45,26 +44,40 @@ LATEST = 20 * SECONDS  # a last guard, for a machine that is so much slower
 SHOWN = 3
 MAX_NARROW = 8  # edits that hold more narrowly, before the search for another ends
 MAX_TRIED = 16  # edits that the whole verification is run for
-LINE = re.compile(r" \([^()]*:\d+\)$")
-READ = re.compile("stands for minus infinity$|change nothing$")  # how a proof reads both programs: no condition of one
-UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
-def explain(problem: Problem, options: Options, report: Report, check: Check) -> Report:
+class Cause(enum.Enum):
+    """What is known of the cause of a mistake."""
+
+    NOT_SOUGHT = "no cause was looked for"
+    UNKNOWN = "no known cause fits"
+    ITS_KIND = "no known cause fits, and the Jacobian says of what kind it is"
+    KNOWN = "a cause is known"
+
+
+class Explained(NamedTuple):
+    """A report, and what its diagnosis knows of the cause."""
+
+    report: Report
+    cause: Cause
+
+
+def explain(problem: Problem, options: Options, report: Report, check: Check) -> Explained:
     """The report with locations, diagnosis and fix where it is refuted, with lost bits where it is right and poor, with
     what the gradient alone says where there is no reference; as it was where nothing can be said. ``check`` is the
     whole verification, which a fix has to pass."""
+    plain = Explained(report, Cause.NOT_SOUGHT)
     if "repair" in options.skip or options.seconds_left <= 0:
-        return report
+        return plain
     if report.verdict is Verdict.INCONCLUSIVE:
-        return _by_itself(problem, options, report)
+        return plain._replace(report=_by_itself(problem, options, report))
     if problem.as_program is None:
-        return report
+        return plain
     try:
         if report.ok:
-            return dataclasses.replace(report, lost_bits=lost_bits(problem, report))
+            return plain._replace(report=dataclasses.replace(report, lost_bits=lost_bits(problem, report)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of candidates, which nobody wrote
             work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
@@ -72,17 +85,17 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
             if small is not None:
                 with contextlib.suppress(Unsupported):  # there is no difference at small shapes
                     found = _explained(small, problem, options, work, report, check)
-                    if found.fix is not None and found.fix.proved:
+                    if found.report.fix is not None and found.report.fix.proved:
                         return found
-                    partly = found if found.fix else None
+                    partly = found if found.report.fix else None
             found = _explained(problem, problem, options, work, report, check)
-            found = partly if partly is not None and found.fix is None else found
-            return found if found.diagnosis != UNKNOWN else _unknown(problem, options, found)
+            found = partly if partly is not None and found.report.fix is None else found
+            return found if found.cause is not Cause.UNKNOWN else _unknown(problem, options, found)
     except Unsupported:  # what the field cannot read
-        return report
+        return plain
     except Exception as error:  # whatever the user's own code raises when it is traced again: the verdict stands
         line = noted(error) or f"the search for the mistake failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(report, internal=(*report.internal, line))
+        return plain._replace(report=dataclasses.replace(report, internal=(*report.internal, line)))
 
 
 def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
@@ -96,17 +109,18 @@ def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
 
 
-def _unknown(problem: Problem, options: Options, report: Report) -> Report:
+def _unknown(problem: Problem, options: Options, explained: Explained) -> Explained:
     """What a gradient alone says where no cause fits; a rule is one for every cotangent, which is not asked here."""
     found = None if problem.cotangents else symmetry(problem, options)
     if found is None:
-        return report
+        return explained
     meaning = "a factor or the function is another" if found.holds else f"{OF_NOTHING}, a slip is inside"
-    return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
+    diagnosis = f"{Cause.UNKNOWN.value}; {found.said}: {meaning}"
+    return Explained(dataclasses.replace(explained.report, diagnosis=diagnosis), Cause.ITS_KIND)
 
 
 def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
-               check: Check) -> Report:  # fmt: skip
+               check: Check) -> Explained:  # fmt: skip
     """What is found in ``problem``, as far as the ``work`` goes, and holds in the ``whole``."""
     assert problem.as_program is not None
     point = whole.kept.get("failed at")
@@ -132,7 +146,7 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
         if held and fix:
             places = _places(problem, interpretation, got, found, held[0])
-            return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
+            return Explained(dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix), Cause.KNOWN)
     outputs = by_outputs(problem, interpretation, got) if got is not None else None
     said, returned = outputs or (None, False)
     first = last_line(problem) if returned else None
@@ -142,9 +156,12 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
     if best is not None:
         places = _places(problem, interpretation, got, found, best[0])
         causes = dict.fromkeys(edit.cause for _, edit in best[0].changes)
-        return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
+        fixed = dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
+        return Explained(fixed, Cause.KNOWN)
     places = _likely(problem, interpretation, got, found, returned)
-    return dataclasses.replace(report, locations=places, diagnosis=said or not_linear or UNKNOWN)
+    cause = Cause.KNOWN if said or not_linear else Cause.UNKNOWN
+    diagnosis = said or not_linear or cause.value
+    return Explained(dataclasses.replace(report, locations=places, diagnosis=diagnosis), cause)
 
 
 def _likely(
@@ -214,40 +231,36 @@ def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tupl
         expression, diff = diff_of(found)
     except Unwritable:
         return None, False
-    report = check(problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={}))
+    mended = problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={})
+    report = check(mended)
     if not report.ok:
         return None, False
-    narrower = _is_narrower(problem, report, options)
+    elsewhere = report.check("other_sizes").evidence
+    narrower = _is_narrower(problem, mended.kept.get("needs", frozenset()), elsewhere, options)
     conditions = report.conditions
-    if narrower and AS_GIVEN not in conditions and report.check("other_sizes").evidence.get("fails"):
+    if narrower and elsewhere.get("fails") and not elsewhere.get("conditions"):
         conditions = (*conditions, AS_GIVEN)
     place, edit = found.changes[0]
     proved = report.verdict is Verdict.PROVED and not narrower
     return Fix(place.file, edit.slot.node.lineno, expression, diff, proved, conditions), narrower
 
 
-def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
-    """Whether the mended program is right at the given sizes alone, or under a condition that neither the refuted
-    program nor the reference needs, held against itself."""
-    elsewhere = mended.check("other_sizes").evidence
-    if AS_GIVEN in elsewhere.get("conditions", ()) or (elsewhere.get("fails") and _runs_elsewhere(problem)):
+def _is_narrower(problem: Problem, needed: frozenset[str], elsewhere: Mapping[str, Any], options: Options) -> bool:
+    """Whether the mended program is right at the given sizes alone, by what was seen ``elsewhere``, or ``needed`` a
+    condition that neither the refuted program nor the reference needs, held against itself."""
+    if elsewhere.get("conditions") or (elsewhere.get("fails") and _runs_elsewhere(problem)):
         return True
-    needed = {c for c in _needs(mended.check("proof")) if not READ.search(c)}
     for program in (problem.reference, problem.candidate):
         if not needed:
             return False
+        alone = problem._replace(reference=program, candidate=program, kept={})
         try:
-            alone = proof(problem._replace(reference=program, candidate=program, kept={}), options)
+            proof(alone, options)
         except Exception as error:  # a rule whose structure is wrong does not run
             noted(error, "the proof of a fix's conditions")
             continue
-        needed -= _needs(alone)
+        needed -= alone.kept.get("needs", frozenset())
     return bool(needed)
-
-
-def _needs(check: Checked) -> set[str]:
-    """A check's conditions without the lines that they are made for."""
-    return {LINE.sub("", condition) for condition in check.evidence.get("conditions", ())}
 
 
 def _runs_elsewhere(problem: Problem) -> bool:
