@@ -58,6 +58,7 @@ class Domain:
     ``wider``: a plainer domain that holds this one, where a proof is looked for first. ``at_end``: which entries of an
     array are at an end that ``from_free`` only comes to by rounding. ``any_shape``: whether ``from_free`` takes free
     parameters of other shapes too.
+    ``sums``: all that is known is that lines sum to 1.
     ``spread``: the scale that free parameters are drawn with, None for that of the given ones. ``free``: an example of
     the free parameters, or their shape and dtype, where they are no array of the argument's shape.
     """
@@ -73,6 +74,7 @@ class Domain:
     wider: "Domain | None" = None
     at_end: Callable[[np.ndarray], Any] = lambda x: False
     any_shape: bool = True
+    sums: bool = False
 
     def reached(self, x: np.ndarray, tolerance: float) -> bool:
         """Whether an array that ``from_free`` made lies inside, and did not leave by rounding or overflow.
@@ -95,7 +97,7 @@ def sum_to_one(axis: int = -1) -> Domain:
     def from_free(u: jax.Array) -> jax.Array:
         return u - (jnp.sum(u, axis, keepdims=True) - 1) / u.shape[axis]
 
-    return Domain(f"has {_lines(axis)} that sum to 1", from_free, _itself, _sums_lack(axis))
+    return Domain(f"has {_lines(axis)} that sum to 1", from_free, _itself, _sums_lack(axis), sums=True)
 
 
 def simplex(axis: int = -1) -> Domain:

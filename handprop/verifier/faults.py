@@ -1,5 +1,6 @@
 """What is wrong with how a rule is built: what its parts return, seen where JAX calls them."""
 
+import enum
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +13,15 @@ from handprop.verifier.internal import call_users, noted, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of, parts_of
 
-__all__ = ["NOT_LINEAR", "Fault", "leaf_faults", "rule_faults"]
+__all__ = ["Fault", "How", "leaf_faults", "rule_faults"]
 
-NOT_LINEAR = "is not linear in its tangents"
+
+class How(enum.Enum):
+    """How a structural fault shows."""
+
+    RETURNED = "in what is returned"
+    RAISED = "an error is raised"
+    NOT_LINEAR = "is not linear in its tangents"
 
 
 class Fault(NamedTuple):
@@ -22,6 +29,7 @@ class Fault(NamedTuple):
 
     path: str
     what: str
+    how: How = How.RETURNED
 
 
 class Call(NamedTuple):
@@ -56,16 +64,18 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
         found = [
             fault for call in calls for fault in (*_forward_faults(call, out, rule), *_backward_faults(call, rule))
         ]
-        return found or [Fault("rule", _told(error))]
+        return found or [_told(error)]
     return list(dict.fromkeys(fault for call in calls for fault in _backward_faults(call, rule)))
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception) -> Fault:
     """JAX says that something is not linear by an AssertionError, or names the primitive."""
     text = str(error)
     if "Transpose rule" in text or (isinstance(error, AssertionError) and (not text or "Accum" in text)):
-        return f"{NOT_LINEAR}, so that JAX cannot transpose it ({said(error)})"
-    return jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
+        what = f"{How.NOT_LINEAR.value}, so that JAX cannot transpose it ({said(error)})"
+        return Fault("rule", what, How.NOT_LINEAR)
+    what = jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
+    return Fault("rule", what, How.RAISED)
 
 
 def _noting(rule: Any, calls: list[Call]) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
-from handprop.verifier.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
+from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
     Problem,
@@ -151,7 +151,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         return problem
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
     faults = tuple(other or _standing(faults_of(rule), truth, inputs))
-    if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
+    if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
         forwards = functools.partial(by_hand, gradients=_by_directions)
         return problem._replace(candidate=forwards(rule), as_program=forwards, faults_of=lambda f: [],
                                 conditions=(*problem.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
@@ -172,7 +172,7 @@ def _stops(original: Any, given: Arguments, program: Any) -> bool:
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
     """That a rule raises is no fault where autodiff of its function raises as well: then there is no reference."""
-    if [fault.path for fault in faults] == ["rule"]:
+    if any(fault.how is not How.RETURNED for fault in faults):
         try:
             jaxprs.trace(reference, inputs)
         except Exception as error:  # whatever JAX raises where a function has no derivative in reverse

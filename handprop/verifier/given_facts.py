@@ -148,7 +148,7 @@ def _needed(problem: Problem, report: Report, options: Options) -> Facts:
     found = {place: chain for place in range(len(problem.inputs))
              if (chain := _facts_of(problem, place, place in moving, apart))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
-              if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
+              if place not in moving and chain[0].sums}  # fmt: skip
     if not found or fails:
         return _as_found(labels)
     chosen = {place: _as_given(problem, place, chain) for place, chain in found.items()}

@@ -23,6 +23,7 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
+from handprop.verifier.repair.edits.calls import takes_away
 from handprop.verifier.repair.edits.missing_terms import Lacks, PartLacks
 from handprop.verifier.repair.edits.small import edits, scaled
 from handprop.verifier.repair.edits.solved_numbers import Sizes, solved
@@ -212,7 +213,7 @@ def stopped(problem: Problem, interpretation: Interpretation) -> tuple[Found, An
         return None
     for place in statements(functions(problem.written)):
         for edit in edits(place.body, {}):
-            if edit.cause != "stop_gradient":
+            if not takes_away(edit, "stop_gradient"):
                 continue
             code = edited([(place, edit)], partial(compiled, place))
             rule = rebuilt(problem.written, {place.code: code})
