@@ -24,11 +24,11 @@ from handprop.verifier.from_functions import of_gradient
 from handprop.verifier.from_rules import of_rule
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.repair.explain import explain
+from handprop.verifier.repair.explain import Cause, explain
 from handprop.verifier.verdict import checked
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
-UNKNOWN = "no known cause fits"
+UNKNOWN = Cause.UNKNOWN.value
 # What a diagnosis may say about each kind of mutant. Of a kind that is not listed, any named cause counts.
 SAYS = {
     "sign": "sign|belongs|one too many|is missing|wrong way round|reversed|swapped",
@@ -75,7 +75,7 @@ def explained(mutant: corpus.Mutant) -> Report:
     def check(edited: Problem) -> Report:
         return checked(edited, options, "fix")
 
-    return explain(problem, options, Report(mutant.name, Verdict.REFUTED, "", ()), check)
+    return explain(problem, options, Report(mutant.name, Verdict.REFUTED, "", ()), check).report
 
 
 def outcome(mutant: corpus.Mutant) -> Outcome:

@@ -79,7 +79,7 @@ def report_of(pair: Pair, checks: str, budget: float) -> handprop.Report:
 
 def judged(pair: Pair, report: Any) -> tuple[str, str, str]:
     """Fault, note, and how a proof stands to the oracle at points it has not seen."""
-    if any("failed to run" in said for said in report.internal):
+    if any("failed to run" in said or " stopped at " in said for said in report.internal):
         return "a check failed to run", report.internal[0], ""
     if report.verdict is Verdict.PROVED:
         return judged_proof(pair, bool(getattr(report, "conditions", ())))

@@ -297,12 +297,12 @@ def _said(error: BaseException) -> str:
 
 def read_certificate(path: Path) -> "Report | Audit":
     """Read the report or the audit from a file that ``--json`` wrote. Raises CommandError."""
-    from handprop.verifier.auditing import FORMAT, Audit
+    from handprop.verifier.auditing import Audit, is_audit
     from handprop.verifier.report.report import Report
 
     try:
         text = path.read_text(encoding="utf-8")
-        return Audit.from_json(text) if FORMAT in text[:100] else Report.from_json(text)
+        return Audit.from_json(text) if is_audit(text) else Report.from_json(text)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:

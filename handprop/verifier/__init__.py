@@ -3,6 +3,7 @@
 Every entry point asks one question of one engine: are these two JAX functions the same function?
 """
 
+import dataclasses
 import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from handprop.verifier.checks.registry import CHECKS
 from handprop.verifier.from_functions import of_gradient, of_pair
 from handprop.verifier.from_rules import of_rule
 from handprop.verifier.given_facts import judged
+from handprop.verifier.internal import collected
 from handprop.verifier.one_argument import asks_for_zeros, with_each_alone
 from handprop.verifier.options import Options, seed_of
 from handprop.verifier.problem import Problem
@@ -107,11 +109,21 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
             return judged(problem, options, "verify", domain)
         return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, options.rng(2)))
 
-    problem = problem_of(argnums)
-    report = report_on(problem)
-    if not report.ok or not asks_for_zeros(problem):
-        return report
-    return with_each_alone(report, problem, lambda n: report_on(problem_of((n,))))
+    def reported() -> Report:
+        problem = problem_of(argnums)
+        report = report_on(problem)
+        if not report.ok or not asks_for_zeros(problem):
+            return report
+        return with_each_alone(report, problem, lambda n: report_on(problem_of((n,))))
+
+    return _with_faults(reported)
+
+
+def _with_faults(reported: Callable[[], Report]) -> Report:
+    """Make the report, and add to it the faults of the verifier itself that were noted meanwhile."""
+    with collected() as found:
+        report = reported()
+    return dataclasses.replace(report, internal=tuple(dict.fromkeys((*report.internal, *found.values()))))
 
 
 def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | Sequence[int] = 0, key: Any = None,
@@ -128,7 +140,9 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
     ('REFUTED', 'gradient')
     """
     options = _options(key, budget, skip, accuracy)
-    return judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
+    return _with_faults(
+        lambda: judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
+    )
 
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
@@ -143,7 +157,7 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
     'PROVED'
     """
     options = _options(key, budget, skip, accuracy)
-    return judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain)
+    return _with_faults(lambda: judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain))
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: str | Sequence[str] = ()) -> Audit:
@@ -161,9 +175,10 @@ def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, ski
     >>> [(r.subject, r.verdict.name) for r in report.reports]
     [('cube', 'PROVED')]
     """
-    met = rules_met(step, args, _options(key, budget, skip).rng(1))
+    with collected() as found:
+        met = rules_met(step, args, _options(key, budget, skip).rng(1))
     calls = [(found.rule, *found.call()) for found in met.rules.values()]
     reports = [verify(rule, *a, kwargs=k, key=key, budget=budget, skip=skip) for rule, a, k in calls]
     hashes = {f"{i}: {report.subject}": dict(report.certificate["hashes"]) for i, report in enumerate(reports, 1)
               if "hashes" in report.certificate}  # fmt: skip
-    return Audit(tuple(reports), tuple(sorted(met.trusted)), met.unseen(), {"hashes": hashes})
+    return Audit(tuple(reports), tuple(sorted(met.trusted)), (*met.unseen(), *found.values()), {"hashes": hashes})

@@ -11,6 +11,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.domains import Domain
+from handprop.verifier.internal import call_users
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem, Program
 from handprop.verifier.programs import jaxprs, widen
@@ -120,7 +121,7 @@ def _bound(domain: Domain, x: Any) -> Domain:
     free = domain.to_free(values) if domain.free is None else domain.free
 
     def from_free(u: jax.Array) -> jax.Array:
-        made = jnp.asarray(values.astype(dtype), u.dtype) if domain.keeps else domain.from_free(u)
+        made = jnp.asarray(values.astype(dtype), u.dtype) if domain.keeps else call_users(domain.from_free, u)
         return made.astype(u.dtype if jaxprs.is_float(x.dtype) else x.dtype)
 
     return dataclasses.replace(domain, from_free=from_free, free=np.asarray(free, dtype))

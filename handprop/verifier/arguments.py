@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.internal import call_users
 from handprop.verifier.programs import jaxprs
 
-__all__ = ["CONCRETE", "Arguments", "Failing", "Unusable", "arguments", "is_inexact", "parameters", "said"]
+__all__ = ["CONCRETE", "Arguments", "Failing", "Unusable", "arguments", "is_inexact", "parameters"]
 
 # The errors that JAX raises where a function needs an argument's value while it is traced.
 CONCRETE = (
@@ -67,7 +68,7 @@ class Arguments(NamedTuple):
 
         def flat(*arrays: Any) -> Any:
             args, kwargs = self.rebuild(arrays)
-            return f(*args, **kwargs)
+            return call_users(f, *args, **kwargs)
 
         return flat
 
@@ -158,9 +159,3 @@ def _drawn(leaf: Any, rng: np.random.Generator) -> Any:
 
 def is_inexact(x: Any) -> bool:
     return jaxprs.is_float(x.dtype)
-
-
-def said(error: BaseException) -> str:
-    """Describe an error by its type and first line."""
-    line, kind = jaxprs.first_line(error), type(error).__name__
-    return kind if line == kind else f"{kind}: {line}"

@@ -16,12 +16,13 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from handprop.verifier.arguments import Arguments, Unusable, arguments, said
+from handprop.verifier.arguments import Arguments, Unusable, arguments
+from handprop.verifier.internal import noted, said
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Verdict
 from handprop.verifier.rules import each_call, is_of_jax, marked, name_of
 
-__all__ = ["Audit", "Met", "Rule", "rules_met"]
+__all__ = ["Audit", "Met", "Rule", "is_audit", "rules_met"]
 
 FORMAT = "handprop.audit.v2"
 NO_VALUES = "no values reached {}, because {}; it was judged at random ones"
@@ -82,6 +83,15 @@ class Audit:
         return "\n".join([*rows, *self.unseen, *trusted])
 
 
+def is_audit(text: str) -> bool:
+    """Whether the text is JSON whose field ``format`` says that it is an audit; its other fields are not read."""
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and held.get("format") == FORMAT
+
+
 def _place(report: Report) -> str:
     return str(report.certificate.get("source", ""))
 
@@ -140,6 +150,7 @@ def rules_met(step: Callable, args: tuple, rng: np.random.Generator) -> Met:
         jax.effects_barrier()
     except Exception as error:
         _check_runs(step, given)
+        noted(error, "the search for values")
         met.why = f"the program fails when they are read ({said(error)})"
         with marked(anew=True), each_call(lambda *call: _traced(met, *call)):
             jax.eval_shape(given.calling(step), *given.leaves)
@@ -157,6 +168,8 @@ def _check_runs(step: Callable, given: Arguments) -> None:
         jax.block_until_ready(given.calling(step)(*map(_copied, given.leaves)))
         jax.effects_barrier()
     except Exception as error:
+        if noted(error, "the search for values"):
+            return
         raise Unusable(f"{name_of(step)} raises at the given arguments: {said(error)}") from error
 
 

@@ -57,7 +57,8 @@ class Domain:
     domain has no directions, so no gradient is compared along it. ``keeps`` says that the domain holds the given values
     and no others. ``wider`` is a simpler domain that contains this one; a proof is sought there first. ``at_end`` marks
     the entries of an array that are at an end which ``from_free`` reaches only by rounding. ``any_shape`` says whether
-    ``from_free`` accepts free parameters of other shapes too.
+    ``from_free`` accepts free parameters of other shapes too. ``sums`` says that all that is known of the argument is
+    that its lines sum to 1.
 
     ``spread`` is the scale at which free parameters are drawn, None for the scale of the given ones. ``free`` is an
     example of the free parameters, or their shape and dtype, where they are not an array of the argument's shape.
@@ -74,6 +75,7 @@ class Domain:
     wider: "Domain | None" = None
     at_end: Callable[[np.ndarray], Any] = lambda x: False
     any_shape: bool = True
+    sums: bool = False
 
     def reached(self, x: np.ndarray, tolerance: float) -> bool:
         """Whether an array that ``from_free`` made lies inside and did not leave by rounding or overflow.
@@ -96,7 +98,7 @@ def sum_to_one(axis: int = -1) -> Domain:
     def from_free(u: jax.Array) -> jax.Array:
         return u - (jnp.sum(u, axis, keepdims=True) - 1) / u.shape[axis]
 
-    return Domain(f"has {_lines(axis)} that sum to 1", from_free, _itself, _sums_lack(axis))
+    return Domain(f"has {_lines(axis)} that sum to 1", from_free, _itself, _sums_lack(axis), sums=True)
 
 
 def simplex(axis: int = -1) -> Domain:

@@ -1,5 +1,6 @@
 """Structural faults of a rule: what its parts return, seen where JAX calls them."""
 
+import enum
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,13 +8,20 @@ from typing import Any, NamedTuple
 import jax
 from jax.custom_derivatives import CustomVJPPrimal
 
-from handprop.verifier.arguments import CONCRETE, said
+from handprop.verifier.arguments import CONCRETE
+from handprop.verifier.internal import call_users, noted, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of, parts_of
 
-__all__ = ["NOT_LINEAR", "Fault", "leaf_faults", "rule_faults"]
+__all__ = ["Fault", "How", "leaf_faults", "rule_faults"]
 
-NOT_LINEAR = "is not linear in its tangents"
+
+class How(enum.Enum):
+    """How a structural fault shows."""
+
+    RETURNED = "in what is returned"
+    RAISED = "an error is raised"
+    NOT_LINEAR = "is not linear in its tangents"
 
 
 class Fault(NamedTuple):
@@ -21,6 +29,7 @@ class Fault(NamedTuple):
 
     path: str
     what: str
+    how: How = How.RETURNED
 
 
 class Call(NamedTuple):
@@ -50,19 +59,23 @@ def rule_faults(watched: Callable[[Callable], Callable], inputs: Sequence[Any], 
     except jax.errors.UnexpectedTracerError:  # a rule closes over a differentiated value; structure reports that
         return []
     except Exception as error:  # whatever JAX or the rule raises
+        if noted(error, "the check of the rule's structure"):
+            return []
         found = [
             fault for call in calls for fault in (*_forward_faults(call, out, rule), *_backward_faults(call, rule))
         ]
-        return found or [Fault("rule", _told(error))]
+        return found or [_told(error)]
     return list(dict.fromkeys(fault for call in calls for fault in _backward_faults(call, rule)))
 
 
-def _told(error: Exception) -> str:
-    """Describe the error; JAX reports a nonlinear function by an AssertionError, or by naming the primitive."""
+def _told(error: Exception) -> Fault:
+    """Make a fault of the error; JAX reports a nonlinear function by an AssertionError, or by naming the primitive."""
     text = str(error)
     if "Transpose rule" in text or (isinstance(error, AssertionError) and (not text or "Accum" in text)):
-        return f"{NOT_LINEAR}, so JAX cannot transpose it ({said(error)})"
-    return jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
+        what = f"{How.NOT_LINEAR.value}, so JAX cannot transpose it ({said(error)})"
+        return Fault("rule", what, How.NOT_LINEAR)
+    what = jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
+    return Fault("rule", what, How.RAISED)
 
 
 def _noting(rule: Any, calls: list[Call]) -> Any:
@@ -80,13 +93,13 @@ def _noting(rule: Any, calls: list[Call]) -> Any:
         call = Call(rule, taken, [], [])
         calls.append(call)
         last.append(call)
-        returned = rule.fwd(*args)
+        returned = call_users(rule.fwd, *args)
         call.primal.append(returned)
         return returned
 
     @functools.wraps(rule.bwd)
     def bwd(*args: Any) -> Any:
-        returned = rule.bwd(*args)
+        returned = call_users(rule.bwd, *args)
         if last:
             last[-1].cotangents.append(returned)
         return returned

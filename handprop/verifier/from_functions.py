@@ -9,6 +9,7 @@ import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact
 from handprop.verifier.faults import Fault, leaf_faults
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import (
     Problem,
     Program,
@@ -54,6 +55,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         except CONCRETE:
             raise
         except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+            noted(error, "autodiff of the loss")
             obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
             return _alone(faulty(candidate, given)._replace(obstacle=obstacle), by_hand, wrt)
         try:
@@ -61,6 +63,8 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         except CONCRETE:
             raise
         except Exception as error:  # whatever JAX or the user's function raises
+            if stopped := noted(error, "the gradient by hand"):
+                return faulty(candidate, given)._replace(obstacle=stopped)
             return faulty(candidate, given, Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}"))
     with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
     want = (value, grads) if with_value else grads
@@ -193,7 +197,8 @@ def _alone(problem: Problem, candidate: Callable, wrt: tuple[int, ...]) -> Probl
     """Add the hand-written gradients, or value and gradients, if that is what the function returns."""
     try:
         shapes = [o.shape for o in jax.tree.leaves(jax.eval_shape(candidate, *problem.inputs))]
-    except Exception:  # whatever it raises: the obstacle is reported as before
+    except Exception as error:  # whatever it raises: the obstacle is reported as before
+        noted(error, "the gradient by hand")
         return problem
     gradients = [problem.inputs[i].shape for i in wrt]
     marks = {0: (), 1: (False,)}.get(len(shapes) - len(gradients))

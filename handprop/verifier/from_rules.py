@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
-from handprop.verifier.faults import NOT_LINEAR, Fault, leaf_faults, rule_faults
+from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
+from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
     Problem,
     Program,
@@ -151,7 +152,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         return problem
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
     faults = tuple(other or _standing(faults_of(rule), truth, inputs))
-    if NOT_LINEAR in "".join(fault.what for fault in faults) and _is_additive(given, rule, chosen, rng):
+    if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
         forwards = functools.partial(by_hand, gradients=_by_directions)
         return problem._replace(candidate=forwards(rule), as_program=forwards, faults_of=lambda f: [],
                                 conditions=(*problem.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
@@ -175,10 +176,11 @@ def _stops(original: Any, given: Arguments, program: Any) -> bool:
 
 def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
     """Drop the fault that a rule raises if autodiff of its function raises too: then there is no reference."""
-    if [fault.path for fault in faults] == ["rule"]:
+    if any(fault.how is not How.RETURNED for fault in faults):
         try:
             jaxprs.trace(reference, inputs)
-        except Exception:  # whatever JAX raises where a function has no derivative in reverse
+        except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+            noted(error, "autodiff of the function")
             return []
     return faults
 
@@ -201,7 +203,7 @@ def _of_pair(rule: Any, reference: Callable | None) -> Any:
     if reference is None:
         raise Unusable("a pair (fwd, bwd) does not say which function it is for: pass reference=f")
     made: Any = jax.custom_vjp(reference)
-    made.defvjp(fwd or (lambda *args: (reference(*args), args)), bwd)
+    made.defvjp(fwd or (lambda *args: (call_users(reference, *args), args)), bwd)
     made.__name__ = name_of(bwd)
     return made
 
@@ -272,7 +274,8 @@ def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.
     both = jax.tree.map(jnp.add, one, other)
     try:
         return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
-    except Exception:  # whatever the rule raises, its fault is still that it cannot be transposed
+    except Exception as error:  # whatever the rule raises, its fault is still that it cannot be transposed
+        noted(error, "the rule along sums of directions")
         return False
 
 

@@ -21,6 +21,7 @@ from handprop.verifier.checks.edge_cases import edge_cases
 from handprop.verifier.checks.evaluators import Evaluator, evaluators
 from handprop.verifier.checks.sampling import READINGS, compared, sample, wrong_outputs
 from handprop.verifier.domains import Domain
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
@@ -61,8 +62,9 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         try:
             whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
-            said = f"the properties of the given values were not tried: {jaxprs.first_line(error)}"
-            report = dataclasses.replace(report, internal=(*report.internal, said))
+            failed = f"the properties of the given values were not tried: {jaxprs.first_line(error)}"
+            line = noted(error, "the search for properties of the given values") or failed
+            report = dataclasses.replace(report, internal=(*report.internal, line))
     return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
 
 
@@ -129,7 +131,8 @@ def _proved_wider(given: Problem, problem: Problem, options: Options, prepare: P
             return None
         part = options._replace(deadline=time.monotonic() + options.seconds_left / 4)
         found = proof(prepare(within(given, wider)), part)
-    except Exception:  # the structure check reports what does not run
+    except Exception as error:  # the structure check reports what does not run
+        noted(error, "the proof for wider domains")
         return None
     return found if found.outcome is Outcome.PROVES else None
 
@@ -149,7 +152,7 @@ def _needed(problem: Problem, report: Report, options: Options) -> Facts:
     found = {place: chain for place in range(len(problem.inputs))
              if (chain := _facts_of(problem, place, place in moving, apart))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
-              if place not in moving and chain[0].says.endswith("sum to 1")}  # fmt: skip
+              if place not in moving and chain[0].sums}  # fmt: skip
     if not found or fails:
         return _as_found(labels)
     chosen = {place: _as_given(problem, place, chain) for place, chain in found.items()}

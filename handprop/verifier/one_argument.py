@@ -46,9 +46,7 @@ def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], 
         name = f"{one.subject}, differentiated with respect to {problem.heads[n]} alone"
         reports.append(dataclasses.replace(one, subject=name))
     worst = min(reports, key=lambda report: WORST_FIRST.index(report.verdict))
-    values = [path for path, gradient in zip(problem.out_paths, problem.gradients, strict=True)
-              if path.startswith("value") and not gradient]  # fmt: skip
     every = len(problem.wrt) == 1 or len(problem.wrt) == len(numbers) == 2
     left = [] if every else ["all arguments are differentiated, in all of their parts, or one alone"]
-    left += ["every value of the rule is used"] if len(values) > 1 else []
+    left += ["every value of the rule is used"] if problem.gradients.count(False) > 1 else []
     return dataclasses.replace(worst, conditions=(*worst.conditions, *left)) if worst.ok else worst

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.arguments import CONCRETE, Arguments, Failing, Unusable, said
+from handprop.verifier.arguments import CONCRETE, Arguments, Failing, Unusable
 from handprop.verifier.domains import Domain
 from handprop.verifier.faults import Fault
+from handprop.verifier.internal import place_of, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of
 
@@ -144,6 +145,8 @@ def traced(f: Callable, leaves: Sequence[Any], whose: Any) -> tuple[Any, Any]:
         except CONCRETE:
             raise
         except Exception as error:
+            if place_of(error):
+                raise
             raise Failing(f"{name_of(whose)} fails at these arguments: {said(error)}") from error
 
 

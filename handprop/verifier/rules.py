@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from handprop.verifier.internal import call_users
 from handprop.verifier.programs import frames, jaxprs, running
 from handprop.verifier.programs.primitives import Trait, has
 
@@ -117,7 +118,7 @@ def with_rules(f: Callable, watch: Callable[[Any], Any] = lambda rule: rule) -> 
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with each_call(meet):
-            return f(*args, **kwargs)
+            return call_users(f, *args, **kwargs)
 
     return run
 
@@ -140,7 +141,7 @@ def _over_arrays(rule: Any, args: tuple, kwargs: dict) -> tuple[Any, tuple, dict
     else:
         saved = {i: CustomVJPPrimal(x, False) for i, x in held.items()} if rule.symbolic_zeros else held
         places = [i - sum(j < i for j in still) for i in taken if i not in still]
-        bwd = _named(rule.bwd, lambda *a: _chosen(rule.bwd(*a), places))
+        bwd = _named(rule.bwd, lambda *a: _chosen(call_users(rule.bwd, *a), places))
         new.defvjp(_placed(rule.fwd, saved, taken), bwd, rule.symbolic_zeros, rule.optimize_remat)
     return new, tuple(bound.args[i] for i in taken), {}
 
@@ -151,7 +152,7 @@ def _is_number(arg: Any) -> bool:
 
 
 def _placed(f: Callable, held: dict[int, Any], taken: Sequence[int]) -> Callable:
-    return _named(f, lambda *args: f(*_whole(held, taken, args)))
+    return _named(f, lambda *args: call_users(f, *_whole(held, taken, args)))
 
 
 def _named(f: Callable, new: Callable) -> Callable:
@@ -187,7 +188,7 @@ def _jvp_over_arrays(rule: Any, held: dict[int, Any], taken: Sequence[int]) -> C
         *static, primals, tangents = args
         values = {**held, **dict(zip(differentiated, primals, strict=True))}
         along = {**jax.tree.map(zero, held), **dict(zip(differentiated, tangents, strict=True))}
-        return rule.jvp(*static, tuple(values[i] for i in order), tuple(along[i] for i in order))
+        return call_users(rule.jvp, *static, tuple(values[i] for i in order), tuple(along[i] for i in order))
 
     return _named(rule.jvp, jvp)
 
@@ -202,7 +203,7 @@ def without_rules(f: Callable, handed: Any = None) -> Callable:
         def flat(*traced: Any) -> Any:
             new_args, new_kwargs = jax.tree.unflatten(tree, jaxprs.with_replaced(leaves, places, traced))
             with _replaced(handed):
-                return f(*new_args, **new_kwargs)
+                return call_users(f, *new_args, **new_kwargs)
 
         return running.strip_rules(flat)(*(leaves[i] for i in places))
 
@@ -216,7 +217,7 @@ def _replaced(handed: Any, met: list[Any] | None = None, anew: bool = False) -> 
             return call(rule, *args, **kwargs)
         if met is not None:
             met.append(rule)
-        return rule.fun(*args, **kwargs)
+        return call_users(rule.fun, *args, **kwargs)
 
     with marked(anew) if handed is None else marked(anew=True), each_call(meet):
         yield

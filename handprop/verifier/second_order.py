@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem, Program
 from handprop.verifier.programs import jaxprs
 
@@ -28,6 +29,7 @@ def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
         candidate, reference = (_with_pullback(f, problem) for f in (problem.candidate, problem.reference))
         _ = [jaxprs.trace(f, inputs) for f in (candidate, reference)]
     except Exception as error:  # whatever JAX or the rule raises at its own derivative
+        noted(error, "the second derivative")
         return problem._replace(obstacle=f"it cannot be differentiated twice: {jaxprs.first_line(error)}")
     named = [path for path, is_gradient in zip(problem.out_paths, problem.gradients, strict=True) if is_gradient]
     more = tuple(f"second d{problem.in_paths[i]}" for i in jaxprs.float_places(problem.inputs))

@@ -10,12 +10,13 @@ import numpy as np
 
 from handprop.verifier.checks.registry import CHECKS, Checker
 from handprop.verifier.checks.sampling import NONDETERMINISTIC
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.births import broken as where_broken
 from handprop.verifier.repair.births import not_linear as where_not_linear
-from handprop.verifier.repair.explain import UNKNOWN, explain
+from handprop.verifier.repair.explain import Cause, Explained, explain
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 
@@ -41,23 +42,24 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
         return checked(edited, options, "fix")
 
     broken_only = report.verdict is Verdict.REFUTED and problem.kept.get("proved")
-    found = report if broken_only else explain(problem, options, report, check)
+    found, cause = Explained(report, Cause.NOT_SOUGHT) if broken_only else explain(problem, options, report, check)
     point, failing = problem.kept.get("failed at"), report.counterexample
     if report.verdict is not Verdict.REFUTED or found.fix is not None or point is None or failing is None:
         return found
-    if problem.kept.get("everywhere") and found.location and found.diagnosis not in (None, UNKNOWN):
+    if problem.kept.get("everywhere") and found.location and cause in (Cause.KNOWN, Cause.ITS_KIND):
         return found
     if "repair" in options.skip or options.seconds_left <= 0:
         return found
     try:
-        unknown = found.diagnosis is None or found.diagnosis.startswith(UNKNOWN)
-        broken = where_not_linear(problem, failing.worst) if unknown and not broken_only else None
+        sought = cause is not Cause.KNOWN and not broken_only
+        broken = where_not_linear(problem, failing.worst) if sought else None
         broken = broken or where_broken(problem, point, failing.worst, options)
     except Exception as error:  # the verdict stands without this
-        said = f"the search for the line failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(found, internal=(*found.internal, said))
+        failed = f"the search for the line failed: {jaxprs.first_line(error)}"
+        line = noted(error, "the search for the line") or failed
+        return dataclasses.replace(found, internal=(*found.internal, line))
     if broken is None:
-        return explain(problem, options, report, check) if broken_only else found
+        return explain(problem, options, report, check).report if broken_only else found
     others = tuple(at for at in found.locations if (at.file, at.line) != (broken.location.file, broken.location.line))
     return dataclasses.replace(found, locations=(broken.location, *others)[:3], diagnosis=broken.diagnosis)
 
@@ -118,8 +120,9 @@ def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Che
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check
     except Exception as error:  # a bug of the verifier, or whatever JAX or the user's code raises at other values
-        said = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
-        return Check(name, Outcome.UNDECIDED, said, {"internal": (said,)})
+        failed = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
+        line = noted(error, f"the check {name!r}") or failed
+        return Check(name, Outcome.UNDECIDED, line, {"internal": (line,)})
 
 
 def _said(checks: list[Check], name: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import pytest
 import handprop
 from handprop.cli import main, verify
 from handprop.verifier import domains
+from handprop.verifier.auditing import Audit
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 
@@ -335,6 +336,8 @@ def test_an_audit_is_printed_and_written(gradients, capsys):
     assert capsys.readouterr().out.startswith("PROVED        cube")
     written = json.loads(Path("a.json").read_text())
     assert written["format"] == "handprop.audit.v2"
+    Path("b.json").write_text(json.dumps(dict(reversed(written.items()))))  # the format stands at the end
+    assert isinstance(verify.read_certificate(Path("b.json")), Audit)
     (report,) = (Report.from_json(json.dumps(report)) for report in written["reports"])
     assert report.verdict is Verdict.PROVED and report.subject == "cube"
     assert main.main(["audit", "--replay", "a.json"]) == 0

@@ -5,6 +5,8 @@ import sys
 import jax
 import pytest
 
+from handprop.verifier.internal import collected
+
 
 @pytest.fixture
 def jax_as_it_comes():
@@ -26,3 +28,24 @@ def memory_is_given_back():
     """JAX keeps what it compiled for every shape: some gigabytes by the end of the suite."""
     yield
     jax.clear_caches()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "own_faults: the test plants a fault in the verifier itself, or provokes one")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_faults():
+    """Collect the verifier's own faults, including those that the module's fixtures cause."""
+    with collected() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_own_faults(request, own_faults):
+    """Fail on a fault of the verifier itself, which would pass for an edit that does not fit or a check that fails."""
+    yield
+    found = list(own_faults.values())
+    own_faults.clear()
+    if request.node.get_closest_marker("own_faults") is None:
+        assert not found, found

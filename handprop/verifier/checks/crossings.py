@@ -18,6 +18,7 @@ import numpy as np
 from handprop.verifier.along_domains import reached
 from handprop.verifier.checks.evaluators import as_users
 from handprop.verifier.checks.sampling import sample
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs, running, widen
@@ -126,7 +127,8 @@ def _look(problem: Problem, program: Any) -> Look | None:
             shapes = [gap.shape for gap in jax.eval_shape(lambda inputs: _compared(program, inputs), wide)]
             compiled = executables.compiled(run, wide, [np.zeros(s) for s in shapes], programs=[program] * PULL,
                                             seconds=problem.compiling)  # fmt: skip
-        except Exception:  # a loop that JAX does not differentiate, or a primitive without a derivative
+        except Exception as error:  # a loop that JAX does not differentiate, or a primitive without a derivative
+            noted(error, "the search for other sides of comparisons")
             return None
 
     def look(inputs: Sequence[Any], entry: Entry | None) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -13,6 +13,7 @@ from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.kinks import Kind, ruling
 from handprop.verifier.checks.overflow import overflow, said_of
 from handprop.verifier.checks.sampling import Point, failure, is_off, worst_entry
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
@@ -71,7 +72,8 @@ def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point
 def _by_iterations(problem: Problem, point: Point, worst: Worst, options: Options) -> bool:
     try:
         return has_not_converged(problem, point, options) or is_remainder(problem, point, worst)
-    except Exception:  # a function that JAX does not differentiate, or that raises in another iteration
+    except Exception as error:  # a function that JAX does not differentiate, or that raises in another iteration
+        noted(error, "the search for an iteration's end")
         return False
 
 

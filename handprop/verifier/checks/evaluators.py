@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import constants, executables, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has
@@ -35,6 +36,10 @@ NOISY = 4 * executables.EQUATION
 SIGN = np.uint64(1 << 63)
 
 Outputs = list[np.ndarray]
+
+
+class AnotherProgram(Exception):
+    """A program becomes another one in float64, so it has no form there."""
 
 
 class Evaluator(NamedTuple):
@@ -91,6 +96,7 @@ def _kept(problem: Problem, name: Any, inputs: tuple[Any, ...], x64: bool) -> Ev
         try:
             problem.kept[name] = _compiled(problem, inputs, x64)
         except Exception as error:  # whatever JAX raises where a program has no form in float64
+            noted(error, "the programs in float64")
             problem.kept[name] = None
             problem.kept["untraceable"] = jaxprs.first_line(error)
     return problem.kept[name]
@@ -114,7 +120,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
         if x64:
             wide = [jaxprs.trace(f, inputs) for f in (problem.candidate, problem.reference)]
             if not all(map(is_widened, wide, programs)):
-                raise TypeError("in float64 it becomes another program")
+                raise AnotherProgram("in float64 it becomes another program")
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         reading, known = [reading_of(program) for program in programs], problem.kept.setdefault("readings", [])
         if reading in known:
@@ -155,6 +161,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             with jax.enable_x64(True):
                 got, want = ([_number(x) for x in program] for program in f(*args))
         except Exception as error:  # whatever a callback raises: the program does not take this input
+            noted(error, "a run in float64")
             raised.append(f"a program raises: {said_last(error)}")
             got, want = (_not_a_number(program) for program in programs)
         if any(_is_endless(x) for x in (*got, *want)):
@@ -174,7 +181,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 def _alike(wide: Any, program: Any) -> Any:
     """Return the program traced in float64, unless its shapes differ, as where it reads bits as integers."""
     if [aval.shape for aval in wide.out_avals] != [aval.shape for aval in program.out_avals]:
-        raise TypeError("it returns other shapes in float64")
+        raise AnotherProgram("it returns other shapes in float64")
     return wide
 
 
@@ -220,8 +227,9 @@ def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
         try:
             traced = traced or jaxprs.trace(f, inputs)
             if not own and any(e.primitive.name == "bitcast_convert_type" for e in jaxprs.equations(traced)):
-                raise TypeError("it reads the bits of its own dtype")
-        except Exception:  # whatever JAX, or a function that fixes its own dtypes, raises
+                raise AnotherProgram("it reads the bits of its own dtype")
+        except Exception as error:  # whatever JAX, or a function that fixes its own dtypes, raises
+            noted(error, "a program in float64")
             with jax.enable_x64(False):
                 traced = jaxprs.trace(f, [_narrowed(x) for x in inputs])
         program = widen.widen(traced)

@@ -22,6 +22,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator, as_users
 from handprop.verifier.checks.sampling import Point, compared, largest, worst_entry
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, running, widen
@@ -193,7 +194,8 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
         with jax.enable_x64(True), jax.disable_jit():
             running.run(program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around,
                        loop=lambda key, f, *args: f(*args))  # fmt: skip
-    except Exception:  # too many equations, or one that cannot be run by itself
+    except Exception as error:  # too many equations, or one that cannot be run by itself
+        noted(error, "a run equation by equation")
         return []
     return found
 

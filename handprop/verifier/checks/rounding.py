@@ -13,6 +13,7 @@ import numpy as np
 from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs, running
@@ -208,7 +209,8 @@ def _own_dtype(problem: Problem, point: Point) -> dict[str, tuple[str, float, fl
             quick = executables.compile_within(programs, problem.compiling, 2 * executables.EQUATION)
             runs = [partial(running.run, program) for program in programs]
             got, want = ([np.asarray(x) for x in (jax.jit(f) if quick else f)(problem.inputs)] for f in runs)
-        except Exception:  # a callback that raises, or a kernel for another machine
+        except Exception as error:  # a callback that raises, or a kernel for another machine
+            noted(error, "a run in the programs' own dtype")
             return {}
     lost = {}
     for path, g, w, exact in zip(problem.out_paths, got, want, point.want, strict=True):

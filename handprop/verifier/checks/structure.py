@@ -4,6 +4,7 @@ import time
 
 import jax
 
+from handprop.verifier.internal import place_of
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Fault, Problem
 from handprop.verifier.programs import jaxprs
@@ -26,6 +27,8 @@ def structure(problem: Problem, options: Options) -> Check:
         try:
             reference = jaxprs.trace(problem.reference, problem.inputs)
         except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+            if place_of(error):
+                raise
             summary = f"{NO_REFERENCE}: {jaxprs.first_line(error)}"
             return Check("structure", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
         try:
@@ -33,6 +36,8 @@ def structure(problem: Problem, options: Options) -> Check:
         except jax.errors.UnexpectedTracerError:
             return Check("structure", Outcome.UNDECIDED, CLOSED_OVER, {}, seconds=time.monotonic() - start)
         except (TypeError, ValueError) as error:
+            if place_of(error):
+                raise
             faults.append(Fault("rule", jaxprs.first_line(error)))
         else:
             if jaxprs.leaks(candidate) or jaxprs.leaks(reference):

@@ -18,6 +18,7 @@ import numpy as np
 from handprop.verifier.checks.disputes import Kind, failed, settled
 from handprop.verifier.checks.evaluators import Evaluator, evaluators, in_float64, is_own, untraceable
 from handprop.verifier.checks.sampling import Point, compared, not_repeated, repeats, sample, worst_entry
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -118,6 +119,7 @@ def _traced(problem: Problem) -> tuple[list[str], dict[str, str]]:
             jaxprs.trace(way, problem.inputs)
             done.append(name)
         except Exception as error:  # whatever JAX or the rule raises
+            noted(error, name)
             cannot[name] = jaxprs.first_line(error)
     return done, cannot
 
@@ -147,6 +149,7 @@ def _under_vmap(problem: Problem, evaluator: Evaluator, options: Options) -> str
         traced_at = _stacked([problem.inputs] * BATCH, np.stack) if own else stacked
         outputs = in_float64(_batched(problem), traced_at, problem.compiling, own)(stacked)
     except Exception as error:  # a rule that takes no float64, or a batch that JAX cannot make
+        noted(error, "vmap")
         return jaxprs.first_line(error)
     for i, inputs in enumerate(samples):
         batch, worst = [x[i] for x in outputs], None

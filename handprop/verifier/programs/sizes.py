@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
@@ -102,7 +103,8 @@ def _resized(problem: Problem, groups: Sequence[Sequence[tuple[int, int]]]) -> P
         for place, shape in zip(problem.cotangents, _shapes_of_values(problem, inputs), strict=True):
             inputs[place] = _repeated(problem.inputs[place], shape)
         jaxprs.trace(problem.reference, inputs)
-    except Exception:  # whatever the function or JAX raises at these sizes
+    except Exception as error:  # whatever the function or JAX raises at these sizes
+        noted(error, "the search for other sizes")
         return None
     return problem._replace(inputs=tuple(inputs), kept={})
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.proof.evaluation import Pair, drawn, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
@@ -30,6 +31,7 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     try:
         wide = batched(problem, pair, min(at_once, wanted))
     except Exception as error:  # whatever JAX raises where it cannot batch a program
+        noted(error, "the proof at many points")
         raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
     return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
 

@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.evaluation import Pair, evaluated
@@ -26,7 +27,8 @@ def in_lanes(problem: Problem, pair: Pair, bits: float) -> Pair:
     try:
         wide = batched(problem, pair, lanes)
         evaluated(wide, np.random.default_rng(0))
-    except Exception:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+    except Exception as error:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+        noted(error, "the proof at many points")
         return pair
     return wide
 

@@ -116,18 +116,18 @@ def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
         return False
 
 
-def _conditions(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping) -> tuple[str, ...]:
+def _conditions(trials: list[Trial], reading: Reading, assumed: Mapping, given: tuple[str, ...]) -> tuple[str, ...]:
     """What the proof only holds under."""
     found = {described(equation, what): None for equation, what in assumed.values()} if not reading.decided else {}
     casts = {f"casts to {name} change nothing": None for t in trials for name in sorted(t.run.casts)}
     masks = {mask: None for t in trials for mask in sorted(t.run.masks)}
-    return (*found, *masks, *casts, *as_given(problem))
+    return (*found, *masks, *casts, *given)
 
 
 def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
             seconds: float) -> Check:  # fmt: skip
     total, branching = _log2_false(trials), reading.branching
-    last = trials[-1].run
+    last, given = trials[-1].run, as_given(problem)
     evidence = {
         "bits": round(-total, 1),
         "runs": len(trials),
@@ -138,9 +138,11 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         "assignments": trials[-1].lanes * len(trials) if branching and last.unknown_comparisons else 0,
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
-        "conditions": _conditions(problem, trials, reading, assumed),
+        "conditions": _conditions(trials, reading, assumed, given),
     }
     if enough(trials, _bits_wanted(options)):
+        needed = [] if reading.decided else [what for _, what in assumed.values()]
+        problem.kept["needs"] = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)
     why = trials[-1].run.work.over or "more runs are needed than there are"

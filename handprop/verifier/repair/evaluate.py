@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -67,7 +68,7 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
     def flat(*inputs: Any) -> tuple:
         calls.clear()
         outputs = program(*inputs)
-        args, out = calls[0]
+        args, out = calls[0] if calls else ((), ())
         return (*outputs, *(x for x in jax.tree.leaves(args) if _is_array(x)), *jax.tree.leaves(out))
 
     try:
@@ -76,7 +77,8 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
             tuple(evaluate(interpretation.run(), whole, list(interpretation.inputs)))
             for interpretation in interpretations
         ]
-    except Exception:  # the pass runs inside a loop, or does not run at all
+    except Exception as error:  # the pass runs inside a loop, or does not run at all
+        noted(error)
         return None
     if len(calls) != 1:
         return None
@@ -121,7 +123,8 @@ def evaluate_edit(problem: Problem, interpretations: Sequence[Interpretation], b
             return _weigh_backward(interpretations, backward, rule, problem)
         program = jaxprs.trace(problem.as_program(rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
         outputs = tuple(run_on(interpretation, program) for interpretation in interpretations)
-    except Exception:  # most edits do not give a program that runs
+    except Exception as error:  # most edits do not give a program that runs
+        noted(error)
         return None
     shapes = [v.shape for v in interpretations[0].want]
     return EditResult(rule, outputs) if [v.shape for v in outputs[0]] == shapes else None
@@ -131,7 +134,8 @@ def _weigh_backward(
     interpretations: Sequence[Interpretation], backward: Backward, rule: Any, problem: Problem
 ) -> EditResult | None:
     with jax.enable_x64(jaxprs.wide(problem.inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
-        program, out = jax.make_jaxpr(lambda *a: rule.bwd(*backward.rebuild(a)), return_shape=True)(*backward.shapes)
+        bwd = jax.make_jaxpr(lambda *a: call_users(rule.bwd, *backward.rebuild(a)), return_shape=True)
+        program, out = bwd(*backward.shapes)
     shapes = [v.aval.shape for v in program.jaxpr.outvars]
     if jax.tree.structure(out) != backward.returned:
         return None

@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import enum
 import itertools
-import re
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verifier.checks.other_sizes import AS_GIVEN
 from handprop.verifier.checks.sampling import wrong_outputs
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -30,13 +31,12 @@ from handprop.verifier.repair.search import Change, Found
 from handprop.verifier.repair.shrink import shrunk
 from handprop.verifier.repair.smallest_edit import repairs, stopped
 from handprop.verifier.repair.source.functions import Place, columns_of, place_of, rebuilt, text_of
-from handprop.verifier.repair.source.patch import diff_of
+from handprop.verifier.repair.source.patch import Unwritable, diff_of
 from handprop.verifier.repair.source.statements import editable, last_line, neighbours, part_of, renamings
 from handprop.verifier.report.report import Report
-from handprop.verifier.report.values import Check as Checked
 from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 
-__all__ = ["explain"]
+__all__ = ["Cause", "Explained", "explain"]
 
 Check: TypeAlias = Callable[[Problem], Report]
 SECONDS = 3.0  # of counted work, not of wall time
@@ -44,29 +44,43 @@ LATEST = 20 * SECONDS  # of wall time: a safeguard for machines that are much sl
 SHOWN = 3
 MAX_NARROW = 8  # edits that need extra conditions, before the search for a better one ends
 MAX_TRIED = 16  # edits that are put through the whole verification
-LINE = re.compile(r" \([^()]*:\d+\)$")
-READ = re.compile("stands for minus infinity$|change nothing$")  # these say how a proof reads both programs, not one
-UNKNOWN = "no known cause fits"
 OF_NOTHING = "it is the gradient of no function"
 STOPPED = "stop_gradient in the function itself: without it the gradient by hand is its gradient"
 
 
-def explain(problem: Problem, options: Options, report: Report, check: Check) -> Report:
+class Cause(enum.Enum):
+    """What is known of the cause of a mistake."""
+
+    NOT_SOUGHT = "no cause was looked for"
+    UNKNOWN = "no known cause fits"
+    ITS_KIND = "no known cause fits, but the Jacobian shows of what kind the mistake is"
+    KNOWN = "a cause is known"
+
+
+class Explained(NamedTuple):
+    """A report, and what its diagnosis says of the cause."""
+
+    report: Report
+    cause: Cause
+
+
+def explain(problem: Problem, options: Options, report: Report, check: Check) -> Explained:
     """Return the report with an explanation added, or unchanged if nothing can be said.
 
     A refuted report gets locations, a diagnosis and a fix. A report on a right gradient with poor arithmetic says where
     bits are lost. Without a reference, the diagnosis is what the gradient alone shows. ``check`` is the whole
     verification, which a fix has to pass.
     """
+    plain = Explained(report, Cause.NOT_SOUGHT)
     if "repair" in options.skip or options.seconds_left <= 0:
-        return report
+        return plain
     if report.verdict is Verdict.INCONCLUSIVE:
-        return _by_itself(problem, options, report)
+        return plain._replace(report=_by_itself(problem, options, report))
     if problem.as_program is None:
-        return report
+        return plain
     try:
         if report.ok:
-            return dataclasses.replace(report, lost_bits=lost_bits(problem, report))
+            return plain._replace(report=dataclasses.replace(report, lost_bits=lost_bits(problem, report)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the edited programs may warn, and nobody wrote them
             work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
@@ -74,17 +88,17 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
             if small is not None:
                 with contextlib.suppress(Unsupported):  # the programs do not differ at small shapes
                     found = _explained(small, problem, options, work, report, check)
-                    if found.fix is not None and found.fix.proved:
+                    if found.report.fix is not None and found.report.fix.proved:
                         return found
-                    partly = found if found.fix else None
+                    partly = found if found.report.fix else None
             found = _explained(problem, problem, options, work, report, check)
-            found = partly if partly is not None and found.fix is None else found
-            return found if found.diagnosis != UNKNOWN else _unknown(problem, options, found)
+            found = partly if partly is not None and found.report.fix is None else found
+            return found if found.cause is not Cause.UNKNOWN else _unknown(problem, options, found)
     except Unsupported:  # the field cannot represent the programs
-        return report
+        return plain
     except Exception as error:  # the user's code may raise anything when it is traced again; the verdict stands
-        said = f"the search for the mistake failed: {jaxprs.first_line(error)}"
-        return dataclasses.replace(report, internal=(*report.internal, said))
+        line = noted(error) or f"the search for the mistake failed: {jaxprs.first_line(error)}"
+        return plain._replace(report=dataclasses.replace(report, internal=(*report.internal, line)))
 
 
 def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
@@ -98,20 +112,21 @@ def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
     return dataclasses.replace(report, diagnosis=f"{found.said}: {meaning}")
 
 
-def _unknown(problem: Problem, options: Options, report: Report) -> Report:
+def _unknown(problem: Problem, options: Options, explained: Explained) -> Explained:
     """Diagnose from the gradient alone when no cause fits.
 
     This is for gradients only. A rule is a family of gradients, one for each cotangent, and is left as it is.
     """
     found = None if problem.cotangents else symmetry(problem, options)
     if found is None:
-        return report
+        return explained
     meaning = "a factor or the function is another" if found.holds else f"{OF_NOTHING}, a slip is inside"
-    return dataclasses.replace(report, diagnosis=f"{UNKNOWN}; {found.said}: {meaning}")
+    diagnosis = f"{Cause.UNKNOWN.value}; {found.said}: {meaning}"
+    return Explained(dataclasses.replace(explained.report, diagnosis=diagnosis), Cause.ITS_KIND)
 
 
 def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
-               check: Check) -> Report:  # fmt: skip
+               check: Check) -> Explained:  # fmt: skip
     """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``whole`` problem too."""
     assert problem.as_program is not None
     point = whole.kept.get("failed at")
@@ -127,16 +142,17 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         every = (got, *(run_on(b, candidate) for b in interpretations[1:]))
         alone, not_linear = left_out(problem, interpretation, candidate, got, steps)
         found = [*alone, *found]
-    except Exception:  # a rule with a structural fault may not run as it is
+    except Exception as error:  # a rule with a structural fault may not run as it is
         if not problem.faults:
             raise
+        noted(error)
         found, got, every, not_linear = [], None, None, ""
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(problem, interpretation)
         fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
         if held and fix:
             places = _places(problem, interpretation, got, found, held[0])
-            return dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix)
+            return Explained(dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix), Cause.KNOWN)
     outputs = by_outputs(problem, interpretation, got) if got is not None else None
     said, returned = outputs or (None, False)
     first = last_line(problem) if returned else None
@@ -146,9 +162,12 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
     if best is not None:
         places = _places(problem, interpretation, got, found, best[0])
         causes = dict.fromkeys(edit.cause for _, edit in best[0].changes)
-        return dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
+        fixed = dataclasses.replace(report, locations=places, diagnosis="; ".join(causes), fix=best[1])
+        return Explained(fixed, Cause.KNOWN)
     places = _likely(problem, interpretation, got, found, returned)
-    return dataclasses.replace(report, locations=places, diagnosis=said or not_linear or UNKNOWN)
+    cause = Cause.KNOWN if said or not_linear else Cause.UNKNOWN
+    diagnosis = said or not_linear or cause.value
+    return Explained(dataclasses.replace(report, locations=places, diagnosis=diagnosis), cause)
 
 
 def _likely(
@@ -224,42 +243,41 @@ def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tupl
     assert problem.as_program is not None
     try:
         expression, diff = diff_of(found)
-    except ValueError:
+    except Unwritable:
         return None, False
-    report = check(problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={}))
+    mended = problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={})
+    report = check(mended)
     if not report.ok:
         return None, False
-    narrower = _is_narrower(problem, report, options)
+    elsewhere = report.check("other_sizes").evidence
+    narrower = _is_narrower(problem, mended.kept.get("needs", frozenset()), elsewhere, options)
     conditions = report.conditions
-    if narrower and AS_GIVEN not in conditions and report.check("other_sizes").evidence.get("fails"):
+    if narrower and elsewhere.get("fails") and not elsewhere.get("conditions"):
         conditions = (*conditions, AS_GIVEN)
     place, edit = found.changes[0]
     proved = report.verdict is Verdict.PROVED and not narrower
     return Fix(place.file, edit.slot.node.lineno, expression, diff, proved, conditions), narrower
 
 
-def _is_narrower(problem: Problem, mended: Report, options: Options) -> bool:
+def _is_narrower(problem: Problem, needed: frozenset[str], elsewhere: Mapping[str, Any], options: Options) -> bool:
     """Whether the edited program is right only at the given sizes or only under an extra condition.
 
-    A condition is extra if neither the refuted program nor the reference needs it when that program is proved equal to
-    itself.
+    ``needed`` holds the conditions of its proof, and ``elsewhere`` the evidence from other sizes. A condition is extra
+    if neither the refuted program nor the reference needs it when that program is proved equal to itself.
     """
-    elsewhere = mended.check("other_sizes").evidence
-    if AS_GIVEN in elsewhere.get("conditions", ()) or (elsewhere.get("fails") and _runs_elsewhere(problem)):
+    if elsewhere.get("conditions") or (elsewhere.get("fails") and _runs_elsewhere(problem)):
         return True
-    needed = {c for c in _needs(mended.check("proof")) if not READ.search(c)}
     for program in (problem.reference, problem.candidate):
         if not needed:
             return False
-        with contextlib.suppress(Exception):  # a rule with a structural fault may not run
-            alone = proof(problem._replace(reference=program, candidate=program, kept={}), options)
-            needed -= _needs(alone)
+        alone = problem._replace(reference=program, candidate=program, kept={})
+        try:
+            proof(alone, options)
+        except Exception as error:  # a rule with a structural fault may not run
+            noted(error, "the proof of a fix's conditions")
+            continue
+        needed -= alone.kept.get("needs", frozenset())
     return bool(needed)
-
-
-def _needs(check: Checked) -> set[str]:
-    """Return a check's conditions without the source lines at their ends."""
-    return {LINE.sub("", condition) for condition in check.evidence.get("conditions", ())}
 
 
 def _runs_elsewhere(problem: Problem) -> bool:
@@ -267,7 +285,8 @@ def _runs_elsewhere(problem: Problem) -> bool:
     resized = at_other_sizes(problem)
     try:
         return resized is not None and bool(jaxprs.trace(resized.candidate, resized.inputs))
-    except Exception:  # JAX or the rule may refuse these sizes in any way
+    except Exception as error:  # JAX or the rule may refuse these sizes in any way
+        noted(error)
         return False
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -102,9 +103,10 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
     reference = jaxprs.trace(problem.reference, problem.inputs)
     try:
         candidate = jaxprs.trace(problem.candidate, problem.inputs)
-    except Exception:  # a rule with a structural fault may not run
+    except Exception as error:  # a rule with a structural fault may not run
         if not problem.faults:
             raise
+        noted(error)
         candidate = None
     sizes = [int(np.prod(v.aval.shape)) for e in reference.jaxpr.eqns for v in e.outvars]
     if sum(sizes) > MAX_ENTRIES:

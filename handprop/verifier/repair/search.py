@@ -6,13 +6,14 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.evaluate import Backward, EditResult, evaluate_edit
 from handprop.verifier.repair.interpretation import Interpretation
-from handprop.verifier.repair.source.functions import Place, compiled, rebuilt
+from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, rebuilt
 from handprop.verifier.repair.source.trees import AtHand, Edit, asked_before, slots
 
 __all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
@@ -69,7 +70,7 @@ def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
     """Run the user's function with the edits; None if it does not run."""
     try:
         codes = edited(changes, lambda: {place.code: compiled(place) for place, _ in changes})
-    except (SyntaxError, ValueError, TypeError, IndexError):
+    except DoesNotCompile:
         return None
     search.interpretations[0].work.add(0, TRACED)
     return evaluate_edit(search.problem, search.interpretations, search.backward, codes)
@@ -84,11 +85,11 @@ def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
 def names_there(search: Search, place: Place) -> dict[str, Any]:
     """Return what names refer to where a statement runs, by running it with a probe before it."""
     found: dict[str, Any] = {}
-    try:
-        slot = slots(place.body)[0]
-        code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
-        rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
-        jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:  # the statement has no expression, or the rule does not run
-        pass
+    for slot in slots(place.body)[:1]:
+        try:
+            code = edited([(place, Edit(0, slot, asked_before(slot.node, PROBE), ""))], lambda: compiled(place))
+            rule = rebuilt(search.problem.written, {place.code: code}, {PROBE: found.update})
+            jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
+        except Exception as error:  # the rule does not run
+            noted(error)
     return found

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 
@@ -33,7 +34,8 @@ def shrunk(problem: Problem) -> Problem | None:
     inputs = tuple(_cut(x, small) for x in problem.inputs)
     try:
         shapes = [_shapes(program, inputs) for program in (problem.candidate, problem.reference)]
-    except Exception:  # a size is a literal in the code, or is tied to another size
+    except Exception as error:  # a size is a literal in the code, or is tied to another size
+        noted(error)
         return None
     return problem._replace(inputs=inputs, kept={}) if shapes[0] == shapes[1] else None
 

@@ -4,7 +4,6 @@ The user's function is edited in memory (:mod:`source.functions`) and traced onc
 """
 
 import ast
-import contextlib
 import heapq
 import itertools
 import math
@@ -17,11 +16,13 @@ import jax
 import numpy as np
 
 from handprop.verifier.checks.sampling import sample
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
+from handprop.verifier.repair.edits.calls import takes_away
 from handprop.verifier.repair.edits.missing_terms import Lacks, PartLacks
 from handprop.verifier.repair.edits.small import edits, scaled
 from handprop.verifier.repair.edits.solved_numbers import Sizes, solved
@@ -78,9 +79,11 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     while queue and not work.reached(seconds):
         _, _, place, edit = heapq.heappop(queue)
         if isinstance(edit, Lacks | PartLacks):
-            with contextlib.suppress(Exception):  # the marked program does not run
+            try:
                 for more in edit.ask(search, place, sizes):
                     push(edit.penalty, place, more)
+            except Exception as error:  # the marked program does not run
+                noted(error)
             continue
         for way in solved(search, place, edit, sizes) if isinstance(edit, Scaled) else [edit]:
             text = edited([(place, way)], partial(ast.dump, place.top))
@@ -146,7 +149,8 @@ def _right_in_float64(problem: Problem, ran: list[Found], options: Options, work
         try:
             program = jaxprs.trace(problem.as_program(found.rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
             got = run(program)
-        except Exception:  # as in :func:`evaluate_edit`
+        except Exception as error:  # as in :func:`evaluate_edit`
+            noted(error)
             continue
         if all(a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * np.abs(b).max(initial=0)
                for a, b in zip(got, want, strict=True)):  # fmt: skip
@@ -217,7 +221,7 @@ def stopped(problem: Problem, interpretation: Interpretation) -> tuple[Found, An
         return None
     for place in statements(functions(problem.written)):
         for edit in edits(place.body, {}):
-            if edit.cause != "stop_gradient":
+            if not takes_away(edit, "stop_gradient"):
                 continue
             code = edited([(place, edit)], partial(compiled, place))
             rule = rebuilt(problem.written, {place.code: code})

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.programs.executables import applied
 from handprop.verifier.programs.jaxprs import (
     first_line,
@@ -79,6 +80,7 @@ class _OverTheField(Walk):
         try:
             program = kernel_program(eqn)
         except Exception as error:  # a kernel that has no interpret mode
+            noted(error, "a kernel's program")
             self.run.uninterpreted.add(f"pallas_call ({first_line(error)})")
             return _uninterpreted(self.run, eqn, operands)
         return self.evaluate(program, operands)

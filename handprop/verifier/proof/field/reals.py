@@ -8,13 +8,13 @@ that number's, and what moves or chooses elements moves and chooses numbers. Two
 more than a thousand times what noise in each operation, of a size of ``NOISE``, changes in the difference.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from handprop.verifier.internal import noted
 from handprop.verifier.programs import jaxprs, widen
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.field.hashing import mix
@@ -49,7 +49,7 @@ class Reals:
             return outputs
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and not self._all_known(thing)]
         if new and not has(eqn, Trait.CHOOSES):
-            with contextlib.suppress(Exception):  # whatever a primitive raises at a point of its own: it is not known
+            try:
                 held = [self._of(thing) if isinstance(thing, Value) else None for thing in operands]
                 copies = [self._computed(eqn, operands, held, k) for k in range(COPIES)]
                 for i in new:
@@ -57,6 +57,8 @@ class Reals:
                     if has(eqn, Trait.SCALES):
                         kept = [self._in_range(outputs[i], numbers) for numbers in kept]
                     self._keep(outputs[i], kept)
+            except Exception as error:  # whatever a primitive raises at a point of its own: it is not known
+                noted(error, "an equation at a real point")
         return outputs
 
     def apart(self, claims: Sequence[tuple[Value, Value]]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from handprop.verifier.repair.source.trees import AtHand, Edit, Slot, binary, constant, is_value
 
-__all__ = ["REDUCTIONS", "of_call", "of_sequence", "of_subscript"]
+__all__ = ["REDUCTIONS", "of_call", "of_sequence", "of_subscript", "takes_away"]
 
 REDUCTIONS = ("sum", "mean")
 TWINS = {"sin": ("cos",), "cos": ("sin",), "tril": ("triu",), "triu": ("tril",), "argmax": ("argmin",),
@@ -19,7 +19,7 @@ def of_call(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
     if not isinstance(node, ast.Call):
         return
     f = node.func
-    attr = f.attr if isinstance(f, ast.Attribute) else f.id if isinstance(f, ast.Name) else ""
+    attr = _name_of(f)
     if isinstance(f, ast.Attribute):
         for other in REDUCTIONS if attr in REDUCTIONS else TWINS.get(attr, ()):
             if other != attr:
@@ -67,6 +67,16 @@ def of_call(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
             yield Edit(1.4, slot, ast.Call(f, node.args, keywords), "summed over every axis")
             keywords = [*keywords, ast.keyword("keepdims", ast.Constant(True))]
             yield Edit(1.5, slot, ast.Call(f, node.args, keywords), "summed over every axis")
+
+
+def takes_away(edit: Edit, name: str) -> bool:
+    """Whether the edit replaces a call of the function of that name by the first argument of the call."""
+    node = edit.slot.node
+    return isinstance(node, ast.Call) and _name_of(node.func) == name and node.args[:1] == [edit.new]
+
+
+def _name_of(f: ast.expr) -> str:
+    return f.attr if isinstance(f, ast.Attribute) else f.id if isinstance(f, ast.Name) else ""
 
 
 def _is_module(node: ast.expr, candidate: dict[str, AtHand]) -> bool:

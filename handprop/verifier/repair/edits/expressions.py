@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.internal import call_users, noted
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.arithmetic import Elements, Field
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -89,17 +90,14 @@ def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
         made = []
         for text, cost in texts:
             try:
-                out = jnp.asarray(
-                    eval(text, {"jnp": jnp, "jax": jax, "__builtins__": {"len": len}}, names)
-                )  # our own text
-                if out.dtype != bool and not jaxprs.is_float(out.dtype):
-                    continue
-                if np.broadcast_shapes(out.shape, shape) != shape:
-                    continue
-            except Exception:  # the shapes of most expressions do not fit
+                known = {"jnp": jnp, "jax": jax, "__builtins__": {"len": len}}
+                out = jnp.asarray(call_users(eval, text, known, names))  # our own text
+            except Exception as error:  # the shapes of most expressions do not fit
+                noted(error)
                 continue
-            made.append(out if out.dtype != bool else out.astype(jnp.float32))
-            kept.append((text, cost))
+            if (out.dtype == bool or jaxprs.is_float(out.dtype)) and _fits(out.shape, shape):
+                made.append(out if out.dtype != bool else out.astype(jnp.float32))
+                kept.append((text, cost))
         return made
 
     if len(iterations) == 1:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from handprop.verifier.internal import noted
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.edits.solved_numbers import Sizes, factor, quotient, written
 from handprop.verifier.repair.edits.term_solver import Missing, Term
 from handprop.verifier.repair.instrument import instrument, mark_name, mark_value
 from handprop.verifier.repair.search import Search
-from handprop.verifier.repair.source.functions import Place, compiled, place_of, rebuilt
+from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, place_of, rebuilt
 from handprop.verifier.repair.source.statements import assigned, end_of, parameters_of, returned
 from handprop.verifier.repair.source.trees import (
     AtHand,
@@ -95,6 +96,8 @@ def _expressions(search: Search, place: Place) -> tuple[str, ...]:
 def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     """Trace the program with the statement's expressions marked, and the names in scope before it."""
     marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
+    if not slots(place.body):
+        return None
     try:
         for number, slot in reversed(list(enumerate(held))):
             slot.put(ast.Call(variable(MARK_VALUE), [ast.Constant(number), slot.node], []))
@@ -103,7 +106,7 @@ def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
         ast.fix_missing_locations(place.top)
         code = compiled(place)
         first.put(first.node)
-    except (SyntaxError, ValueError, TypeError, IndexError):
+    except DoesNotCompile:
         return None
     finally:
         for slot in held:
@@ -111,7 +114,8 @@ def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     rule = rebuilt(search.problem.written, {place.code: code}, marks)
     try:
         return jaxprs.trace(search.problem.as_program(rule), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
-    except Exception:  # a mark is an array, which not every place accepts
+    except Exception as error:  # a mark is an array, which not every place accepts
+        noted(error)
         return None
 
 

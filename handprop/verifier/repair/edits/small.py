@@ -170,13 +170,8 @@ def _of_operator(slot: Slot) -> Iterator[Edit]:
     if not isinstance(node, ast.BinOp):
         return
     left, op, right = node.left, node.op, node.right
-    for other, cause in _other_operators(op):
-        yield Edit(
-            1.6 if "belongs" in cause else 0.85 if isinstance(op, ast.Add | ast.Sub) else 1.1,
-            slot,
-            binary(left, other, right),
-            cause,
-        )
+    for cost, other, cause in _other_operators(op):
+        yield Edit(cost, slot, binary(left, other, right), cause)
     if isinstance(op, ast.Mult | ast.Div):
         yield Edit(
             1.2,
@@ -233,15 +228,21 @@ def _transposed(node: ast.expr) -> ast.expr:
     return ast.Attribute(node, "T", ast.Load())
 
 
-def _other_operators(op: ast.operator) -> list[tuple[ast.operator, str]]:
+OF_A_SUM, OF_A_PRODUCT, OF_ANOTHER_KIND = 0.85, 1.1, 1.6  # what it costs to replace an operator
+
+
+def _other_operators(op: ast.operator) -> list[tuple[float, ast.operator, str]]:
     if isinstance(op, ast.Add):
-        return [(ast.Sub(), "the sign of a term is wrong"), (ast.Mult(), "a sum where a product belongs")]
+        return [(OF_A_SUM, ast.Sub(), "the sign of a term is wrong"),
+                (OF_ANOTHER_KIND, ast.Mult(), "a sum where a product belongs")]  # fmt: skip
     if isinstance(op, ast.Sub):
-        return [(ast.Add(), "the sign of a term is wrong"), (ast.Mult(), "a difference where a product belongs")]
+        return [(OF_A_SUM, ast.Add(), "the sign of a term is wrong"),
+                (OF_ANOTHER_KIND, ast.Mult(), "a difference where a product belongs")]  # fmt: skip
     if isinstance(op, ast.Mult):
-        return [(ast.Div(), "multiplied where it should be divided"), (ast.Add(), "a product where a sum belongs")]
+        return [(OF_A_PRODUCT, ast.Div(), "multiplied where it should be divided"),
+                (OF_ANOTHER_KIND, ast.Add(), "a product where a sum belongs")]  # fmt: skip
     if isinstance(op, ast.Div):
-        return [(ast.Mult(), "divided where it should be multiplied")]
+        return [(OF_A_PRODUCT, ast.Mult(), "divided where it should be multiplied")]
     return []
 
 

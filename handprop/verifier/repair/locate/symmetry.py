@@ -18,6 +18,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import evaluators, in_float64
 from handprop.verifier.checks.sampling import compared, is_defined, sample, worst_entry
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, running
@@ -46,7 +47,8 @@ def symmetry(problem: Problem, options: Options) -> Symmetry | None:
     options = options._replace(deadline=min(time.monotonic() + SECONDS, options.deadline))
     try:
         return _measured(problem, options)
-    except Exception:  # JAX may raise anything if a program has no forward derivative
+    except Exception as error:  # JAX may raise anything if a program has no forward derivative
+        noted(error, "the search for a symmetric Jacobian")
         return None
 
 

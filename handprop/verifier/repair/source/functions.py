@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 
+from handprop.verifier.internal import call_users
 from handprop.verifier.programs import frames
 
-__all__ = ["RULES", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt", "siblings",
-           "text_of"]  # fmt: skip
+__all__ = ["RULES", "DoesNotCompile", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt",
+           "siblings", "text_of"]  # fmt: skip
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
 
@@ -204,11 +205,25 @@ def _path_to(code: types.CodeType, wanted: types.CodeType) -> tuple[int, ...] | 
     return None
 
 
+class DoesNotCompile(Exception):
+    """An edited tree is not a program, or no longer contains the function."""
+
+
 def compiled(place: Place) -> types.CodeType:
-    """Return the function's code, compiled from its tree as it is now."""
-    code = _compile(place.imports, place.top, place.file, place.code)
+    """Return the function's code, compiled from its tree as it is now.
+
+    Raises:
+        DoesNotCompile: the tree was edited so that it has no such code.
+    """
+    try:
+        code = _compile(place.imports, place.top, place.file, place.code)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise DoesNotCompile from error
     for i in place.path:
-        code = _children(code)[i]
+        inner = _children(code)
+        if i >= len(inner):
+            raise DoesNotCompile
+        code = inner[i]
     return code
 
 
@@ -267,7 +282,7 @@ def _with_own_lines(bwd: Callable) -> Callable:
     @functools.wraps(bwd)
     def traced(*args: Any) -> Any:
         with frames.own_lines():
-            return bwd(*args)
+            return call_users(bwd, *args)
 
     return traced
 

@@ -7,14 +7,18 @@ from handprop.verifier.repair.search import Found, edited
 from handprop.verifier.repair.source.functions import Place, text_of
 from handprop.verifier.repair.source.trees import Edit
 
-__all__ = ["diff_of"]
+__all__ = ["Unwritable", "diff_of"]
+
+
+class Unwritable(Exception):
+    """An edit that cannot be written in place."""
 
 
 def diff_of(found: Found) -> tuple[str, str]:
     """Return the edited lines and a unified diff.
 
     Raises:
-        ValueError: an edit cannot be written in place.
+        Unwritable: an edit cannot be written in place.
     """
     lines, diffs = [], []
     for file in dict.fromkeys(place.file for place, _ in found.changes):
@@ -38,7 +42,7 @@ def _text(place: Place, edit: Edit) -> str:
         changed = _spliced(lines, edit.slot.node, text)
         if _dump(changed, place, len(changed) - len(lines)) == wanted:
             return text
-    raise ValueError("the edit cannot be written in place")
+    raise Unwritable
 
 
 def _dump(lines: list[str], place: Place, longer: int) -> str:
