@@ -195,4 +195,4 @@ def is_nonnegative(value: Value) -> bool:
 
 def finite(a: Value, where: str) -> None:
     if a.special is not None and a.special.any():
-        raise Unsupported(f"what is not finite in {where}")
+        raise Unsupported(f"non-finite numbers in {where}")
