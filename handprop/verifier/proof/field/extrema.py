@@ -29,7 +29,7 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     """The index of the largest entry along the last axis, in the branching reading; NaN counts as the largest."""
     if value.known is not None:
         if value.error:
-            raise Unsupported("a largest known number that rounding may decide")
+            raise Unsupported("the largest of known numbers whose order rounding may decide")
         return np.argmax(value.known, -1)
     if value.special is not None and (value.special == OPAQUE).any():
         raise NotUnderstood("the largest of non-finite numbers")

@@ -301,7 +301,7 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
     numbers = keys if isinstance(keys, np.ndarray) else keys.known
     if numbers is not None:
         if isinstance(keys, Value) and keys.error:
-            raise Unsupported("an order of known numbers that rounding may decide")
+            raise Unsupported("known numbers whose order rounding may decide")
         return np.argsort(np.asarray(numbers), axis, kind="stable")
     assert isinstance(keys, Value)
     finite(keys, "a sort")

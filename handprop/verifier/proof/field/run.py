@@ -120,8 +120,8 @@ class Run(Algebra):
                      power_of=power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
-        """``e(x / d)^n``, with ``4 c = n / d`` in lowest terms. ``e^x`` is the fourth power of ``e(x)``, so that halves and
-        quarters are powers of the same element."""
+        """``e(x / d)^n``, with ``4 c = n / d`` in lowest terms. ``e^x`` is the fourth power of ``e(x)``, so that halves
+        and quarters are powers of the same element."""
         quarters = c * 4
         x = self.field.scale(atom.x, self.field.ratio(1, quarters.denominator))
         exponent = quarters.numerator
