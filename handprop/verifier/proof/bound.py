@@ -19,15 +19,15 @@ decisions of its own; where something is decided that does not depend on the inp
 taken for a number with which it is compared with probability ``e_a`` (:mod:`handprop.verifier.proof.trials`).
 
 *Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
-there are many roots, those that depend on different variables are told apart, and may seem not to depend on what they
-do depend on (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be squares, only one in
-``2^k`` runs counts (:func:`relation_counts`).
+there are many roots, they are divided into groups that depend on different variables, and a root may seem not to depend
+on a variable although it does (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be
+squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 
 *Steps that do not depend on a probe* are taken to be constant; each seems so by accident with probability ``e_a``
 (:func:`seemingly_steady`).
 
-*Claims.* What is taken to be equal almost nowhere is tried at real points; a false claim is missed with probability
-``e^-34`` (:mod:`handprop.verifier.proof.claims`).
+*Claims.* Claims that two values are equal almost nowhere are tested at real points; a false claim is missed with
+probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
 
 *Attempts.* Runs may start anew ``RESTARTS`` times, and several readings of the programs are tried one after the other.
 The bound is the sum over all of them.

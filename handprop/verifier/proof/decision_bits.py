@@ -36,8 +36,7 @@ MAX_TURNS = 1 << 12  # iterations of all scans together; those of an inner scan 
 
 
 class Bits(NamedTuple):
-    """The most bits of decisions in one term of an output, and the most that two unknowns rest on which are claimed
-    never to tie."""
+    """The most bits of decisions in one term of an output, and under any claim that two unknowns never tie."""
 
     output: float
     claim: float

@@ -35,7 +35,7 @@ class Rules:
     """The rules, and what they have found in one program.
 
     ``bits``: the bits of one comparison. ``claiming``: whether two analytic unknowns are claimed never to tie.
-    ``claims``: the most bits that two unknowns rest on which are claimed never to tie. ``extreme_of``: for the name of
+    ``claims``: the most bits of decisions under any claim that two unknowns never tie. ``extreme_of``: for the name of
     each maximum or minimum of two values, the names of these two.
     """
 
@@ -156,7 +156,7 @@ class Rules:
         ``x == y``: if neither side has relations that the field does not know (both kinds are at most ``apart``), the
         sides are claimed to be equal almost nowhere, and there is no decision. Otherwise whether they tie is decided.
         ``x == max(x, y)``: one side is the maximum or minimum of the other and a third value. Nothing is claimed here,
-        as the claim that x and y never tie is made where the maximum is taken.
+        as the claim that x and y never tie is made where the maximum is taken. A tie is decided or not as above.
         """
         out = self.nonlinear(eqn, facts, shapes)
         if not any(f.name in self.extreme_of.get(g.name, ()) for f, g in itertools.permutations(facts)):
