@@ -17,7 +17,7 @@ import handprop as v
 
 RULES = {rule.name: rule for rule in corpus.right_rules()}
 MUTANTS = corpus.mutants()
-NO_RELATION = "no identity that it knows makes"
+NO_RELATION = "it knows no identity that makes"
 UNPROVED = {  # what stops each proof
     "selu": NO_RELATION,  # a product of two literals, folded by Python
     "kl_divergence": NO_RELATION,  # log(p/q) = log p - log q holds for positive numbers only

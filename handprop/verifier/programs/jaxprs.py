@@ -1,5 +1,5 @@
-"""Programs as JAX writes them: what is in one. Differences between JAX's versions that the verifier alone meets stand
-here, what others meet too in :mod:`handprop._compat`.
+"""Properties of jaxprs. Differences between JAX versions that only the verifier meets are handled here, those that
+other code meets too in :mod:`handprop._compat`.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ def is_complex(dtype: Any) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The error's message in one line."""
     return textwrap.shorten(str(error).strip().split("\n")[0], 200, placeholder=" ...") or type(error).__name__
 
 
@@ -87,12 +87,12 @@ def float_places(inputs: Sequence[Any]) -> list[int]:
 
 
 def batch_axes(inputs: Sequence[Any]) -> tuple[int | None, ...]:
-    """``in_axes`` of a batch of points: floats vary along a first axis, all else is shared."""
+    """``in_axes`` for a batch of points: floats vary along a first axis, all else is shared."""
     return tuple(0 if is_float(x.dtype) else None for x in inputs)
 
 
 def with_replaced(whole: Sequence[Any], places: Sequence[int], parts: Sequence[Any]) -> list[Any]:
-    """``whole`` with the parts at the places."""
+    """A copy of ``whole`` with the parts at these places."""
     changed = list(whole)
     for place, part in zip(places, parts, strict=True):
         changed[place] = part
@@ -106,15 +106,16 @@ def trace(f: Callable, inputs: Sequence[Any]) -> Any:
 
 
 def only(program: Any, wanted: Sequence[bool]) -> Any:
-    """The program with the wanted outputs alone, and what makes them."""
+    """The program reduced to the wanted outputs and the equations that they need."""
     jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, list(wanted), instantiate=True)
     return core.ClosedJaxpr(jaxpr, program.consts)
 
 
 def called(eqn: Any) -> Any:
-    """The program that a call equation calls, None for any other equation.
+    """The program that a call equation calls; None for any other equation.
 
-    Only of primitives that call their program and do nothing else: under ``shard_map`` it means another thing.
+    Only primitives count that call their program and do nothing else; under ``shard_map``, for example, the program has
+    another meaning.
     """
     if not has(eqn, Trait.INLINED):
         return None
@@ -126,15 +127,15 @@ def called(eqn: Any) -> Any:
     return None
 
 
-@lru_cache(maxsize=64)  # an equation is read again in every run
+@lru_cache(maxsize=64)  # every run reads the same equations again
 def kernel_program(eqn: Any) -> Any:
-    """What a ``pallas_call`` computes, written without references: as its interpret mode runs it."""
+    """The program that a ``pallas_call`` computes, without references, as its interpret mode runs it."""
     params = {key: value for key, value in eqn.params.items() if key in KERNEL_PARAMS}
     return jax.make_jaxpr(partial(interpreted_kernel, **params))(*(v.aval for v in eqn.invars))
 
 
 def scan_counts(params: dict) -> tuple[int, int]:
-    """Numbers of constants and carries of a scan: parameters until jax 0.11, then sizes of a tree."""
+    """The numbers of constants and carries of a scan: parameters before jax 0.11, sizes in a tree since then."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
@@ -148,12 +149,12 @@ def parts(program: Any) -> Iterator[Any]:
 
 
 def leaks(program: Any) -> bool:
-    """Whether it holds what belongs to another trace, in the place of numbers."""
+    """Whether it contains tracers of another trace in place of numbers."""
     return any(isinstance(c, Tracer) for part in parts(program) for c in part.consts)
 
 
 def longest_sum(program: Any) -> int:
-    """The most terms that one entry of a product, reduction, running sum or scan adds up."""
+    """The most terms that one entry of a product, reduction, cumulative sum or scan adds."""
     longest = 1
     for eqn in equations(program):
         sizes = [int(np.prod(var.aval.shape, dtype=np.int64)) for var in eqn.invars if hasattr(var.aval, "shape")]
@@ -169,7 +170,7 @@ def longest_sum(program: Any) -> int:
 
 
 def hash_of(program: Any) -> str:
-    """A digest of the program's text and of every number in it: the text alone shortens or leaves out numbers."""
+    """A digest of the program's text and of every number in it, as the text abbreviates or omits numbers."""
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(program)).encode())
     for number in numbers(program):
         digest.update(f"{number.dtype} {number.shape} ".encode() + number.tobytes())
@@ -177,7 +178,7 @@ def hash_of(program: Any) -> str:
 
 
 def namesake(*programs: Any) -> str:
-    """The name that two primitives share, one of JAX's own perhaps; empty where there are none."""
+    """A name that two primitives share, one of which may be JAX's own; empty if there is none."""
     met: dict[str, Any] = {}
     for eqn in (eqn for program in programs for eqn in equations(program)):
         name = eqn.primitive.name
@@ -188,7 +189,7 @@ def namesake(*programs: Any) -> str:
 
 
 def numbers(program: Any) -> Iterator[np.ndarray]:
-    """Constants and literals, those of inner programs too; a complex one as its two parts."""
+    """Constants and literals, including those of inner programs; a complex array as its two parts."""
     for held in _held(program):
         yield from (np.real(held), np.imag(held)) if is_complex(held.dtype) else (held,)
 
@@ -207,13 +208,13 @@ def _held(program: Any) -> Iterator[np.ndarray]:
 
 
 def has_readings(program: Any) -> bool:
-    """Whether some float in the program's text may stand for another number than the dyadic one it is."""
+    """Whether some float in the program's text may stand for a number other than its dyadic value."""
     distinct = (np.unique(number) for number in numbers(program) if is_float(number.dtype))
     return any(literals.stands_for(float(v), str(x.dtype)) for x in distinct if x.size <= literals.MAX_READ for v in x)
 
 
 def narrower(eqn: Any) -> list[bool]:
-    """Which operands are floats of fewer bits than a float that the equation returns."""
+    """Which operands are floats with fewer bits than a float that the equation returns."""
     bits = [jnp.finfo(v.aval.dtype).nmant if is_float(getattr(v.aval, "dtype", bool)) else None
             for v in (*eqn.invars, *eqn.outvars)]  # fmt: skip
     most = max((b for b in bits[len(eqn.invars) :] if b is not None), default=0)
@@ -221,7 +222,7 @@ def narrower(eqn: Any) -> list[bool]:
 
 
 def widened_literals(program: Any) -> dict[str, tuple[float, ...]]:
-    """Of each dtype that the program makes wider somewhere, the literals that are read as other numbers."""
+    """For each dtype that the program widens somewhere, the literals that are read as other numbers."""
     dtypes = {str(v.aval.dtype) for eqn in equations(program) for v, less in zip(eqn.invars, narrower(eqn), strict=True)
               if less}  # fmt: skip
     found = {(str(x.dtype), float(v)) for x in numbers(program) if str(x.dtype) in dtypes
@@ -230,31 +231,31 @@ def widened_literals(program: Any) -> dict[str, tuple[float, ...]]:
 
 
 def is_iteration(eqn: Any) -> bool:
-    """Whether it is a loop that takes and returns nothing turn by turn, as what tends to a fixed point."""
+    """Whether it is a loop without inputs and outputs for each step, such as an iteration toward a fixed point."""
     name, params = eqn.primitive.name, eqn.params
     return name == "while" or (name == "scan" and sum(scan_counts(params)) == len(eqn.invars)
                                and scan_counts(params)[1] == len(eqn.outvars))  # fmt: skip
 
 
 def of_jax(eqn: Any) -> bool:
-    """Whether a rule's primal was written in JAX itself."""
+    """Whether the primal function of a custom rule is part of JAX itself."""
     place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
     return place.rpartition(" at ")[2].startswith(JAX)
 
 
 def stands_for_exp_neg_sq(eqn: Any) -> bool:
-    """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes the bits of x apart."""
+    """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes apart the bits of x."""
     return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
 
 
 def solves(program: Any) -> bool:
-    """Whether it holds a solver, or a linear function, whose transpose or tangent its user wrote."""
+    """Whether it contains a solver or a linear function whose transpose or tangent its user wrote."""
     return "_custom_root" in rules_of_jax(program) or any(has(eqn, Trait.SOLVES) for eqn in equations(program))
 
 
 def stops(program: Any) -> bool:
-    """Whether a ``stop_gradient`` was written into it by others than JAX, or numbers are drawn whose derivative JAX
-    takes implicitly: at a fixed key a gamma sample, by rejection, has another slope."""
+    """Whether it contains a ``stop_gradient`` that is not JAX's own, or draws numbers whose derivative JAX takes
+    implicitly: a gamma sample, drawn by rejection, has another slope at a fixed key."""
     if any(has(eqn, Trait.BY_REJECTION) for eqn in equations(program)):
         return True
 
@@ -269,7 +270,7 @@ def stops(program: Any) -> bool:
 
 
 def outside_of_jax(program: Any) -> Iterator[Any]:
-    """The program and those inside it, but for the functions of JAX's own that are called."""
+    """The program and those inside it, except for JAX's own functions that it calls."""
     yield program
     for eqn in program.jaxpr.eqns:
         if called(eqn) is None or not of_jax(eqn):
@@ -278,13 +279,13 @@ def outside_of_jax(program: Any) -> Iterator[Any]:
 
 
 def rules_of_jax(program: Any) -> tuple[str, ...]:
-    """Names of the custom rules of JAX itself that the program holds."""
+    """The names of JAX's own custom rules that the program contains."""
     found = [eqn for eqn in equations(program) if has(eqn, Trait.CUSTOM_RULE) and of_jax(eqn)]
     return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
 
 
 def wide_dtype(dtype: Any) -> Any:
-    """The dtype of 64 bits a part in place of a float's or a complex number's."""
+    """The dtype with 64 bits per part in place of a float or complex dtype; any other dtype is unchanged."""
     if is_float(dtype):
         return np.dtype(np.float64)
     return np.dtype(np.complex128) if is_complex(dtype) else dtype
@@ -300,7 +301,7 @@ def widened(x: Any) -> Any:
 
 
 def as_written(const: Any) -> Any:
-    """A constant in float64, float32 literals read as the numbers they were written as where that is plain."""
+    """A constant in float64, with narrower literals read as the numbers that they were written as, if that is clear."""
     if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
         return const
     held = np.asarray(const)

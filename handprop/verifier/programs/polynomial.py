@@ -1,8 +1,8 @@
-"""Whether a program is a polynomial in an argument, with coefficients that are any functions of the others.
+"""Whether a program is a polynomial in an argument, with coefficients that are any functions of the other arguments.
 
-A proof holds for almost all values of an argument's domain. Where two programs are polynomials in it, what holds
-almost everywhere on a plane holds at each of its points: so one-hot rows, which are no part of measure among the rows
-that sum to 1, are proved with these.
+A proof holds for almost all values in an argument's domain. If two programs are polynomials in the argument, what holds
+almost everywhere on a plane holds at each of its points. So a proof for rows that sum to 1 covers one-hot rows too,
+although they have measure zero among these rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ __all__ = ["is_polynomial_in"]
 def is_polynomial_in(program: Any, places: set[int]) -> bool:
     """Whether all outputs are polynomials in the inputs at these places together.
 
-    Their coefficients have to be finite: ``y inf`` is infinite for almost all y, and NaN where y is 0.
+    The coefficients must be finite: ``y inf`` is infinite for almost all y, but NaN where y is 0.
     """
     if any(not np.isfinite(number).all() for number in _numbers(program) if is_float(number.dtype)):
         return False
@@ -34,7 +34,7 @@ def is_polynomial_in(program: Any, places: set[int]) -> bool:
 
 
 def _numbers(program: Any) -> Iterator[np.ndarray]:
-    """Constants and literals, and what equations make of these alone."""
+    """Constants and literals, and the results of equations whose operands are all literals."""
     yield from numbers(program)
     for eqn in equations(program):
         if eqn.invars and all(isinstance(atom, core.Literal) for atom in eqn.invars) and not inner(eqn):
@@ -42,11 +42,11 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
 
 
 class _NoPolynomialError(Exception):
-    """Something else than a polynomial is made of the argument."""
+    """An equation makes something other than a polynomial of the argument."""
 
 
 class _Held(Walk):
-    """A value is whether it holds the argument."""
+    """The interpretation in which a value is whether it contains the argument."""
 
     def constant(self, const: Any) -> bool:
         return False

@@ -1,8 +1,8 @@
-"""What the verifier knows about JAX's primitives: one row each, which every part of it reads.
+"""What the verifier knows about JAX's primitives: a table with one row for each, read by every part of the verifier.
 
-To teach the verifier a primitive, add its row here. If the proof should interpret it, add its rule over the field to
-the module that :class:`Acts` names for it; without a rule it is an unknown function of its operands. A primitive that
-has no row has the row :data:`UNKNOWN`, which claims nothing.
+To teach the verifier a primitive, add its row here. If the proof should interpret the primitive, also add its rule over
+the field, to the module that :class:`Acts` names; without a rule the primitive is an unknown function of its operands.
+A primitive without a row gets the row :data:`UNKNOWN`, which claims nothing.
 """
 
 import enum
@@ -16,13 +16,14 @@ __all__ = ["TABLE", "UNKNOWN", "Acts", "Decisions", "Kind", "Primitive", "Trait"
 class Kind(enum.IntEnum):
     """How a value depends on the inputs while no decision changes.
 
-    ``RATIONAL``: a rational function of them: equal to another such function almost nowhere or everywhere, and the
-    field sees where it is everywhere. ``UNIVARIATE``: ``g(u)`` of a rational u with g analytic on the whole line, as
-    ``tanh(u)`` or ``3 - exp(sin(u))``: equal to any number almost nowhere, unless u is a number. ``ANALYTIC``: any
-    expression with exponentials, sines or erf, and logarithms and roots of what is positive at every point;
-    ``RELATED``: with other functions, as ``log(x y) = log x + log y``. Both may be equal to others, and to numbers, by
-    identities that the field does not know. ``LOOSE``: through what may be constant on a set that matters: a truth
-    value read as a polynomial, a rounding, a function that is not understood.
+    ``RATIONAL``: a rational function of the inputs. It equals another such function either everywhere, which the field
+    sees, or almost nowhere. ``UNIVARIATE``: ``g(u)`` for a rational u and a g that is analytic on the whole line, such
+    as ``tanh(u)`` or ``3 - exp(sin(u))``. It equals any given number almost nowhere, unless u is a number.
+    ``ANALYTIC``: any expression with exponentials, sines or erf, and with logarithms and roots of values that are
+    positive at every point. ``RELATED``: an expression with other functions, which have relations such as
+    ``log(x y) = log x + log y``. Values of the last two kinds may equal others, and numbers, by identities that the
+    field does not know. ``LOOSE``: a value that came through something that may be constant on a set that matters: a
+    truth value read as a polynomial, a rounding, or a function that is not understood.
     """
 
     RATIONAL = 0
@@ -33,35 +34,35 @@ class Kind(enum.IntEnum):
 
     @property
     def of_analytic(self) -> "Kind":
-        """The kind of a function of such a value that is analytic on the whole line."""
+        """The kind of a function of such a value, if the function is analytic on the whole line."""
         return Kind.UNIVARIATE if self <= Kind.UNIVARIATE else max(self, Kind.ANALYTIC)
 
 
 class Acts(enum.Enum):
-    """How a primitive's results are made of its operands, and where its rule over the field stands."""
+    """How a primitive computes its results from its operands, and which module has its rule over the field."""
 
-    ENTRYWISE = "each entry is made of the same entry of every operand (proof/field/elementwise.py)"
-    MOVES = "entries are moved or repeated, and perhaps summed where they meet (proof/field/layout.py)"
-    CONTRACTS = "each entry is made of many entries of an operand (proof/field/contraction.py)"
-    CALLS = "it runs programs that it holds (programs/walk.py)"
+    ENTRYWISE = "each entry is computed from the same entry of every operand (proof/field/elementwise.py)"
+    MOVES = "entries are moved or repeated, and summed where several move to one place (proof/field/layout.py)"
+    CONTRACTS = "each entry is computed from many entries of an operand (proof/field/contraction.py)"
+    CALLS = "it runs programs that it contains (programs/walk.py)"
     OTHERWISE = "it has no rule over the field"
 
 
 class Decisions(enum.Enum):
-    """How the decisions that a result rests on follow from those of the operands (proof/decisions.py)."""
+    """How the decisions that a result rests on follow from those of the operands (proof/decision_rules.py)."""
 
     MIXED = "each entry may depend in any way on every entry of the operands"
     NONLINEAR = "any function of the same entry of the operands"
     LINEAR = "a sum of the same entries"
     PRODUCT = "a product of the same entries"
-    COMPARED = "one decision more, which of two is larger"
-    EQUATED = "one decision more, whether two are equal"
+    COMPARED = "one more decision: which of two values is larger"
+    EQUATED = "one more decision: whether two values are equal"
     SELECTED = "one of the cases, which the first operand chooses"
     CONVERTED = "the same number in another type"
     DIVIDED = "a product with a nonlinear function of the divisor"
     SUMMED = "a sum over places"
     LARGEST = "one decision among all entries along some axes"
-    RUNNING = "a decision for each entry before it"
+    RUNNING = "one decision for each entry that comes before"
     WINDOW = "one decision among the entries of a window"
     ORDERED = "one decision among the orders of the entries"
     DOT = "sums of products"
@@ -71,68 +72,68 @@ class Decisions(enum.Enum):
     RESHAPED = "the same entry at another place, by a reshape"
     MOVED = "an entry of an operand, at a place that an index may choose"
     PIVOTED = "a permutation of the rows"
-    UNBOUNDED = "more decisions than are counted"
+    UNBOUNDED = "no bound on the number of decisions"
 
 
 class Trait(enum.Enum):
-    """What is true of a primitive, and a claim that somebody relies on."""
+    """A property of a primitive, which some part of the verifier relies on."""
 
     EXACT = "it rounds nothing"
-    TOTAL = "of finite numbers it makes finite numbers, however they are written"
-    PARTIAL = "it is defined for some arguments only, and the field does not know for which"
-    BY_SIGN = "the sign of its argument decides whether it has a real value, or which"
+    TOTAL = "its results are finite for finite operands, however these are written"
+    PARTIAL = "it is defined only for some arguments, and the field does not know for which"
+    BY_SIGN = "the sign of its argument decides whether it has a real value, or which one"
     OF_POSITIVE = "it is analytic where its argument is positive"
     UNINTERPRETED = "over the field it is an unknown function of the same entry of every operand"
     NO_FUNCTION = "two calls with the same operands return different numbers"
     POLYNOMIAL = "it is a polynomial in the operands that `Primitive.carries` names"
-    OF_ONE = "with numbers besides, it is a function of one value that is analytic wherever that value is"
+    OF_ONE = "if all operands but one are numbers, it is a function of that one, and analytic wherever that one is"
     SAME_VALUE = "it returns its operand"
     VIEW = "NumPy moves its entries without arithmetic"
     ODD = "f(-x) = -f(x)"
-    # What its rule over the field takes.
+    # What its rule over the field can handle.
     KNOWN = "its result is a known number where its operands are known numbers"
-    INTEGERS = "its rule is right for integers that are not known, while they stay within their type"
+    INTEGERS = "its rule is right for unknown integers, as long as they stay within their type"
     MASKS = "its rule is right for a finite number that stands for minus infinity"
-    ERRORS = "its rule bounds how far off known numbers are"
-    NONFINITE = "its rule takes infinities and NaN as any other entry"
-    # Whole numbers.
-    WHOLE = "of whole numbers it makes whole numbers, a quotient perhaps, without rounding errors while they are small"
-    ROUNDS = "it makes whole numbers of any numbers"
+    ERRORS = "its rule bounds the errors of known numbers"
+    NONFINITE = "its rule treats infinities and NaN like any other entry"
+    # Integers held in floats.
+    WHOLE = "from integers it computes integers, or a quotient of such, without rounding errors if they are small"
+    ROUNDS = "its results are integers, whatever its operands"
     # Comparisons.
-    ORDER = "it tells which of two is larger"
-    EQUALITY = "it tells whether two are equal"
-    EXTREME = "it returns the larger or the smaller of two"
+    ORDER = "it tells which of two values is larger"
+    EQUALITY = "it tells whether two values are equal"
+    EXTREME = "it returns the larger or the smaller of two values"
     BOUNDS = "it returns a number or the bound that the number has passed"
     RANKS = "it compares all entries along an axis"
-    CHOOSES = "by a decision it returns an operand's entry, its negative, its place or its sign"
+    CHOOSES = "depending on a decision, it returns an operand's entry, or the negative, place or sign of one"
     # Arithmetic.
-    ADDS = "it adds up, so that terms may cancel"
-    RUNNING_SUM = "its rounding errors are of the size of what it adds up, however small a sum is"
-    SCALES = "its result may leave the range of floats where its operands are within"
-    UNDERFLOWS = "its result may be too small for a float where no operand is"
+    ADDS = "it adds terms, which may cancel"
+    RUNNING_SUM = "its rounding errors are of the size of the terms that it adds, however small a sum is"
+    SCALES = "its result may leave the range of floats when its operands are within it"
+    UNDERFLOWS = "its result may be too small for a float when no operand is"
     NEVER_ZERO = "over the reals it is never zero"
-    DIVIDES = "it is undefined where its divisor is zero, which is almost nowhere if it is not zero"
+    DIVIDES = "it is undefined where its divisor is zero, which is almost nowhere unless the divisor is zero everywhere"
     SERIES = "XLA sums a series whose length grows with the operands"
     # Matrices.
-    SINGULAR = "it is not defined, or not differentiable, at some matrices"
-    ITERATES = "LAPACK iterates, and may not end where an entry is not finite"
-    MIXES_AXES = "axis i of an operand is not axis i of the result, though the ranks may be equal"
-    # Programs within.
+    SINGULAR = "it is undefined or not differentiable at some matrices"
+    ITERATES = "LAPACK iterates, and may not terminate if an entry is not finite"
+    MIXES_AXES = "axis i of an operand is not axis i of the result, even if the ranks are equal"
+    # Inner programs.
     INLINED = "it calls a program and does nothing else"
-    CUSTOM_RULE = "it calls a function whose derivative its user wrote"
+    CUSTOM_RULE = "it calls a function with a derivative rule that its user wrote"
     LOOPS = "it runs a program several times, or one of several"
-    SOLVES = "it holds a solver, or a linear function, whose transpose or tangent its user wrote"
-    # What cannot be read.
+    SOLVES = "it contains a solver or a linear function whose transpose or tangent its user wrote"
+    # Primitives that the proof cannot interpret.
     CALLBACK = "it calls back into Python"
-    OWN_DTYPE = "it runs in its own dtype, as it reads bits, calls back or rounds on purpose"
+    OWN_DTYPE = "it runs in its own dtype, because it reads bits, calls back or rounds on purpose"
     PRINTS = "it only prints"
     BY_REJECTION = "it draws numbers whose derivative JAX takes implicitly"
 
 
 class Primitive(NamedTuple):
-    """One row. ``kind``: of the results where all operands are rational. ``carries``: the operands in which the
-    primitive is a polynomial, all where this is empty; it decides nothing through the others. ``first_index``: the
-    first operand that says where entries are. ``domain``: which arguments have a real value."""
+    """One row of the table. ``kind``: the kind of the results if all operands are rational. ``carries``: the operands
+    in which the primitive is a polynomial, all if this is empty; it decides nothing through the others.
+    ``first_index``: the first operand that tells where entries are. ``domain``: which arguments have a real value."""
 
     acts: Acts = Acts.OTHERWISE
     kind: Kind = Kind.LOOSE
@@ -151,7 +152,7 @@ def row(name: str) -> Primitive:
 
 
 def least_kind(name: str) -> Kind:
-    """The kind of the primitive's results where its operands are rational."""
+    """The kind of the primitive's results if its operands are rational."""
     return row(name).kind
 
 
@@ -172,7 +173,7 @@ def has(eqn: Any, *traits: Trait) -> bool:
 
 def _rows(names: str, acts: Acts, kind: Kind, decisions: Decisions, *traits: Trait | frozenset[Trait],
           **more: Any) -> dict[str, Primitive]:  # fmt: skip
-    """Rows for primitives that are alike, their names set off by blanks."""
+    """Equal rows for several primitives, whose names are separated by spaces."""
     all_traits = frozenset(t for given in traits for t in ([given] if isinstance(given, Trait) else given))
     return dict.fromkeys(names.split(), Primitive(acts, kind, decisions, all_traits, **more))
 
@@ -206,7 +207,7 @@ TABLE: dict[str, Primitive] = {
     **_rows("div", A.ENTRYWISE, K.RATIONAL, D.DIVIDED, T.POLYNOMIAL, T.WHOLE, T.KNOWN, T.ERRORS, T.SCALES,
             T.UNDERFLOWS, T.DIVIDES, carries=(0,), domain=lambda x, y: y != 0),
     **_rows("rem", A.ENTRYWISE, K.LOOSE, D.NONLINEAR, T.UNINTERPRETED, T.DIVIDES),
-    # Functions that the field knows.
+    # Functions with identities that the field knows.
     **_rows("exp", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.TOTAL, T.MASKS, T.SCALES, T.UNDERFLOWS, T.NEVER_ZERO),
     **_rows("exp2", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.TOTAL, T.ERRORS, T.SCALES, T.UNDERFLOWS, T.NEVER_ZERO),
     **_rows("logistic", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.TOTAL, T.SCALES, T.UNDERFLOWS, T.NEVER_ZERO),
@@ -221,7 +222,7 @@ TABLE: dict[str, Primitive] = {
     **_rows("pow", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, T.SCALES, T.UNDERFLOWS,
             domain=lambda x, y: x > 0),
     **_rows("cbrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.TOTAL),
-    # Functions that it does not know.
+    # Functions that the field does not know.
     **_rows("erf", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.UNINTERPRETED, T.TOTAL, T.ODD),
     **_rows("asinh atan bessel_i1e", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.UNINTERPRETED, T.TOTAL, T.ODD),
     **_rows("atan2 bessel_i0e", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.UNINTERPRETED, T.TOTAL),
@@ -275,7 +276,7 @@ TABLE: dict[str, Primitive] = {
             T.TOTAL, T.POLYNOMIAL, T.WHOLE, T.ADDS, T.INTEGERS, T.ERRORS),
     **_rows("reduce_prod", A.CONTRACTS, K.RATIONAL, D.MIXED, T.TOTAL, T.POLYNOMIAL, T.WHOLE, T.UNDERFLOWS),
     **_rows("reduce_and reduce_or", A.CONTRACTS, K.RATIONAL, D.MIXED, T.TOTAL),
-    # Of nothing, or of padding, the largest number is infinite: these are not TOTAL.
+    # The extremum of no entries, or of padding, is infinite, so these are not TOTAL.
     **_rows("reduce_max", A.CONTRACTS, K.RATIONAL, D.LARGEST, T.EXACT, T.MASKS, T.CHOOSES),
     **_rows("reduce_min", A.CONTRACTS, K.RATIONAL, D.LARGEST, T.EXACT, T.CHOOSES),
     **_rows("argmax argmin", A.CONTRACTS, K.RATIONAL, D.LARGEST, T.TOTAL, T.RANKS, T.CHOOSES),
@@ -308,13 +309,13 @@ TABLE: dict[str, Primitive] = {
     **_rows("custom_linear_solve", A.CALLS, K.LOOSE, D.MIXED, T.SOLVES, T.SINGULAR, T.MIXES_AXES),
     # call_hi_primitive is custom_root since jax 0.11.
     **_rows("linear_call call_hi_primitive", A.OTHERWISE, K.LOOSE, D.MIXED, T.SOLVES),
-    # What reads or changes a state, or leaves the program.
+    # Primitives that read or change state, or leave the program.
     **_rows("pure_callback io_callback", A.OTHERWISE, K.LOOSE, D.MIXED, T.CALLBACK, T.OWN_DTYPE),
     **_rows("debug_callback debug_print", A.OTHERWISE, K.LOOSE, D.MIXED, T.PRINTS),
     **_rows("bitcast_convert_type", A.OTHERWISE, K.LOOSE, D.MIXED, T.OWN_DTYPE),
     **_rows("random_gamma", A.OTHERWISE, K.LOOSE, D.MIXED, T.SERIES, T.BY_REJECTION),
     **_rows("rng_uniform", A.OTHERWISE, K.LOOSE, D.MIXED, T.NO_FUNCTION),
-    # Known by name, and nothing is claimed about them.
+    # Primitives known by name only; nothing is claimed about them.
     **dict.fromkeys((
         "random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_bits",
         "shift_left", "shift_right_arithmetic", "shift_right_logical", "population_count", "clz",

@@ -1,4 +1,4 @@
-"""A program run on numbers, equation by equation."""
+"""Running a program on numbers, equation by equation."""
 
 import contextlib
 import math
@@ -31,10 +31,10 @@ from handprop.verifier.proof.field.layout import LAYOUT
 
 __all__ = ["ENDLESS", "MAX_IN_SERIES", "bound", "once", "run", "strip_rules"]
 
-ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, told apart by its bits
-MAX_TURNS = 100_000  # of a loop that depends on data; of one with more than 40 equations, or so many entries, fewer
+ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, identified by its bits
+MAX_TURNS = 100_000  # for a data-dependent loop; fewer if it has more than 40 equations or many entries
 ENTRIES_A_TURN, FEW_TURNS = 1 << 12, 1000
-MAX_IN_SERIES = 1e8  # beyond it XLA's loops over their terms may not end
+MAX_IN_SERIES = 1e8  # above it, XLA's loops over the terms of a series may not end
 
 Leaf = Callable[[Any, list[Any]], list[Any]]
 Loop = Callable[..., Any]
@@ -45,20 +45,22 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         constant: Callable = jnp.asarray, unrolled: bool = False,
         around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
         loop: "Loop | None" = None) -> list[Any]:  # fmt: skip
-    """The program's outputs, ``leaf(eqn, values)`` in place of each primitive; calls and loops are walked into,
-    each equation within ``around(eqn)``; what only prints is left out. Where ``constant`` is :func:`as_written`, a
-    literal that is made wider is the number it was rounded to.
+    """The program's outputs, with ``leaf(eqn, values)`` in place of each primitive.
 
-    Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: every turn of a
-    scan on its own, one after the other. ``ends``: a loop that depends on data is cut after a counted number of turns.
-    ``more``: what iterates makes one turn more. ``loop(key, f, *args)`` runs a loop: of one key all do the same.
+    Calls and loops are walked through, each equation within ``around(eqn)``, and equations that only print are left
+    out. If ``constant`` is :func:`as_written`, a literal that is widened is the number that it was rounded to.
+
+    Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: the iterations
+    of a scan run one by one. ``ends``: data-dependent loops are cut after a fixed number of iterations. ``more``:
+    iterations toward a fixed point take one more step. ``loop(key, f, *args)`` runs a loop; loops with the same key do
+    the same.
     """
     read = widened_literals(program) if leaf and constant is as_written else {}
     return _Numbers(leaf, trusted, constant, unrolled, around, ends, more, loop or once, read).evaluate(program, inputs)
 
 
 class _Numbers(Walk):
-    """Values are arrays, traced ones too."""
+    """The interpretation whose values are arrays, which may be traced."""
 
     def __init__(self, leaf: "Leaf | None", trusted: Callable[[Any], bool], made: Callable, unrolled: bool,
                  context: Callable, ends: bool, more: bool, loop: "Loop",
@@ -87,7 +89,7 @@ class _Numbers(Walk):
         return self.evaluate(primal, operands)
 
     def cond(self, eqn: Any, branches: Sequence[Any], which: Any, operands: list[Any]) -> list[Any]:
-        if not isinstance(which, Tracer):  # to call JAX's switch would compile every branch
+        if not isinstance(which, Tracer):  # JAX's switch would compile every branch
             return self.evaluate(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands)
         cases = [partial(lambda branch, *xs: self.evaluate(branch, xs), branch) for branch in branches]
         return lax.switch(which.astype(jnp.int32), cases, *operands)
@@ -123,7 +125,7 @@ class _Numbers(Walk):
             after, go = self.evaluate(body, [*consts[1], *s]), self.evaluate(cond, [*consts[0], *s])[0]
             if not go.ndim:
                 return after
-            # A loop that was batched: each of the batch stops when its own condition says so.
+            # In a batched loop, each example stops when its own condition says so.
             return [
                 jnp.where(go.reshape(go.shape + (1,) * (a.ndim - go.ndim)), a, b) for a, b in zip(after, s, strict=True)
             ]
@@ -149,7 +151,7 @@ class _Numbers(Walk):
         return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
     def _as_rounded(self, eqn: Any, values: list[Any]) -> list[Any]:
-        """The operands, but what the equation makes wider: of that a literal is the number it was rounded to."""
+        """The operands, in which a literal that the equation widens is the number that it was rounded to."""
 
         def rounded(x: Any, dtype: str) -> Any:
             for literal in self.read.get(dtype, ()):
@@ -162,7 +164,7 @@ class _Numbers(Walk):
 
 
 def _most_turns(body: Any, state: list[Any]) -> int:
-    """After how many turns a loop that depends on data is cut."""
+    """The number of iterations after which a data-dependent loop is cut."""
     entries = sum(math.prod(x.shape) for x in state if hasattr(x, "shape"))
     return max(MAX_TURNS // max(len(list(equations(body))) // 40, entries // ENTRIES_A_TURN, 1), FEW_TURNS)
 
@@ -172,8 +174,8 @@ def once(key: tuple, f: Callable, *args: Any) -> Any:
 
 
 def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
-    """The equation's own primitive on these values; what only moves entries of numbers is moved by NumPy, as a program
-    of XLA's for each slice takes long to compile."""
+    """Apply the equation's primitive to these values. If it only moves entries of numbers, NumPy moves them, because
+    XLA takes long to compile a program for each slice."""
     if has(eqn, Trait.VIEW) and not changed and not _is_traced_or_key(values[0]):
         moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
         return [array(out) for out in moved]
@@ -183,7 +185,7 @@ def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
 
 
 def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    # No executable takes or returns an array that is written to.
+    # Executables neither take nor return mutable arrays.
     mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
     run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
     out = run(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
@@ -191,7 +193,7 @@ def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
 
 
 def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    """The NaN of a loop that was cut where an operand is so large that the primitive may not end."""
+    """Apply the primitive, but return ``ENDLESS`` where an operand is so large that the primitive may not end."""
     floats = [x for x in values if is_float(x.dtype)]
     small = reduce(operator.and_, (abs(x) <= MAX_IN_SERIES for x in floats))
     moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
@@ -203,7 +205,7 @@ def _is_traced_or_key(x: Any) -> bool:
 
 
 def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``f`` on flat arrays with every custom rule replaced by its primal program, JAX's own rules kept."""
+    """``f`` on flat arrays, with every custom rule except JAX's own replaced by its primal program."""
 
     def stripped(*inputs: Any) -> Any:
         program, shape = jax.make_jaxpr(f, return_shape=True)(*inputs)

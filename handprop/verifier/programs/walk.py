@@ -1,8 +1,8 @@
-"""One walk over a program, whatever it is evaluated over.
+"""One walk over a program, shared by all interpretations of it.
 
-A jaxpr can be run on numbers, evaluated over a finite field, or read for the decisions that it makes. These differ in
-what a value is and in what a primitive makes of values; how a program is put together is the same for all of them, and
-stands here: variables, constants, calls, custom rules, kernels, solvers, the turns of a loop.
+A jaxpr can be run on numbers, evaluated over a finite field, or analyzed for the decisions that it makes. These
+interpretations differ in what a value is and in what primitives do with values. The structure of a program is the same
+for all of them, and is walked here: variables, constants, calls, custom rules, kernels, solvers and loop iterations.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,8 +19,8 @@ __all__ = ["Walk"]
 
 
 class Walk:
-    """What a program is evaluated over. A subclass says what constants, primitives, ``while`` and ``cond`` are, and
-    what an entry along the first axis and a stack of entries are if it walks through the turns of a ``scan``."""
+    """An interpretation of programs. A subclass defines constants, primitives, ``while`` and ``cond``. If it walks
+    through the iterations of a ``scan``, it also defines an entry along the first axis and a stack of entries."""
 
     def constant(self, const: Any) -> Any:
         raise NotImplementedError
@@ -38,7 +38,8 @@ class Walk:
         raise NotImplementedError
 
     def stacked(self, eqn: Any, rows: list[list[Any]]) -> list[Any]:
-        """The arrays that a scan returns beside its carry, of what its turns returned, in the order of the entries."""
+        """The arrays that a scan returns in addition to its carry, from the results of its iterations, in entry
+        order."""
         raise NotImplementedError
 
     def evaluate(self, program: Any, inputs: Iterable[Any]) -> list[Any]:
@@ -59,11 +60,11 @@ class Walk:
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def around(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """A step, and what is to happen before it and after it."""
+        """Do a step, and whatever has to happen before and after it."""
         return self.step(eqn, operands)
 
     def step(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """The results of an equation; a program that it holds is walked into."""
+        """The results of an equation; if it contains a program, that is walked too."""
         name, params = eqn.primitive.name, eqn.params
         if has(eqn, Trait.PRINTS) and not eqn.outvars:
             return []
@@ -84,14 +85,14 @@ class Walk:
         return self.primitive(eqn, operands)
 
     def custom_rule(self, eqn: Any, primal: Any, operands: list[Any]) -> list[Any]:
-        """A function whose derivative its user wrote: its own value."""
+        """The value of a function with a custom derivative rule: that of its primal program."""
         return self.evaluate(primal, operands)
 
     def kernel(self, eqn: Any, operands: list[Any]) -> list[Any]:
         return self.evaluate(kernel_program(eqn), operands)
 
     def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """What ``custom_linear_solve`` returns: what its user's solver does."""
+        """The result of ``custom_linear_solve``: that of the user's solver."""
         lengths = eqn.params["const_lengths"]
         start = lengths.matvec + lengths.vecmat
         total = start + lengths.solve + lengths.transpose_solve
@@ -99,7 +100,7 @@ class Walk:
         return self.evaluate(solve, [*operands[start : start + lengths.solve], *operands[total:]])
 
     def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
-        """A scan, turn by turn; ``most``: of so many turns at most."""
+        """Walk through a scan, iteration by iteration, ``most`` iterations at most."""
         n_consts, n_carry = scan_counts(eqn.params)
         consts, carry, xs = operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
         rows: list[list[Any]] = []
@@ -117,7 +118,7 @@ def _typed(const: Any, aval: Any) -> Any:
 
 
 def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
-    """For each equation the variables that nothing needs after it: memory is given back as the program would."""
+    """For each equation, the variables that nothing needs after it, so that memory is freed as the program frees it."""
     kept = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
     last: dict[Any, int] = {}
     for i, eqn in enumerate(jaxpr.eqns):

@@ -1,4 +1,4 @@
-"""A program in float64, whatever its dtype, with rounding errors of a size of one's choosing."""
+"""A program in float64, whatever its dtype, with simulated rounding errors of a chosen size."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from handprop.verifier.proof.field.layout import as_dtype
 
 __all__ = ["wide_step", "widen"]
 
-# Their update's program is of one dtype: these make another.
+# A scatter equation holds an update program for one dtype; these functions make one for another.
 SCATTERS = {
     "scatter": lax.scatter,
     "scatter-add": lax.scatter_add,
@@ -35,14 +35,16 @@ SCATTERS = {
 
 def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False,
           equality: Callable | None = None) -> Callable[..., list[Any]]:  # fmt: skip
-    """``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full precision.
+    """Return ``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full
+    precision.
 
-    Each float that a primitive which rounds returns is multiplied by ``1 + noise u`` with u uniform in [-1, 1]:
-    rounding errors of a size of one's choosing; None for no noise. What a primitive takes and returns that runs in its
-    own dtype, as it reads bits or calls back, has the rounding errors of that dtype. Float32 literals are read as the
-    numbers they were written as where that is plain, or by ``constant``. Loops that depend on data end; NaN where one
-    was cut. ``more``: what iterates makes one turn more. ``equality(eqn, values, outputs)``: what an equality of floats
-    returns, every turn of a scan on its own.
+    Each float that a rounding primitive returns is multiplied by ``1 + noise u``, where u is uniform in [-1, 1]: a
+    rounding error of a chosen size. With a noise of None there is none. A primitive that runs in its own dtype, because
+    it reads bits or calls back, takes and returns numbers with the rounding errors of that dtype. Float32 literals are
+    read as the numbers that they were written as, if that is clear, or by ``constant``. Data-dependent loops end, and
+    return NaN if they were cut. ``more``: iterations toward a fixed point take one more step.
+    ``equality(eqn, values, outputs)``: what an equality of floats returns; the iterations of a scan then run one by
+    one.
     """
 
     largest = max((math.prod(getattr(v.aval, "shape", ())) for e in equations(program) for v in e.outvars), default=1)
@@ -80,8 +82,8 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
 
 
 def _kept(factors: "Factors | None", key: tuple, f: Callable, *args: Any) -> Any:
-    """A loop of a program that is widened, its constants as written, which is compiled once for all runs: rounding
-    errors are given to it."""
+    """Run a loop of a widened program whose constants are as written. It is compiled once for all runs, because
+    rounding errors are passed to it as an argument."""
     if factors is None:
         return run_kept((*key, "clean"), f, *args)
 
@@ -95,8 +97,10 @@ def _kept(factors: "Factors | None", key: tuple, f: Callable, *args: Any) -> Any
 
 
 def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
-    """What the equation makes of constants, if that is whole numbers, as 0.5 (n - 1) for a median: they have no
-    rounding errors, and an index may be made of them. () if it is anything else."""
+    """The results of an equation of constants if they are integers, such as 0.5 (n - 1) for a median, else [].
+
+    Such integers have no rounding errors, and an index may be computed from them.
+    """
     if eqn.effects or any(isinstance(x, Tracer) for x in values):
         return []
     if not all(is_float(v.aval.dtype) and math.prod(v.aval.shape) <= literals.MAX_READ for v in eqn.outvars):
@@ -107,13 +111,13 @@ def _whole_numbers(eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def _terms_of_series(values: list[Any]) -> Any:
-    """How many terms a series may add up, which grow before they fall: as many as its largest operand says."""
+    """The number of terms that a series may add, which grow before they fall: as many as its largest operand."""
     sizes = (jnp.clip(jnp.nan_to_num(abs(x)), 1.0, MAX_IN_SERIES).max(initial=1.0) for x in values if is_float(x.dtype))
     return reduce(jnp.maximum, sizes)
 
 
 def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[str, Any]) -> Any:
-    """A scatter that applies a function of its own to what is there."""
+    """A scatter that applies its own function to the entries that it updates."""
     operand, indices, updates = values
     function = widen(closed(update))
 
@@ -124,7 +128,7 @@ def _scattered_by(update: Any, values: list[Any], dimensions: Any, named: dict[s
 
 
 def _reduced_by(eqn: Any, values: list[Any]) -> list[Any]:
-    """A reduction with a function of its own, over whole axes or over windows."""
+    """A reduction with its own function, over whole axes or over windows."""
     function, half = widen(closed(eqn.params["jaxpr"])), len(values) // 2
 
     def combined(x: list[Any], y: list[Any]) -> list[Any]:
@@ -138,16 +142,15 @@ def _reduced_by(eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def _unseen(x: Any) -> Any:
-    """A number of which XLA is not told how it is made.
+    """The number, hidden from XLA's simplifications, which assume that there is no NaN.
 
-    Compiled, a mask of truth values times NaN is 0, and NaN is not negative where a function's numbers are not: XLA
-    simplifies as if there was no NaN.
+    In compiled code, a mask of truth values times NaN is 0, and NaN is not negative if the function's numbers are not.
     """
     return lax.optimization_barrier(x) if isinstance(x, Tracer) else x
 
 
 def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
-    """The equation on float64 values, whatever dtype its parameters name."""
+    """Apply the equation to float64 values, whatever dtype its parameters name."""
     name = eqn.primitive.name
     if has(eqn, Trait.ORDER) and is_float(values[0].dtype):
         values = [_unseen(x) for x in values]
@@ -191,7 +194,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def _of_finite_matrices(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
-    """NaN for each matrix of a batch that has an entry which is not finite."""
+    """Apply the primitive, but return NaN for each matrix of a batch that has a non-finite entry."""
     matrix, *rest = values
     finite = jnp.isfinite(matrix).all(axis=(-2, -1))
     outputs = bound(eqn, [jnp.where(finite[..., None, None], matrix, 0.0), *rest], **changed)

@@ -19,15 +19,15 @@ decisions of its own; where something is decided that does not depend on the inp
 taken for a number with which it is compared with probability ``e_a`` (:mod:`handprop.verifier.proof.trials`).
 
 *Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
-there are many roots, those that depend on different variables are told apart, and may seem not to depend on what they
-do depend on (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be squares, only one in
-``2^k`` runs counts (:func:`relation_counts`).
+there are many roots, they are divided into groups that depend on different variables, and a root may seem not to depend
+on a variable although it does (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be
+squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 
 *Steps that do not depend on a probe* are taken to be constant; each seems so by accident with probability ``e_a``
 (:func:`seemingly_steady`).
 
-*Claims.* What is taken to be equal almost nowhere is tried at real points; a false claim is missed with probability
-``e^-34`` (:mod:`handprop.verifier.proof.claims`).
+*Claims.* Claims that two values are equal almost nowhere are tested at real points; a false claim is missed with
+probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
 
 *Attempts.* Runs may start anew ``RESTARTS`` times, and several readings of the programs are tried one after the other.
 The bound is the sum over all of them.
@@ -65,14 +65,19 @@ __all__ = [
 ]
 
 MAX_ROOTS = 30
-CERTAIN = 1 << 100  # a degree with which a difference may vanish anywhere
+CERTAIN = 1 << 100  # a degree at which the bound is void
 RESTARTS = 5
-WEIL = 2.0**-24  # times a degree: by how much a character at random points may be off from a coin
+WEIL = 2.0**-24  # times a degree: how far a character at random points may be from a fair coin
 
 
 class Trial(NamedTuple):
-    """One run: the first output that differs (None where all agree), the run's tallies, the chance that programs which
-    differ agree in it, that two arguments of an oracle do, and which arguments were equal (None: not compared)."""
+    """One run and what it bounds.
+
+    ``differs``: the first output that differs, None where all agree. ``chance``: the probability that programs that
+    differ agree in this run. ``accident``: the probability that two given arguments of an oracle that differ are equal.
+    ``partition``: which arguments were equal to which, None where they are not compared. ``lanes``: the number of
+    points that the run stands for. ``grouped``: whether its roots were divided into groups.
+    """
 
     differs: int | None
     run: Run
@@ -90,7 +95,7 @@ def enough(trials: list[Trial], bits: float) -> bool:
 
 
 def log2_false(trials: list[Trial]) -> float:
-    """log2 of the bound for a false proof over all runs; 0 where they bound nothing."""
+    """log2 of the bound on the probability of a false proof over all runs; 0 where they bound nothing."""
     calls = max(trial.run.calls for trial in trials)
     pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
     chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
@@ -101,45 +106,48 @@ def log2_false(trials: list[Trial]) -> float:
         chances = np.minimum(
             chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.over, CERTAIN) * WEIL, 1.0
         )
-    with np.errstate(divide="ignore"):  # no oracle was asked: no accident
+    with np.errstate(divide="ignore"):  # log2(0) if no oracle was called
         terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
 def with_relations(trials: list[Trial]) -> np.ndarray:
-    """The chances of runs in which decisions are drawn: roots of numbers have one sign for all points of a run."""
+    """The chances of runs in which decisions are drawn. Relations between roots of numbers are added to each run, as
+    such a root has one sign for all points of a run."""
     chances, relations = np.array([trial.chance for trial in trials]), relation_counts(trials, of_numbers=True)
     return np.minimum(chances + 1 - 2.0**-relations, 1.0) if relations else chances
 
 
 def relation_counts(trials: list[Trial], of_numbers: bool = False) -> int:
-    """How many products of the roots' arguments may be squares; ``of_numbers``: of numbers alone, where the others were
-    told apart in each run.
+    """The number of products of the roots' arguments that may be squares. With ``of_numbers`` only the roots of numbers
+    are considered, where the others were shown to be independent within each run.
 
-    Were one a square, as a polynomial, its factors' characters would sum to 0 in every run: the characters, one row a
-    run, would lack so much of full rank over GF(2). By full rank no root is a rational function of others, and the
-    norm bounds how often a difference vanishes. Where ``sqrt(a) sqrt(b) = |R|`` it is ``R`` or ``-R`` in the field, as
-    R is a square there or is not. Whatever signs such R have where two programs differ, all of these have them in one
-    of ``2^k`` runs at least, k the number of relations, and there the norm of the others bounds it.
+    If such a product were a square, as a polynomial, the characters of its factors would sum to 0 in every run. Each
+    such relation would lower the rank over GF(2) of the matrix of characters, which has one row for each run. At full
+    rank, no root is a rational function of others, and the norm bounds how often a difference vanishes.
+
+    If ``sqrt(a) sqrt(b) = |R|``, the product is ``R`` or ``-R`` in the field, as R is a square there or is not.
+    Whatever signs these R have where two programs differ, all R have them in at least one of ``2^k`` runs, where k is
+    the number of relations. In such a run the norm of the other roots bounds how often the difference vanishes.
     """
     rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
-    if len({len(row) for row in rows}) > 1:  # decisions chose other numbers: nothing is known of them
+    if len({len(row) for row in rows}) > 1:  # decisions chose different numbers: nothing is known about these
         return max(map(len, rows))
     columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
-    # Of known numbers some, such as 2, are squares modulo every prime drawn: they take part in no product.
+    # Some known numbers, such as 2, are squares modulo every prime that is drawn. They take part in no relation.
     taking_part = [column for column, known in columns if column or not known]
     return len(taking_part) - rank(taking_part)
 
 
 def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
-    """The probabilities that a function of that degree which is not zero is zero at a random point, and everywhere
-    modulo a random prime."""
-    over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # of a long loop they fit no float
+    """The probabilities that a nonzero function of that degree is zero at a random point, and that it is zero
+    everywhere modulo a random prime."""
+    over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # long loops overflow floats
     return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / 2**32)
 
 
 def seemingly_steady(run: Run, norms: float, accident: float) -> float:
-    """The probability that a step seemed not to depend on the probe and does, or that an accident made it seem so."""
+    """The probability that a step depends on the probe and seemed not to, by chance or through an accident."""
     if not any(run.steady):
         return 0.0
     each = sum(vanishing(run, run.steady_degree + run.steady_degree, norms))
@@ -147,9 +155,10 @@ def seemingly_steady(run: Run, norms: float, accident: float) -> float:
 
 
 def norms_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:
-    """By how much roots multiply a degree, and how many draws told which of them stand together (0: none).
+    """The factor by which roots multiply a degree, and the number of draws that divided the roots into groups (0 if
+    they were not divided).
 
-    Where comparisons are decided roots are independent of one another, or not, for these decisions alone.
+    Where comparisons are decided, what is found about the independence of roots holds for these decisions only.
     """
     run, inputs = evaluation.run, evaluation.inputs
     if not run.roots or (run.roots <= MAX_ROOTS and not run.branching):
@@ -180,9 +189,12 @@ def norms_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tu
 
 
 def decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> bool:
-    """Whether anything was decided on that does not depend on the inputs, as ``x + 1 - x``: of many points at once it
-    is one decision for all of them. It is what is the same at other inputs, with all else as it was; these are only
-    asked where an element is decided on in more than one place."""
+    """Whether a value was decided on that does not depend on the inputs, such as ``x + 1 - x``. Where many points are
+    drawn at once, that is one decision for all of them.
+
+    Such a value is the same at other inputs, with everything else unchanged. The programs are evaluated at other inputs
+    only if some element was decided on in more than one place.
+    """
     assert first.run.decided_on is not None
     if all_in_their_places(first.run.decided_on):
         return False
@@ -194,9 +206,9 @@ def decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> bo
 
 
 def all_in_their_places(decided_on: list[np.ndarray]) -> bool:
-    """Whether each element stands at one place alone, of arrays of one size.
+    """Whether each element occurs at one place only, in arrays of one size.
 
-    >>> forward, backward = np.array([[5, 7], [9, 8]]), np.array([5, 7, -1, 8])  # -1: nothing is decided there
+    >>> forward, backward = np.array([[5, 7], [9, 8]]), np.array([5, 7, -1, 8])  # -1: nothing was decided there
     >>> all_in_their_places([forward, backward]), all_in_their_places([forward, forward.T])
     (True, False)
     """

@@ -1,4 +1,4 @@
-"""What runs take to be equal almost nowhere, tried at real points."""
+"""Claims of runs that two values are equal almost nowhere, tested at real points."""
 
 import math
 
@@ -15,24 +15,27 @@ from handprop.verifier.proof.lanes import batched, largest_array
 
 __all__ = ["MISSED_CLAIMS", "claims_hold"]
 
-ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # entries of real points at once, and how often
-MISSED_CLAIMS, MAX_CLAIM_BITS = 34.0, 16.0  # a false claim is missed with a chance of e^-34, or 2^-49
+ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # array entries evaluated at once, and how many times at most
+MISSED_CLAIMS, MAX_CLAIM_BITS = 34.0, 16.0  # a false claim is missed with probability e^-34, or 2^-49
 
 
 def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
-    """Whether what runs take to be equal almost nowhere differs at a real point, with decisions as they are drawn: at
-    as many points as it takes for each of the decisions that a claim rests on to be met at one of them."""
+    """Whether all pairs of values that runs claim to be equal almost nowhere differ at real points.
+
+    Decisions are drawn at each point. There are as many points as it takes for each outcome of the decisions that a
+    claim rests on to be met at one of them.
+    """
     if not pair.claim_bits:
         return _claims_hold_at(pair if pair.lanes == 1 else batched(problem, pair, 1), rng)
     at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.lanes, 1), 1)
     wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MAX_CLAIM_BITS))
     if wanted > at_once * MAX_IN_REALS:
-        raise Unsupported("a comparison that rests on many decisions")
+        raise Unsupported("a comparison that rests on too many decisions")
     try:
         wide = batched(problem, pair, min(at_once, wanted))
-    except Exception as error:  # whatever JAX raises where it cannot batch a program
+    except Exception as error:  # JAX raises errors of many types where it cannot batch a program
         noted(error, "the proof at many points")
-        raise Unsupported("a comparison that rests on decisions, in what cannot be batched") from error
+        raise Unsupported("a comparison that rests on decisions, in a program that cannot be batched") from error
     return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
 
 

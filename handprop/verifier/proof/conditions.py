@@ -1,7 +1,8 @@
-"""What a proof assumes, held against the given input.
+"""The assumptions of a proof, checked at the given input.
 
-Where log, sqrt and their like are not known to have an argument they take, the proof assumes so. That is stated in the
-report's first line, if it is so at the user's own input; if it is not, another proof is tried in which it is decided.
+Where the argument of log, sqrt and the like is not known to be in the function's domain, the proof assumes that it is.
+If the assumption holds at the user's own input, the report states it in its first line. If it does not, another proof
+is tried in which it is decided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,22 +27,23 @@ SOME_PRIME = 2**31 - 1
 
 
 class _Outside(Exception):
-    """An assumption that does not hold."""
+    """An assumption does not hold."""
 
 
 class _InFloats(Run):
-    """Everything concrete, in the program's own arithmetic."""
+    """A run in which every value is concrete, in the program's own arithmetic."""
 
     def embed(self, array: np.ndarray, read: bool = True) -> Any:
-        if self.equation is not None and self.equation.primitive.name == "iota":  # which counts in integers
+        if self.equation is not None and self.equation.primitive.name == "iota":  # its rule counts in integers
             return array.astype(self.equation.outvars[0].aval.dtype)
         return array
 
 
 def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, tuple[Any, str]]) -> bool:
-    """Whether every function that was assumed to be defined is, where both programs run on the given input.
+    """Whether every function that was assumed to be defined is defined when both programs run on the given input.
 
-    An equation is known again by its primitive and its line: proofs run over programs that were batched too.
+    Equations are recognized by primitive and source line, because proofs also run over batched versions of the
+    programs.
     """
     places = {_place(equation) for equation, _ in assumed.values()}
     names = {name for name, _ in places}
@@ -90,7 +92,7 @@ def described(equation: Any, what: str) -> str:
 
 
 def as_given(problem: Problem) -> tuple[str, ...]:
-    """The arguments that are judged at their given values alone: integers, booleans, keys."""
+    """The arguments that the proof covers only at their given values: integers, booleans, keys."""
     given = zip(problem.in_paths, problem.inputs, _used(problem), strict=True)
     kept = ((path, x) for path, x, used in given if used and not jaxprs.is_float(x.dtype))
     return tuple(f"{path} {_value(x)}, as given" for path, x in kept)

@@ -1,13 +1,19 @@
-"""How many decisions one entry of a program's outputs rests on.
+"""A bound on the number of decisions that one entry of a program's outputs rests on.
 
-Every comparison of unknown numbers is a random decision in the proof's branching reading, and a program is a function
-of its decisions. Written as a sum over sets of decisions, no term of it takes more than ``d`` bits of them (a choice
-among n counts log2 n). Such a function that is not zero is not zero with probability at least ``2^-d`` over uniform
-independent decisions: fix all decisions outside a term that no other term contains; what is left is not constantly
-zero, so one of at most ``2^d`` equally likely cases shows it.
+In the proof's branching reading, every comparison of unknown numbers is a random decision, and a program is a function
+of its decisions. Write such a function as a sum with one term for each set of decisions, and let no term take more than
+``d`` bits of decisions (a choice among n counts log2 n). If the function is not zero, it is nonzero with probability at
+least ``2^-d`` over uniform independent decisions. To see this, take a maximal term T, one whose set of decisions is
+contained in that of no other term, and fix all decisions outside T. What is left is a function of the decisions in T
+that is not constantly zero, so it is nonzero in at least one of at most ``2^d`` equally likely cases.
 
-This module bounds ``d`` from the equations alone. What is nonlinear may depend on all decisions its operand depends
-on, so each value carries them too: labels, one decision an entry, with the axes along which it differs.
+For example, let s and t be the truth values of two comparisons. In ``s t`` the maximal term takes both decisions, and
+one case in four is nonzero: ``d = 2``. In ``s - t`` each term takes one: fix t, and one of the two values of s makes
+the difference nonzero, so ``d = 1``.
+
+This module bounds ``d`` from the equations alone. A nonlinear function may depend on all decisions that its operand
+depends on, so each value carries these too. They are kept as labels, each of which stands for one decision per entry,
+with the axes along which it varies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +32,11 @@ from handprop.verifier.proof.integer_bounds import largest_of_constant, largest_
 __all__ = ["Bits", "asks_for_numbers", "decision_bits"]
 
 MAX_STEPS = 64
-MAX_TURNS = 1 << 12  # of all scans together, those inside others counted as often as they are walked
+MAX_TURNS = 1 << 12  # iterations of all scans together; those of an inner scan count each time it is walked
 
 
 class Bits(NamedTuple):
-    """Bits of decisions: in one term of an output at most, and in what two unknowns rest on that are claimed never to
-    tie."""
+    """The most bits of decisions in one term of an output, and under any claim that two unknowns never tie."""
 
     output: float
     claim: float
@@ -39,10 +44,10 @@ class Bits(NamedTuple):
 
 def decision_bits(program: Any, interval_bits: float, decided: bool = False, kinds: Mapping[str, Kind] | None = None,
                   claiming: bool = True) -> Bits:  # fmt: skip
-    """How many bits of decisions there are; ``interval_bits`` is what one comparison decides.
+    """Count the bits of decisions that outputs and claims rest on; one comparison decides ``interval_bits``.
 
-    ``decided``: whether it is decided, too, if the argument of log or sqrt is positive. ``kinds``: of primitives'
-    results, as runs met them, where they are not what the table says. ``claiming``: whether two analytic unknowns are
+    ``decided``: whether the sign of the argument of log or sqrt is decided too. ``kinds``: the kinds of primitives'
+    results that runs met, where they are not those of the table. ``claiming``: whether two analytic unknowns are
     claimed never to tie.
     """
     walk = _Count(interval_bits, decided, kinds or {}, claiming)
@@ -51,8 +56,8 @@ def decision_bits(program: Any, interval_bits: float, decided: bool = False, kin
 
 
 def asks_for_numbers(program: Any) -> bool:
-    """Whether a program asks if a value is a number: it compares it with itself, as ``isnan`` does, or tells whether it
-    is finite.
+    """Whether a program tests if a value is a number: it compares the value with itself, as ``isnan`` does, or tests
+    whether it is finite.
 
     >>> [asks_for_numbers(jax.make_jaxpr(f)(1.0)) for f in (jnp.isnan, lambda x: jnp.log(x) == jnp.log(x), jnp.sign)]
     [True, True, False]
@@ -68,7 +73,7 @@ def _inputs(program: Any, walk: "_Count") -> list[Fact]:
 
 
 def _keeps(eqn: Any) -> bool:
-    """Whether the field knows the equation's result where it knows its operands."""
+    """Whether the field carries the numeric value of the equation's result if it carries those of all operands."""
     if eqn.primitive.name != "convert_element_type" or not all(is_float(v.aval) for v in (*eqn.invars, *eqn.outvars)):
         return has(eqn, Trait.KNOWN)
     old, new = (jnp.finfo(v.aval.dtype) for v in (eqn.invars[0], eqn.outvars[0]))
@@ -76,8 +81,8 @@ def _keeps(eqn: Any) -> bool:
 
 
 class _Count(Rules, Walk):
-    """One pass over a program. ``decided``: whether it is decided if the argument of log or sqrt is positive; ``asks``:
-    whether the program asks if a value is a number."""
+    """One pass over a program. ``decided``: whether the sign of the argument of log or sqrt is decided. ``asks``:
+    whether the program tests if a value is a number."""
 
     def __init__(self, bits: float, decided: bool, kinds: Mapping[str, Kind], claiming: bool):
         super().__init__(bits, claiming)
@@ -135,10 +140,10 @@ class _Count(Rules, Walk):
         if self.turns > MAX_TURNS:
             return [UNBOUNDED] * len(eqn.outvars)
         done = super().scan(eqn, body, operands, MAX_STEPS)
-        done += [Fact(self.named("empty", i)) for i in range(len(done), len(eqn.outvars))]  # a scan of no turns
+        done += [Fact(self.named("empty", i)) for i in range(len(done), len(eqn.outvars))]  # a scan of length 0
         if length > MAX_STEPS and any(f.support for f in done):
             return [UNBOUNDED for _ in done]
-        if length > MAX_STEPS:  # named for all of its turns, which were not all walked
+        if length > MAX_STEPS:  # the name counts all iterations, as not all of them were walked
             done = [f._replace(name=self.named(f.name, "turns", length), opposite=None) for f in done]
         return done
 

@@ -1,4 +1,4 @@
-"""What becomes of decisions in a primitive: one rule for each of the table's ``Decisions``."""
+"""How a primitive's results depend on decisions: one rule for each of the table's ``Decisions``."""
 
 import itertools
 import math
@@ -27,18 +27,21 @@ from handprop.verifier.proof.integer_bounds import largest_of_type
 
 __all__ = ["Rules"]
 
-TIE = 1.0  # the bits of whether two are equal
+TIE = 1.0  # bits of the decision whether two values are equal
 Rule: TypeAlias = Callable[[Any, list[Fact], list[tuple[int, ...]]], Fact]
 
 
 class Rules:
-    """``bits``: of one comparison. ``claims``: the most bits that two unknowns rest on which are claimed never to tie;
-    ``claiming``: whether two analytic ones are. ``extreme_of``: by the name of an extremum the names of what it is one
-    of."""
+    """The rules, and what they have found in one program.
+
+    ``bits``: the bits of one comparison. ``claiming``: whether two analytic unknowns are claimed never to tie.
+    ``claims``: the most bits of decisions under any claim that two unknowns never tie. ``extreme_of``: for the name of
+    each maximum or minimum of two values, the names of these two.
+    """
 
     def __init__(self, bits: float, claiming: bool):
         self.bits = bits
-        self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # up to which kind two unknowns never tie
+        self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # two unknowns of at most this kind never tie
         self.claims = 0.0
         self.extreme_of: dict[int, set[int]] = {}
         self.names: dict[Any, int] = {}
@@ -69,7 +72,7 @@ class Rules:
         return self.names.setdefault(parts, len(self.names))
 
     def results(self, eqn: Any, facts: list[Fact], decisions: Decisions) -> list[Fact]:
-        """What the results rest on, their names aside."""
+        """The facts of the results, except for their names."""
         shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         if any(f.bits == math.inf for f in facts):
             return [UNBOUNDED] * len(eqn.outvars)
@@ -86,7 +89,7 @@ class Rules:
         return elementwise(eqn, facts, shapes, math.fsum(f.bits for f in facts))
 
     def pivoted(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
-        """A permutation of the rows of each matrix, beside all that it rests on."""
+        """Add one decision for each matrix, the permutation of its rows, to all that the matrix rests on."""
         rows, columns = eqn.invars[0].aval.shape[-2:]
         kept = min(rows, columns)
         bits = (math.lgamma(rows + 1) - math.lgamma(rows - kept + 1)) / math.log(2)
@@ -111,7 +114,7 @@ class Rules:
         return out._replace(bits=out.weight if any(f.bits for f in facts) else 0.0)
 
     def compared(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """One decision more, beside all that the operands rest on; the same as before for the same unknown."""
+        """Add one decision to all that the operands rest on. Comparisons of the same unknown share one decision."""
         out = self.nonlinear(eqn, facts, shapes)
         if all(not is_float(v.aval) for v in eqn.invars):
             return out
@@ -126,12 +129,12 @@ class Rules:
         return out._replace(support=support, bits=math.fsum(support.values()))
 
     def claim(self, facts: Sequence[Fact], support: "dict[Label, float]") -> None:
-        """Notes that these are compared, and may be claimed never to tie, whatever the decisions that they rest on."""
+        """Note that these values are compared, and may be claimed never to tie whatever decisions they rest on."""
         if any(f.kind is not Kind.RATIONAL for f in facts):
             self.claims = max(self.claims, math.fsum(support.values()))
 
     def difference(self, facts: Sequence[Fact]) -> Any:
-        """What is unknown in the difference of two operands, the same for its negative."""
+        """A name for the unknown part of the difference of two operands, the same for the negative difference."""
         signed = []
         for fact, sign in zip(facts, (1, -1), strict=False):
             if not fact.known:
@@ -140,12 +143,21 @@ class Rules:
         return tuple((name, sign * signed[0][1]) for name, sign in signed)
 
     def sides(self, facts: Sequence[Fact]) -> Any:
-        """What a tie is of: of each number a tie of its own, where an order has one place among all numbers."""
+        """A name for the tie of two operands, known numbers included.
+
+        ``x > 1`` and ``x > 2`` are one decision, on the place of x among all numbers that unknowns are compared with.
+        But ``x == 1`` and ``x == 2`` are decided separately.
+        """
         return tuple(sorted(fact.name for fact in facts))
 
     def equated(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """No decision of its own where neither has relations that are not known: then they are equal nowhere. What is
-        equal to an extremum that it takes part in is claimed where that is taken."""
+        """The facts of ``==`` and ``!=``, in two cases.
+
+        ``x == y``: if neither side has relations that the field does not know (both kinds are at most ``apart``), the
+        sides are claimed to be equal almost nowhere, and there is no decision. Otherwise whether they tie is decided.
+        ``x == max(x, y)``: one side is the maximum or minimum of the other and a third value. Nothing is claimed here,
+        as the claim that x and y never tie is made where the maximum is taken. A tie is decided or not as above.
+        """
         out = self.nonlinear(eqn, facts, shapes)
         if not any(f.name in self.extreme_of.get(g.name, ()) for f, g in itertools.permutations(facts)):
             self.claim(facts, out.support)
@@ -159,7 +171,7 @@ class Rules:
         return elementwise(eqn, facts, shapes, which.bits + max(f.bits for f in facts[1:]))
 
     def converted(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """Linear but for casts of numbers to integers or booleans, which round or compare."""
+        """Linear, except for casts of numbers to integers or booleans, which round or compare."""
         old, new = eqn.invars[0].aval, eqn.outvars[0].aval
         wraps = jnp.issubdtype(new.dtype, jnp.unsignedinteger) and jnp.issubdtype(old.dtype, jnp.signedinteger)
         fits = not is_float(old) and facts[0].most <= largest_of_type(new) and not wraps
@@ -174,12 +186,12 @@ class Rules:
         return elementwise(eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits)
 
     def running(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """A running maximum: each entry is compared with the largest before it."""
+        """A running maximum or minimum: each entry is compared with the extreme of those before it."""
         axis = eqn.params["axis"]
         bits = (shapes[0][axis] - 1) * self.compared_bits(facts[0])
         label = own(("running", eqn.primitive.name, facts[0].name, text_of(eqn.params)), eqn)
         support = over(facts[0], shapes[0], (axis,), keep=True)
-        self.claim(facts[:1], {**support, label: bits})  # the largest so far is one of those before
+        self.claim(facts[:1], {**support, label: bits})  # the largest so far is one of the entries before
         return decided(eqn, facts[0], support, label, bits)
 
     def largest(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
@@ -195,7 +207,7 @@ class Rules:
         )  # fmt: skip
 
     def compared_bits(self, fact: Fact) -> float:
-        """Of a comparison of two of its entries, which decides a tie too where they may tie."""
+        """The bits of a comparison of two of its entries, which also decides a tie where they may tie."""
         return self.bits + (TIE if fact.kind > self.apart else 0.0)
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
@@ -226,7 +238,7 @@ class Rules:
         return facts[0]._replace(bits=bits, support=over(facts[0], shapes[0], tuple(eqn.params["axes"])))
 
     def scattered(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        """Each term of the sum is an update at the place that its own index decides."""
+        """A sum in which each term is an update, at the place that the update's own index decides."""
         operand, index, updates = facts
         row = math.fsum(over(index, shapes[1], (len(shapes[1]) - 1,)).values())  # all components of an index
         bits = max(operand.bits, updates.bits + (row if index.bits else 0.0))
@@ -244,7 +256,7 @@ class Rules:
                 label = ((base, "over", along, over) if over else base, (*(along[i] for i in batch[k]), *free))
                 support[label] = support.get(label, 0.0) + weight * math.prod(shapes[k][i] for i in over)
         out = facts[0]._replace(bits=math.fsum(f.bits for f in facts), support=support)
-        return out.nonlinear() if eqn.outvars[0].aval.dtype == np.bool_ else out  # an or of ands
+        return out.nonlinear() if eqn.outvars[0].aval.dtype == np.bool_ else out  # a logical or of ands
 
     def broadcast(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
@@ -269,7 +281,7 @@ class Rules:
         return relabelled(facts[0], without_ones)
 
     def moved(self, eqn: Any, facts: list[Fact], shapes: list, part: int = 0) -> Fact:
-        """Every entry of the result, ``part`` of several, is one of an operand, at places that an index may decide."""
+        """Each entry of result number ``part`` is an entry of an operand, at a place that an index may decide."""
         name, rank = eqn.primitive.name, len(eqn.outvars[0].aval.shape)
         index = row(name).first_index
         indices = [] if index is None else facts[index : index + 1] if name == "scatter" else facts[index:]
@@ -282,7 +294,8 @@ class Rules:
         return out._replace(support={**out.support, **places.support}, bits=out.bits + places.weight)
 
     def joined(self, name: Any, facts: Sequence[Fact], rank: int = 0) -> Fact:
-        """Each entry is an entry of one of these: no more decisions than the most of them."""
+        """Each entry is an entry of one of these values, and takes no more decisions than the one that takes the
+        most."""
         shared: dict[Label, float] = {}
         weight, bits = 0.0, max((f.bits for f in facts), default=0.0)
         for fact in facts:

@@ -1,4 +1,4 @@
-"""Whether a program does the same to each entry."""
+"""Whether a program computes the same function of each entry."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["like_entries"]
 
 
 def like_entries(programs: Sequence[Any], inputs: Sequence[Any]) -> int:
-    """How many entries are one and the same function of their own entries of the inputs: n, or 1 where they are not."""
+    """The number of entries that are the same function, each of its own entries of the inputs, else 1."""
     atoms = [_read(program.jaxpr) for program in programs]
     read = [[v in met for v in program.jaxpr.invars] for program, met in zip(programs, atoms, strict=True)]
     inputs = [x for x, *is_read in zip(inputs, *read, strict=True) if any(is_read)]
@@ -32,7 +32,7 @@ def _is_entrywise(program: Any) -> bool:
     def is_same(eqn: Any) -> bool:
         if (inside := called(eqn)) is not None:
             return _is_entrywise(inside)
-        if eqn.primitive.name == "broadcast_in_dim":  # integers are spread as they are, to all entries
+        if eqn.primitive.name == "broadcast_in_dim":  # integers would be broadcast to all entries
             return not eqn.invars[0].aval.shape and is_float(eqn.invars[0].aval.dtype)
         return row(eqn.primitive.name).acts is Acts.ENTRYWISE
 

@@ -1,4 +1,4 @@
-"""Both programs in one random interpretation."""
+"""Evaluation of both programs in one random interpretation."""
 
 from functools import reduce
 from typing import Any, NamedTuple
@@ -23,11 +23,18 @@ __all__ = ["Evaluation", "Pair", "Reading", "drawn", "evaluated", "evaluated_at"
 
 
 class Reading(NamedTuple):
-    """``rational``: literals as the simplest numbers that round to them. ``branching``: comparisons are decided.
-    ``decided``: where log, sqrt and their like are defined is decided too, and not assumed. ``claiming``: that two
-    analytic unknowns are equal nowhere is claimed, and not decided. ``by_signs``: what the signs of its operands decide
-    is not drawn; one program's rules may show a sign and the other's, of the same element, may not. It is drawn then,
-    and never kept for the other: a sign may hold for this run's decisions alone, and these would not be independent."""
+    """How runs interpret both programs.
+
+    ``rational``: literals are read as the simplest numbers that round to them. ``branching``: comparisons are decided.
+    ``decided``: whether the argument of log, sqrt and the like is in its domain is decided too, instead of assumed.
+    ``claiming``: two analytic unknowns are claimed to be equal almost nowhere, instead of this being decided.
+
+    ``by_signs``: a comparison that the signs of its operands decide is not drawn. The rules may show the sign of an
+    element in one program and not show the sign of the same element in the other. The other program then draws the
+    comparison, and may differ for that reason alone, so that a reading without ``by_signs`` is tried too. The sign
+    found in one program is never kept for the other: it may hold only under the decisions of this run, and decisions
+    that depend on others in this way would not be independent.
+    """
 
     rational: bool = False
     branching: bool = False
@@ -37,10 +44,13 @@ class Reading(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Both programs with their inputs; the numbers that unknowns are compared with, how many points are drawn at once,
-    and how many entries are the same function of entries of their own, each a point too. ``sample``: so many of them
-    are evaluated, where there are more. ``calls`` of oracles and ``roots``: how many there are at one
-    point, where many are drawn at once. ``claim_bits``: of the decisions that one claim rests on.
+    """Both programs with their inputs, and how they are evaluated.
+
+    ``thresholds``: the numbers that unknowns are compared with, None where nothing is decided. ``lanes``: the number of
+    points drawn at once. ``entries``: the number of entries that are the same function, each of its own entries of the
+    inputs, so that each counts as a point too. ``sample``: the shape of the entries that are evaluated, where there are
+    too many to evaluate all. ``calls``, ``roots``: the numbers of oracle calls and of roots at one point, where many
+    are drawn at once. ``claim_bits``: the bits of the decisions that one claim rests on.
     """
 
     reference: Any
@@ -58,12 +68,12 @@ class Pair(NamedTuple):
 
     @property
     def points(self) -> int:
-        """How many points a run stands for."""
+        """The number of points that a run stands for."""
         return self.lanes * self.entries
 
 
 class Evaluation(NamedTuple):
-    """One run at ``inputs``: the first output that differs in it, and how large the difference may be."""
+    """One run at ``inputs``: the first output that differs in it, and a bound on how large the difference may be."""
 
     run: Run
     inputs: tuple[Thing, ...]
@@ -72,14 +82,16 @@ class Evaluation(NamedTuple):
 
 
 def evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] | None = None) -> Evaluation:
-    """Both programs in one interpretation; ``decisions`` repeats those of another. Where something is divided by what
-    may be zero, what that does not depend on is looked for first."""
+    """Evaluate both programs in a new random interpretation, at random inputs; ``decisions`` repeats those of another
+    run."""
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
     run = new_run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
     return evaluated_at(pair, run, tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs))
 
 
 def evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
+    """Evaluate both programs at these inputs. If a divisor may be zero, first find the steps that do not depend on
+    what is loose (:func:`steady_steps`), and evaluate again with their results no longer loose."""
     try:
         return _at(pair, run, inputs)
     except NeedsBranches:
@@ -101,19 +113,19 @@ def new_run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
 
 
 def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
-    """Both programs at these inputs."""
+    """Evaluate both programs at these inputs, once."""
     want = evaluate(run, pair.reference, list(inputs))
     got = evaluate(run, pair.candidate, list(inputs))
     if run.masks and any(isinstance(x, Value) and x.special is not None and x.special.any() for x in (*want, *got)):
-        raise Unsupported("a number that stands for minus infinity in what is returned")
+        raise Unsupported("a number that stands for minus infinity in an output")
     differs = next((i for i, (a, b) in enumerate(zip(want, got, strict=True)) if not _same(run, a, b)), None)
     values = [(a, b) for a, b in zip(want, got, strict=True) if isinstance(a, Value) and isinstance(b, Value)]
     return Evaluation(run, inputs, differs, reduce(Bound.worst, (a.degree + b.degree for a, b in values), Bound()))
 
 
 def _least(pair: Pair, what: str) -> int:
-    """Bits, or the largest exponent, of the narrowest float that is given or returned: a cast to fewer is the
-    program's own doing."""
+    """Mantissa bits, or the largest exponent, of the narrowest float that is given or returned. A cast to fewer is the
+    program's own choice."""
     avals = [*(v.aval for v in pair.reference.jaxpr.invars), *pair.reference.out_avals]
     return min((getattr(ml_dtypes.finfo(a.dtype), what) for a in avals if jaxprs.is_float(a.dtype)), default=0)
 
@@ -126,14 +138,14 @@ def _same(run: Run, a: Thing, b: Thing) -> bool:
 
 
 def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Thing:
-    """An input over the field: floats are drawn, in this shape; integers and keys are as they are."""
+    """An input over the field: floats are drawn at random in this shape; integers and keys stay as they are."""
     if not jaxprs.is_float(x.dtype):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
     return Value(field.draw(rng, shape), VARIABLE, everywhere=Everywhere.ANALYTIC)
 
 
 def same(field: Field, a: Value, b: Value) -> bool:
-    """Whether two arrays are equal, infinities with them."""
+    """Whether two arrays are equal, infinities and NaN included."""
     if a.shape != b.shape:
         return False
     specials = [np.zeros(v.shape, np.int8) if v.special is None else v.special for v in (a, b)]

@@ -1,4 +1,4 @@
-"""How large integers may become before they wrap around."""
+"""Bounds on how large integers become, before they wrap around."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ GROWING = (Decisions.LINEAR, Decisions.PRODUCT, Decisions.SUMMED)
 
 
 def largest_of_type(aval: Any) -> float:
-    """The largest size of an integer of this type; infinite for floats and keys."""
+    """The largest magnitude of an integer of this type; infinite for floats and keys."""
     dtype = aval.dtype
     if dtype == np.bool_:
         return 1.0
@@ -33,7 +33,7 @@ def largest_of_constant(const: Any) -> float:
 
 
 def largest_of_result(eqn: Any, sizes: Sequence[float]) -> float:
-    """A bound of an integer result's size before it wraps around, of those of the operands."""
+    """A bound on the magnitude of an integer result before it wraps around, from those of the operands."""
     name, decisions = eqn.primitive.name, row(eqn.primitive.name).decisions
     out = eqn.outvars[0].aval
     if not jnp.issubdtype(out.dtype, jnp.integer):

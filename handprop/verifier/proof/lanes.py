@@ -14,11 +14,11 @@ __all__ = ["MAX_RUNS", "batched", "in_lanes", "largest_array"]
 
 MAX_RUNS = 4096
 MAX_ENTRIES = 1 << 18
-MAX_LEFT = 16  # times more points wanted than fit at once: not begun
+MAX_LEFT = 16  # if more than this many batches would be needed, points are not batched
 
 
 def in_lanes(problem: Problem, pair: Pair, bits: float) -> Pair:
-    """Both programs on many points at once, as JAX batches them; as they were where it cannot."""
+    """Both programs batched over many points; unchanged if they cannot be batched or too many points are needed."""
     wanted = math.ceil(min(21 * math.log(2) * 2.0**bits / pair.entries, MAX_RUNS * 16))
     lanes = min(wanted, MAX_ENTRIES // largest_array(pair))
     names = {eqn.primitive.name for p in (pair.reference, pair.candidate) for eqn in jaxprs.equations(p)}
@@ -27,14 +27,14 @@ def in_lanes(problem: Problem, pair: Pair, bits: float) -> Pair:
     try:
         wide = batched(problem, pair, lanes)
         evaluated(wide, np.random.default_rng(0))
-    except Exception as error:  # what JAX cannot batch, or the field cannot read batched, is run point by point
+    except Exception as error:  # JAX cannot batch it, or the field cannot interpret the batch: run point by point
         noted(error, "the proof at many points")
         return pair
     return wide
 
 
 def largest_array(pair: Pair) -> int:
-    """The most entries of an array."""
+    """The number of entries of the largest array that an equation makes."""
     sizes = (
         math.prod(v.aval.shape)
         for p in (pair.reference, pair.candidate)
@@ -45,7 +45,7 @@ def largest_array(pair: Pair) -> int:
 
 
 def batched(problem: Problem, pair: Pair, lanes: int) -> Pair:
-    """Both programs on so many points at once, as JAX batches them."""
+    """Both programs, batched over this many points by ``vmap``."""
     axes = jaxprs.batch_axes(problem.inputs)
     inputs = tuple(x if axis is None else np.broadcast_to(x, (lanes, *x.shape))
                    for x, axis in zip(problem.inputs, axes, strict=True))  # fmt: skip

@@ -1,6 +1,6 @@
 """The proof: both programs evaluated over finite fields at random points.
 
-The theorem and the bound stand in :mod:`handprop.verifier.proof.bound`.
+The theorem and the bound are in :mod:`handprop.verifier.proof.bound`.
 """
 
 import math
@@ -32,12 +32,12 @@ WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
 DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
 ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
 DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
-ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING))  # each for the arguments with what is known of them, and for any
+ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING))  # with the facts known about the arguments, and without
 SHARE = 0.25  # of the budget
 
 
 def proof(problem: Problem, options: Options) -> Check:
-    """Whether both programs are the same function over the reals, at these shapes."""
+    """Try to prove that both programs are the same function over the reals, at these shapes."""
     start = time.monotonic()
     reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
     work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
@@ -47,14 +47,17 @@ def proof(problem: Problem, options: Options) -> Check:
     reasons: dict[str, None] = {}
     readable = jaxprs.has_readings(reference) or jaxprs.has_readings(candidate)
     widened = any(any(jaxprs.widened_literals(program).values()) for program in (reference, candidate))
-    outside = False  # whether the given input lies where something assumed does not hold
+    # Readings that assume domains come first. When one of them proves the programs equal, but its assumption fails at
+    # the given input, `outside` is set. From then on only the readings that decide domains are tried. They are skipped
+    # as long as `outside` is not set.
+    outside = False
     used_signs = False
     for reading in (*ASSUMING, *DECIDING):
         if (reading.rational and not readable) or reading.decided != outside:
             continue
         if not reading.by_signs and not used_signs:
             continue
-        if widened and reading.rational and not reading.branching:  # it mixes literals with what they are chosen beside
+        if widened and reading.rational and not reading.branching:  # it blends literals with other cases of a select
             continue
         if work.spent > work.most / 2 or work.over:
             reasons[work.over or OVER] = None
@@ -64,9 +67,9 @@ def proof(problem: Problem, options: Options) -> Check:
             used_signs |= trials[-1].run.used_signs
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not claims_hold(problem, pair, rng):
-                raise Unsupported("a comparison of what seems to be equal everywhere")
+                raise Unsupported("a comparison of values that seem to be equal everywhere")
         except Unsupported as reason:
-            reasons[str(reason) if isinstance(reason, OutOfWork) else f"it cannot read {reason}"] = None
+            reasons[str(reason) if isinstance(reason, OutOfWork) else f"it cannot interpret {reason}"] = None
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
@@ -77,36 +80,36 @@ def proof(problem: Problem, options: Options) -> Check:
             problem.kept["proved by"] = pair
             return _agreed(problem, trials, reading, assumed, options, time.monotonic() - start)
         path, lacks = problem.out_paths[trials[-1].differs], ", ".join(sorted(trials[-1].run.uninterpreted))
-        reasons[f"it cannot read {lacks}, which {path} may depend on" if lacks
-                else f"no identity that it knows makes {path} the same in both programs"] = None  # fmt: skip
+        reasons[f"it cannot interpret {lacks}, which {path} may depend on" if lacks
+                else f"it knows no identity that makes {path} equal in both programs"] = None  # fmt: skip
     summary = f"the proof does not succeed: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
 
 
 def _bits_wanted(options: Options) -> float:
-    """Of the runs of one attempt: all attempts, and the claims, share what the report states."""
+    """The bits that the runs of one attempt must reach: all attempts, and the claims, share what the report states."""
     return options.bits + math.log2(ATTEMPTS) + 1
 
 
 def _log2_false(trials: list[Trial]) -> float:
-    """log2 of the bound for a false proof over all attempts, claims included."""
+    """log2 of the bound on the probability of a false proof, over all attempts and with the claims."""
     claims = -MISSED_CLAIMS / math.log(2) if any(trial.run.claimed for trial in trials) else -math.inf
     return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(ATTEMPTS), 0.0)
 
 
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
-    """Why what a proof assumes may not be assumed, None where it may."""
+    """Why the assumptions of a proof may not be made; None if they may."""
     domains = [needed for eqn, needed in assumed.values() if not has(eqn, Trait.DIVIDES)]
     if domains and any(map(asks_for_numbers, (reference, candidate))):
-        return f"it holds only if {domains[0]}, and the program asks whether a value is a number"
+        return f"it holds only if {domains[0]}, and the program tests whether a value is a number"
     if assumed and not holds((reference, candidate), problem.inputs, assumed):
-        return f"it holds only if {next(iter(assumed.values()))[1]}, which is not so at the given input"
+        return f"it holds only if {next(iter(assumed.values()))[1]}, which is not true at the given input"
     return None
 
 
 def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
-    """Whether both programs agree at one random point, read as ``pair`` is: no proof, and quick. False where that
-    cannot be seen."""
+    """Whether both programs agree at one random point, interpreted as ``pair`` is: a quick test that proves nothing.
+    False if it cannot be determined."""
     reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
     work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
     anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
@@ -117,7 +120,7 @@ def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
 
 
 def _conditions(trials: list[Trial], reading: Reading, assumed: Mapping, given: tuple[str, ...]) -> tuple[str, ...]:
-    """What the proof only holds under."""
+    """The conditions under which the proof holds."""
     found = {described(equation, what): None for equation, what in assumed.values()} if not reading.decided else {}
     casts = {f"casts to {name} change nothing": None for t in trials for name in sorted(t.run.casts)}
     masks = {mask: None for t in trials for mask in sorted(t.run.masks)}
@@ -145,7 +148,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         problem.kept["needs"] = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)
-    why = trials[-1].run.work.over or "more runs are needed than there are"
+    why = trials[-1].run.work.over or "it needs more runs than are made"
     if branching and last.unknown_comparisons:
         why = f"it rests on {last.unknown_comparisons} truth values"
     elif last.characters:
@@ -154,7 +157,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
             if trials[-1].chance < 1 and relation_counts(trials)
             else f"it takes {last.roots} roots"
         )
-    summary = (f"equal in {len(trials)} runs, but the chance of a false proof stays above 2^-{options.bits}, as "
+    summary = (f"equal in {len(trials)} runs, but the chance of a false proof stays above 2^-{options.bits}, because "
              f"{why}")  # fmt: skip
     evidence["conditions"] = ()
     return Check("proof", Outcome.UNDECIDED, summary, evidence, seconds=seconds)

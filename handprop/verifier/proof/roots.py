@@ -1,20 +1,21 @@
-"""Many roots at once: which of them stand together.
+"""Independent groups of roots, for programs that take many roots.
 
-A root ``s = sqrt(a)`` doubles the degree of what it is in, through the norm ``(A + s B)(A - s B)``; r roots multiply
-it by 2^r, a bound that is void beyond about 30. But the roots of a layer normalisation, one for every row, do not
-meet: each depends on variables of its own. Let every root depend on the variables of one group only, beside those
-that all share. Draw the shared variables, then group after group. A function that is not zero stays so but for
-``D / p`` while a group without roots is drawn, and ``2^r D / p`` with r roots in it: the bounds add over the groups
-and do not multiply.
+A root ``s = sqrt(a)`` doubles the degree of an expression that contains it, through the norm ``(A + s B)(A - s B)``. So
+r roots multiply the degree by 2^r, a bound that is void beyond about 30 roots. But the roots of a layer normalization,
+one for each row, do not interact: each depends on variables of its own. Suppose that every root depends only on the
+variables of one group, and on variables that all groups share. Draw the shared variables first, then one group after
+another. A nonzero function stays nonzero while a group is drawn except with probability ``D / p`` if the group has no
+roots, and ``2^r D / p`` if it has r. So the bounds add over the groups instead of multiplying.
 
-For each group no product of its roots' arguments may be a number times a square, as functions of the group's own
-variables with the shared ones as drawn. Were one, its characters would be the same for all values of these variables:
-columns of characters over redrawn values, one of ones beside them, that have full rank over GF(2) prove it is not.
+For each group, no product of its roots' arguments may be a number times a square, as a function of the group's own
+variables with the shared ones as drawn. If one were, its characters would be the same for all values of these
+variables. So the variables are drawn again and again, and the roots' characters are written as columns, with a column
+of ones beside them. Full rank over GF(2) proves that no such product exists.
 
-A root whose argument stays what it is, whatever is drawn anew, is a number, and adds no degree; two of the same
-argument are one root. Which root depends on what is seen by drawing a part of the inputs anew. Along an axis of n
-entries, for each bit of the index, those with 0 and those with 1 there: a root that one and not the other changes, for
-every bit, rests on one entry alone.
+A root whose argument stays the same, whatever is drawn anew, is a number and adds no degree. Two roots of the same
+argument are one root. To find out which inputs a root depends on, parts of the inputs are drawn anew. Along an axis of
+n entries, and for each bit of the index, these parts are the entries with 0 in that bit and those with 1. If exactly
+one of the two changes a root, for every bit, then the root depends on one entry only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,14 +26,15 @@ __all__ = ["bits_of", "rank", "root_groups"]
 
 SPARE = 12
 Draw = Callable[[list[np.ndarray | None]], np.ndarray]
-"""Roots' arguments where the masked entries of each input are drawn anew; None for none of an input."""
+"""Returns the roots' arguments with the masked entries of each input drawn anew; a mask of None keeps an input."""
 
 
 def root_groups(draw: Draw, characters: Callable[[np.ndarray], np.ndarray], shapes: Sequence[tuple[int, ...] | None],
                 most: int) -> tuple[list[int], int] | None:  # fmt: skip
-    """Sizes of groups of independent roots and how many draws told it; None where there are no such groups.
+    """The sizes of groups of independent roots, and the number of draws that showed it; None if there are none.
 
-    ``shapes`` are those of the inputs, None for one that is not drawn; ``most`` is the largest group to be had.
+    ``shapes``: the shapes of the inputs, None for an input that is not drawn. ``most``: the size that no group may
+    exceed.
     """
     base = draw([None] * len(shapes))
     everything = [None if shape is None else np.ones(shape, bool) for shape in shapes]
@@ -57,7 +59,7 @@ def root_groups(draw: Draw, characters: Callable[[np.ndarray], np.ndarray], shap
 
 
 def _distinct(group: list[int], base: np.ndarray, varies: np.ndarray) -> list[int]:
-    """The roots of numbers left out, those of the same argument counted once."""
+    """The group without the roots of numbers, and with one root for each distinct argument."""
     first: dict[int, int] = {}
     for i in group:
         if varies[i]:
@@ -67,8 +69,11 @@ def _distinct(group: list[int], base: np.ndarray, varies: np.ndarray) -> list[in
 
 def _places(draw: Draw, base: np.ndarray, shapes: Sequence[tuple[int, ...] | None], j: int
             ) -> tuple[list[tuple[int, ...] | None], int]:  # fmt: skip
-    """For each root the index of the part of input j that it rests on alone, along all axes that every root of j's is
-    so placed on; None for a root that does not rest on it, or where there is no such axis."""
+    """For each root the index of the only part of input j that it depends on, and the number of draws.
+
+    The index runs over the axes along which every root that depends on input j depends on one entry only. It is None
+    for a root that does not depend on input j, or if there is no such axis.
+    """
     shape = shapes[j]
     assert shape is not None
     found, draws = [], 0
@@ -96,7 +101,7 @@ def _changed(draw: Draw, base: np.ndarray, shapes: Sequence, j: int, mask: np.nd
 
 
 def _components(nodes_of: list[list]) -> list[list[int]]:
-    """Roots that share a node, or hang together through others, in one group; those without a node in another."""
+    """Groups of roots that are connected through shared nodes; roots without a node form one group."""
     parent = list(range(len(nodes_of)))
 
     def top(i: int) -> int:
@@ -116,7 +121,7 @@ def _components(nodes_of: list[list]) -> list[list[int]]:
 
 
 def _full_rank(characters: np.ndarray) -> bool:
-    """Whether the columns, a column of ones beside them, are independent over GF(2)."""
+    """Whether the columns, together with a column of ones, are linearly independent over GF(2)."""
     ones = np.ones((len(characters), 1), bool)
     return rank(bits_of(column) for column in np.concatenate([ones, characters], 1).T) == characters.shape[1] + 1
 
@@ -126,7 +131,7 @@ def bits_of(column: Iterable[bool]) -> int:
 
 
 def rank(vectors: Iterable[int]) -> int:
-    """The rank over GF(2) of vectors, as the bits of integers.
+    """The rank over GF(2) of vectors that are given as the bits of integers.
 
     >>> rank([0b110, 0b011, 0b101])
     2

@@ -1,4 +1,4 @@
-"""Runs of both programs over finite fields: as many as it takes."""
+"""Runs of both programs over finite fields, as many as the bound needs."""
 
 import math
 from collections.abc import Mapping
@@ -37,9 +37,22 @@ SPARE_RUNS = 24
 
 def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: Reading, wanted: float, work: Work
             ) -> tuple[Pair, list[Trial]]:  # fmt: skip
-    """What was run at last, and runs until the bound is reached, one of them differs, or the work is done; anew where
-    an accident is seen, or a number that unknowns are compared with, or a function that is not understood, that was
-    not reckoned with; many points at once where decisions ask for it."""
+    """Run both programs until the bound is reached; return the pair in the form that was run last, and its runs.
+
+    The runs also stop when an output differs, when the last run bounds nothing, when the number of runs or the work
+    reaches its limit, or when the work that is left is too little for the runs that are needed.
+
+    They start anew, and earlier runs are discarded, when
+
+    1. an unknown was compared with a number that is not a threshold; it then becomes one;
+    2. other arguments of oracles were equal than in the first run, so that one of the two had an accident;
+    3. a primitive's result was of a worse kind than the count of decisions assumes, for example because the function
+       is not understood;
+    4. the first run drew decisions, and the programs can be batched, so that each run stands for many points.
+
+    Raises:
+        Unsupported: each of ``RESTARTS`` attempts had to start anew.
+    """
     entries = like_entries((reference, candidate), problem.inputs)
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
@@ -74,7 +87,7 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
                 return pair, trials
         else:
             return pair, trials
-    raise Unsupported("what is compared, or equal, differs from run to run")
+    raise Unsupported("comparisons or equalities that differ from run to run")
 
 
 def _with_counts(pair: Pair, run: Run) -> Pair:
@@ -82,7 +95,7 @@ def _with_counts(pair: Pair, run: Run) -> Pair:
 
 
 def _too_long(trials: list[Trial], each: float, wanted: float, work: Work) -> bool:
-    """Whether the work is done; where decisions are met run by run, whether what is lacking is more than is left."""
+    """Whether the work limit is reached or, where decisions are met run by run, too near for the runs still needed."""
     drawn, characters = trials[0].partition is None, len(trials[-1].run.characters)
     met = math.log2(with_relations(trials)[-1]) if drawn else log2_false(trials) / len(trials)
     if (characters or not drawn) and (met <= -1 or len(trials) < characters + SPARE_RUNS):
@@ -92,7 +105,7 @@ def _too_long(trials: list[Trial], each: float, wanted: float, work: Work) -> bo
 
 
 def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple[float, ...]:
-    """All of them and their negatives, in order."""
+    """The thresholds, the compared numbers and the negatives of both, in ascending order."""
     found = {t for number in {*thresholds, *compared} for t in (number, -number)}
     if len(found) > MAX_THRESHOLDS:
         raise Unsupported(f"unknowns that are compared with {len(found)} numbers")
@@ -106,7 +119,7 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     chance, accident = (sum(vanishing(run, d, norms)) for d in (first.degree, run.argument + run.argument))
     chance += seemingly_steady(run, norms, accident)
     if told:
-        # A root may have seemed not to rest on what it does rest on.
+        # A root may have seemed not to depend on something that it does depend on.
         chance += told * run.roots * sum(vanishing(run, run.root_argument + run.root_argument, 1.0))
     if not (run.unknown_comparisons and run.branching):
         return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=told > 0)
@@ -121,9 +134,11 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
         if again.run.partition() == run.partition():
             break
         run, _, differs, _ = evaluated(pair, rng)
-    else:  # a difference, or accidents again and again: nothing is bounded
+    else:  # the outputs differ, or every repetition had an accident: the run bounds nothing
         return Trial(differs, run, 1.0, 0.0, None, points, told > 0)
-    # Of many points one that shows a difference has to be seen, so that all else is counted at one.
+    # P(a difference is missed) <= P(no point has decisions that show it) + P(it is not seen at the first such point)
+    #                           <= (1 - 2^-decision_bits)^points + RESTARTS (chance^2 + calls^2 / 2 accident^2) + ...
+    # The second probability is for one point, so that `calls` counts the oracle calls at one point.
     calls = max(pair.calls, run.calls / pair.lanes)
     unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
     taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * accident

@@ -1,4 +1,4 @@
-"""Sums, products, quotients and whole powers: exact over the field, with what is known of them over the reals."""
+"""Sums, products, quotients and integer powers: exact over the field, with facts about their values over the reals."""
 
 import functools
 from fractions import Fraction
@@ -28,11 +28,11 @@ from handprop.verifier.proof.field.values import (
 )
 
 __all__ = ["Algebra", "power_of", "spread"]
-MAX_FACTORS = 16  # of which a product remembers that it is one
+MAX_FACTORS = 16  # the most factors that a product keeps
 
 
 class Algebra(Numbers):
-    """Arithmetic."""
+    """Arithmetic of values."""
 
     def add(self, a: Value, b: Value, sign: int = 1) -> Value:
         x = self.field.add(a.x, b.x) if sign > 0 else self.field.sub(a.x, b.x)
@@ -52,7 +52,7 @@ class Algebra(Numbers):
         nonnegative = is_nonnegative(a) and b_is_nonnegative
         positive = nonnegative and (is_positive(a) or b_is_positive)
         everywhere_is = everywhere(a, b)
-        if everywhere_is is Everywhere.NONNEGATIVE:  # a positive part makes a positive sum
+        if everywhere_is is Everywhere.NONNEGATIVE:  # one positive term makes the sum positive
             everywhere_is = max(everywhere(a), everywhere(b))
         if sign < 0:
             everywhere_is = min(everywhere_is, Everywhere.ANALYTIC)
@@ -61,8 +61,8 @@ class Algebra(Numbers):
                      everywhere=everywhere_is)  # fmt: skip
 
     def _joined(self, a: tuple[Term, ...], b: tuple[Term, ...], sign: int) -> tuple[Term, ...]:
-        """The terms of the sum, each atom once, without those that are zero throughout, or numbers that cancel; ()
-        where they would be too many."""
+        """The terms of the sum, each atom once, without terms that are zero everywhere and numbers that cancel; () if
+        there would be too many."""
         both = (*a, *((sign * c, v) for c, v in b))
         terms = _collected([(c, v) for c, v in both if v.x.re.any() or v.x.im is not None])
         numbers = [(c, v) for c, v in terms if v.known is not None]
@@ -101,7 +101,7 @@ class Algebra(Numbers):
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
 
     def is_nonzero(self, a: Value) -> bool:
-        """Whether no entry is zero over the reals, except on a set of measure zero."""
+        """Whether no entry is zero over the reals, except on a set of measure zero. False if that is not known."""
         if is_positive(a):
             return True
         return a.kind is Kind.RATIONAL and a.known is None and not self.field.is_zero(a.x).any()
@@ -135,7 +135,7 @@ class Algebra(Numbers):
         return self.div(self.number(1, a.shape), a)
 
     def div(self, a: Value, b: Value) -> Value:
-        """``a / b``; where b is zero: NaN, if a is zero too, else an infinity whose sign is not known."""
+        """``a / b``. Where b is zero, it is NaN if a is zero too, else an infinity of unknown sign."""
         self.check_not_zero(b, "a quotient by what may be zero", "what is divided by is not zero")
         zero = self.field.is_zero(b.x)
         inverse, known, error = self.field.inv(b.x, 1), None, 0.0
@@ -161,8 +161,8 @@ class Algebra(Numbers):
         zero, both = (np.broadcast_to(where, quotient.shape) for where in (zero, both))
         special = np.where(both, NAN, np.where(zero, OPAQUE, 0)).astype(np.int8)
         known = None if (special == OPAQUE).any() else quotient.known
-        # Which infinity it is depends on the sign of the zero, which is not followed, nor kept by all that XLA does to
-        # numbers that are known: it is not shared, not even with the same quotient.
+        # Which infinity it is depends on the sign of the zero. The field does not follow that sign, and XLA does not
+        # always keep it for known numbers. So the label is shared with nothing else, not even with the same quotient.
         label = self.oracle(f"1/0, number {self.calls}", quotient.x).re
         x = Elements(np.where(special == OPAQUE, label, np.where(zero, 0, quotient.x.re)), quotient.x.im)
         return Value(x, quotient.degree.worst(VARIABLE), known, special=special, kind=quotient.kind)
@@ -187,12 +187,12 @@ class Algebra(Numbers):
 
 
 def _everywhere_of_power(a: Value, even: bool) -> Everywhere:
-    """Of a whole power that is not negative."""
+    """What a power with a nonnegative integer exponent is at every point."""
     return max(everywhere(a), Everywhere.NONNEGATIVE) if even and everywhere(a) else everywhere(a)
 
 
 def _collected(terms: list[Term]) -> list[Term]:
-    """The same sum with one coefficient for what is the same unknown."""
+    """The same sum, with one coefficient for each distinct unknown."""
     collected: list[Term] = []
     for c, v in terms:
         for i, (other, w) in enumerate(collected):
@@ -209,7 +209,7 @@ def _is_same_array(x: Elements, y: Elements) -> bool:
 
 
 def power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | None:
-    """The power with what it is a power of, where that is positive."""
+    """The exponent and base of ``a^exponent`` as a power, if the base is positive."""
     if not is_positive(a) or a.known is not None:
         return None
     own, base = a.power_of or (Fraction(1), a)
@@ -217,12 +217,13 @@ def power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | Non
 
 
 def _factors(a: Value, b: Value, exponent: int) -> tuple[Value, Value, int] | None:
-    """What a product's or a quotient's square root is one of: factors that are not negative, no numbers."""
+    """The two factors of a product or quotient whose square root is that of their square roots. Both must be
+    nonnegative, and neither may be a known number."""
     if a.shape != b.shape or a.known is not None or b.known is not None:
         return None
     if not (is_nonnegative(a) and is_nonnegative(b)):
         return None
-    if _how_many(a) + _how_many(b) > MAX_FACTORS:  # each of which is moved with the product
+    if _how_many(a) + _how_many(b) > MAX_FACTORS:  # each factor is moved whenever the product is
         a, b = a._replace(factors=None), b._replace(factors=None)
     return a, b, exponent
 
@@ -232,10 +233,10 @@ def _how_many(a: Value) -> int:
 
 
 def _joint_power(a: Value, b: Value, exponent: int) -> tuple[Fraction, Value] | None:
-    """``a b^exponent`` as a power of what both are powers of."""
+    """``a b^exponent`` as a power of the base that both are powers of; None if there is none."""
     other = power_of(b, exponent)
     if a.known is not None and (a.known == 1).all() and a.shape == b.shape:
-        return other if b.power_of is not None else None  # the logarithm's oracle knows inverses
+        return other if b.power_of is not None else None  # the oracle of log knows inverses
     if other is None:
         return None
     own = power_of(a, 1)
@@ -246,7 +247,7 @@ def _joint_power(a: Value, b: Value, exponent: int) -> tuple[Fraction, Value] | 
 
 
 def _largest(a: Value) -> float:
-    """The largest size of known numbers."""
+    """The largest magnitude of known numbers."""
     if a.known is None:
         return np.inf
     numbers = np.abs(a.known[np.isfinite(a.known)])
@@ -263,7 +264,7 @@ def _error_of_quotient(a: Value, b: Value, quotient: np.ndarray) -> float:
 
 
 def spread(terms: tuple[Term, ...], shape: tuple[int, ...]) -> tuple[Term, ...]:
-    """Terms broadcast to the shape of what they are terms of."""
+    """The terms, broadcast to the shape of the sum."""
     return tuple((c, v if v.shape == shape else _broadcast(v, shape)) for c, v in terms)
 
 
@@ -272,7 +273,7 @@ def _broadcast(v: Value, shape: tuple[int, ...]) -> Value:
 
 
 def _small_number(b: Value) -> Fraction | None:
-    """The number that b is throughout, where it is a small dyadic one: coefficients stay short."""
+    """The number that all entries of b are, if it is a small dyadic one, so that coefficients stay short."""
     if b.known is None or b.known.size == 0:
         return None
     first = b.known.flat[0]

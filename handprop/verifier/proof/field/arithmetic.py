@@ -1,12 +1,12 @@
-"""Exact vector arithmetic modulo a prime near 2^50, and in the field with its square roots.
+"""Exact vector arithmetic modulo a prime below 2^50, and in the extension of GF(p) that contains its square roots.
 
-An element is ``re + i im`` with ``i^2 = -1``: the prime is 3 modulo 4, so that -1 has no root in GF(p) and
-``GF(p)(i)`` is the field with p^2 elements, where every element of GF(p) has a root. ``im`` is None while all of it
-is zero, which is everywhere before the first root.
+An element is ``re + i im`` with ``i^2 = -1``. The prime is 3 modulo 4, so -1 has no root in GF(p), and ``GF(p)(i)`` is
+the field with p^2 elements, in which every element of GF(p) has a root. ``im`` is None while all of it is zero, which
+is the case everywhere before the first root.
 
-Products: ``q = floor(a b / p)`` in float64 is off by at most one for ``p < 2^50`` (three roundings of a quotient
-below 2^50), and ``a b - q p`` is exact modulo 2^64. Matrix products: residues in three limbs of 17 bits, whose
-products sum exactly in float64 over up to 2^19 terms, so that they run at the speed of BLAS.
+Products: in float64, ``q = floor(a b / p)`` is off by at most one for ``p < 2^50`` (three roundings of a quotient below
+2^50), and ``a b - q p`` is exact modulo 2^64. Matrix products: residues are split into three limbs of 17 bits, whose
+products sum exactly in float64 over up to 2^19 terms, so matrix products run at the speed of BLAS.
 """
 
 import math
@@ -26,7 +26,7 @@ FEW, MAX_SQUARED = 64, 64
 
 
 def is_prime(n: int) -> bool:
-    """Miller–Rabin with the bases that decide every n below 3.3e24 (Sorenson and Webster, 2015)."""
+    """Miller–Rabin test with bases that decide every n below 3.3e24 (Sorenson and Webster, 2015)."""
     bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
     if n < 2 or any(n % base == 0 for base in bases):
         return n in bases
@@ -62,7 +62,7 @@ def draw_prime(rng: np.random.Generator) -> int:
 
 
 class Elements(NamedTuple):
-    """Field elements ``re + i im``: int64 arrays of residues; ``im`` None where it is all zero."""
+    """Field elements ``re + i im``: int64 arrays of residues; ``im`` is None if it is all zero."""
 
     re: np.ndarray
     im: np.ndarray | None = None
@@ -84,13 +84,13 @@ class Elements(NamedTuple):
 
 
 class Field:
-    """Arithmetic modulo one prime. Every method takes and returns :class:`Elements`; shapes broadcast as NumPy's."""
+    """Arithmetic modulo one prime. Methods take and return :class:`Elements`; shapes broadcast as in NumPy."""
 
     def __init__(self, p: int):
         self.p = p
 
     def of(self, numbers) -> Elements:
-        """Integers, of any size, as elements."""
+        """Integers of any size as elements."""
         array = np.asarray(numbers)
         if array.dtype == object:
             return Elements(np.vectorize(lambda n: int(n) % self.p, otypes=[np.int64])(array))
@@ -145,11 +145,12 @@ class Field:
         return result
 
     def _each(self, a: np.ndarray, exponent: int) -> np.ndarray:
-        """Powers by Python's own integers, which for a few entries are quicker than fifty products of arrays."""
+        """Powers in Python integers, which for a few entries are faster than fifty products of arrays."""
         return np.array([pow(int(x), exponent, self.p) for x in a.reshape(-1)], np.int64).reshape(a.shape)
 
     def _inv(self, a: np.ndarray) -> np.ndarray:
-        """Inverses of nonzero entries by a tree of products: about six products an entry down to a few entries."""
+        """Inverses of nonzero entries by a tree of products: about six products per entry, until only a few are
+        left."""
         if a.size <= FEW:
             return self._each(a, -1)
         flat = a.reshape(-1)
@@ -221,10 +222,11 @@ class Field:
         return self._mul(root, root) == a
 
     def sqrt(self, a: np.ndarray) -> Elements:
-        """The root of each entry of GF(p): of a square the root that is itself a square, else ``i sqrt(-a)``.
+        """The root of each entry of GF(p): for a square, the root that is itself a square, else ``i sqrt(-a)``.
 
-        ``a^((p+1)/4)`` squares to ``a`` or ``-a``, and is a square where ``a`` is. So roots of squares are
-        multiplicative, and ``sqrt(x^2) = x`` or ``-x`` as x is a square or not: squares play the positive numbers.
+        ``a^((p+1)/4)`` squares to ``a`` or ``-a``, and it is a square where ``a`` is. So roots of squares are
+        multiplicative, and ``sqrt(x^2)`` is ``x`` if x is a square, else ``-x``: squares play the part of positive
+        numbers.
         """
         root = self._pow(a, (self.p + 1) // 4)
         square = self._mul(root, root) == a
@@ -258,7 +260,7 @@ class Field:
         return Elements(re, np.concatenate([part.imaginary() for part in parts], axis))
 
     def bilinear(self, a: Elements, b: Elements, product: Callable, terms: int) -> Elements:
-        """``product(a, b)``, any bilinear map of float64 arrays that sums at most ``terms`` products an entry."""
+        """``product(a, b)`` for any bilinear map of float64 arrays that sums at most ``terms`` products per entry."""
         if terms >= 1 << (53 - 2 * LIMB):
             raise ValueError(f"a sum of {terms} products is too long for exact arithmetic: at most 2^{53 - 2 * LIMB}")
         re = self._bilinear(a.re, b.re, product)
@@ -285,7 +287,7 @@ class Field:
         return total
 
     def linear(self, a: Elements, f: Callable) -> Elements:
-        """``f(a)``, any linear map of float64 arrays with entries 0 and 1 that sums at most 2^27 of them."""
+        """``f(a)`` for any linear map of float64 arrays with coefficients 0 and 1 that sums at most 2^27 entries."""
         return a.move(lambda part: self._linear(part, f))
 
     def _linear(self, a: np.ndarray, f: Callable) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""One rule a primitive that sums, multiplies or selects along axes: products of matrices, convolutions, reductions,
-running sums, small linear algebra."""
+"""Rules for primitives that sum, multiply or select along axes: matrix products, convolutions, reductions, cumulative
+sums and small linear algebra."""
 
 from typing import Any
 
@@ -28,19 +28,19 @@ from handprop.verifier.proof.field.values import (
 
 __all__ = ["CONTRACTION"]
 
-MAX_TERMS_SUMMED = 1 << 19  # up to here sums of limbs are exact in float64
+MAX_TERMS_SUMMED = 1 << 19  # sums of fewer products of limbs are exact in float64
 
 
 def _check_numbers(eqn: Any) -> None:
-    if eqn.outvars[0].aval.dtype == np.bool_:  # its sums are ors
+    if eqn.outvars[0].aval.dtype == np.bool_:  # its sums are logical ors
         raise NeedsBranches("a product of arrays of truth values")
 
 
 def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     _check_numbers(eqn)
     a, b = (as_value(run, thing) for thing in inputs)
-    finite(a, "a product of matrices")
-    finite(b, "a product of matrices")
+    finite(a, "a matrix product")
+    finite(b, "a matrix product")
     (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
     key = ("dot", str(params["dimension_numbers"]), a.shape, b.shape, digest(a.x), digest(b.x))
     if key in run.memo:
@@ -63,7 +63,7 @@ def _dot_general(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
 
 def _as_matrices(x: Elements, batch, contract, last: bool) -> tuple[Elements, tuple[int, ...]]:
-    """(batch, free, contracted) or (batch, contracted, free), and the free sizes."""
+    """The entries as (batch, free, contracted) or (batch, contracted, free), and the free sizes."""
     free = [axis for axis in range(len(x.shape)) if axis not in (*batch, *contract)]
     order = (*batch, *free, *contract) if last else (*batch, *contract, *free)
 
@@ -118,7 +118,7 @@ def _reduce_logical(f) -> Rule:
 
 
 def _cumulative(combine) -> Rule:
-    """A running combination along one axis, entry after entry."""
+    """A rule for a cumulative operation along one axis, entry after entry."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         axis = params["axis"]
@@ -126,7 +126,7 @@ def _cumulative(combine) -> Rule:
         if params["reverse"]:
             thing = move(thing, lambda part: np.flip(part, axis))
         value = as_value(run, thing)
-        finite(value, "a running combination")
+        finite(value, "a cumulative operation")
         steps = [moved(value, lambda part, i=i: np.take(part, [i], axis)) for i in range(value.shape[axis])]
         for i in range(1, len(steps)):
             run.worked(steps[i].x.size)
@@ -150,7 +150,7 @@ def _cumsum(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
 
     if isinstance(thing, np.ndarray):
         return [f(thing)]
-    finite(thing, "a running sum")
+    finite(thing, "a cumulative sum")
     known = None if thing.known is None else f(thing.known)
     count = max(thing.shape[axis], 1)
     return [Value(run.field.linear(thing.x, f), thing.degree.summed(count), known, kind=thing.kind,
@@ -164,9 +164,9 @@ def _log_add_exp(run: Run, a: Value, b: Value) -> Value:
 
 
 def _linear_window(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """reduce_window_sum: linear with coefficients 0 and 1."""
+    """reduce_window_sum, which is linear with coefficients 0 and 1."""
     value = as_value(run, inputs[0])
-    finite(value, "a window's sum")
+    finite(value, "the sum of a window")
     terms = int(np.prod(params["window_dimensions"]))
 
     def f(part: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Random decisions: where an unknown stands among the numbers that unknowns are compared with.
+"""Random decisions: the place of an unknown among the thresholds, the numbers that unknowns are compared with.
 
-Every unknown u, -u with it, stands at a random place among the thresholds, each interval between two of them equally
-likely. ``handprop.verifier.proof.decisions`` bounds how many such decisions an entry rests on, and so how often
-programs that differ are seen to. An unknown that is a number in disguise, as ``x + 1 - x``, stands where that number
-does: it is one for all points, so that a random place would be one decision for all of them.
+Every unknown u, together with -u, gets a random place among the thresholds, and all intervals between them are equally
+likely. ``handprop.verifier.proof.decision_bits`` bounds the number of such decisions that an entry rests on, and so how
+often programs that differ are seen to differ. An unknown that is a number in disguise, such as ``x + 1 - x``, has the
+place of that number: as it is the same at all points, a random place would be one decision for all of them.
 """
 
 import math
@@ -20,12 +20,12 @@ from handprop.verifier.proof.field.values import Value
 
 __all__ = ["NUMBERS", "coin", "found_apart", "known_greater", "placed"]
 
-MAX_BITS = 500  # of what is divided by as a float
-NUMBERS = [n / d for d in (1, 2) for n in range(1, 9)]  # which are recognized, beside the thresholds
+MAX_BITS = 500  # of a divisor that becomes a float
+NUMBERS = [n / d for d in (1, 2) for n in range(1, 9)]  # recognized in addition to the thresholds
 
 
 def placed(run: Run, a: Value, b: Value) -> np.ndarray:
-    """``a > b`` by the place of what is unknown in ``a - b`` among the thresholds."""
+    """``a > b``, decided by the place of the unknown part of ``a - b`` among the thresholds."""
     assert run.thresholds is not None
     (x, left), (y, right) = _unknown_part(run, a), _unknown_part(run, b)
     unknown, beyond = _primitive_part(run, a, b, run.field.sub(x, y), _exact_sum(right, -left))
@@ -43,8 +43,8 @@ def placed(run: Run, a: Value, b: Value) -> np.ndarray:
 
 
 def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
-    """A truth that is not known of each entry, the same for x and -x; False of a number, of what was found to be zero
-    nowhere, and where it is ``sure``."""
+    """A random truth value for each entry, the same for x and -x. It is False for numbers, for elements found to be
+    zero almost nowhere, and where ``sure``."""
     _, canonical = run.canonical(x)
     sure = sure | ~np.isnan(_numbers_of(run, canonical))
     if run.apart:
@@ -54,17 +54,17 @@ def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
 
 
 def _words(x: Elements) -> np.ndarray:
-    """Of each element a number of its own that is not negative."""
+    """A nonnegative integer for each element, different for different elements."""
     return x.re if x.im is None else (mix(x.re, x.im) >> np.uint64(1)).astype(np.int64)
 
 
 def found_apart(run: Run, x: Elements) -> None:
-    """Keeps that these are zero almost nowhere, however they come about elsewhere."""
+    """Note that these elements are zero almost nowhere, however they are computed elsewhere."""
     run.apart.append(_words(run.canonical(x)[1]).reshape(-1))
 
 
 def _numbers_of(run: Run, x: Elements) -> np.ndarray:
-    """The numbers that elements are, 0 and those that are recognized; NaN for others. Each is given as it stands."""
+    """The number that each element is, if it is 0 or a recognized number, else NaN. Each is given as it stands."""
     if "numbers" not in run.memo:
         numbers = sorted({float(n) for n in (0.0, *NUMBERS, *(run.thresholds or ())) if n >= 0})
         elements = np.array([run.field.ratio(*n.as_integer_ratio()) for n in numbers])
@@ -82,7 +82,7 @@ def known_greater(a: Value, b: Value) -> np.ndarray:
     """``a > b`` of known numbers.
 
     Raises:
-        Unsupported: rounding, in the reading of a number or in a program's own dtype, may decide it.
+        Unsupported: rounding may decide it, in the reading of a number or in the program's own dtype.
     """
     assert a.known is not None and b.known is not None
     error = a.error + b.error
@@ -95,7 +95,7 @@ def known_greater(a: Value, b: Value) -> np.ndarray:
 
 
 def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
-    """``v = unknown + number``."""
+    """The parts of ``v = unknown + number``."""
     if v.known is not None:
         _check_exact(v)
         finite_part = np.where(np.isfinite(v.known), v.known, 0.0)
@@ -111,8 +111,8 @@ def _unknown_part(run: Run, v: Value) -> tuple[Elements, np.ndarray | float]:
 
 def _primitive_part(run: Run, a: Value, b: Value, unknown: Elements, beyond: np.ndarray
                     ) -> tuple[Elements, np.ndarray]:  # fmt: skip
-    """What is unknown, and the number it is compared with, divided by what the coefficients of its terms share: ``2 x``
-    is beyond 1 where x is beyond 1/2, and one decision with it."""
+    """The unknown and the number it is compared with, both divided by the common factor of the unknown's coefficients.
+    ``2 x > 1`` where ``x > 1/2``, so the two comparisons share one decision."""
     coefficients = [c for c, atom in run.add(a, b, -1).terms if atom.known is None]
     shared = Fraction(math.gcd(*(c.numerator for c in coefficients)), math.lcm(*(c.denominator for c in coefficients)))
     beyond = np.broadcast_to(beyond, unknown.shape)
@@ -124,17 +124,17 @@ def _primitive_part(run: Run, a: Value, b: Value, unknown: Elements, beyond: np.
 
 
 def _check_exact(v: Value) -> None:
-    """That the number is known well enough to be told apart from others."""
+    """Check that the number is known exactly enough to be distinguished from others."""
     assert v.known is not None
     if v.error and (np.abs(v.known) * 2.0**-10 < v.error).any():
         raise Unsupported("a comparison with a number that rounding may decide")
 
 
 def _exact_sum(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
-    """The sum of floats, if it is one (Knuth's error-free sum says so): thresholds are told apart exactly."""
+    """The sum of floats if it is exact, by Knuth's error-free sum, because thresholds are distinguished exactly."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     total = a + b
     part = total - a
     if ((a - (total - part)) + (b - part)).any():
-        raise Unsupported("numbers that are compared with, and that rounding changes")
+        raise Unsupported("a comparison with a sum of numbers that rounding changes")
     return total

@@ -1,11 +1,13 @@
-"""How large the polynomials are that a value stands for: what the Schwartz–Zippel bound needs.
+"""Bounds on the polynomials that a value stands for, as the Schwartz–Zippel lemma needs them.
 
-Every value is ``2^-shift N / M`` with polynomials N and M of integer coefficients in everything drawn at random, inputs
-and oracle values. Bounded are degrees, and log2 of the sums of the coefficients' sizes ("bits"): such a sum is at most
-multiplied by a product and added by a sum, so that all bounds follow from the operations alone.
+Every value is ``2^-shift N / M``, where N and M are polynomials with integer coefficients in everything that is drawn
+at random: inputs and oracle values. Two numbers are bounded, the degree and log2 of the sum of the coefficients'
+magnitudes ("bits"). Under a product these sums at most multiply, and under a sum they at most add, so all bounds follow
+from the operations alone.
 
-Two ways of keeping account, each far better than the other somewhere: every entry with a denominator of its own, so
-that sums multiply them (:class:`Degree`); or one denominator for the whole array, by its factors (:class:`Whole`).
+There are two accounts, each far better than the other for some programs. Either every entry has a denominator of its
+own, and sums multiply denominators (:class:`Degree`), or the whole array has one denominator, known by its factors
+(:class:`Whole`).
 """
 
 import math
@@ -19,7 +21,7 @@ MAX_FACTORS = 256
 
 
 class Degree(NamedTuple):
-    """Of each entry: degrees of N and M, their bits, and the shift."""
+    """For each entry: the degrees of N and M, their bits, and the shift."""
 
     over: float = 0
     under: float = 0
@@ -31,12 +33,12 @@ class Degree(NamedTuple):
         return self._replace(bits=self.bits + shift - self.shift, shift=shift)
 
     def worst(self, other: "Degree") -> "Degree":
-        """Of a function that is one or the other."""
+        """The bound for a function that is one or the other."""
         shift = max(self.shift, other.shift)
         return Degree(*map(max, self.shifted(shift), other.shifted(shift)))
 
     def __add__(self, other: object) -> "Degree":
-        """Of the sum of two such functions."""
+        """The bound for the sum of two such functions."""
         if not isinstance(other, Degree):
             return NotImplemented
         shift = max(self.shift, other.shift)
@@ -55,7 +57,7 @@ class Degree(NamedTuple):
         return Degree(*(x + y for x, y in zip(self, other, strict=True)))
 
     def summed(self, count: int) -> "Degree":
-        """Of a sum of ``count`` such functions with denominators of their own."""
+        """The bound for a sum of ``count`` such functions, each with its own denominator."""
         n = max(count, 1)
         return Degree(
             self.over + (n - 1) * self.under,
@@ -72,13 +74,14 @@ class Degree(NamedTuple):
         return Degree(self.under, self.over, self.under_bits + self.shift, self.bits)
 
     def grown(self, factor: int) -> "Degree":
-        """Of a determinant or a solution of that many rows: sums of products of that many such functions."""
+        """The bound for a determinant or a solution with ``factor`` rows: sums of products of that many such
+        functions."""
         size, bits = factor * (self.over + self.under), factor * (self.bits + self.under_bits + self.shift + factor)
         return Degree(size, size, bits, bits)
 
 
 class Whole(NamedTuple):
-    """Of all entries over one denominator ``M``, the product of ``factors``: exponent, degree and bits by name."""
+    """For all entries over one denominator ``M``, the product of ``factors``: exponent, degree and bits by name."""
 
     over: float = 0
     bits: float = 0
@@ -86,7 +89,7 @@ class Whole(NamedTuple):
     factors: Mapping[Any, tuple[int, float, float]] = {}
 
     def lifted(self, other: "Whole") -> "Whole":
-        """Over the least common denominator of both, at the larger shift."""
+        """This bound over the least common denominator of both, at the larger shift."""
         shift = max(self.shift, other.shift)
         over, bits, factors = self.over, self.bits + shift - self.shift, dict(self.factors)
         for name, (exponent, degree, size) in other.factors.items():
@@ -126,7 +129,7 @@ class Whole(NamedTuple):
         return tuple(math.fsum(e * x for e, *sizes in self.factors.values() for x in [sizes[i]]) for i in (0, 1))  # pyright: ignore
 
     def inverse(self, count: int, name: Hashable) -> "Whole":
-        """``M / N_i`` for each of ``count`` entries: over the product of all N_i, which is the factor ``name``."""
+        """``M / N_i`` for each of ``count`` entries, over the product of all N_i, which becomes the factor ``name``."""
         degree, bits = self.denominator()
         n, others = max(count, 1), max(count, 1) - 1
         over, size = degree + others * self.over, bits + self.shift + others * self.bits
@@ -142,7 +145,7 @@ UNBOUNDED = Whole(math.inf, math.inf)
 
 
 class Bound(NamedTuple):
-    """Both accounts of one array. ``name`` is what tells an array from others: its digest."""
+    """Both accounts for one array. A ``name`` identifies an array; it is the array's digest."""
 
     entry: Degree = Degree()
     whole: Whole = Whole()
@@ -174,7 +177,7 @@ class Bound(NamedTuple):
         return Bound(self.entry.summed(count), self.whole.summed(count))
 
     def power(self, exponent: int) -> "Bound":
-        """For exponents from 0."""
+        """The bound for a power with a nonnegative exponent."""
         return Bound(self.entry.power(exponent), self.whole.power(exponent))
 
     def inverse(self, count: int, name: Hashable) -> "Bound":
@@ -193,4 +196,4 @@ class Bound(NamedTuple):
 
 
 VARIABLE = Bound(Degree(1), Whole(1))
-"""Of what is drawn at random."""
+"""The bound for an element that is drawn at random."""

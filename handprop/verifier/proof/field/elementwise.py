@@ -1,4 +1,4 @@
-"""One rule a primitive that acts entry by entry: arithmetic, comparisons, choices, casts."""
+"""Rules for primitives that act entry by entry: arithmetic, comparisons, selections, casts."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -48,7 +48,7 @@ def _unary(f: Callable[[Run, Value], Thing]) -> Rule:
 
 
 def _logical(f: Callable[[Run, Value, Value], Value], concrete: Callable) -> Rule:
-    """A logical operation: on booleans as such, on polynomial truth values as its polynomial."""
+    """A rule for a logical operation: the operation itself on booleans, its polynomial on polynomial truth values."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         a, b = inputs
@@ -85,7 +85,7 @@ def _ne(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _of_truths(f: Rule, otherwise: Rule) -> Rule:
-    """``f`` where booleans are compared, whose truth values are polynomials too."""
+    """A rule that applies ``f`` where booleans are compared, as their truth values may be polynomials too."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         return (f if eqn.invars[0].aval.dtype == np.bool_ else otherwise)(run, inputs, params, eqn)
@@ -121,7 +121,7 @@ def _integer_pow(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
 
 def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Casts between floats are the identity over the reals. A cast to an integer needs a known number."""
+    """Casts. Between floats they are the identity over the reals; a cast from float to integer needs a known number."""
     (thing,) = inputs
     if jnp.issubdtype(params["new_dtype"], jax.dtypes.extended):
         raise Unsupported(f"a cast to {params['new_dtype']}")
@@ -148,10 +148,10 @@ def _convert(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
 
 
 def _floated(run: Run, thing: Value, own: Any, dtype: np.dtype) -> Value:
-    """An integer, or a truth, as a float: the same number where the type holds all that it may be."""
+    """An integer or truth value as a float: the same number, if the type holds all numbers that it may be."""
     ends, most = ml_dtypes.finfo(dtype), 1 if own == np.bool_ else thing.most
     if float(np.zeros((), dtype)) or float(ends.max) < most < np.inf:
-        raise NotUnderstood(f"an integer that {dtype} may not hold")
+        raise NotUnderstood(f"an integer that {dtype} may not be able to represent")
     if most > 2.0 ** (ends.nmant + 1):
         run.casts.add(str(dtype))
     return thing
@@ -172,13 +172,13 @@ def _reduce_precision(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> 
 
 
 def _to_integers(thing: Value, dtype: np.dtype, eqn: Any) -> np.ndarray:
-    """As XLA casts: towards zero, to the nearest integer there is, NaN to 0."""
+    """Cast as XLA does: round toward zero, clip to the range of the type, NaN to 0."""
     assert thing.known is not None
     with jax.enable_x64(True):
         ends = [np.asarray(applied(jax.lax.convert_element_type, thing.known + e, new_dtype=dtype))
                 for e in (thing.error, -thing.error)]  # fmt: skip
     if (ends[0] != ends[1]).any():
-        raise Unsupported("a cast of known numbers that rounding may decide")
+        raise Unsupported("a cast of known numbers whose result rounding may decide")
     return ends[0]
 
 
@@ -194,12 +194,13 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
 
 def _is_finite(run: Run, a: Value) -> Thing:
     if Kind.LOOSE in run.kinds.values() and a.kind is Kind.LOOSE:
-        raise NotUnderstood("whether what is not understood is finite")
+        raise NotUnderstood("whether the result of an unknown function is finite")
     return np.ones(a.shape, bool)
 
 
 def _rounding(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """floor, ceil, round: of known numbers, which are rounded as the primitive rounds."""
+    """floor, ceil and round: known numbers are rounded by the primitive itself; other operands give an unknown
+    function."""
     a = as_value(run, inputs[0])
     method = params.get("rounding_method", "")
     if a.known is None:
@@ -207,7 +208,7 @@ def _rounding(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     with jax.enable_x64(True):
         ends = [np.asarray(applied(eqn.primitive.bind, a.known + e, **params)) for e in (a.error, -a.error)]
     if (ends[0] != ends[1]).any():
-        raise Unsupported(f"{eqn.primitive.name} of known numbers that rounding may decide")
+        raise Unsupported(f"{eqn.primitive.name} of known numbers whose result rounding may decide")
     return [run.embed(ends[0])]
 
 

@@ -1,19 +1,20 @@
-"""Why a program is not proved: what the theory cannot read."""
+"""Why a program is not proved: exceptions for what the proof cannot interpret."""
 
 __all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "Unsupported"]
 
 
 class Unsupported(Exception):
-    """The program holds what this theory cannot read; the message says what."""
+    """The program contains something that the proof cannot interpret; the message names it."""
 
 
 class NeedsBranches(Unsupported):
-    """Truth values have to be decided for this program: polynomials in them are not enough."""
+    """Truth values have to be decided for this program; it is not enough to read it as a polynomial in them."""
 
 
 class NotUnderstood(Unsupported):
-    """Not even as a function of its operands that is not known: nothing that rests on it is proved."""
+    """An operation cannot be interpreted even as an unknown function of its operands, and nothing that depends on it is
+    proved."""
 
 
 class OutOfWork(NotUnderstood):
-    """The work that there is to do is done, or the time is up."""
+    """The work limit or the deadline is reached before the proof is finished."""

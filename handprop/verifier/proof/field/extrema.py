@@ -1,4 +1,4 @@
-"""Largest and smallest entries along axes and in windows, and where they are."""
+"""Largest and smallest entries along axes and in windows, and their indices."""
 
 from fractions import Fraction
 from typing import Any
@@ -19,20 +19,20 @@ __all__ = ["arg_extremum", "reduce_extremum", "window_extremum"]
 
 
 def _flattened(thing: Value, axes: tuple[int, ...]) -> Value:
-    """The axes that are reduced as one last axis."""
+    """The value with the reduced axes merged into one last axis."""
     kept = [axis for axis in range(len(thing.shape)) if axis not in axes]
     shape = (*(thing.shape[axis] for axis in kept), -1)
     return moved(thing, lambda part: part.transpose(*kept, *axes).reshape(shape))
 
 
 def _largest(run: Run, value: Value) -> np.ndarray:
-    """Which entry of the last axis is the largest, in the branching reading; NaN first."""
+    """The index of the largest entry along the last axis, in the branching reading; NaN counts as the largest."""
     if value.known is not None:
         if value.error:
-            raise Unsupported("the largest of known numbers that rounding may decide")
+            raise Unsupported("the largest of known numbers whose order rounding may decide")
         return np.argmax(value.known, -1)
     if value.special is not None and (value.special == OPAQUE).any():
-        raise NotUnderstood("the largest of what is not finite")
+        raise NotUnderstood("the largest of non-finite numbers")
     if not run.branching:
         raise NeedsBranches("the largest of unknown numbers")
     if value.shape[-1] == 2 and value.special is None:
@@ -55,7 +55,7 @@ def reduce_extremum(largest: bool) -> Rule:
         if isinstance(thing, np.ndarray):
             return [np.asarray(thing.max(axes) if largest else thing.min(axes))]
         if not thing.x.size:
-            raise Unsupported("the largest of nothing")
+            raise Unsupported("the largest entry of an empty array")
         value = _flattened(thing, axes)
         return [_extremum(run, value, largest)]
 
@@ -72,9 +72,10 @@ def _extremum(run: Run, value: Value, largest: bool) -> Value:
 
 
 def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
-    """Polynomial reading: an unknown symmetric function of the finite entries' distances from their mean, added to it.
+    """The extremum in the polynomial reading: the mean of the finite entries plus an unknown symmetric function of
+    their distances from it.
 
-    Infinities: those on the side that is asked for are the result, the others do not count.
+    An infinity on the side of the extremum is the result; those on the other side do not count.
     """
     counted, axis = value.finite, len(value.shape) - 1
     special = _special_extremum(value, largest)
@@ -99,7 +100,7 @@ def _special_extremum(value: Value, largest: bool) -> np.ndarray | None:
     if value.special is None:
         return None
     if (value.special == OPAQUE).any():
-        raise NeedsBranches("the largest of what is not finite")
+        raise NeedsBranches("the largest of non-finite numbers")
     side = INFINITY if largest else -INFINITY
     nan, found = ((value.special == code).any(-1) for code in (NAN, side))
     none = (value.special == -side).all(-1)
@@ -111,7 +112,7 @@ def arg_extremum(largest: bool) -> Rule:
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         value = _flattened(as_value(run, inputs[0]), tuple(params["axes"]))
         if value.known is None and not never_tie(run, value, -1):
-            raise NotUnderstood("the largest of what may be equal")
+            raise NotUnderstood("the index of the largest of numbers that may be equal")
         index = _largest(run, value if largest else run.neg(value))
         return [index.astype(params["index_dtype"])]
 
@@ -119,12 +120,12 @@ def arg_extremum(largest: bool) -> Rule:
 
 
 def _windows(shape, params) -> np.ndarray:
-    """(*out, window): for every window the positions it holds, -1 in the padding."""
+    """(*out, window): the positions in every window, -1 in the padding."""
     positions = np.arange(int(np.prod(shape))).reshape(shape)
     if any(d != 1 for d in params.get("base_dilation") or ()):
         raise Unsupported("a window over a dilated array")
     if any(before < 0 or after < 0 for before, after in params["padding"]):
-        raise Unsupported("a window over a part of an array")
+        raise Unsupported("a window over part of an array")
     positions = np.pad(positions, params["padding"], constant_values=-1)
     dimensions, strides = params["window_dimensions"], params["window_strides"]
     dilation = params.get("window_dilation") or (1,) * len(dimensions)
@@ -138,7 +139,7 @@ def _windows(shape, params) -> np.ndarray:
 
 
 def window_extremum(largest: bool) -> Rule:
-    """The entries of a window compared one after another, as they stand."""
+    """A rule that compares the entries of a window one after another, in their order."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         value = as_value(run, inputs[0])
@@ -156,7 +157,7 @@ def window_extremum(largest: bool) -> Rule:
 
 
 def _further(run: Run, a: Value, b: Value, largest: bool) -> Thing:
-    """The larger, or smaller, of two values that may be infinite."""
+    """The larger or smaller of two values that may be infinite."""
     extremum, reference = (maximum, np.maximum) if largest else (minimum, np.minimum)
     result = extremum(run, without_specials(a), without_specials(b))
     return patched(run, "max" if largest else "min", reference, [a, b], result) if are_special([a, b]) else result

@@ -1,4 +1,4 @@
-"""Triangular systems, LU and Cholesky: their rules, with the pivots that decide them."""
+"""Rules for triangular systems, LU and Cholesky factorizations, and how pivots are decided."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ __all__ = ["cholesky", "lu", "triangular_solve"]
 
 
 def triangular_solve(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Exact forward substitution over the last two axes."""
+    """Solve exactly, by substitution over the last two axes."""
     a, b = (as_value(run, thing) for thing in inputs)
     finite(a, "a system of equations")
     finite(b, "a system of equations")
@@ -53,17 +53,17 @@ def _substituted(run: Run, matrix: Elements, b: Elements, order, unit: bool) -> 
 
 def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
     if run.field.is_zero(pivot).any():
-        raise NotUnderstood("a pivot that is zero")
+        raise NotUnderstood("a zero pivot")
     return run.field.inv(pivot)
 
 
 def lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """``P A = L U``. Which row each pivot is in is a decision: all rows whose entry is not zero are equally likely."""
+    """``P A = L U``. The row of each pivot is a decision in which all rows with a nonzero entry are equally likely."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
-    run.check_not_zero(a, "a factorization of what may be singular", "a matrix that is factorized is regular")
+    run.check_not_zero(a, "a factorization of a matrix that may be singular", "a matrix that is factorized is regular")
     if not run.branching:
-        raise NeedsBranches("the pivots of lu")
+        raise NeedsBranches("the pivots of an LU factorization")
     check_input(a)
     f, (n, m), batch = run.field, a.shape[-2:], a.shape[:-2]
     run.asked(a)
@@ -82,26 +82,26 @@ def lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
 
 
 def _word_of_each(run: Run, a: Value) -> Elements:
-    """For each matrix of a batch a random number that only the same matrix has."""
+    """A random number for each matrix of a batch; only equal matrices have the same."""
     rows = a.x.move(lambda part: part.reshape(*a.shape[:-2], -1))
     places = Elements(np.broadcast_to(np.arange(rows.shape[-1]), rows.shape))
     return run.field.sum(run.oracle("matrix", rows, places), (-1,))
 
 
 def _drawn_pivot(run: Run, x: Elements, k: int, seed: Elements) -> np.ndarray:
-    """The row that comes to place k, of those from k on whose entry in column k is not zero."""
+    """The row that moves to place k: one of the rows from k on whose entry in column k is not zero."""
     column = x.move(lambda part: part[..., k:, k])
     places = Elements(np.broadcast_to(np.arange(column.shape[-1]), column.shape))
     rank = run.oracle(f"pivot {k}", Elements(np.broadcast_to(seed.re[..., None], column.shape)), places).re
     zero = run.field.is_zero(column)
     if zero.all(-1).any():
-        raise NotUnderstood("a matrix that is singular")
+        raise NotUnderstood("a singular matrix")
     run.unknown_comparisons += int(zero[..., 0].size)
     return run.decide(k + np.argmax(np.where(zero, -1, rank), -1), rank)
 
 
 def _exchanged(n: int, k: int, pivot: np.ndarray) -> np.ndarray:
-    """The order of n rows in which row k and the pivot's have changed places."""
+    """The order of n rows after row k and the pivot's row are exchanged."""
     order = np.broadcast_to(np.arange(n), (*pivot.shape, n)).copy()
     np.put_along_axis(order, pivot[..., None], k, -1)
     order[..., k] = pivot
@@ -109,7 +109,7 @@ def _exchanged(n: int, k: int, pivot: np.ndarray) -> np.ndarray:
 
 
 def _eliminated(f: Field, x: Elements, k: int) -> Elements:
-    """With multiples of row k taken from the rows below it, the factors kept in column k."""
+    """Subtract multiples of row k from the rows below it, and keep the factors in column k."""
     pivot = x.move(lambda part: part[..., k : k + 1, k : k + 1])
     below = x.move(lambda part: part[..., k + 1 :, k : k + 1])
     if not below.size:
@@ -123,7 +123,7 @@ def _eliminated(f: Field, x: Elements, k: int) -> Elements:
 
 
 def cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """Of the lower triangle, column after column: exact while every pivot has its root in GF(p) or GF(p)(i)."""
+    """Factorize by the lower triangle, column by column: exact if every pivot has a root in GF(p) or GF(p)(i)."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
     run.assume("the matrix given to cholesky is positive definite")

@@ -1,10 +1,10 @@
-"""Transcendental functions as random functions that keep the relations people use.
+"""Transcendental functions as random functions that satisfy the commonly used identities.
 
-Sources: random interpretation, Gulwani and Necula (POPL 2004). What is kept:
-``e^(a+b) = e^a e^b``, ``e^-a = 1/e^a``, ``e^log x = x``; logistic, tanh, sinh, cosh, softplus through that one e;
-``log 1/x = -log x`` and ``log sum_i t_i = log t_j - log(t_j / sum_i t_i)`` for any j, which is the shift invariance of
-logsumexp; ``sqrt(x)^2 = x`` and, on squares, ``sqrt(x y) = sqrt(x) sqrt(y)``; cube roots; ``(cos + i sin)(a + b)``.
-Every other function is uninterpreted: equal arguments give equal values.
+Source: random interpretation, Gulwani and Necula (POPL 2004). These identities hold: ``e^(a+b) = e^a e^b``,
+``e^-a = 1/e^a``, ``e^log x = x``; logistic, tanh, sinh, cosh and softplus in terms of the same e; ``log 1/x = -log x``
+and ``log sum_i t_i = log t_j - log(t_j / sum_i t_i)`` for any j, which is the shift invariance of logsumexp;
+``sqrt(x)^2 = x`` and, on squares, ``sqrt(x y) = sqrt(x) sqrt(y)``; cube roots; ``(cos + i sin)(a + b)``. Every other
+function is uninterpreted: equal arguments give equal values.
 """
 
 from collections.abc import Callable
@@ -43,19 +43,19 @@ MAX_EXPONENTS, MAX_POWER = 8, 1 << 20
 
 
 def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
-    """Where ``a``, the argument of a function that takes positive numbers only, is negative: None for nowhere.
+    """Where ``a``, the argument of a function of positive numbers, is negative; None if nowhere.
 
-    Unless a is known to be zero or positive it is assumed to be, or, where the run decides such things, decided.
+    If a is not known to be nonnegative, it is assumed to be or, in a run that decides domains, this is decided.
     """
     if is_nonnegative(a):
         return None
     if a.known is not None:
         if (np.abs(a.known) <= a.error).any():
-            raise Unsupported(f"{what} of a known number too close to zero")
+            raise Unsupported(f"the condition that {what}, for a known number too close to zero")
         return a.known < 0
     if not run.decided or not run.branching:
         if run.may_vanish(a):
-            raise NeedsBranches(f"{what} of what may be negative")
+            raise NeedsBranches(f"the condition that {what}, for a value that may be negative")
         run.assume(what)
         return None
     return ~placed(run, a, run.number(0, a.shape)) & ~run.field.is_zero(a.x)
@@ -72,7 +72,7 @@ def exp(run: Run, a: Value) -> Value:
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
     if run.may_vanish(a) or is_nonnegative(a) or run.decided:
-        run.check_not_zero(a, "a logarithm of what may be zero", "the argument of log is positive")
+        run.check_not_zero(a, "a logarithm of a value that may be zero", "the argument of log is positive")
     negative = defined(run, a, "the argument of log is positive")
     result = _log_of(run, a)._replace(kind=of_positive(a), everywhere=where_positive(a, Everywhere.ANALYTIC))
     zero = run.field.is_zero(a.x)
@@ -110,7 +110,7 @@ def _sum_of(run: Run, terms, shape) -> Value:
 
 
 def _log_of_rest(run: Run, a: Value) -> Value:
-    """The oracle, odd under ``x -> 1/x``; 0 at 1."""
+    """The oracle of log: odd under ``x -> 1/x``, and 0 at 1."""
     inverse = run.field.inv(a.x)
     flipped = a.x.re > inverse.re
     low = Elements(np.where(flipped, inverse.re, a.x.re), None if a.x.im is None else
@@ -124,7 +124,7 @@ def _log_of_rest(run: Run, a: Value) -> Value:
 
 
 def _exponentials(a: Value) -> list[Value]:
-    """The terms of a sum of exponentials (and ones), [] where it is none."""
+    """The terms of a sum of exponentials (and ones); [] if it is not such a sum."""
     terms = [v for c, v in a.terms if c == 1]
     if len(terms) != len(a.terms) or len(terms) < 2 or not any(v.log for v in terms):
         return []
@@ -134,7 +134,7 @@ def _exponentials(a: Value) -> list[Value]:
 
 
 def _pivoted(run: Run, a: Value, terms: list[Value]) -> Value:
-    """``log sum = log t_j - log(t_j / sum)`` with the j that the shares themselves choose."""
+    """``log sum = log t_j - log(t_j / sum)``, where j is chosen by a hash of the shares ``t_j / sum``."""
     inverse = run.field.inv(a.x)
     shares = [run.field.mul(v.x, inverse) for v in terms]
     ranks = np.stack([run.oracle("pivot", share).re for share in shares])
@@ -156,7 +156,7 @@ def choose(where: np.ndarray, a: Elements, b: Elements) -> Elements:
 
 
 def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
-    """a there and b elsewhere, as plain values."""
+    """``a`` where the mask is true and ``b`` elsewhere, without their relations to other values."""
     known = None if a.known is None or b.known is None else np.where(where, a.known, b.known)
     special = None
     if a.special is not None or b.special is not None:
@@ -170,7 +170,7 @@ def chosen(where: np.ndarray, a: Value, b: Value) -> Value:
 
 
 def with_special(result: Value, source: Value) -> Value:
-    """The result with what is not finite of its source."""
+    """The result with the infinities and NaN of its source."""
     if source.special is None:
         return result
     own = np.zeros(result.shape, np.int8) if result.special is None else result.special
@@ -205,7 +205,7 @@ def _log_of_2(run: Run, shape) -> Value:
 
 
 def sqrt(run: Run, a: Value) -> Value:
-    """The root in GF(p^2). A root of what is not in GF(p) is uninterpreted."""
+    """The root in GF(p^2). The root of an element outside GF(p) is uninterpreted."""
     negative = defined(run, a, "the argument of sqrt is not negative")
     root = _root_of(run, a)
     facts = {"kind": of_positive(a), "positive": is_positive(a), "nonnegative": True,
@@ -232,7 +232,7 @@ def _root_of(run: Run, a: Value) -> Value:
 
 
 def cbrt(run: Run, a: Value) -> Value:
-    """p is 2 modulo 3: every element has one cube root, a^((2p - 1)/3)."""
+    """The cube root. As p is 2 modulo 3, every element has exactly one, ``a^((2p - 1)/3)``."""
     if a.x.im is not None:
         return uninterpreted(run, "cbrt", a)
     run.rooted(a, square=False)
@@ -241,7 +241,7 @@ def cbrt(run: Run, a: Value) -> Value:
 
 
 def _turn(run: Run, a: Value) -> Elements:
-    """``cos a + i sin a`` on the unit circle of GF(p^2): products for sums, the conjugate for the negative."""
+    """``cos a + i sin a`` on the unit circle of GF(p^2): sums become products, negatives become conjugates."""
     turn = Elements(np.ones(a.shape, np.int64), np.zeros(a.shape, np.int64))
     for c, atom in terms_of(a):
         quarters = c * 4
@@ -273,7 +273,7 @@ def cos(run: Run, a: Value) -> Value:
 
 
 def pow_value(run: Run, a: Value, b: Value) -> Value:
-    """``a^b``: exact for multiples of 1/2 and 1/3 that are known, else ``e^(b log a)``, for positive a."""
+    """``a^b``: exact if b is a known multiple of 1/2 or 1/3, else ``e^(b log a)`` for positive a."""
     exponents = None if b.known is None else np.unique(b.known)
     if exponents is None or exponents.size > MAX_EXPONENTS or not exponents.size:
         return _general_power(run, a, b)
@@ -291,21 +291,21 @@ def pow_value(run: Run, a: Value, b: Value) -> Value:
 def _general_power(run: Run, a: Value, b: Value) -> Value:
     if not is_positive(a):
         if run.may_vanish(a) or is_nonnegative(a):
-            run.check_not_zero(a, "a power of what may be zero", "the base of a power is positive")
+            run.check_not_zero(a, "a power of a value that may be zero", "the base of a power is positive")
         _refuse_negative(defined(run, a, "the base of a power is positive"))
         if run.decided or run.field.is_zero(a.x).any():
-            raise NotUnderstood("a power of what may be negative or zero")
+            raise NotUnderstood("a power of a value that may be negative or zero")
     known = where_positive(a, Everywhere.POSITIVE) if everywhere(b) else Everywhere.UNKNOWN
     return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(b.kind, of_positive(a)), everywhere=known)
 
 
 def _refuse_negative(negative: np.ndarray | None) -> None:
     if negative is not None and negative.any():
-        raise NotUnderstood("a power of what is negative")
+        raise NotUnderstood("a power of a negative value")
 
 
 def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
-    """``a^b`` where ``b`` is the one known number that it is ``here``."""
+    """``a^b`` for the one known number that ``b`` is ``here``."""
     exponent = _exponent(run, b, here)
     if exponent is None:
         return _general_power(run, a, b)
@@ -316,12 +316,12 @@ def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
     if not is_nonnegative(a):
         _refuse_negative(defined(run, a, "the base of a power is not negative"))
         if run.decided:
-            raise NotUnderstood("a power of what may be negative")
+            raise NotUnderstood("a power of a value that may be negative")
     return run.power(cbrt(run, a), exponent.numerator)
 
 
 def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
-    """The simple fraction that the exponent is exactly, as this run reads it."""
+    """The simple fraction that the exponent equals exactly, as this run reads it; None if there is none."""
     residues, numbers = b.x.re[here], b.known[here]  # pyright: ignore[reportOptionalSubscript]
     if b.x.im is not None and b.x.im[here].any():
         return None
@@ -336,7 +336,7 @@ def _exponent(run: Run, b: Value, here: np.ndarray) -> Fraction | None:
 
 
 def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
-    """A random function of its arguments, entry by entry; odd where the function is."""
+    """A random function of its arguments, entry by entry; it is odd if the function is odd."""
     primitive = name.split(" ")[0]
     for a in arguments:
         finite(a, name)

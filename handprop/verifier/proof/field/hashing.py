@@ -1,4 +1,4 @@
-"""What tells one array of field elements from another, and random numbers by hashing."""
+"""Digests of arrays of field elements, and random numbers by hashing."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ SPLIT_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.ui
 
 
 def mix(*words: np.ndarray | int) -> np.ndarray:
-    """Uint64 hashes of rows of words: splitmix64's finalizer, chained."""
+    """Uint64 hashes of rows of words, by chaining splitmix64's finalizer."""
     h = np.asarray(np.uint64(0))
     with np.errstate(over="ignore"):
         for word in words:
@@ -25,7 +25,7 @@ def mix(*words: np.ndarray | int) -> np.ndarray:
 
 
 def digest(x: Elements) -> bytes:
-    """What tells one array from another: 128 bits of its bytes."""
+    """A 128-bit hash of an array's bytes, which identifies it."""
     h = hashlib.blake2b(x.re.tobytes(), digest_size=16)
     if x.im is not None and x.im.any():
         h.update(x.im.tobytes())
@@ -33,7 +33,7 @@ def digest(x: Elements) -> bytes:
 
 
 def word(v: Value) -> int:
-    """What tells one value from another as an operand: its elements, what is not finite of them, and its shape."""
+    """A hash that identifies a value as an operand: its elements, which of them are not finite, and its shape."""
     h = hashlib.blake2b(digest(v.x) + str(v.shape).encode(), digest_size=8)
     h.update(b"" if v.special is None or not v.special.any() else v.special.tobytes())
     return int.from_bytes(h.digest(), "little")

@@ -1,7 +1,7 @@
-"""A jaxpr evaluated over the field, equation by equation; what calls a program is walked into.
+"""Evaluation of a jaxpr over the field, equation by equation, including the programs that equations call.
 
-Integers, booleans and keys stay concrete NumPy or JAX arrays, floats are :class:`Value`. A primitive without a rule is
-run as it is where all its operands are concrete, else it is an uninterpreted function of them.
+Integers, booleans and keys stay concrete NumPy or JAX arrays; floats become a :class:`Value`. A primitive without a
+rule runs as it is if all its operands are concrete, else it is an uninterpreted function of them.
 """
 
 import math
@@ -51,7 +51,8 @@ def evaluate(run: Run, closed: Any, inputs: list[Thing]) -> list[Thing]:
 
 
 class _OverTheField(Walk):
-    """Floats are elements of the field; integers, booleans and keys are concrete arrays where they are known."""
+    """A walk whose floats are elements of the field; integers, booleans and keys are concrete arrays if they are
+    known."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -79,7 +80,7 @@ class _OverTheField(Walk):
     def kernel(self, eqn: Any, operands: list[Thing]) -> list[Thing]:
         try:
             program = kernel_program(eqn)
-        except Exception as error:  # a kernel that has no interpret mode
+        except Exception as error:  # the kernel has no interpret mode
             noted(error, "a kernel's program")
             self.run.uninterpreted.add(f"pallas_call ({first_line(error)})")
             return _uninterpreted(self.run, eqn, operands)
@@ -100,11 +101,11 @@ class _OverTheField(Walk):
         for _ in range(MAX_STEPS):
             (go,) = self.evaluate(cond, [*operands[:n_cond], *state])
             if isinstance(go, Value) or np.size(go) != 1:
-                raise NeedsBranches("a loop whose end depends on the inputs")
+                raise NeedsBranches("a loop whose length depends on the inputs")
             if not go:
                 return state
             state = self.evaluate(body, [*operands[n_cond : n_cond + n_body], *state])
-        raise Unsupported(f"a loop of more than {MAX_STEPS} turns")
+        raise Unsupported(f"a loop of more than {MAX_STEPS} iterations")
 
     def cond(self, eqn: Any, branches: Sequence[Any], which: Thing, operands: list[Thing]) -> list[Thing]:
         if isinstance(which, np.ndarray) or not isinstance(which, Value):
@@ -135,7 +136,7 @@ def _primitive(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     rule = RULES.get(name)
     mutable = any("Ref" in type(v.aval).__name__ for v in (*eqn.invars, *eqn.outvars))
     if has(eqn, Trait.NO_FUNCTION) or eqn.effects or mutable:
-        raise NotUnderstood(f"{name}, which reads or changes a state")
+        raise NotUnderstood(f"{name}, which reads or changes state")
     run.equation = eqn
     if all(not isinstance(thing, Value) for thing in inputs) and name != "iota":
         return _as_it_is(run, eqn, inputs)
@@ -149,14 +150,14 @@ def _primitive(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         raise
     except Unsupported as reason:
         known = all(not isinstance(thing, Value) or thing.known is not None for thing in inputs)
-        if are_special(inputs) or (known and has(eqn, Trait.BY_SIGN)):  # what comes of it may not be finite
-            raise NotUnderstood(f"{name} of what is not finite, or not defined: {reason}") from reason
+        if are_special(inputs) or (known and has(eqn, Trait.BY_SIGN)):  # the result may not be finite
+            raise NotUnderstood(f"{name} where it may be non-finite or undefined: {reason}") from reason
         run.uninterpreted.add(f"{name} ({reason})")
     return _uninterpreted(run, eqn, inputs)
 
 
 def _check_masks(eqn: Any, inputs: list[Thing]) -> None:
-    """A number that stands for minus infinity meets nothing that could tell it from minus infinity."""
+    """Check that a number that stands for minus infinity meets nothing that could distinguish the two."""
     values = [thing for thing in inputs if isinstance(thing, Value)]
     if not any(v.mask for v in values):
         return
@@ -165,11 +166,11 @@ def _check_masks(eqn: Any, inputs: list[Thing]) -> None:
         raise NotUnderstood(f"a number that stands for minus infinity in {name}")
     known = (np.abs(v.known[np.isfinite(v.known)]).max(initial=0.0) for v in values if v.known is not None)
     if name in ("add", "sub") and max(known, default=0.0) > BESIDE_MASKS:
-        raise NotUnderstood("a number that stands for minus infinity beside one that is as large")
+        raise NotUnderstood("a number that stands for minus infinity next to one of similar magnitude")
 
 
 def _as_rounded(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
-    """The operands with literals that the equation makes wider as the numbers they were rounded to."""
+    """The operands, with each literal that the equation widens replaced by the number that it was rounded to."""
     if not run.read:
         return inputs
     triples = zip(inputs, eqn.invars, narrower(eqn), strict=True)
@@ -177,14 +178,15 @@ def _as_rounded(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
 
 
 def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]:
-    """The primitive's rule; where an operand is not finite everywhere, on what is finite, and beside it the rest."""
+    """Apply the primitive's rule. If an operand is not finite everywhere, apply it to the finite entries only, and let
+    the real operation decide the others."""
     name = eqn.primitive.name
     if name not in ELEMENTWISE or has(eqn, Trait.NONFINITE) or not are_special(inputs):
         return rule(run, inputs, eqn.params, eqn)
     if name == "convert_element_type" and not _is_float(eqn.params["new_dtype"]):
-        raise NotUnderstood("a cast to integers of what is not finite")
+        raise NotUnderstood("a cast of non-finite numbers to integers")
     if name == "clamp":
-        raise NotUnderstood("clamp of what is not finite")
+        raise NotUnderstood("clamp of non-finite numbers")
     operands = [as_value(run, thing) for thing in inputs]
     if name in COMPARES and (truth := beside_infinity(COMPARES[name], *operands)) is not None:
         return [truth]
@@ -196,7 +198,7 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
 
 
 def _beside_specials(run: Run, eqn: Any, operands: list[Value], result: Thing) -> Thing:
-    """What acts entry by entry: the result of what is finite, and of the rest what the real operation makes of it."""
+    """The result of a primitive that acts entry by entry, with non-finite entries decided by the real operation."""
 
     def reference(*arrays: np.ndarray) -> np.ndarray:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
@@ -206,7 +208,7 @@ def _beside_specials(run: Run, eqn: Any, operands: list[Value], result: Thing) -
 
 
 def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
-    """Integers that are not known only take part where they cannot leave their type."""
+    """Check that unknown integers are used only where they cannot leave the range of their type."""
     for thing, var in zip(inputs, eqn.invars, strict=True):
         if not isinstance(thing, Value) or not jnp.issubdtype(var.aval.dtype, jnp.integer):
             continue
@@ -215,14 +217,14 @@ def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
 
 
 def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
-    """The result with what follows from the primitive and its operands alone."""
+    """The result with the facts that follow from the primitive and its operands alone."""
     if not isinstance(out, Value):
         return np.asarray(out)
     name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
     values = [thing for thing in inputs if isinstance(thing, Value)]
     kind = _kind(run, eqn, inputs, out)
     if jnp.issubdtype(dtype, jnp.integer) and out.most > jnp.iinfo(dtype).max:
-        raise NeedsBranches(f"{name} of unknown integers, which may leave their type")
+        raise NeedsBranches(f"{name} of unknown integers, which may overflow")
     error = out.error
     if out.known is not None and _is_float(dtype):
         if not has(eqn, Trait.ERRORS) and any(v.error for v in values):
@@ -230,7 +232,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
         with np.errstate(all="ignore"):
             rounded = out.known.astype(dtype).astype(np.float64)
         if not np.isfinite(rounded[np.isfinite(out.known)]).all():
-            raise NotUnderstood("a known number beyond the largest of its type")
+            raise NotUnderstood("a known number that overflows its type")
         if not np.array_equal(rounded, out.known, equal_nan=True):
             if ml_dtypes.finfo(dtype).nmant < run.least_bits:
                 run.casts.add(str(dtype))
@@ -247,7 +249,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
 
 
 def _kind(run: Run, eqn: Any, inputs: list[Thing], out: Value) -> Kind:
-    """The result's kind: :func:`least_kind`, where one function of one rational value stays one."""
+    """The result's kind: at least :func:`least_kind`. A univariate function of one rational value stays univariate."""
     name, of_positive = eqn.primitive.name, has(eqn, Trait.OF_POSITIVE)
     unknown = [t for t in inputs if isinstance(t, Value) and not is_number(t)]
     least = Kind.ANALYTIC if of_positive and out.everywhere else least_kind(name)
@@ -256,7 +258,7 @@ def _kind(run: Run, eqn: Any, inputs: list[Thing], out: Value) -> Kind:
     kind = max((least, out.kind, *(v.kind for v in unknown)))
     if kind not in (Kind.UNIVARIATE, Kind.ANALYTIC):
         return kind
-    if len(unknown) != 1 or name == "exp2":  # whose base has a logarithm that the field knows
+    if len(unknown) != 1 or name == "exp2":  # the field knows the logarithm of its base
         return Kind.ANALYTIC
     if least_kind(name) is Kind.ANALYTIC:
         return unknown[0].kind.of_analytic
@@ -264,7 +266,7 @@ def _kind(run: Run, eqn: Any, inputs: list[Thing], out: Value) -> Kind:
 
 
 def _lost(run: Run, values: list[Value], out: Value) -> float:
-    """How far float64 may have carried the numbers that a result is known to be: not at all where they are exact."""
+    """A bound on the float64 error in the known numbers of a result; 0 if they are exact."""
     assert out.known is not None
     finite_part = np.where(out.finite & np.isfinite(out.known), out.known, 0.0)
     if run.is_exactly(out, finite_part):
@@ -275,15 +277,15 @@ def _lost(run: Run, values: list[Value], out: Value) -> float:
 
 
 def _as_it_is(run: Run, eqn: Any, inputs: list[Any]) -> list[Thing]:
-    """Everything concrete: the primitive's own values."""
+    """Run the primitive itself, on operands that are all concrete."""
     with jax.enable_x64(True):
         out = applied(eqn.primitive.bind, *inputs, **eqn.primitive.get_bind_params(eqn.params))
     return [_constant(run, o) for o in (out if eqn.primitive.multiple_results else [out])]
 
 
 def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
-    """A random function of all operands, their places, shapes and dtypes, and the parameters, for every entry of every
-    output."""
+    """For every entry of every output, a random function of all operands in their order, of shapes and dtypes, and of
+    the parameters."""
     name = eqn.primitive.name
     outs = [var.aval for var in eqn.outvars]
     if not outs:
@@ -303,10 +305,10 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         result = _beside_specials(run, eqn, values, result) if are_special(values) else result
         return [_with_facts(run, eqn, inputs, result, 0)]
     if are_special(values):
-        raise NotUnderstood(f"{name} of what is not finite")
+        raise NotUnderstood(f"{name} of non-finite numbers")
     types = [f"{v.aval.dtype}{v.aval.shape}" for v in (*eqn.invars, *eqn.outvars)]
     label = f"{name} {params} {types} {[word(v) for v in values]}"
-    if not has(eqn, Trait.TOTAL):  # a factorization, a callback, whatever a user's own primitive does
+    if not has(eqn, Trait.TOTAL):  # a factorization, a callback, a primitive of the user's own
         run.assume(f"{name} is defined there")
         if run.decided:
             raise NotUnderstood(f"{name}, which is not defined everywhere")

@@ -1,4 +1,4 @@
-"""Parameters of an equation as text that tells it from every other, and is the same in two traces of one program."""
+"""Text for the parameters of an equation: different for different equations, equal in two traces of one program."""
 
 import enum
 import hashlib
@@ -19,15 +19,15 @@ __all__ = ["label_of", "own_labels"]
 
 IRRELEVANT = {"sharding", "out_sharding", "accuracy"}
 NAMED = {"shard_map", "pallas_call", "while", "scan", "cond", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"}
-SPELLED = ("builtins", "jax", "jaxlib", "numpy", "ml_dtypes")  # whose objects' text tells them apart
+SPELLED = ("builtins", "jax", "jaxlib", "numpy", "ml_dtypes")  # modules whose objects are identified by their text
 COUNT = itertools.count()
 
 
 def label_of(params: Mapping[str, Any], primitive: Any = None) -> str:
-    """Every parameter by its value: arrays and programs by what is in them, functions by which object they are.
+    """The parameters as text: arrays and programs by their contents, functions by their identity.
 
-    Parameters of JAX's own primitives that do not change a value are left out, beside a program its name too: of a
-    ``primitive`` of the user's every one may.
+    Parameters of JAX's own primitives that do not change a value are left out, and so is the name of a program. For a
+    ``primitive`` of the user's none is left out, because any of them may change a value.
     """
     irrelevant = IRRELEVANT if primitive is None or _is_of_jax(primitive) else set()
     if irrelevant and any(map(_is_program, params.values())):
@@ -36,7 +36,7 @@ def label_of(params: Mapping[str, Any], primitive: Any = None) -> str:
 
 
 def own_labels(program: Any) -> list[str]:
-    """The labels of all equations with a primitive of the user's own, whose text may leave out what tells two apart."""
+    """The labels of all equations with a primitive of the user's own, whose printed text may be ambiguous."""
     return [label_of(eqn.params, eqn.primitive) for eqn in equations(program) if not _is_of_jax(eqn.primitive)]
 
 
@@ -58,7 +58,7 @@ def _text(value: Any) -> str:
         return f"({', '.join(_text(item) for item in value)})"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {_text(item)}' for key, item in value.items())}}}"
-    if hasattr(value, "callback_func"):  # of a callback: the user's function, whose wrapper is made in every trace
+    if hasattr(value, "callback_func"):  # a callback: the user's function, as its wrapper is made anew in every trace
         return f"{type(value).__name__} {id(value.callback_func)} {value.in_tree}"
     if callable(value):
         return f"{getattr(value, '__name__', '')} {id(value)}"
@@ -71,10 +71,10 @@ def _text(value: Any) -> str:
 
 
 def _serial(value: Any) -> int:
-    """A number for all objects that are equal: the text of a user's object may leave out what tells it from others."""
+    """A number shared by all equal objects, because the text of a user's object may not identify it."""
     try:
         return _counted(value)
-    except TypeError:  # it has no hash
+    except TypeError:  # unhashable
         return id(value)
 
 

@@ -1,8 +1,8 @@
-"""One rule a primitive that moves entries: layout, indexing, sorting, scattering.
+"""Rules for primitives that move entries: layout, indexing, sorting, scattering.
 
-What is not plain NumPy is moved by its own primitive: the primitive runs on positions instead of numbers, and the
-positions that come out say where every entry came from. Sums of moved entries (scatter-add, convolution) run the
-primitive itself on exact limbs.
+If NumPy has no counterpart of a primitive, the primitive itself runs on positions instead of numbers, and the positions
+that it returns tell where every entry came from. For sums of moved entries (scatter-add, convolution), the primitive
+itself runs on exact limbs.
 """
 
 from functools import reduce
@@ -37,7 +37,7 @@ def move(thing: Thing, f) -> Thing:
         return moved(thing, f)
     if isinstance(thing, np.ndarray):
         return f(thing)
-    places = f(np.arange(thing.size).reshape(thing.shape))  # keys: they are moved as their places are
+    places = f(np.arange(thing.size).reshape(thing.shape))  # keys move as their positions do
     return thing.reshape(-1)[places]
 
 
@@ -48,14 +48,14 @@ def concrete(thing: Thing) -> np.ndarray:
 
 
 def bind(primitive, *arrays, **params) -> Any:
-    """The primitive on concrete arrays, 64-bit types kept, on the CPU."""
+    """Run the primitive on concrete arrays on the CPU, with 64-bit types kept."""
     with jax.enable_x64(True):
         out = applied(primitive.bind, *(np.asarray(a) for a in arrays), **params)
         return [np.asarray(o) for o in out] if primitive.multiple_results else np.asarray(out)
 
 
 def _mover(f) -> Rule:
-    """A rule from ``f(array, params)``, which moves entries with NumPy."""
+    """A rule made from ``f(array, params)``, which moves entries with NumPy."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         return [move(inputs[0], lambda part: f(part, params))]
@@ -127,7 +127,8 @@ def _unstack(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
 
 
 def move_by_positions(run: Run, operands: list[Thing], positions: np.ndarray, outside: Any = np.nan) -> Thing:
-    """Entries of the flattened operands, one after the other; where a position is negative, ``outside``."""
+    """The entries at these positions in the flattened, concatenated operands; ``outside`` where a position is
+    negative."""
     flat = [move(thing, lambda part: part.reshape(-1)) for thing in operands]
     pool = flat[0] if len(flat) == 1 else joined(run, flat, 0)
     missing = positions < 0
@@ -166,14 +167,14 @@ def _gather(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
 
 
 def as_dtype(number: Any, dtype: Any) -> Any:
-    """The number as it is in that dtype, in a type that holds it."""
+    """The number rounded to that dtype, in a type that represents the result."""
     with np.errstate(all="ignore"):
         rounded = np.asarray(number).astype(dtype)
     return float(rounded) if jnp.issubdtype(dtype, jnp.floating) else rounded[()]
 
 
 def _fill_of(dtype: Any) -> Any:
-    """What a gather returns outside of its operand where nothing is said."""
+    """The value that a gather returns outside its operand by default."""
     if jnp.issubdtype(dtype, jnp.inexact):
         return np.nan
     if jnp.issubdtype(dtype, jnp.unsignedinteger):
@@ -195,7 +196,7 @@ def _dynamic_update_slice(run: Run, inputs: list[Thing], params: dict, eqn: Any)
 def _scatter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
     operand, indices, updates = inputs[0], concrete(inputs[1]), inputs[2]
     if params.get("update_jaxpr") is not None and not _replaces(params["update_jaxpr"]):
-        raise NotUnderstood("a scatter with a function of its own")
+        raise NotUnderstood("a scatter with an update function of its own")
     size, more = (int(np.prod(thing.shape)) for thing in (operand, updates))
     positions = bind(
         eqn.primitive,
@@ -208,7 +209,7 @@ def _scatter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
 
 
 def _replaces(update: Any) -> bool:
-    """Whether a scatter's update is the new value."""
+    """Whether a scatter's update function returns the new value."""
     jaxpr = getattr(update, "jaxpr", update)
     return not jaxpr.eqns and list(jaxpr.outvars) == [jaxpr.invars[1]]
 
@@ -235,7 +236,7 @@ def _scatter_sub(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
 
 
 def _destinations(inputs: list[Thing], params: dict) -> np.ndarray:
-    """For every entry of the updates, the position in the operand that it goes to; -1 for none."""
+    """For every entry of the updates, its position in the operand; -1 if it is dropped."""
     operand, indices, updates = inputs
     ones = np.arange(1.0, 1 + np.prod(operand.shape)).reshape(operand.shape)
     with jax.enable_x64(True):
@@ -250,7 +251,7 @@ def _destinations(inputs: list[Thing], params: dict) -> np.ndarray:
 
 
 def _scatter_one_by_one(combine) -> Rule:
-    """scatter-mul, -min, -max: updates that go to one place are combined in their order."""
+    """A rule for scatter-mul and the like: updates that go to the same place are combined in their order."""
 
     def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
         operand, updates = as_value(run, inputs[0]), as_value(run, inputs[2])
@@ -293,19 +294,19 @@ def _sort(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
 
 
 def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
-    """A random total order: of rows of numbers by their distance from the mean, so that it does not see a shift.
+    """A random total order along the axis, a function of the distances from the mean and so invariant under shifts.
 
-    Over the branching reading only. Two numbers are ordered as their difference is signed.
+    Only in the branching reading. Two numbers are ordered by the sign of their difference.
     """
     numbers = keys if isinstance(keys, np.ndarray) else keys.known
     if numbers is not None:
         if isinstance(keys, Value) and keys.error:
-            raise Unsupported("an order of known numbers that rounding may decide")
+            raise Unsupported("known numbers whose order rounding may decide")
         return np.argsort(np.asarray(numbers), axis, kind="stable")
     assert isinstance(keys, Value)
     finite(keys, "a sort")
     if not never_tie(run, keys, axis):
-        raise NotUnderstood("an order of what may be equal")
+        raise NotUnderstood("an order of numbers that may be equal")
     if not run.branching:
         raise NeedsBranches("an order of unknown numbers")
     check_input(keys)
@@ -319,8 +320,8 @@ def sorting_order(run: Run, keys: Thing, axis: int) -> np.ndarray:
 
 
 def ranks(run: Run, keys: Value, axis: int, counted: np.ndarray | None = None) -> np.ndarray:
-    """Random numbers that stand for the keys' order; negated keys get negated numbers, and what is the mean 0.
-    ``counted``: those that are finite."""
+    """Random ranks that define the keys' order. Negated keys get negated ranks, and a key that equals the mean gets 0.
+    ``counted``: which keys are finite."""
     counts = np.full(keys.shape, keys.shape[axis]) if counted is None else counted.sum(axis, keepdims=True)
     mean = run.field.sum(keys.x, (axis,)).move(lambda part: np.expand_dims(part, axis))
     centred = run.field.sub(run.field.mul(keys.x, run.field.of(np.broadcast_to(counts, keys.shape))), mean)
@@ -334,7 +335,7 @@ def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
     axis = params.get("axis", -1) % len(inputs[0].shape)
     if isinstance(inputs[0], np.ndarray):
         raise Unsupported("an order of integers")
-    finite(as_value(run, inputs[0]), "an order from the largest on")  # NaN comes first there, and last in a sort
+    finite(as_value(run, inputs[0]), "a descending order")  # NaN comes first in top_k, and last in a sort
     order = sorting_order(run, run.neg(inputs[0]), axis)
     order = np.take(order, np.arange(params["k"]), axis)
     return [move(inputs[0], lambda part: np.take_along_axis(part, order, axis)), order.astype(np.int32)]

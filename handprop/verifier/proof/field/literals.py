@@ -1,8 +1,9 @@
 """Numbers in a program's text as exact numbers.
 
-A float is the dyadic number it is, or, read as its author meant it, the simplest rational that rounds to it, or such
-a rational times the root of one, times a power of pi or of log 2. A reading is only taken where a float drawn at
-random would rarely have one (2^-8 for fractions, one in eight for short decimals), and each is listed.
+A float is a dyadic number. Read as its author meant it, it is the simplest rational that rounds to it, or such a
+rational times the square root of a rational, times a power of pi or of log 2. A reading is accepted only if a random
+float would rarely have one (with probability 2^-8 for fractions, and 1/8 for short decimals), and each reading is
+listed.
 """
 
 from fractions import Fraction
@@ -15,8 +16,8 @@ import numpy as np
 __all__ = ["MASKED", "MAX_READ", "Reading", "read", "simplest_between", "stands_for"]
 
 SPARE_BITS = 8
-MAX_READ = 64  # of an array's distinct numbers; an array that has more is data
-# A number as low as this stands for minus infinity: what masks write into scores.
+MAX_READ = 64  # an array with more distinct numbers than this is data
+# A number this low stands for minus infinity; masks write such numbers into scores.
 MASKED = -1e9
 PI, LOG2 = np.pi, float(np.log(2.0))
 # Both to 50 digits: an interval of half an ulp of a float64 is far wider.
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
     log2s: int = 0
 
     def to_float(self) -> float:
-        """The float64 nearest to it, up to a few roundings."""
+        """The nearest float64, up to a few rounding errors."""
         return float(self.ratio) * float(self.root) ** 0.5 * PI ** (self.half_pis / 2) * LOG2**self.log2s
 
     def __str__(self) -> str:
@@ -55,7 +56,7 @@ class Reading(NamedTuple):
 
 
 def simplest_between(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction of least denominator in [low, high], 0 < low <= high (Stern–Brocot descent)."""
+    """The fraction with the smallest denominator in [low, high], for 0 < low <= high (Stern–Brocot descent)."""
     floor = low.numerator // low.denominator
     if floor == low:
         return Fraction(floor)
@@ -65,13 +66,13 @@ def simplest_between(low: Fraction, high: Fraction) -> Fraction:
 
 
 def stands_for(number: float, dtype: str) -> bool:
-    """Whether the number is read as another one than the dyadic number it is."""
+    """Whether the number may be read as a number other than its dyadic value."""
     return (np.isfinite(number) and number <= MASKED) or read(number, dtype) is not None
 
 
 @cache
 def read(number: float, dtype: str) -> Reading | None:
-    """The simplest reading of a float of that dtype other than its dyadic value; None where there is none."""
+    """The simplest reading of a float of that dtype other than its dyadic value; None if there is none."""
     if number < 0:
         positive = read(-number, dtype)
         return None if positive is None else positive._replace(ratio=-positive.ratio)
@@ -90,7 +91,7 @@ def read(number: float, dtype: str) -> Reading | None:
 
 
 def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> Reading | None:
-    """The decimal of fewest digits in the interval, where it is shorter than what the dtype resolves."""
+    """The shortest decimal in the interval, if it has fewer digits than the dtype resolves."""
     for digits in range(1, int(bits * 0.30103)):
         decimal = Fraction(f"{number:.{digits - 1}e}")
         if low <= decimal <= high:
@@ -117,5 +118,5 @@ def _root(square: Fraction) -> tuple[int, int] | None:
 
 
 def _length(number: Fraction) -> int:
-    """Bits it takes to write the fraction."""
+    """The number of bits it takes to write the fraction."""
     return number.numerator.bit_length() + number.denominator.bit_length()

@@ -1,4 +1,4 @@
-"""Known numbers as elements of the field: dyadic ones exactly, literals as they are read."""
+"""Known numbers as elements of the field: dyadic numbers exactly, literals as they are read."""
 
 import functools
 from fractions import Fraction
@@ -15,12 +15,12 @@ from handprop.verifier.proof.field.record import Record
 from handprop.verifier.proof.field.values import NAN, Value, plain
 
 __all__ = ["Numbers"]
-# Powers of pi and of log 2 are powers of random squares.
+# A power of pi or log 2 is a power of a random square.
 CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
 
 
 class Numbers(Record):
-    """Known numbers."""
+    """Conversion of known numbers to elements of the field."""
 
     def number(self, ratio: Fraction | int, shape: tuple[int, ...] = ()) -> Value:
         ratio = Fraction(ratio)
@@ -29,7 +29,7 @@ class Numbers(Record):
         return Value(x, Bound.of(ratio), np.full(shape, float(ratio)))
 
     def embed(self, array: np.ndarray, read: bool = True) -> Value:
-        """Known numbers: integers and booleans as they are, floats as this run reads them."""
+        """Known numbers as a value: integers and booleans as they are, floats as this run reads them."""
         if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
             known = array.astype(np.float64)
             most = float(np.abs(known).max(initial=0.0))
@@ -53,7 +53,8 @@ class Numbers(Record):
         return Value(x, degree, known, special=special, error=error, mask=bool(masks.any()))
 
     def as_rounded(self, a: Value, dtype: Any) -> Value:
-        """What is made wider than that dtype: a literal in it is the number it was rounded to."""
+        """The operand of an equation that makes that dtype wider, with literals as the numbers that they were rounded
+        to."""
         if not (readings := self.read.get(str(dtype))):
             return a
         if a.known is not None and a.error and np.isfinite(a.error):
@@ -112,7 +113,8 @@ class Numbers(Record):
         return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))
 
     def root_of_pi(self) -> int:
-        """A square, as a positive number is, so that pi has this root."""
+        """The root of pi. It is a square, as positive numbers are, so that it is the root that the field gives to
+        pi."""
         return pow(self.constant("sqrt(pi)"), 2, self.field.p)
 
     def log_of_2(self) -> int:
@@ -120,7 +122,7 @@ class Numbers(Record):
 
 
 def _size_of(known: np.ndarray) -> Bound:
-    """Of dyadic numbers: how far left of the point their first bit stands, and how far right of it their last."""
+    """The bound for dyadic numbers: how many bits they have before the binary point, and how many after it."""
     fraction, exponent = np.frexp(known[known != 0])
     if not fraction.size:
         return Bound()

@@ -1,11 +1,12 @@
-"""What is taken to be equal almost nowhere, tried at a real point.
+"""Tests, at a real point, of the claim that two values are equal almost nowhere.
 
-The field sees that an analytic function of the inputs and a number differ as functions of what stands for exponentials,
-sines and their like, which are independent there. By an identity that the field does not know they may be one all the
-same: ``exp(x / 3) ** 3 - exp(x)`` is zero. An analytic function that is not zero at one point is zero almost nowhere.
-So a run is followed at a real point, with its decisions: each field element stands for a real number, its negative for
-that number's, and what moves or chooses elements moves and chooses numbers. Two sides are apart where they differ by
-more than a thousand times what noise in each operation, of a size of ``NOISE``, changes in the difference.
+The field sees that an analytic function of the inputs and a number differ as functions of the elements that stand for
+exponentials, sines and the like, which are independent of one another in the field. The two may still be equal, by an
+identity that the field does not know: ``exp(x / 3) ** 3 - exp(x)`` is zero. An analytic function that is nonzero at one
+point is zero almost nowhere. So a run is followed at a real point, with its decisions. Each field element stands for a
+real number, its negative for the negative of that number, and operations that move or choose elements move and choose
+numbers. Two sides differ if their difference is more than a thousand times the change in it that is due to relative
+noise of size ``NOISE`` in each operation.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,19 +24,19 @@ from handprop.verifier.proof.field.values import Value
 
 __all__ = ["Reals"]
 
-COPIES = 3  # without noise, and twice with it
+COPIES = 3  # one without noise and two with it
 NOISE, CLEAR = 1e-9, 1e3
 SMALLEST = 1e-290
 
 
 class Reals:
-    """An observer of a run, which keeps the real numbers that its elements stand for."""
+    """An observer of a run that keeps the real numbers that elements stand for."""
 
     def __init__(self, rng: np.random.Generator, p: int):
         self.rng, self.p, self.kept, self.seen = rng, p, Table(), 0
 
     def given(self, thing: Thing, numbers: np.ndarray) -> None:
-        """An input, with the numbers that it stands for."""
+        """Keep an input with the numbers that it stands for."""
         if isinstance(thing, Value):
             self._keep(thing, [numbers] * COPIES)
 
@@ -45,7 +46,7 @@ class Reals:
                 self._keep(thing, [thing.known] * COPIES)
         self.seen += 1
         before, outputs = self.seen, step(eqn, operands)
-        if self.seen > before:  # the equation calls a program, whose equations were followed one by one
+        if self.seen > before:  # the equations of a program that it calls were followed one by one
             return outputs
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and not self._all_known(thing)]
         if new and not has(eqn, Trait.CHOOSES):
@@ -62,7 +63,7 @@ class Reals:
         return outputs
 
     def apart(self, claims: Sequence[tuple[Value, Value]]) -> bool:
-        """Whether of each two that are claimed to differ almost everywhere all entries differ here."""
+        """Whether all entries of each pair that is claimed to differ almost everywhere differ here."""
         for a, b in claims:
             left, right = self._of(a), self._of(b)
             if left is None or right is None:
@@ -83,7 +84,7 @@ class Reals:
         return [x * (1 + noise * self.rng.uniform(-1, 1, x.shape)) if x.dtype == np.float64 else x for x in outputs]
 
     def _in_range(self, thing: Value, numbers: np.ndarray) -> np.ndarray:
-        """NaN for what left the range of floats, where a number that is not zero would seem to be."""
+        """The numbers, with NaN where they left the range of floats and a nonzero number would seem to be zero."""
         zero = (thing.x.re == 0) if thing.x.im is None else np.zeros(thing.shape, bool)
         with np.errstate(all="ignore"):
             return np.where((np.abs(numbers) < SMALLEST) & ~zero, np.nan, numbers)
@@ -99,7 +100,7 @@ class Reals:
         return np.asarray(found, None if jaxprs.is_float(aval.dtype) else aval.dtype)
 
     def _canonical(self, thing: Value) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers that name its elements without their signs, and the signs."""
+        """Keys that identify the elements up to sign, and the signs."""
         re, im = thing.x.re.ravel(), np.broadcast_to(thing.x.imaginary(), thing.shape).ravel()
         negative = np.where(im == 0, re, im) > self.p // 2
         re, im = (np.where(negative & (part > 0), self.p - part, part) for part in (re, im))
@@ -118,7 +119,7 @@ class Reals:
         return bool((self.kept.has(self._canonical(thing)[0]) | ~thing.finite.ravel()).all())
 
     def _of(self, thing: Value) -> np.ndarray | None:
-        """The numbers that its elements stand for, a first axis of all copies; None where one is not known."""
+        """The numbers that its elements stand for, with the copies along the first axis; None if one is not known."""
         if thing.known is not None:
             return np.broadcast_to(thing.known, (COPIES, *thing.shape))
         keys, signs = self._canonical(thing)
@@ -129,7 +130,7 @@ class Reals:
 
 
 class Table:
-    """Rows by integer key, in arrays: open addressing with linear probing. The rows of a key that is there stay.
+    """A hash table of rows by integer key, with open addressing and linear probing. A key keeps the row it got first.
 
     >>> table = Table()
     >>> table.add(np.array([7, 9]), np.array([[1.0, 2, 3], [4, 5, 6]]))
@@ -147,7 +148,7 @@ class Table:
         return self.keys[self._slots(keys)] == keys
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The row of each key, any where there is none, and which were found."""
+        """The row of each key, arbitrary if there is none, and which keys were found."""
         slots = self._slots(keys)
         return self.rows[self.at[slots]], self.keys[slots] == keys
 
@@ -165,13 +166,13 @@ class Table:
     def _put(self, keys: np.ndarray, at: np.ndarray) -> None:
         while len(keys):
             slots = self._slots(keys)
-            self.keys[slots] = keys  # of several that want one slot the last has it
+            self.keys[slots] = keys  # if several want one slot, the last one gets it
             won = self.keys[slots] == keys
             self.at[slots[won]] = at[won]
             keys, at = keys[~won], at[~won]
 
     def _slots(self, keys: np.ndarray) -> np.ndarray:
-        """Where each key is, or would be put."""
+        """The slot where each key is or would be put."""
         mask = len(self.keys) - 1
         slots = keys & mask
         wrong = np.flatnonzero((self.keys[slots] >= 0) & (self.keys[slots] != keys))

@@ -1,4 +1,4 @@
-"""What one random interpretation of a program is asked, counts and rests on."""
+"""The record of one random interpretation: its settings, its counts, and what its verdict rests on."""
 
 import dataclasses
 import functools
@@ -23,8 +23,8 @@ __all__ = ["Record", "among"]
 class Record:
     """The settings of a run, what it counted, and what its verdict rests on.
 
-    Truth values are random elements of the field, unless ``thresholds``, the numbers that unknowns are compared with,
-    are given: then comparisons are decided, at random or as ``replayed`` has them.
+    Truth values are random elements of the field, unless ``thresholds`` are given, the numbers that unknowns are
+    compared with. Then comparisons are decided, at random or as in the run that is ``replayed``.
     """
 
     # The interpretation.
@@ -32,31 +32,31 @@ class Record:
     seed: int
     rational: bool = False  # literals are read as the simplest numbers that round to them
     thresholds: tuple[float, ...] | None = None
-    sample: tuple[int, ...] | None = None  # the shape of arrays here, where all entries are one function of their own
+    sample: tuple[int, ...] | None = None  # the shape of arrays, if all entries are the same function of their own
     decided: bool = (
-        False  # whether log, sqrt, ... are defined is a decision, NaN where they are not; else it is assumed
+        False  # whether log, sqrt, ... are defined is decided, and they are NaN where not; else it is assumed
     )
-    claiming: bool = True  # two analytic unknowns are taken to be equal almost nowhere, to be tried at real points
+    claiming: bool = True  # claim that two analytic unknowns are equal almost nowhere, and test it at real points
     by_signs: bool = True  # a comparison that the signs of its operands decide is not drawn
     least_bits: int = 0  # casts to fewer bits, or to a range smaller than 2^least_exponent, are noted
     least_exponent: int = 0
-    work: Work = dataclasses.field(default_factory=Work)  # of all runs together
-    observer: Callable[..., list] | None = None  # observer(eqn, operands, step), which returns step(eqn, operands)
+    work: Work = dataclasses.field(default_factory=Work)  # shared by all runs
+    observer: Callable[..., list] | None = None  # observer(eqn, operands, step) returns step(eqn, operands)
 
-    # What was asked of oracles.
+    # Oracle calls.
     calls: int = 0
     argument: Bound = VARIABLE
     oracle_queries: list[np.ndarray] = dataclasses.field(default_factory=list)
     memo: dict = dataclasses.field(default_factory=dict)
 
-    # What was taken a root of: unknowns, known numbers with their residues, and unknowns that are the same everywhere.
+    # Arguments of roots: unknowns, known numbers with their residues, and unknowns that are the same everywhere.
     under_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_known_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_constant_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     under_cube_roots: list[np.ndarray] = dataclasses.field(default_factory=list)
     root_argument: Bound = VARIABLE
 
-    # Decisions: those made, in their order, and where asked for the residues that they were made on.
+    # Decisions in the order in which they were made and, if wanted, the residues that they were made on.
     unknown_comparisons: int = 0
     decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
     replayed: Iterator[np.ndarray] | None = None
@@ -64,10 +64,10 @@ class Record:
     compared: set[float] = dataclasses.field(default_factory=set)
     used_signs: bool = False
 
-    # What the verdict rests on. ``kinds``: the worst kind met of results of primitives that have no rule for what they
-    # were given, and of those with Trait.OF_POSITIVE. ``conditions``: by the equation that needs them. ``read``: of
-    # each dtype the literals that are read as other numbers, and as which.
-    equation: Any = None  # at work
+    # What the verdict rests on. ``kinds``: the worst kind of the results of primitives that have no rule for their
+    # operands, and of those with Trait.OF_POSITIVE. ``conditions``: by the equation that needs them. ``read``: for each
+    # dtype, the literals that are read as other numbers, with these.
+    equation: Any = None  # the equation being evaluated
     uninterpreted: set[str] = dataclasses.field(default_factory=set)
     kinds: dict[str, Kind] = dataclasses.field(default_factory=dict)
     readings: set[str] = dataclasses.field(default_factory=set)
@@ -76,11 +76,11 @@ class Record:
     casts: set[str] = dataclasses.field(default_factory=set)
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
-    apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # words that were not zero
+    apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # words of elements that are zero almost nowhere
     claimed: bool = False
-    claims: list[tuple[Value, Value]] | None = None  # where they are collected, to be tried at a real point
+    claims: list[tuple[Value, Value]] | None = None  # collected if they are to be tested at a real point
 
-    # The probe, by which truths and all else that is loose are drawn too: see ``field/steady.py``.
+    # The probe. Truth values and all else that is loose depend on it too; see ``field/steady.py``.
     probe: int = 0
     words: list[int] = dataclasses.field(default_factory=list)
     steady: Sequence[bool] = ()
@@ -88,14 +88,14 @@ class Record:
     steady_degree: Bound = VARIABLE
 
     def assume(self, what: str) -> None:
-        """Notes that the proof only holds where the function at work is defined."""
+        """Note that the proof holds only where the function being evaluated is defined."""
         self.conditions.setdefault(id(self.equation), (self.equation, what))
 
     def worked(self, entries: int) -> None:
-        """Counts a turn within one equation.
+        """Count the work of one iteration within an equation.
 
         Raises:
-            OutOfWork: the work that there is to do is done.
+            OutOfWork: the work limit or the deadline is reached.
         """
         self.work.add(entries)
         if over := self.work.over:
@@ -106,12 +106,12 @@ class Record:
         return self.thresholds is not None
 
     def decide(self, decision: np.ndarray, on: np.ndarray) -> np.ndarray:
-        """Keeps the decision, and ``on`` what it is made, -1 where nothing is decided; in a run that repeats another's
-        decisions, that one's instead."""
+        """Keep the decision and what it is made ``on``, -1 where nothing is decided. In a run that repeats
+        the decisions of another, keep and return the other run's decision instead."""
         if self.replayed is not None:
             repeated = next(self.replayed, None)
             if repeated is None or (repeated.shape, repeated.dtype) != (decision.shape, decision.dtype):
-                raise Unsupported("decisions that are met at some points and not at others")
+                raise Unsupported("decisions that are made at some points and not at others")
             decision = repeated
         self.decisions.append(decision)
         if self.decided_on is not None:
@@ -134,16 +134,23 @@ class Record:
         return Elements((hashes % np.uint64(self.field.p)).astype(np.int64))
 
     def loose_oracle(self, name: str, *arguments: Elements) -> Elements:
-        """The same, of what may be constant on a set that matters."""
+        """The same for a function that may be constant on a set that matters: it depends on the probe too."""
         return self.oracle(f"{name} {self.probe}" if self.probe else name, *arguments)
 
     def may_vanish(self, a: Value) -> bool:
-        """Whether ``a``, which is not zero where this run is, may be zero on a set that matters."""
+        """Whether ``a``, which is not zero at the point of this run, may be zero on a set that matters.
+
+        False under a probe, whatever ``a`` is: a probe proves nothing, and it must pass divisions by such values to
+        show at which steps they do not depend on what is loose.
+        """
         return a.kind is Kind.LOOSE and not self.probe
 
     def check_not_zero(self, a: Value, refused: str, assumed: str) -> None:
-        """That ``a`` is zero almost nowhere: known of rational functions and of what is positive, refused where it
-        came through decisions, else assumed."""
+        """Make sure that ``a`` is zero almost nowhere.
+
+        This is known for positive values, known numbers, and rational or univariate functions. It is refused if ``a``
+        came through decisions (:meth:`may_vanish`) or if domains are decided, and assumed otherwise.
+        """
         if is_positive(a) or a.known is not None or a.kind <= Kind.UNIVARIATE:
             return
         if self.may_vanish(a):
@@ -153,19 +160,19 @@ class Record:
         self.assume(assumed)
 
     def asked(self, *values: Value) -> None:
-        """Notes the degrees of an oracle's arguments for the birthday term."""
+        """Note the degrees of an oracle's arguments, for the birthday term of the bound."""
         for v in values:
             self.argument = self.argument.worst(v.degree)
 
     def partition(self) -> bytes:
-        """Which of all the oracles' arguments were equal to which: the same in every run but for accidents."""
+        """A digest of which oracle arguments were equal to which: the same in every run except for accidents."""
         if not self.oracle_queries:
             return b""
         _, first, place = np.unique(np.concatenate(self.oracle_queries), return_index=True, return_inverse=True)
         return hashlib.blake2b(first[place].tobytes(), digest_size=16).digest()
 
     def rooted(self, a: Value, square: bool = True) -> None:
-        """Keeps what a square or a cube root is taken of; which of them are equal is compared between runs."""
+        """Keep the argument of a square or cube root; which arguments are equal is compared between runs."""
         flat = a.x.re.reshape(-1)
         if a.known is not None:
             self.under_known_roots.append(np.stack([a.known.reshape(-1), flat.astype(np.float64)]))
@@ -181,8 +188,8 @@ class Record:
 
     @functools.cached_property
     def characters(self) -> list[tuple[bool, bool]]:
-        """Of each number under a square root whether it is no square, and whether it is the same at every point. Known
-        ones stand in their order: decisions may choose among them."""
+        """For each argument of a square root, whether it is a nonsquare and whether it is the same at every point.
+        Known numbers are sorted, because decisions may choose among them."""
         unknown = _first_of_each(self.under_roots)
         numbers, residues = np.concatenate([np.zeros((2, 0)), *self.under_known_roots], axis=1)
         first = np.sort(np.unique(residues, return_index=True)[1])
@@ -194,8 +201,8 @@ class Record:
 
     @functools.cached_property
     def roots(self) -> int:
-        """How many roots of unknown numbers were taken. The norm of a cube root multiplies a degree by 3, as if it
-        were two."""
+        """The number of roots of unknown numbers that were taken. A cube root, whose norm multiplies a degree by 3,
+        counts as two."""
         return len(_first_of_each(self.under_roots)) + 2 * len(_first_of_each(self.under_cube_roots))
 
     def constant(self, name: str) -> int:
@@ -203,7 +210,7 @@ class Record:
 
 
 def among(x: np.ndarray, elements: np.ndarray) -> np.ndarray:
-    """Which entries of ``x`` are one of these elements: ``numpy.isin``, which takes several times as long."""
+    """Which entries of ``x`` are one of these elements: a version of ``numpy.isin`` that is several times faster."""
     ordered = np.sort(elements)
     at = np.minimum(np.searchsorted(ordered, x), ordered.size - 1)
     return ordered[at] == x if ordered.size else np.zeros(x.shape, bool)

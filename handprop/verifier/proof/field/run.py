@@ -1,6 +1,6 @@
-"""One random interpretation of a program: its field, its oracles' seed, and what has been asked of them.
+"""One random interpretation of a program: its field, the seed of its oracles, and their calls so far.
 
-A :class:`Run` is the only mutable thing in the proof: it counts what the bound needs and lists what the verdict rests
+A :class:`Run` is the only mutable object in the proof. It counts what the bound needs and lists what the verdict rests
 on.
 """
 
@@ -33,7 +33,7 @@ __all__ = ["Run"]
 
 
 class Run(Algebra):
-    """Arithmetic with exponentials, and sums of these."""
+    """Arithmetic with sums and exponentials."""
 
     def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))
@@ -49,7 +49,7 @@ class Run(Algebra):
         return self._factored(a, axes, total)
 
     def _factored(self, a: Value, axes: tuple[int, ...], total: Value) -> Value:
-        """A sum of exponentials with what they have in common taken out: ``sum_i e^(c + x_i) = e^c sum_i e^x_i``."""
+        """A sum of exponentials with their common factor taken out: ``sum_i e^(c + x_i) = e^c sum_i e^x_i``."""
         outside = tuple((c, v) for c, v in a.log if _constant_along(v.x, axes))
         if not outside:
             return total
@@ -70,7 +70,7 @@ class Run(Algebra):
                                        everywhere=Everywhere.POSITIVE if analytic else Everywhere.UNKNOWN)  # fmt: skip
 
     def _as_of_the_opposite(self, a: Value, result: Value) -> Value:
-        """``1 / e^-a`` where ``e^-a`` was asked for before and is known by other terms."""
+        """``1 / e^-a``, if ``e^-a`` was computed before from other terms, else ``result``."""
         before = self.memo.get(("exp", a.shape, digest(self.field.neg(a.x))))
         if before is None:
             return result
@@ -97,7 +97,7 @@ class Run(Algebra):
         return product._replace(log=tuple(logs), rest=Value(rest, product.degree, kind=product.kind))
 
     def _exp_of_log(self, c: Fraction, base: Value) -> Value | None:
-        """``e^(c log base) = base^c`` for whole c, and for halves where the base is positive; None for others."""
+        """``e^(c log base) = base^c`` for integer c, and for multiples of 1/2 if the base is positive; else None."""
         base = base._replace(log=(), rest=None)
         if c == 1:
             return base
@@ -108,7 +108,7 @@ class Run(Algebra):
         return None
 
     def root(self, a: Value) -> Value:
-        """The square root of what is in GF(p)."""
+        """The square root of elements of GF(p)."""
         known, error = None, 0.0
         if a.known is not None:
             with np.errstate(all="ignore"):
@@ -120,7 +120,8 @@ class Run(Algebra):
                      power_of=power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
-        """``e(x / d)^(4 n)`` for ``c = n / d``: fourth powers, so that halves and quarters are powers of the same."""
+        """``e(x / d)^n``, with ``4 c = n / d`` in lowest terms. ``e^x`` is the fourth power of ``e(x)``, so that halves
+        and quarters are powers of the same element."""
         quarters = c * 4
         x = self.field.scale(atom.x, self.field.ratio(1, quarters.denominator))
         exponent = quarters.numerator
@@ -136,7 +137,8 @@ class Run(Algebra):
         return Value(value, self._facing(exponent, canonical, flipped), kind=Kind.ANALYTIC)
 
     def _facing(self, exponent: int, canonical: Elements, flipped: np.ndarray) -> Bound:
-        """Of ``e(x)^exponent``: what was asked first, of x or of -x, counts as drawn, the other as its inverse."""
+        """The bound for ``e(x)^exponent``. Of ``e(x)`` and ``e(-x)``, the first that is asked for counts as drawn, the
+        other as its inverse."""
         name = ("facing", digest(canonical))
         first = self.memo.setdefault(name, flipped)
         n, size = abs(exponent), canonical.size
@@ -147,7 +149,7 @@ class Run(Algebra):
         return above.worst(below)
 
     def canonical(self, x: Elements) -> tuple[np.ndarray, Elements]:
-        """Of x and -x the same one always, and where it is -x."""
+        """One of x and -x, always the same one of the two, and where it is -x."""
         negative = self.field.neg(x)
         flipped = x.re > negative.re
         if x.im is not None:
@@ -159,7 +161,7 @@ class Run(Algebra):
 
 
 def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:
-    """Whether each sum along the axes is positive: of positive entries, or of exponentials and of what is zero."""
+    """Whether each sum along the axes is positive: a sum of positive entries, or of exponentials and zeros."""
     if a.positive:
         return True
     if a.nonnegative and a.sure is not None and np.broadcast_to(a.sure, a.shape).any(axes).all():
@@ -171,9 +173,9 @@ def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:
 
 
 def _special_sum(special: np.ndarray, axes: tuple[int, ...]) -> np.ndarray | None:
-    """Of the sum of entries: NaN where one is NaN or both infinities meet, else the infinity there is."""
+    """The specials of a sum: NaN if an entry is NaN or both infinities occur, else the infinity that occurs."""
     if (special == OPAQUE).any():
-        raise Unsupported("a sum of what is not finite")
+        raise Unsupported("a sum of non-finite numbers")
     above, below, nan = ((special == code).any(axes) for code in (INFINITY, -INFINITY, NAN))
     total = np.where(nan | (above & below), NAN, np.where(above, INFINITY, np.where(below, -INFINITY, 0)))
     return total.astype(np.int8) if total.any() else None

@@ -1,9 +1,9 @@
-"""Infinities and NaN in what acts entry by entry.
+"""Infinities and NaN in primitives that act entry by entry.
 
-An entry with an operand that is not finite is decided by the real operation, tried with the operand that is not
-finite and, for every operand that is an unknown number, with numbers of both signs, small and large. A result that is
-the same for all of them is taken, and one that is always an operand's, or its negative. Any other is a label of
-everything it was made of: equal to what is made in the same way alone.
+An entry with a non-finite operand is decided by the real operation. It is tried with the non-finite operand and, in
+place of every operand that is an unknown number, with small and large numbers of both signs. A result that is the same
+in all trials is taken, and so is one that always equals an operand or its negative. Any other result becomes a label
+of everything it was made from, which is equal only to a result that is made in the same way.
 """
 
 import itertools
@@ -47,7 +47,7 @@ def are_special(values: list) -> bool:
 
 
 def without_specials(v: Value) -> Value:
-    """The value with zeros in place of what is not finite, in its relations too."""
+    """The value with zeros in place of infinities and NaN, also in its relations."""
     if v.special is None:
         return v
     if not v.special.any():
@@ -62,7 +62,8 @@ def without_specials(v: Value) -> Value:
 
 def patched(run: Run, name: str, reference: Reference, operands: list[Value], result: "Value | np.ndarray",
             ) -> "Value | np.ndarray":  # fmt: skip
-    """``result``, made of the operands :func:`without_specials`, with the entries that an operand's specials make."""
+    """``result``, computed from the operands :func:`without_specials`, with the entries that non-finite operands
+    decide."""
     shape = result.shape
     operands = [moved(plain(v), lambda part: np.broadcast_to(part, shape).reshape(-1)) for v in operands]
     flat = result.reshape(-1) if isinstance(result, np.ndarray) else moved(result, lambda part: part.reshape(-1))
@@ -71,7 +72,7 @@ def patched(run: Run, name: str, reference: Reference, operands: list[Value], re
 
 
 def beside_infinity(compare: np.ufunc, a: Value, b: Value) -> np.ndarray | None:
-    """The truth where all entries of one are one infinity and those of the other finite; None elsewhere."""
+    """The comparison, if one operand is the same infinity everywhere and the other is finite; else None."""
     sides = [0 if v.special is None else int(v.special.flat[0]) if v.special.size else NAN for v in (a, b)]
     uniform = all(v.special is None or (v.special == side).all() for v, side in zip((a, b), sides, strict=True))
     if not uniform or sorted(map(abs, sides)) != [0, INFINITY]:
@@ -86,7 +87,7 @@ def _patched(run: Run, name: str, reference: Reference, operands: list[Value], r
         where |= ~v.finite
     places = np.nonzero(where)
     if places[0].size > MAX_TRIED:
-        raise Unsupported("many entries that are not finite")
+        raise Unsupported("an array with many non-finite entries")
     entries = [moved(v, lambda part: np.asarray(part[places])) for v in operands]
     tried = _tried(run, entries)
     with np.errstate(all="ignore"):
@@ -97,14 +98,14 @@ def _patched(run: Run, name: str, reference: Reference, operands: list[Value], r
 
 
 def _tried(run: Run, entries: list[Value]) -> list[np.ndarray]:
-    """For each operand (entries, combinations): the numbers that stand for it."""
+    """For each operand, the numbers that stand for it, as (entries, combinations)."""
     columns = [_stand_ins(run, v) for v in entries]
     combinations = list(itertools.product(*(range(c.shape[1]) for c in columns)))
     return [np.stack([c[:, choice[j]] for choice in combinations], 1) for j, c in enumerate(columns)]
 
 
 def _stand_ins(run: Run, v: Value) -> np.ndarray:
-    """(entries, tries) of one operand."""
+    """The numbers that stand for one operand, as (entries, trials)."""
     special = np.zeros(v.shape, np.int8) if v.special is None else v.special
     signs = np.where(special > 0, np.inf, -np.inf)
     fixed = np.where((special == NAN) | (special == OPAQUE), np.nan, signs)
@@ -121,9 +122,9 @@ def _stand_ins(run: Run, v: Value) -> np.ndarray:
 
 def _patched_truth(result: "Value | np.ndarray", places: tuple, entries: list[Value], outcomes: np.ndarray):
     if any((v.special == OPAQUE).any() for v in entries if v.special is not None):
-        raise Unsupported("a truth of what is not finite")
+        raise Unsupported("a truth value of non-finite numbers")
     if (outcomes != outcomes[:, :1]).any():
-        raise Unsupported("a truth that an infinity does not decide")
+        raise Unsupported("a truth value that an infinity does not decide")
     truth = outcomes[:, 0]
     if isinstance(result, np.ndarray):
         result = result.copy()
@@ -174,7 +175,7 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
 
 
 def _everywhere_of_numbers(numbers: np.ndarray) -> Everywhere:
-    """What entries are at every point that are these numbers there; an infinity is none while it stands there."""
+    """What entries that are these numbers are at every point. Infinities are not counted while they stand there."""
     finite_numbers = numbers[np.isfinite(numbers)]
     if (finite_numbers > 0).all():
         return Everywhere.POSITIVE
@@ -182,7 +183,8 @@ def _everywhere_of_numbers(numbers: np.ndarray) -> Everywhere:
 
 
 def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
-    """How the result is a sum, and a multiple of an exponential: its new entries are terms and factors of their own."""
+    """The result's relations as a sum and as a multiple of an exponential, in which new entries are terms and
+    factors."""
 
     def elsewhere(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         gone = ((c, moved(v, lambda part: np.where(where, np.zeros((), part.dtype), part))) for c, v in terms)
@@ -200,7 +202,7 @@ def _relations(result: Value, where: np.ndarray, x: Elements) -> dict:
 
 
 def _constant_results(run: Run, outcomes: np.ndarray, opaque: np.ndarray) -> tuple[Elements, np.ndarray, np.ndarray]:
-    """Elements and specials of the entries whose outcome is always the same infinity, NaN or small whole number."""
+    """Elements and specials of the entries whose outcome is always the same infinity, NaN or small integer."""
     first = outcomes[:, 0]
     with np.errstate(invalid="ignore"):
         same = (outcomes == first[:, None]).all(1) | np.isnan(outcomes).all(1)
@@ -213,7 +215,7 @@ def _constant_results(run: Run, outcomes: np.ndarray, opaque: np.ndarray) -> tup
 
 
 def _labels(entries: list[Value]) -> list[Elements]:
-    """Of each operand its elements and what is not finite of them."""
+    """The elements of each operand, and the codes of its non-finite entries."""
     parts = []
     for v in entries:
         special = np.zeros(v.shape, np.int64) if v.special is None else v.special.astype(np.int64) + 2

@@ -1,11 +1,11 @@
-"""What a loose value cancels out of: a softmax does not depend on the maximum that it subtracts.
+"""Steps from which loose values cancel: a softmax does not depend on the maximum that it subtracts.
 
-A value that came through truths, roundings or functions that are not understood may be zero on a set that matters,
-and nothing is divided by it. But where it is the same however these are drawn, it is no function of them: over the
-reals it is a function of the inputs through the rest alone, and zero almost nowhere as any such function. Both
-programs are evaluated twice at the same point with everything loose drawn anew, a probe, and the steps are marked
-that came to the same. A polynomial of degree d that does depend on what is drawn anew seems not to with probability
-at most ``d / p``, which the proof's bound adds for every step.
+A value that came through truth values, roundings or unknown functions may be zero on a set that matters, so nothing is
+divided by it. But if it is the same however these are drawn, it is no function of them. Over the reals it is then a
+function of the inputs through the rest alone, and is zero almost nowhere, like any such function. Both programs are
+evaluated twice at the same point, each time with everything loose drawn anew (a probe), and the steps whose results
+agree are marked. A polynomial of degree d that depends on what is drawn anew seems not to with probability at most
+``d / p``, which the proof's bound adds for every step.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ PROBES = (1, 2)
 
 
 def steady_steps(probed: Callable[[int], Run]) -> tuple[bool, ...]:
-    """At which steps the loose values did not depend on the probe; ``probed(probe)`` evaluates the programs so."""
+    """Whether each step's value is loose and yet independent of the probe; ``probed(probe)`` evaluates the programs."""
     first, second = (probed(probe).words for probe in PROBES)
     if len(first) != len(second):
         raise Unsupported("a program whose steps depend on what is decided")
@@ -30,7 +30,7 @@ def steady_steps(probed: Callable[[int], Run]) -> tuple[bool, ...]:
 
 
 def settled(run: Run, out: Value) -> Value:
-    """The result of one more step: of no loose kind where it was seen to be steady."""
+    """The result of the next step; it is no longer loose if the step is steady."""
     step, run.steps = run.steps, run.steps + 1
     if run.probe:
         run.words.append(word(out) if out.kind is Kind.LOOSE else 0)

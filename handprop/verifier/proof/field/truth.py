@@ -1,16 +1,16 @@
-"""Comparisons, and what is chosen by them.
+"""Comparisons, and selections by them.
 
-A truth value of known numbers is known. Two readings of all others:
+The truth value of a comparison of known numbers is known. There are two readings of all others:
 
-- polynomial: a random field element, a function of the operands' difference. A program is then a polynomial in its
-  truth values, and two that agree as polynomials agree for every assignment of truths. It does not know that ``t t =
-  t``.
-- branching: a random decision, see :mod:`decisions`.
+- polynomial: the truth value is a random field element, a function of the operands' difference. A program is then a
+  polynomial in its truth values, and two programs that agree as polynomials agree for every assignment of truth values.
+  This reading does not know that ``t t = t``.
+- branching: the truth value is a random decision, see :mod:`decisions`.
 
-Two values are only read as never equal where their difference is a rational or analytic function of the inputs that
-is not zero (see :class:`Kind`), or one is positive and the other is not: whatever came through a decision, a rounding
-or a function with relations of its own may be equal to a number on a set that matters, and whether it is, is a truth
-value as any other.
+Two values are read as never equal only if their difference is a nonzero rational or analytic function of the inputs
+(see :class:`Kind`), or if one is positive and the other is not. A value that came through a decision, a rounding or a
+function with relations of its own may equal a number on a set that matters, and whether it does is a truth value like
+any other.
 """
 
 import itertools
@@ -43,7 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 BOOLEAN = np.dtype(bool)
-MAX_CLAIMED = 16  # entries, each two of which are claimed never to tie
+MAX_CLAIMED = 16  # the most entries that are claimed never to tie, in pairs
 Thing: TypeAlias = "Value | np.ndarray"
 
 
@@ -52,7 +52,7 @@ def as_value(run: Run, thing: Thing) -> Value:
 
 
 def greater(run: Run, a: Value, b: Value) -> Thing:
-    """``a > b`` of finite numbers: an array of booleans, or a value in [0, 1] read polynomially."""
+    """``a > b`` for finite numbers: an array of booleans, or a value in [0, 1] in the polynomial reading."""
     if a.known is not None and b.known is not None:
         return known_greater(a, b)
     if run.by_signs and (sure := _surely_greater(a, b)) is not None:
@@ -64,14 +64,14 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
         if run.branching:
             found_apart(run, run.field.sub(a.x, b.x))
         return more
-    apart = logical_not(run, equal(run, a, b))  # ties have a measure
+    apart = logical_not(run, equal(run, a, b))  # ties may have positive measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
         return np.asarray(more & apart)
     return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
 
 
 def _surely_greater(a: Value, b: Value) -> bool | None:
-    """Whether ``a > b`` by the signs that they are known to have; None where these do not say."""
+    """Whether ``a > b`` according to the known signs of the two; None if these do not decide it."""
     if is_positive(a) and _is_at_most_zero(b):
         return True
     if is_nonnegative(b) and _is_at_most_zero(a):
@@ -86,9 +86,11 @@ def _is_at_most_zero(a: Value) -> bool:
 
 
 def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
-    """Whether two values that the field sees to differ are equal on a set of measure zero: rational functions, and
-    analytic ones, which is a claim. A function of one value beside a number is claimed to be no number, as of x / x,
-    even where nothing else is."""
+    """Whether two values that differ in the field are equal only on a set of measure zero.
+
+    This is true of rational functions, and it is claimed of analytic ones. A function of one value, compared with a
+    number, is claimed not to be that number everywhere (as a function of x / x may be) even if nothing else is claimed.
+    """
     kind = max(a.kind, b.kind)
     if kind <= Kind.RATIONAL:
         return True
@@ -97,7 +99,7 @@ def _almost_nowhere_equal(run: Run, a: Value, b: Value) -> bool:
 
 
 def never_tie(run: Run, value: Value, axis: int) -> bool:
-    """Whether no two entries along the axis that the field sees to differ are equal on a set that matters."""
+    """Whether entries along the axis that differ in the field are never equal on a set that matters."""
     if value.kind <= Kind.RATIONAL:
         return True
     if not run.claiming or value.kind > Kind.ANALYTIC or value.shape[axis] > MAX_CLAIMED:
@@ -107,7 +109,7 @@ def never_tie(run: Run, value: Value, axis: int) -> bool:
 
 
 def _claimed(run: Run, a: Value, b: Value) -> bool:
-    """Claims it of what is at most analytic."""
+    """Make the claim that two values differ almost everywhere, if both are at most analytic."""
     kind = max(a.kind, b.kind)
     if kind <= Kind.ANALYTIC:
         run.claimed = True
@@ -117,13 +119,13 @@ def _claimed(run: Run, a: Value, b: Value) -> bool:
 
 
 def check_input(*values: Value) -> None:
-    """A truth about numbers that no input is in is one truth for all points: it is not decided at random."""
+    """Refuse a comparison of values that no input enters: it has one result for all points, so it is not drawn."""
     if all(is_number(v) for v in values):
         raise NeedsBranches("a comparison of numbers that are not known exactly")
 
 
 def _chance(run: Run, a: Value, b: Value) -> Value:
-    """A random field element in place of the truth of ``a > b``."""
+    """A random field element in place of the truth value of ``a > b``."""
     difference = run.add(a, b, -1)
     run.unknown_comparisons += difference.x.size
     run.asked(difference)
@@ -174,8 +176,8 @@ def logical_not(run: Run, truth: Thing) -> Thing:
 
 
 def select(run: Run, which: Thing, cases: list[Thing], dtype: Any = BOOLEAN) -> Thing:
-    """``cases[which]``, entry by entry; ``which`` has this dtype. An integer below 0 takes the first case, one beyond
-    the last case that."""
+    """``cases[which]``, entry by entry, where ``which`` has this dtype. An integer below 0 takes the first case, one
+    that is too large the last."""
     result = _selected(run, which, cases, dtype)
     if isinstance(result, Value) and any(isinstance(case, Value) and case.mask for case in cases):
         return result._replace(mask=result.special is not None)
@@ -187,9 +189,9 @@ def _selected(run: Run, which: Thing, cases: list[Thing], dtype: Any) -> Thing:
         return _chosen_key(which, cases)
     if isinstance(which, Value):
         if len(cases) != 2:
-            raise NeedsBranches("a choice among more than two")
+            raise NeedsBranches("a selection among more than two cases")
         if dtype != BOOLEAN and not (is_nonnegative(which) and which.most <= 1):
-            raise NeedsBranches("a choice by an integer that may be another than 0 and 1")
+            raise NeedsBranches("a selection by an integer that may be other than 0 and 1")
         return _mixed(run, which, *(as_value(run, case) for case in cases))
     index = np.clip(which.astype(np.int64), 0, len(cases) - 1)
     if index.size and (index == index.flat[0]).all():
@@ -209,10 +211,10 @@ def _selected(run: Run, which: Thing, cases: list[Thing], dtype: Any) -> Thing:
 
 def _chosen_key(which: Thing, cases: list) -> Any:
     if isinstance(which, Value):
-        raise NeedsBranches("a choice between random keys that depends on unknown numbers")
+        raise NeedsBranches("a selection between random keys that depends on unknown numbers")
     if which.size and (which == which.flat[0]).all():
         return cases[int(which.flat[0])]
-    raise NotUnderstood("keys chosen one by one")
+    raise NotUnderstood("an entry-by-entry selection of random keys")
 
 
 def _broadcast(thing: Thing, shape: tuple[int, ...]) -> Thing:
@@ -224,10 +226,10 @@ def _broadcast(thing: Thing, shape: tuple[int, ...]) -> Thing:
 
 
 def _mixed(run: Run, which: Value, no: Value, yes: Value) -> Value:
-    """``no + which (yes - no)``; an infinity only where both are the same."""
+    """``no + which (yes - no)``. An infinity is allowed only where both are the same."""
     specials = [np.zeros(v.shape, np.int8) if v.special is None else v.special for v in (no, yes)]
     if (specials[0] != specials[1]).any() or any((s > 1).any() for s in specials):
-        raise NeedsBranches("a choice of what is not finite")
+        raise NeedsBranches("a selection of non-finite numbers")
     special = specials[0] if specials[0].any() else None
     no, yes = (v._replace(special=None) for v in (no, yes))
     mixed = run.add(no, run.mul(which, run.add(yes, no, -1)))
@@ -264,7 +266,7 @@ def maximum(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _are_opposite(run: Run, a: Value, b: Value) -> bool:
-    """Whether one is the other's negative, as in max(x, -x)."""
+    """Whether each is the negative of the other, as in max(x, -x)."""
     return bool(run.field.is_zero(run.field.add(a.x, b.x)).all())
 
 

@@ -1,10 +1,10 @@
-"""What a program's arrays become over the field: elements, and how they came about.
+"""Arrays over the field: elements, and how they were computed.
 
-A :class:`Value` keeps beside its elements the three relations through which right programs are written differently:
-how it is a sum (so that exp of it is a product), how it is a multiple of an exponential (so that log of it is a sum),
-and what it is the logarithm of. Whatever only moves entries acts on all of them.
+In addition to its elements, a :class:`Value` keeps the three relations by which correct programs are written in
+different ways: how it is a sum (so that its exp is a product), how it is a multiple of an exponential (so that its log
+is a sum), and what it is the logarithm of. Operations that only move entries act on all of these.
 
-It also keeps facts about the real number it stands for. Each is a claim that its rule proves, or it is not made.
+It also keeps facts about the real numbers it stands for. A fact is recorded only if a rule proves it.
 """
 
 import enum
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 MAX_TERMS = 6
-# What ``special`` holds beside 0, a finite number, and -1, minus infinity.
+# Codes in ``special``, in addition to 0 for a finite number and -1 for minus infinity.
 INFINITY, NAN, OPAQUE = 1, 2, 3
 
 
 class Everywhere(enum.IntEnum):
-    """What an expression is at every point of the inputs' space, with the decisions as they are: analytic, and not
-    negative, and positive."""
+    """What an expression is at every point of the inputs' space, with the decisions as they are: analytic, then also
+    nonnegative, then also positive."""
 
     UNKNOWN = 0
     ANALYTIC = 1
@@ -58,17 +58,17 @@ class Everywhere(enum.IntEnum):
 class Value(NamedTuple):
     """An array over the field.
 
-    ``known``: the real numbers it stands for where they do not depend on the inputs, each off by ``error`` at most.
-    ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
-    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent and the positive value that
-    this is the power of. ``factors``: two values that are not negative, whose product (1) or quotient (-1) this is.
-    ``special``: for each entry whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite and no
-    more is known (3: its element is a label); None where all are finite. The element of an infinity and of NaN is 0.
-    ``kind``: see the table of primitives. ``positive``, ``nonnegative``: over the reals, almost everywhere; ``sure``:
-    where only some entries are known to be positive, which. ``constant``: no input is in it. ``most``: of integers, the
-    largest size. ``everywhere``: what its expression is at every point of the inputs' space, also where other decisions
-    would be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the program's author
-    is taken to have meant them.
+    ``known``: the real numbers it stands for if they do not depend on the inputs, each with an error of at most
+    ``error``. ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
+    exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent, and the positive value of
+    which this is that power. ``factors``: two nonnegative values whose product (1) or quotient (-1) this is.
+    ``special``: for each entry, whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite with
+    nothing more known (3: its element is a label); None if all are finite. The element of an infinity or NaN is 0.
+    ``kind``: see the table of primitives. ``positive``, ``nonnegative``: over the reals, almost everywhere. ``sure``:
+    which entries are positive, if only some are known to be. ``constant``: no input enters it. ``most``: the largest
+    magnitude, for integers. ``everywhere``: what its expression is at every point of the inputs' space, also where
+    other decisions would be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the
+    program's author is assumed to have meant them.
     """
 
     x: Elements
@@ -105,7 +105,7 @@ Term: TypeAlias = tuple[Fraction, Value]
 
 
 def terms_of(value: Value) -> tuple[Term, ...]:
-    """The value as a sum of atoms; an atom is its own only term."""
+    """The value as a sum of atoms. An atom is its own only term."""
     return value.terms or ((Fraction(1), value),)
 
 
@@ -115,7 +115,7 @@ def plain(v: Value) -> Value:
 
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
-    """The value with its entries moved, copied or dropped by ``move``, its relations and facts with it."""
+    """The value with its entries moved, copied or dropped by ``move``, and its relations and facts too."""
 
     def each(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         return tuple((c, moved(atom, move)) for c, atom in terms)
@@ -157,12 +157,12 @@ def _everywhere(value: Value) -> Everywhere:
 
 
 def where_positive(value: Value, then: Everywhere) -> Everywhere:
-    """What a function of it is that is analytic for positive numbers: ``then`` where it is positive at every point."""
+    """What a function that is analytic for positive numbers is of it: ``then`` if it is positive at every point."""
     return then if everywhere(value) is Everywhere.POSITIVE else Everywhere.UNKNOWN
 
 
 def of_positive(value: Value) -> Kind:
-    """The kind of a function of it that is analytic for positive numbers, as a logarithm is."""
+    """The kind of a function of it that is analytic for positive numbers, such as a logarithm."""
     return max(value.kind, Kind.ANALYTIC if everywhere(value) is Everywhere.POSITIVE else Kind.RELATED)
 
 
@@ -174,7 +174,7 @@ def positive_entries(value: Value) -> np.ndarray:
 
 
 def is_number(value: Value) -> bool:
-    """Whether no input is in it, known or not."""
+    """Whether no input enters it; its value need not be known."""
     return value.constant or value.known is not None
 
 
@@ -195,4 +195,4 @@ def is_nonnegative(value: Value) -> bool:
 
 def finite(a: Value, where: str) -> None:
     if a.special is not None and a.special.any():
-        raise Unsupported(f"what is not finite in {where}")
+        raise Unsupported(f"non-finite numbers in {where}")

@@ -1,17 +1,17 @@
-"""Work that is counted, so that a search goes as far on a busy machine as on an idle one."""
+"""Work is counted instead of timed, so that a search goes as far on a busy machine as on an idle one."""
 
 import time
 
 __all__ = ["OVER", "Work"]
 
 A_SECOND = 1e6  # units that an idle core of 2025 does in a second
-OVER, LATE = "its share of the budget is used up", "the time that was left is used up"
+OVER, LATE = "its share of the budget is used up", "its share of the time is used up"
 STEP, ENTRY = 250.0, 0.1  # units of a step, and of each entry of its results
 
 
 class Work:
-    """Steps done so far, against the most that are to be done. The deadline, a ``time.monotonic()`` moment, is a last
-    guard: it cuts where a machine is several times slower than it was reckoned with.
+    """The work done so far and its limit. The deadline, a value of ``time.monotonic()``, is a backstop for machines
+    that are several times slower than assumed.
 
     >>> work = Work(seconds=1.0)
     >>> work.add(1000)
@@ -31,13 +31,13 @@ class Work:
 
     @property
     def over(self) -> str:
-        """What ran out, empty where nothing did."""
+        """Which limit is reached, empty if none is."""
         if self.left < 0:
             return OVER
         return LATE if self.late else ""
 
     def reached(self, seconds: float) -> bool:
-        """Whether work of so many seconds is done, or it is late."""
+        """Whether this many seconds' worth of work is done, or the deadline has passed."""
         return self.spent >= seconds * A_SECOND or self.late
 
     @property
