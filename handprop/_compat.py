@@ -1,17 +1,18 @@
 """Everything that depends on the version of JAX."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 from jax import lax
-from jax._src import source_info_util
+from jax._src import config, source_info_util
 from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
 __all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "source_info_util",
-           "times_one_minus_square", "trace_state_clean"]  # fmt: skip
+           "times_one_minus_square", "trace_state_clean", "whole_tracebacks"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
@@ -66,3 +67,8 @@ def one_kernel(result: Any) -> Any:
     XLA itself marks small loops in the same way. Other backends, and versions that do not know the mark, ignore it.
     """
     return set_xla_metadata(result, xla_cpu_small_call="true", inlineable="false")
+
+
+def whole_tracebacks() -> AbstractContextManager[None]:
+    """Leave JAX's own frames in the tracebacks of errors, in this thread and within this context."""
+    return config.traceback_filtering("off")

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import jax
-
+from handprop._compat import whole_tracebacks
 from handprop.verifier.programs import frames, jaxprs
 
 __all__ = ["call_users", "collected", "noted", "place_of", "said"]
@@ -41,13 +40,11 @@ def call_users(f: Callable, *args: Any, **kwargs: Any) -> Any:
 def collected() -> Iterator[Faults]:
     """Collect the verifier's own faults within this context, where JAX leaves its frames in tracebacks."""
     outer, found = _FOUND.get(), Faults()
-    before = jax.config.jax_traceback_filtering  # pyright: ignore[reportAttributeAccessIssue]
     token = _FOUND.set(found)
-    jax.config.update("jax_traceback_filtering", "off")
     try:
-        yield found
+        with whole_tracebacks():
+            yield found
     finally:
-        jax.config.update("jax_traceback_filtering", before)
         _FOUND.reset(token)
         if outer is not None:
             outer.update(found)
