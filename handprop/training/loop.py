@@ -122,10 +122,8 @@ def train(
         opt_state: the optimizer's state, to continue an earlier run; None starts from the beginning.
         start_step: steps already done; a run continued with the result's ``opt_state`` and ``step`` gives the
             bits of an unbroken one.
-        record_every: steps between two records of the value, each of which costs a forward pass; the last step is
-            recorded too.
-        callback: called with a ``Progress`` at every multiple of ``record_every`` and at the end; a true result
-            stops the run.
+        record_every: steps between two records of the value, which cost a forward pass each; the last is recorded.
+        callback: called with a ``Progress`` when a value is recorded; a true result stops the run.
 
     The loop is compiled once for each ``value_and_grad``, ``optimizer``, ``batch_size``, ``record_every`` and shape of
     data and parameters. Equal calls of :func:`handprop.mlp` return the same functions. A new optax object is a
@@ -393,11 +391,7 @@ def _not_finite(loop: _Loop, state: _State, data: tuple[Array, ...]) -> str:
     value, grads = jax.jit(loop.value_and_grad)(state.params, *_batch(loop, state, data, size))
     if not _all_finite(value):
         return f"non-finite loss at step {int(state.step)}"
-    for what, tree in (
-        ("gradient", grads),
-        ("update", _update(loop, grads, state)[0]),
-    ):
-        name = "grads" if what == "gradient" else "updates"
+    for what, name, tree in (("gradient", "grads", grads), ("update", "updates", _update(loop, grads, state)[0])):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if not _all_finite(leaf):
                 return f"non-finite {what} at step {int(state.step)} in {name}{jax.tree_util.keystr(path)}"

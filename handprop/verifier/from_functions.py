@@ -45,10 +45,8 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
     program, value = traced(given.calling(loss), given.leaves, loss)
     _check_loss(loss, value)
     wrt = _positions(given, argnums)
-    by_hand, differentiated = (
-        with_rules(given.calling(candidate)),
-        functools.partial(jax.value_and_grad, argnums=argnums),
-    )
+    by_hand = with_rules(given.calling(candidate))
+    differentiated = functools.partial(jax.value_and_grad, argnums=argnums)
     with own_width(given.leaves):
         try:
             value, grads = jax.eval_shape(given.calling(differentiated(without_rules(loss))), *given.leaves)
@@ -67,11 +65,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
                 return faulty(candidate, given)._replace(obstacle=stopped)
             return faulty(candidate, given, Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}"))
     with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
-    want = (value, grads) if with_value else grads
-    fits = jax.tree.structure(got) == jax.tree.structure(want)
-    faults = [_renamed(fault, with_value) for fault in leaf_faults(got, want)] if fits else [
-        Fault("hand", f"returns {jax.tree.structure(got)}, but the gradient is {jax.tree.structure(grads)}")
-    ]  # fmt: skip
+    fits, faults = _compared(got, (value, grads) if with_value else grads, grads, with_value)
     if faults:
         faults = _by_others(got, given, argnums, faults)
     if not fits:
@@ -82,9 +76,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         value, grads = given.calling(differentiated(without_rules(loss)))(*leaves)
         return tuple(jax.tree.leaves((value, grads) if with_value else grads))
 
-    def as_program(f: Callable) -> Program:
-        return lambda *leaves: tuple(jax.tree.leaves(with_rules(given.calling(f))(*leaves)))
-
+    as_program = functools.partial(_as_program, given)
     return Problem(
         name=name_of(candidate),
         candidate=as_program(candidate),
@@ -108,6 +100,18 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         heads=given.heads,
         drawn=given.drawn,
     )
+
+
+def _as_program(given: Arguments, f: Callable) -> Program:
+    return lambda *leaves: tuple(jax.tree.leaves(with_rules(given.calling(f))(*leaves)))
+
+
+def _compared(got: Any, want: Any, grads: Any, with_value: bool) -> tuple[bool, list[Fault]]:
+    """Return whether the trees of what is returned and what is wanted are equal, and the faults."""
+    if jax.tree.structure(got) == jax.tree.structure(want):
+        return True, [_renamed(fault, with_value) for fault in leaf_faults(got, want)]
+    said = f"returns {jax.tree.structure(got)}, but the gradient is {jax.tree.structure(grads)}"
+    return False, [Fault("hand", said)]
 
 
 def _renamed(fault: Fault, with_value: bool) -> Fault:

@@ -56,6 +56,8 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
+        if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
+            raise Unusable(NO_RULE.format(name_of(rule)))
         return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired)
 
     return first_built(rule, given, built)
@@ -96,8 +98,6 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     original = rule if reference is None else reference
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
-    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
-        raise Unusable(NO_RULE.format(name_of(rule)))
     outputs = named(out)
     values = [f"value{path}" for path, _ in outputs]
     cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
@@ -105,15 +105,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
     def pulled_back(f: Callable, undifferentiated: Callable | None = None,
                     gradients: Callable = _pulled_back) -> Program:  # fmt: skip
-        def program(*inputs: Any) -> tuple[jax.Array, ...]:
-            leaves = inputs[:count]
-            found = gradients(f, leaves, inputs[count:], chosen)
-            if not with_plain:
-                return found
-            alone = outputs_of(undifferentiated(*leaves)) if undifferentiated else found[: len(values)]
-            return (*found, *alone)
-
-        return program
+        program = lambda *inputs: gradients(f, inputs[:count], inputs[count:], chosen)  # noqa: E731
+        return _with_plain(program, undifferentiated, count, len(values)) if with_plain else program
 
     def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Callable = _pulled_back) -> Program:
         return pulled_back(with_rules(given.calling(f), watch), stripped(f), gradients)
@@ -122,11 +115,10 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
 
     inputs = (*given.leaves, *cotangents)
-    truth = pulled_back(primal)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
-        reference=truth,
+        reference=pulled_back(primal),
         inputs=inputs,
         in_paths=(*given.paths, *(f"cotangent of value{path}" for path, o in outputs if is_inexact(o))),
         out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *plain),
@@ -151,12 +143,26 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     if problem.obstacle:
         return problem
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
-    faults = tuple(other or _standing(faults_of(rule), truth, inputs))
+    faults = tuple(other or _standing(faults_of(rule), problem.reference, inputs))
     if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
-        forwards = functools.partial(by_hand, gradients=_by_directions)
-        return problem._replace(candidate=forwards(rule), as_program=forwards, faults_of=lambda f: [],
-                                conditions=(*problem.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
+        return _forwards(problem, functools.partial(by_hand, gradients=_by_directions))
     return problem._replace(faults=faults)
+
+
+def _with_plain(program: Program, undifferentiated: Callable | None, count: int, values: int) -> Program:
+    """The program, followed by the values of a function without differentiation; None for the program's own."""
+
+    def both(*inputs: Any) -> tuple[jax.Array, ...]:
+        found = program(*inputs)
+        return (*found, *(outputs_of(undifferentiated(*inputs[:count])) if undifferentiated else found[:values]))
+
+    return both
+
+
+def _forwards(problem: Problem, as_program: Callable) -> Problem:
+    """The problem of a rule that JAX cannot transpose, differentiated along one direction after the other."""
+    return problem._replace(candidate=as_program(problem.written), as_program=as_program, faults_of=lambda f: [],
+                            conditions=(*problem.conditions, FORWARDS), assumed=TRIED)  # fmt: skip
 
 
 def _stops(original: Any, given: Arguments, program: Any) -> bool:

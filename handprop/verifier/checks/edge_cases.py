@@ -30,9 +30,10 @@ from handprop.verifier.checks.crossings import crossed
 from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
 from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
-from handprop.verifier.checks.kinks import agreed_and_wrong, ruling_of_a_value
+from handprop.verifier.checks.kinks import ruling_of_a_value
 from handprop.verifier.checks.overflow import Left, run_of
 from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
+from handprop.verifier.checks.shared_with_autodiff import agreed_and_wrong
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs

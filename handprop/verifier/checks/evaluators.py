@@ -156,17 +156,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     raised: list[str] = []
 
-    def run(f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
-        try:
-            with jax.enable_x64(True):
-                got, want = ([_number(x) for x in program] for program in f(*args))
-        except Exception as error:  # whatever a callback raises: the program does not take this input
-            noted(error, "a run in float64")
-            raised.append(f"a program raises: {said_last(error)}")
-            got, want = (_not_a_number(program) for program in programs)
-        if any(_is_endless(x) for x in (*got, *want)):
-            raised.append("a loop goes on for longer than the verifier follows it")
-        return got, want
+    run = functools.partial(_guarded, programs, raised)
 
     def shifted(inputs: Sequence[Any]) -> list[tuple[Outputs, Outputs]]:
         f, count = with_shifts()
@@ -176,6 +166,20 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
                      problem.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
                      tuple(programs))  # fmt: skip
+
+
+def _guarded(programs: Sequence[Any], raised: list[str], f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
+    """Run both programs; what stops them is appended to ``raised``, and their outputs are NaN."""
+    try:
+        with jax.enable_x64(True):
+            got, want = ([_number(x) for x in program] for program in f(*args))
+    except Exception as error:  # whatever a callback raises: the program does not take this input
+        noted(error, "a run in float64")
+        raised.append(f"a program raises: {said_last(error)}")
+        got, want = (_not_a_number(program) for program in programs)
+    if any(_is_endless(x) for x in (*got, *want)):
+        raised.append("a loop goes on for longer than the verifier follows it")
+    return got, want
 
 
 def _alike(wide: Any, program: Any) -> Any:

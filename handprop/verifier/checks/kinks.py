@@ -32,7 +32,6 @@ from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.limits import (
     MAX_DISPUTED,
     RADIUS,
-    RANDOM,
     Direction,
     Entry,
     Limits,
@@ -45,14 +44,23 @@ from handprop.verifier.checks.limits import (
     random_directions,
     with_own,
 )
-from handprop.verifier.checks.sampling import Point, compared, is_defined, worst_at
+from handprop.verifier.checks.sampling import Point, compared, worst_at
 from handprop.verifier.checks.slopes import STEPS, Sides, central, sides, values_along
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.text import apart
 from handprop.verifier.report.values import Worst
 
-__all__ = ["Kind", "agreed_and_wrong", "refused_by_values", "ruling", "ruling_of_a_value"]
+__all__ = [
+    "LOOSE",
+    "Kind",
+    "of_autodiff",
+    "refused_by_values",
+    "ruling",
+    "ruling_of_a_value",
+    "sides_along",
+    "values_jump",
+]
 
 ASIDE = 2.0**-7  # relative to the inputs' size
 SETTLED = 0.2  # relative to the limits' size: where they vary by more, a slope is not known to be finite
@@ -102,7 +110,7 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
     if not problem.gradients[output] or not disputed:
         own = alike(problem, point, output, worst)
         return _at_a_value(with_own(problem, evaluator, point, found, own, options), output, worst)
-    if _values_jump(problem, point, random):
+    if values_jump(problem, point, random):
         return _along_each_alone(problem, point, disputed)
     found = with_own(problem, evaluator, point, found, disputed, options)
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
@@ -125,7 +133,7 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
         return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
     first = disputed[0]
     slope, want = float(found.tends[first.output][(0, *first.at)]), float(point.want[first.output][first.at])
-    return Ruling(Kind.AUTODIFF, _of_autodiff(problem, first, want, slope))
+    return Ruling(Kind.AUTODIFF, of_autodiff(problem, first, want, slope))
 
 
 def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
@@ -194,15 +202,15 @@ def _by_values(problem: Problem, point: Point, worst: Worst, disputed: Sequence[
     here = [e for e in disputed if (problem.out_paths[e.output], e.at) == (worst.path, worst.index)]
     if not here:
         return None
-    of_autodiff = _of_autodiff(problem, here[0], worst.want, worst.got)
+    wrong = of_autodiff(problem, here[0], worst.want, worst.got)
     if not problem.solves:
-        return Ruling(Kind.AUTODIFF, of_autodiff) if _is_more_precise(problem, point, here[0], worst) else None
-    slopes = _sides_along(problem, point, {here[0]: 1.0})
+        return Ruling(Kind.AUTODIFF, wrong) if _is_more_precise(problem, point, here[0], worst) else None
+    slopes = sides_along(problem, point, {here[0]: 1.0})
     if slopes is None:
         return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
     if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
         return None
-    return Ruling(Kind.AUTODIFF, of_autodiff)
+    return Ruling(Kind.AUTODIFF, wrong)
 
 
 def _is_more_precise(problem: Problem, point: Point, entry: Entry, worst: Worst) -> bool:
@@ -241,7 +249,7 @@ def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, opti
 
 def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
     """Return the slopes of the function's values along the entry's coordinate if they exclude the rule's answer."""
-    slopes = _sides_along(problem, point, {entry: 1.0})
+    slopes = sides_along(problem, point, {entry: 1.0})
     got = float(point.got[entry.output][entry.at])
     if slopes is None or (np.isfinite(got)
                           and slopes.allow(got, LOOSE * max(abs(slopes.left), abs(slopes.right)))):  # fmt: skip
@@ -249,7 +257,7 @@ def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
     return slopes
 
 
-def _sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) -> Sides | None:
+def sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) -> Sides | None:
     """Return the one-sided slopes along weighted coordinates, or None if they cannot be measured."""
     if problem.primal is None:
         return None
@@ -263,7 +271,7 @@ def _sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) ->
     return found if told else None
 
 
-def _values_jump(problem: Problem, point: Point, directions: Sequence[Direction]) -> bool:
+def values_jump(problem: Problem, point: Point, directions: Sequence[Direction]) -> bool:
     """Whether the function's own values jump at the point along one of the directions."""
     if problem.primal is None:
         return False
@@ -307,7 +315,7 @@ def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limi
     rng = options.rng(9)
     tried = [np.sign(g - want), np.sign(g), np.ones(len(kinky)), *(rng.normal(size=(2, len(kinky))))]
     for v in tried if len(kinky) > 1 else []:
-        slopes = _sides_along(problem, point, dict(zip(kinky, v, strict=True)))
+        slopes = sides_along(problem, point, dict(zip(kinky, v, strict=True)))
         slack = LOOSE * float(np.abs(g * v).sum())
         if slopes is None or slopes.allow(float(g @ v), slack):
             continue
@@ -354,68 +362,7 @@ def _extremes(evaluator: Evaluator, point: Point, limits: Limits, kinky: Sequenc
     return min(found), max(found)
 
 
-def _of_autodiff(problem: Problem, entry: Entry, want: float, slope: float) -> str:
+def of_autodiff(problem: Problem, entry: Entry, want: float, slope: float) -> str:
     by_autodiff, of_values = apart(want, slope)
     return (f"autodiff is wrong: {problem.out_paths[entry.output]}{list(entry.at)} is {by_autodiff} by autodiff, but "
             f"the slope of the function's values is {of_values}")  # fmt: skip
-
-
-def agreed_and_wrong(problem: Problem, evaluator: Evaluator, point: Point,
-                     options: Options) -> tuple[str, Worst] | None:  # fmt: skip
-    """Find a gradient on which both programs agree but which the smooth function does not have.
-
-    Returns what is wrong with autodiff's, and the entry, with the limit in place of the reference's answer.
-    """
-    if problem.primal is None or not problem.owners or not is_defined(problem, point):
-        return None
-    if (lost := _lost_together(problem, point, options)) is not None:
-        return lost
-    found = limits_along(evaluator, point, random_directions(problem, point, options))
-    for k, source in problem.owners:
-        limit = found.tends[k][0]
-        with np.errstate(all="ignore"):
-            room = found.slack[k].max(axis=0) + point.bound[k] + 1e-6 * np.abs(limit)
-            calm = np.ptp(found.tends[k], axis=0) <= room
-            gap = np.minimum(np.abs(point.want[k] - limit), np.abs(point.got[k] - limit))
-            off = (gap > 8 * room + LOOSE * np.abs(limit)) & np.isfinite(gap)
-        if not calm.all() or not off.any() or not _is_smooth(problem, point, found, options):
-            continue
-        entry = Entry(k, tuple(map(int, np.argwhere(off)[0])), source)
-        worst = worst_at(problem, point, k, entry.at)
-        said = _of_autodiff(problem, entry, float(point.want[k][entry.at]), float(limit[entry.at]))
-        return said, dataclasses.replace(worst, want=float(limit[entry.at]), ulps=None, bound=None)
-    return None
-
-
-def _lost_together(problem: Problem, point: Point, options: Options) -> tuple[str, Worst] | None:
-    """Find an entry that is not finite in either gradient although the function is smooth there.
-
-    The function's values must have one slope to both sides, and jump along no direction.
-    """
-    entries = (Entry(k, tuple(map(int, at)), i) for k, i in problem.owners
-               for at in np.argwhere(~np.isfinite(point.got[k]) & ~np.isfinite(point.want[k])))  # fmt: skip
-    for entry in itertools.islice(entries, MAX_DISPUTED):
-        slopes = _sides_along(problem, point, {entry: 1.0})
-        if slopes is not None and abs(slopes.left - slopes.right) <= 2 * slopes.error + LOOSE * abs(slopes.left):
-            if _values_jump(problem, point, random_directions(problem, point, options)):
-                return None
-            worst = worst_at(problem, point, entry.output, entry.at)
-            said = _of_autodiff(problem, entry, worst.want, slopes.left)
-            return said, dataclasses.replace(worst, want=slopes.left, ulps=None, bound=None)
-    return None
-
-
-def _is_smooth(problem: Problem, point: Point, found: Limits, options: Options) -> bool:
-    """Whether the function's values have the slopes that the limits say, along random directions and to both sides."""
-    cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
-    size = input_scale(point.inputs, problem.wrt)
-    for n in range(RANDOM):
-        along = {i: options.rng(11, n).normal(size=point.inputs[i].shape) for i in problem.wrt}
-        expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in problem.owners)
-        slopes = sides(values_along(problem, point.inputs, along, size), cotangents, size)
-        off = max(abs(slopes.left - expected), abs(slopes.right - expected))
-        if not off <= slopes.error + LOOSE * abs(expected) + 1e-9:
-            return False
-        if not slopes.error <= 1e-2 * abs(expected) + 1e-6:
-            return False
-    return True

@@ -13,24 +13,25 @@ arguments were equal to which. An accident that goes unseen is the same in each 
 probability at most ``e^R + m (m - 1) / 2 e_a^R``.
 
 *Decisions.* Where comparisons are decided, this only holds for runs with the same decisions. Each run is repeated with
-its decisions at another point, and ``e^2 + m^2 / 2 e_a^2`` is added to the chance of having met none of the decisions
-that show a difference (:mod:`handprop.verifier.proof.decision_bits`). A run may stand for many points, each with
-decisions of its own; where something is decided that does not depend on the inputs, it stands for one. An unknown is
-taken for a number with which it is compared with probability ``e_a`` (:mod:`handprop.verifier.proof.trials`).
+its decisions at another point, and ``RESTARTS (e^2 + m^2 / 2 e_a^2)``, for as many repetitions, is added to the chance
+of having met none of the decisions that show a difference (:mod:`handprop.verifier.proof.decision_bits`). A run may
+stand for many points, each with decisions of its own; where something is decided that does not depend on the inputs, it
+stands for one. An unknown is taken for a number with which it is compared with probability ``e_a``
+(:mod:`handprop.verifier.proof.trials`).
 
 *Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
 there are many roots, they are divided into groups that depend on different variables, and a root may seem not to depend
 on a variable although it does (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be
 squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 
-*Steps that do not depend on a probe* are taken to be constant; each seems so by accident with probability ``e_a``
-(:func:`seemingly_steady`).
+*Steps that do not depend on a probe* are taken to be constant. Each may seem so by accident, with a probability that
+its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_steady`).
 
 *Claims.* Claims that two values are equal almost nowhere are tested at real points; a false claim is missed with
 probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
 
-*Attempts.* Runs may start anew ``RESTARTS`` times, and several readings of the programs are tried one after the other.
-The bound is the sum over all of them.
+*Attempts.* Runs are begun at most ``RESTARTS`` times, and several readings of the programs are tried one after the
+other. The bound is the sum over all of them.
 
 The oracles are splitmix64 hashes of a seed, and not random functions: that these behave alike is trusted.
 """

@@ -144,41 +144,45 @@ def _of_index(slot: Slot) -> Iterator[Edit]:
 
 def _of_operator(slot: Slot) -> Iterator[Edit]:
     node = slot.node
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+    if isinstance(node, ast.UnaryOp):
+        yield from _of_unary(slot, node)
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        yield from _of_comparison(slot, node)
+    elif isinstance(node, ast.BinOp):
+        for cost, other, cause in _other_operators(node.op):
+            yield Edit(cost, slot, binary(node.left, other, node.right), cause)
+        yield from _of_binary(slot, node.left, node.op, node.right)
+
+
+def _of_unary(slot: Slot, node: ast.UnaryOp) -> Iterator[Edit]:
+    if isinstance(node.op, ast.USub):
         index = isinstance(slot.parent, ast.Slice | ast.Subscript | ast.keyword)
         yield Edit(1, slot, node.operand, "an order or axis is reversed" if index else "the sign is wrong")
         if isinstance(node.operand, ast.Constant) and node.operand.value == 1 and not index:
             yield Edit(1.5, slot, constant(-0.5), "-1 where -0.5 belongs")
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert | ast.Not):
+    if isinstance(node.op, ast.Invert | ast.Not):
         yield Edit(1, slot, node.operand, "a condition is negated")
-    if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        for op in (ast.Lt(), ast.Gt(), ast.LtE(), ast.GtE()):
-            if type(op) is not type(node.ops[0]):
-                yield Edit(
-                    1, slot, ast.Compare(node.left, [op], node.comparators), "a comparison is the wrong way round"
-                )
-        opposite = {ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.GtE: ast.LtE, ast.LtE: ast.GtE}.get(type(node.ops[0]))
-        if opposite is not None:
-            bound = node.comparators[0]
-            if isinstance(bound, ast.UnaryOp) and isinstance(bound.op, ast.USub):
-                bound = bound.operand
-            else:
-                bound = ast.UnaryOp(ast.USub(), bound)
-            other = ast.Compare(node.left, [opposite()], [bound])
-            cause = f"the condition {ast.unparse(other)} is missing"
-            yield Edit(1.5, slot, binary(node, ast.BitAnd(), other), cause)
-    if not isinstance(node, ast.BinOp):
-        return
-    left, op, right = node.left, node.op, node.right
-    for cost, other, cause in _other_operators(op):
-        yield Edit(cost, slot, binary(left, other, right), cause)
+
+
+def _of_comparison(slot: Slot, node: ast.Compare) -> Iterator[Edit]:
+    for op in (ast.Lt(), ast.Gt(), ast.LtE(), ast.GtE()):
+        if type(op) is not type(node.ops[0]):
+            other = ast.Compare(node.left, [op], node.comparators)
+            yield Edit(1, slot, other, "a comparison is the wrong way round")
+    opposite = {ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.GtE: ast.LtE, ast.LtE: ast.GtE}.get(type(node.ops[0]))
+    if opposite is not None:
+        bound = node.comparators[0]
+        negated = isinstance(bound, ast.UnaryOp) and isinstance(bound.op, ast.USub)
+        bound = bound.operand if negated else ast.UnaryOp(ast.USub(), bound)  # pyright: ignore[reportAttributeAccessIssue]
+        other = ast.Compare(node.left, [opposite()], [bound])
+        cause = f"the condition {ast.unparse(other)} is missing"
+        yield Edit(1.5, slot, binary(node, ast.BitAnd(), other), cause)
+
+
+def _of_binary(slot: Slot, left: ast.expr, op: ast.operator, right: ast.expr) -> Iterator[Edit]:
     if isinstance(op, ast.Mult | ast.Div):
-        yield Edit(
-            1.2,
-            slot,
-            left,
-            f"the factor {'1 / ' if isinstance(op, ast.Div) else ''}{ast.unparse(right)} is one too many",
-        )
+        factor = f"{'1 / ' if isinstance(op, ast.Div) else ''}{ast.unparse(right)}"
+        yield Edit(1.2, slot, left, f"the factor {factor} is one too many")
         if isinstance(op, ast.Mult):
             yield Edit(1.2, slot, right, f"the factor {ast.unparse(left)} is one too many")
         else:
