@@ -209,6 +209,37 @@ def test_rooms_import_those_before_them(name: str) -> None:
     assert not against, f"{name} imports {sorted(against)}, which stand above it"
 
 
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("verifier.programs.")))
+def test_programs_know_nothing_of_what_is_made_of_them(name: str) -> None:
+    assert {module for module in closure(name) if not module.startswith(("verifier.programs", "_compat"))} == set()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("verifier.proof.field.")))
+def test_the_field_knows_nothing_of_proofs(name: str) -> None:
+    allowed = ("verifier.programs", "verifier.proof.field", "verifier.internal", "_compat")
+    assert {module for module in closure(name) if not module.startswith(allowed)} == set()
+
+
+def lengths(path: Path) -> dict[str, int]:
+    """Lines of the module, and of each function but for its docstring."""
+    text = path.read_text(encoding="utf-8")
+    found = {"": len(text.splitlines())}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = ast.get_docstring(node) is not None
+            docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+            found[node.name] = (node.end_lineno or 0) - node.lineno + 1 - docstring
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_and_functions_are_short(name: str) -> None:
+    module, *functions = lengths(MODULES[name]).items()
+    assert module[1] <= (150 if name == "nn.backprop" else 400)
+    assert {name: lines for name, lines in functions if lines > 60} == {}
+
+
 def test_the_verifier_knows_nothing_of_networks() -> None:
     assert {room(module) for module in closure("verifier")} == {"verifier", "_compat"}
 

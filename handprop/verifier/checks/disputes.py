@@ -16,9 +16,8 @@ from handprop.verifier.checks.sampling import Point, failure, is_off, worst_entr
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import jaxprs, widen
+from handprop.verifier.programs import jaxprs, literals, widen
 from handprop.verifier.programs.constants import explain
-from handprop.verifier.proof.field import literals
 from handprop.verifier.report.values import Check, Worst
 
 __all__ = ["Dispute", "Kind", "failed", "settled"]

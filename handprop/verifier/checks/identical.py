@@ -6,8 +6,8 @@ from typing import Any
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.labels import own_labels
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.proof.field.labels import own_labels
 from handprop.verifier.report.values import Check, Outcome
 
 __all__ = ["identical"]

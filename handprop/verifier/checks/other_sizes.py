@@ -2,7 +2,7 @@
 
 A proof is about the given shapes only. A rule that takes the height of a picture for its width, or divides by 3 where
 it means the number of rows, is right at some shapes. Both programs are therefore compared at sizes that are all
-different (``handprop.verifier.programs.sizes``).
+different (``handprop.verifier.checks.resized``).
 """
 
 import time
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.checks.rounding import rounding
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.programs.sizes import at_other_sizes
 from handprop.verifier.proof.proof import agree_once
 from handprop.verifier.report.values import Check, Outcome
 

@@ -19,10 +19,10 @@ from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
 from handprop._compat import closed, equations, inner, interpreted_kernel
+from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.frames import JAX, is_users
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.proof.field import literals
 
 __all__ = [
     "as_written",

@@ -12,10 +12,10 @@ from jax import lax
 from jax.core import Tracer
 
 from handprop._compat import is_mutable
+from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.jaxprs import is_complex, is_float
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.proof.field import literals
 
 __all__ = ["Factors", "holds_whole_numbers", "own_rounding"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax.extend import core
 
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.labels import label_of
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.proof.field.labels import label_of
 
 __all__ = ["is_widened", "reading_of"]
 

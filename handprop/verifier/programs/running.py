@@ -14,6 +14,7 @@ from jax import lax
 from jax.core import Tracer
 
 from handprop._compat import equations, is_mutable
+from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import applied, array, run_once
 from handprop.verifier.programs.jaxprs import (
     as_written,
@@ -24,10 +25,9 @@ from handprop.verifier.programs.jaxprs import (
     scan_counts,
     widened_literals,
 )
+from handprop.verifier.programs.moves import VIEWS
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.programs.walk import Walk
-from handprop.verifier.proof.field import literals
-from handprop.verifier.proof.field.layout import LAYOUT
 
 __all__ = ["ENDLESS", "MAX_IN_SERIES", "bound", "once", "run", "strip_rules"]
 
@@ -177,8 +177,7 @@ def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     """Apply the equation's primitive to these values. If it only moves entries of numbers, NumPy moves them, because
     XLA takes long to compile a program for each slice."""
     if has(eqn, Trait.VIEW) and not changed and not _is_traced_or_key(values[0]):
-        moved = LAYOUT[eqn.primitive.name](None, [np.asarray(values[0])], eqn.params, eqn)  # pyright: ignore[reportArgumentType]
-        return [array(out) for out in moved]
+        return [array(VIEWS[eqn.primitive.name](np.asarray(values[0]), eqn.params))]
     if has(eqn, Trait.SERIES):
         return _of_moderate_numbers(eqn, values, changed)
     return _bound(eqn, values, changed)

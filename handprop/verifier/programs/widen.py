@@ -12,13 +12,13 @@ from jax import lax
 from jax.core import Tracer
 
 from handprop._compat import closed, equations
+from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import applied, run_kept
 from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, widened
+from handprop.verifier.programs.moves import as_dtype
 from handprop.verifier.programs.noise import Factors, holds_whole_numbers, own_rounding
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.programs.running import MAX_IN_SERIES, bound, once, run
-from handprop.verifier.proof.field import literals
-from handprop.verifier.proof.field.layout import as_dtype
 
 __all__ = ["wide_step", "widen"]
 

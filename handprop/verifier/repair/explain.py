@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from handprop.verifier.checks.other_sizes import AS_GIVEN
+from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.checks.sampling import wrong_outputs
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.programs.sizes import at_other_sizes
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work

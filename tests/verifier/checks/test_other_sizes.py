@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import handprop as v
+from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.from_functions import of_pair
-from handprop.verifier.programs.sizes import at_other_sizes
 
 SKIP = ("rounding", "finite_differences", "transformations", "edge_cases", "repair")
 

@@ -10,8 +10,8 @@ import pytest
 from selecting import all_but
 
 import handprop as v
+from handprop.verifier.programs.literals import read, simplest_between
 from handprop.verifier.proof.field.arithmetic import HIGH, LOW, POSITIVE, Elements, Field, draw_prime, is_prime
-from handprop.verifier.proof.field.literals import read, simplest_between
 from handprop.verifier.proof.roots import root_groups
 
 RNG = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from handprop.verifier.programs.jaxprs import (
     scan_counts,
     stands_for_exp_neg_sq,
 )
+from handprop.verifier.programs.labels import label_of
 from handprop.verifier.programs.primitives import Acts, Kind, Trait, has, least_kind, row
 from handprop.verifier.programs.walk import Walk
 from handprop.verifier.proof.field.arithmetic import Elements
@@ -31,7 +32,6 @@ from handprop.verifier.proof.field.elementwise import ELEMENTWISE, Rule
 from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, OutOfWork, Unsupported
 from handprop.verifier.proof.field.functions import uninterpreted
 from handprop.verifier.proof.field.hashing import word
-from handprop.verifier.proof.field.labels import label_of
 from handprop.verifier.proof.field.layout import LAYOUT, bind, joined, move
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import are_special, beside_infinity, patched, without_specials

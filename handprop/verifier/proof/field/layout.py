@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from handprop.verifier.programs.executables import applied, run_once
+from handprop.verifier.programs.moves import VIEWS, as_dtype
 from handprop.verifier.proof.field.degrees import Bound
 from handprop.verifier.proof.field.elementwise import Rule
 from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
@@ -69,16 +70,6 @@ def _broadcast_in_dim(part: np.ndarray, params: dict, shape: tuple[int, ...]) ->
     for axis, dimension in enumerate(dimensions):
         expanded[dimension] = part.shape[axis]
     return np.broadcast_to(part.reshape(expanded), shape)
-
-
-def _slice(part: np.ndarray, params: dict) -> np.ndarray:
-    strides = params["strides"] or (1,) * part.ndim
-    return part[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
-
-
-def _reshape(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    order = params.get("dimensions") or range(len(inputs[0].shape))
-    return [move(inputs[0], lambda part: np.reshape(np.transpose(part, order), params["new_sizes"]))]
 
 
 def _split(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
@@ -164,13 +155,6 @@ def _gather(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing
     if fill is None:
         fill = _fill_of(eqn.invars[0].aval.dtype)
     return [move_by_positions(run, [operand], moved_positions, as_dtype(fill, eqn.invars[0].aval.dtype))]
-
-
-def as_dtype(number: Any, dtype: Any) -> Any:
-    """The number rounded to that dtype, in a type that represents the result."""
-    with np.errstate(all="ignore"):
-        rounded = np.asarray(number).astype(dtype)
-    return float(rounded) if jnp.issubdtype(dtype, jnp.floating) else rounded[()]
 
 
 def _fill_of(dtype: Any) -> Any:
@@ -342,16 +326,12 @@ def _top_k(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]
 
 
 LAYOUT: dict[str, Rule] = {
+    **{name: _mover(view) for name, view in VIEWS.items()},
     "broadcast_in_dim": lambda run, inputs, params, eqn: [
         move(inputs[0], lambda p: _broadcast_in_dim(p, params, run.shape_of(params["shape"])))
     ],
-    "reshape": _reshape,
-    "transpose": _mover(lambda part, params: np.transpose(part, params["permutation"])),
-    "squeeze": _mover(lambda part, params: np.squeeze(part, tuple(params["dimensions"]))),
     "expand_dims": _mover(lambda part, params: np.expand_dims(part, params["dimensions"])),
     "tile": _mover(lambda part, params: np.tile(part, params["reps"])),
-    "rev": _mover(lambda part, params: np.flip(part, params["dimensions"])),
-    "slice": _mover(_slice),
     "split": _split,
     "concatenate": _concatenate,
     "stack": _stack,

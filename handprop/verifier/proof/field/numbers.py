@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from handprop.verifier.proof.field import literals
+from handprop.verifier.programs import literals
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.degrees import Bound, Degree, Whole
 from handprop.verifier.proof.field.errors import NotUnderstood
