@@ -155,7 +155,7 @@ def _compared(program: Any, inputs: Sequence[Any]) -> list[Any]:
         del within[before:]
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-        if not within and jaxprs.is_float(values[0].dtype):
+        if not within and values and jaxprs.is_float(values[0].dtype):
             if has(eqn, *TWO):
                 found.append(values[0] - values[1])
             elif has(eqn, Trait.BOUNDS):

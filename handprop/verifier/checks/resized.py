@@ -100,7 +100,10 @@ def _resized(problem: Problem, groups: Sequence[Sequence[tuple[int, int]]]) -> P
             shapes[place][axis] = size
     inputs = [_repeated(x, tuple(shape)) for x, shape in zip(problem.inputs, shapes, strict=True)]
     try:
-        for place, shape in zip(problem.cotangents, _shapes_of_values(problem, inputs), strict=True):
+        values = _shapes_of_values(problem, inputs)
+        if len(values) != len(problem.cotangents):  # of a second derivative it is not known which values they are of
+            return None
+        for place, shape in zip(problem.cotangents, values, strict=True):
             inputs[place] = _repeated(problem.inputs[place], shape)
         jaxprs.trace(problem.reference, inputs)
     except Exception as error:  # whatever the function or JAX raises at these sizes

@@ -52,6 +52,8 @@ def _factor(problem: Problem, interpretation: Interpretation, got: tuple[Value, 
 
 
 def _ratio(interpretation: Interpretation, got: Value, want: Value) -> Fraction | None:
+    if got.shape != want.shape:
+        return None
     f = interpretation.field
     a, b = entries_of(got.x), entries_of(want.x)
     places = np.nonzero(b)[0]
@@ -79,6 +81,11 @@ def _transposed(problem: Problem, interpretation: Interpretation, got: tuple[Val
     f = interpretation.field
     for i in bad:
         a, b = got[i], interpretation.want[i]
-        if len(a.shape) != 2 or a.shape[0] != a.shape[1] or not f.is_zero(f.sub(a.x.move(np.transpose), b.x)).all():
+        if (
+            a.shape != b.shape
+            or len(a.shape) != 2
+            or a.shape[0] != a.shape[1]
+            or not f.is_zero(f.sub(a.x.move(np.transpose), b.x)).all()
+        ):
             return None
     return "it is transposed"

@@ -205,6 +205,8 @@ def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> 
     f, want = instrumented.interpretation.field, instrumented.interpretation.want
     if any(v.special is not None for v in (*instrumented.outputs, *want)):
         return {}
+    if [v.shape for v in instrumented.outputs] != [v.shape for v in want]:
+        return {}
     places = _places(instrumented, wide)
     if not places:
         return {}
