@@ -62,17 +62,17 @@ def is_remainder(problem: Problem, point: Point, worst: Worst) -> bool:
         return False
     with jax.enable_x64(True):
         program = jaxprs.trace(problem.primal, point.inputs)
-        usual, more = (float(np.asarray(_gradient(program, problem, point.inputs, places[0], more))[worst.index])
-                       for more in (False, True))  # fmt: skip
+        usual, more = (float(np.asarray(_gradient(program, problem, point.inputs, places[0], extra_turn))[worst.index])
+                       for extra_turn in (False, True))  # fmt: skip
     gap, moved = worst.got - usual, more - usual
     return bool(np.sign(moved) == np.sign(gap) and abs(moved) >= MOVED * abs(gap))
 
 
-def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int, more: bool) -> Any:
+def _gradient(program: Any, problem: Problem, inputs: Sequence[Any], place: int, extra_turn: bool) -> Any:
     """Return the gradient with respect to the input at this place, with one more iteration or as the program is."""
 
     def values(x: Any) -> list[Any]:
-        outputs = running.run(program, jaxprs.with_replaced(inputs, [place], [x]), more=more)
+        outputs = running.run(program, jaxprs.with_replaced(inputs, [place], [x]), extra_turn=extra_turn)
         return [out for out in outputs if jaxprs.is_float(out.dtype)]
 
     outputs, pull = jax.vjp(values, inputs[place])
@@ -105,7 +105,7 @@ def _with_turns(problem: Problem) -> Any:
     if not any(jaxprs.is_iteration(eqn) for eqn in equations(program)):
         return None
     with jax.enable_x64(True):
-        both = [widen.widen(program, more=more) for more in (False, True)]
+        both = [widen.widen(program, extra_turn=extra_turn) for extra_turn in (False, True)]
         wide = tuple(jaxprs.widened(x) for x in problem.inputs)
         return executables.compiled(lambda inputs: [f(inputs, None, None) for f in both], wide,
                                     programs=[program] * 2, seconds=problem.compiling)  # fmt: skip

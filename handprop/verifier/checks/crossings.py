@@ -163,6 +163,6 @@ def _compared(program: Any, inputs: Sequence[Any]) -> list[Any]:
         return [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
 
     running.run(
-        program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around, ends=True
+        program, [jaxprs.widened(x) for x in inputs], leaf, constant=jaxprs.as_written, around=around, cut_loops=True
     )
     return found

@@ -13,7 +13,7 @@ from jax.extend import core
 
 from handprop.verifier.programs.jaxprs import equations, inner, is_float, numbers
 from handprop.verifier.programs.primitives import Trait, has, row
-from handprop.verifier.programs.running import bound
+from handprop.verifier.programs.running import bind
 from handprop.verifier.programs.walk import Walk
 
 __all__ = ["is_polynomial_in"]
@@ -38,7 +38,7 @@ def _numbers(program: Any) -> Iterator[np.ndarray]:
     yield from numbers(program)
     for eqn in equations(program):
         if eqn.invars and all(isinstance(atom, core.Literal) for atom in eqn.invars) and not inner(eqn):
-            yield from (np.asarray(out) for out in bound(eqn, [np.asarray(v.val, v.aval.dtype) for v in eqn.invars]))
+            yield from (np.asarray(out) for out in bind(eqn, [np.asarray(v.val, v.aval.dtype) for v in eqn.invars]))
 
 
 class _NoPolynomialError(Exception):

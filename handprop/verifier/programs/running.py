@@ -29,7 +29,7 @@ from handprop.verifier.programs.moves import VIEWS
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.programs.walk import Walk
 
-__all__ = ["ENDLESS", "MAX_IN_SERIES", "bound", "once", "run", "strip_rules"]
+__all__ = ["ENDLESS", "MAX_IN_SERIES", "bind", "once", "run", "strip_rules"]
 
 ENDLESS = np.uint64(0x7FF80000000E2D1E).view(np.float64)  # the NaN of a loop that was cut, identified by its bits
 MAX_TURNS = 100_000  # for a data-dependent loop; fewer if it has more than 40 equations or many entries
@@ -43,7 +43,7 @@ Loop = Callable[..., Any]
 def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
         trusted: "Callable[[Any], bool]" = lambda eqn: False,
         constant: Callable = jnp.asarray, unrolled: bool = False,
-        around: Callable = contextlib.nullcontext, ends: bool = False, more: bool = False,
+        around: Callable = contextlib.nullcontext, cut_loops: bool = False, extra_turn: bool = False,
         loop: "Loop | None" = None) -> list[Any]:  # fmt: skip
     """The program's outputs, with ``leaf(eqn, values)`` in place of each primitive.
 
@@ -51,22 +51,24 @@ def run(program: Any, inputs: Sequence[Any], leaf: "Leaf | None" = None,
     out. If ``constant`` is :func:`as_written`, a literal that is widened is the number that it was rounded to.
 
     Custom rules are replaced by their primal programs, except those that are ``trusted``. ``unrolled``: the iterations
-    of a scan run one by one. ``ends``: data-dependent loops are cut after a fixed number of iterations. ``more``:
-    iterations toward a fixed point take one more step. ``loop(key, f, *args)`` runs a loop; loops with the same key do
-    the same.
+    of a scan run one by one. ``cut_loops``: data-dependent loops are cut after a fixed number of iterations.
+    ``extra_turn``: iterations toward a fixed point take one more step. ``loop(key, f, *args)`` runs a loop; loops with
+    the same key do the same.
     """
     read = widened_literals(program) if leaf and constant is as_written else {}
-    return _Numbers(leaf, trusted, constant, unrolled, around, ends, more, loop or once, read).evaluate(program, inputs)
+    return _Numbers(leaf, trusted, constant, unrolled, around, cut_loops, extra_turn, loop or once, read).evaluate(
+        program, inputs
+    )
 
 
 class _Numbers(Walk):
     """The interpretation whose values are arrays, which may be traced."""
 
     def __init__(self, leaf: "Leaf | None", trusted: Callable[[Any], bool], made: Callable, unrolled: bool,
-                 context: Callable, ends: bool, more: bool, loop: "Loop",
+                 context: Callable, cut_loops: bool, extra_turn: bool, loop: "Loop",
                  read: dict[str, tuple[float, ...]]):  # fmt: skip
         self.leaf, self.trusted, self.made, self.unrolled = leaf, trusted, made, unrolled
-        self.context, self.ends, self.more, self.loop = context, ends, more, loop
+        self.context, self.cut_loops, self.extra_turn, self.loop = context, cut_loops, extra_turn, loop
         self.read = {dtype: numbers for dtype, numbers in read.items() if numbers}
 
     def constant(self, const: Any) -> Any:
@@ -78,14 +80,14 @@ class _Numbers(Walk):
 
     def primitive(self, eqn: Any, operands: list[Any]) -> list[Any]:
         values = self._as_rounded(eqn, operands) if self.read else operands
-        return self.leaf(eqn, values) if self.leaf else bound(eqn, values)
+        return self.leaf(eqn, values) if self.leaf else bind(eqn, values)
 
     def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
         return self.primitive(eqn, operands)
 
     def custom_rule(self, eqn: Any, primal: Any, operands: list[Any]) -> list[Any]:
         if self.leaf is None and self.trusted(eqn):
-            return bound(eqn, operands)
+            return bind(eqn, operands)
         return self.evaluate(primal, operands)
 
     def cond(self, eqn: Any, branches: Sequence[Any], which: Any, operands: list[Any]) -> list[Any]:
@@ -115,7 +117,7 @@ class _Numbers(Walk):
             return lax.scan(partial(f, consts), carry, xs, length=length, reverse=reverse)
 
         carry, ys = self.loop((eqn.params["jaxpr"], length, reverse), scanned, consts, carry, xs)
-        return f(consts, carry, [])[0] if self.more and is_iteration(eqn) else [*carry, *ys]
+        return f(consts, carry, [])[0] if self.extra_turn and is_iteration(eqn) else [*carry, *ys]
 
     def while_loop(self, eqn: Any, cond: Any, body: Any, operands: list[Any]) -> list[Any]:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
@@ -136,8 +138,8 @@ class _Numbers(Walk):
         def all_turns(consts: Any, state: list[Any]) -> list[Any]:
             return lax.while_loop(partial(goes_on, consts), partial(turned, consts), state)
 
-        key = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"], self.ends
-        if not self.ends:
+        key = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"], self.cut_loops
+        if not self.cut_loops:
             return self.loop(key, all_turns, consts, state)
         most = _most_turns(body, state)
 
@@ -147,7 +149,7 @@ class _Numbers(Walk):
 
         turn, *state = self.loop(key, counted, consts, [array(np.int32(0)), *state])
         cut = (turn >= most) & goes_on(consts, state)
-        state = turned(consts, state) if self.more else state
+        state = turned(consts, state) if self.extra_turn else state
         return [jnp.where(cut, ENDLESS, x) if is_float(x.dtype) else x for x in state]
 
     def _as_rounded(self, eqn: Any, values: list[Any]) -> list[Any]:
@@ -173,17 +175,17 @@ def once(key: tuple, f: Callable, *args: Any) -> Any:
     return run_once(f, *args)
 
 
-def bound(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
+def bind(eqn: Any, values: list[Any], **changed: Any) -> list[Any]:
     """Apply the equation's primitive to these values. If it only moves entries of numbers, NumPy moves them, because
     XLA takes long to compile a program for each slice."""
     if has(eqn, Trait.VIEW) and not changed and not _is_traced_or_key(values[0]):
         return [array(VIEWS[eqn.primitive.name](np.asarray(values[0]), eqn.params))]
     if has(eqn, Trait.SERIES):
         return _of_moderate_numbers(eqn, values, changed)
-    return _bound(eqn, values, changed)
+    return _bind(eqn, values, changed)
 
 
-def _bound(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
+def _bind(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
     # Executables neither take nor return mutable arrays.
     mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
     run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
@@ -196,7 +198,7 @@ def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -
     floats = [x for x in values if is_float(x.dtype)]
     small = reduce(operator.and_, (abs(x) <= MAX_IN_SERIES for x in floats))
     moderate = [jnp.where(small, x, jnp.ones_like(x)) if is_float(x.dtype) else x for x in values]
-    return [jnp.where(small, out, ENDLESS) for out in _bound(eqn, moderate, changed)]
+    return [jnp.where(small, out, ENDLESS) for out in _bind(eqn, moderate, changed)]
 
 
 def _is_traced_or_key(x: Any) -> bool:

@@ -18,7 +18,7 @@ from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, 
 from handprop.verifier.programs.moves import as_dtype
 from handprop.verifier.programs.noise import Factors, holds_whole_numbers, own_rounding
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.programs.running import MAX_IN_SERIES, bound, once, run
+from handprop.verifier.programs.running import MAX_IN_SERIES, bind, once, run
 
 __all__ = ["wide_step", "widen"]
 
@@ -33,7 +33,7 @@ SCATTERS = {
 }
 
 
-def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool = False,
+def widen(program: Any, constant: Callable[[Any], Any] | None = None, extra_turn: bool = False,
           equality: Callable | None = None) -> Callable[..., list[Any]]:  # fmt: skip
     """Return ``wide(inputs, noise, seed)``: the program with every float in float64 and every product at full
     precision.
@@ -42,7 +42,7 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
     rounding error of a chosen size. With a noise of None there is none. A primitive that runs in its own dtype, because
     it reads bits or calls back, takes and returns numbers with the rounding errors of that dtype. Float32 literals are
     read as the numbers that they were written as, if that is clear, or by ``constant``. Data-dependent loops end, and
-    return NaN if they were cut. ``more``: iterations toward a fixed point take one more step.
+    return NaN if they were cut. ``extra_turn``: iterations toward a fixed point take one more step.
     ``equality(eqn, values, outputs)``: what an equality of floats returns; the iterations of a scan then run one by
     one.
     """
@@ -75,7 +75,7 @@ def widen(program: Any, constant: Callable[[Any], Any] | None = None, more: bool
             return [factors.times(x, own, terms) for x in outputs]
 
         return run(program, [widened(x) for x in inputs], leaf, constant=constant or as_written,
-                   unrolled=equality is not None, ends=True, more=more,
+                   unrolled=equality is not None, cut_loops=True, extra_turn=extra_turn,
                    loop=once if constant else partial(_kept, factors))  # fmt: skip
 
     return evaluate
@@ -155,7 +155,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     if has(eqn, Trait.ORDER) and is_float(values[0].dtype):
         values = [_unseen(x) for x in values]
     if name == "convert_element_type" and values[0].dtype == np.bool_:
-        return [_unseen(x) for x in bound(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]
+        return [_unseen(x) for x in bind(eqn, values, new_dtype=wide_dtype(eqn.params["new_dtype"]))]
     if name == "reduce_precision":
         return values[:1]
     if name in ("reduce", "reduce_window"):
@@ -169,7 +169,7 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
             return [_scattered_by(update, values, dimensions, named)]
         return [applied(SCATTERS[name], *values, dimension_numbers=dimensions, **named)]
     if has(eqn, Trait.OWN_DTYPE):
-        return bound(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
+        return bind(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
                            for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
     changed: dict[str, Any] = {
         key: wide_dtype(value) for key, value in eqn.params.items()
@@ -190,12 +190,12 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
     if has(eqn, Trait.ITERATES):
         return _of_finite_matrices(eqn, values, changed)
-    return bound(eqn, values, **changed)
+    return bind(eqn, values, **changed)
 
 
 def _of_finite_matrices(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
     """Apply the primitive, but return NaN for each matrix of a batch that has a non-finite entry."""
     matrix, *rest = values
     finite = jnp.isfinite(matrix).all(axis=(-2, -1))
-    outputs = bound(eqn, [jnp.where(finite[..., None, None], matrix, 0.0), *rest], **changed)
+    outputs = bind(eqn, [jnp.where(finite[..., None, None], matrix, 0.0), *rest], **changed)
     return [jnp.where(finite.reshape(finite.shape + (1,) * (out.ndim - finite.ndim)), out, jnp.nan) for out in outputs]

@@ -42,15 +42,15 @@ class Bits(NamedTuple):
     claim: float
 
 
-def decision_bits(program: Any, interval_bits: float, decided: bool = False, kinds: Mapping[str, Kind] | None = None,
-                  claiming: bool = True) -> Bits:  # fmt: skip
+def decision_bits(program: Any, interval_bits: float, decides_domains: bool = False,
+                  kinds: Mapping[str, Kind] | None = None, claiming: bool = True) -> Bits:  # fmt: skip
     """Count the bits of decisions that outputs and claims rest on; one comparison decides ``interval_bits``.
 
-    ``decided``: whether the sign of the argument of log or sqrt is decided too. ``kinds``: the kinds of primitives'
-    results that runs met, where they are not those of the table. ``claiming``: whether two analytic unknowns are
-    claimed never to tie.
+    ``decides_domains``: whether the sign of the argument of log or sqrt is decided too. ``kinds``: the kinds of
+    primitives' results that runs met, where they are not those of the table. ``claiming``: whether two analytic
+    unknowns are claimed never to tie.
     """
-    walk = _Count(interval_bits, decided, kinds or {}, claiming)
+    walk = _Count(interval_bits, decides_domains, kinds or {}, claiming)
     outputs = [fact.bits for fact in walk.evaluate(program, _inputs(program, walk))]
     return Bits(max(outputs, default=0.0), walk.claims)
 
@@ -81,12 +81,12 @@ def _keeps(eqn: Any) -> bool:
 
 
 class _Count(Rules, Walk):
-    """One pass over a program. ``decided``: whether the sign of the argument of log or sqrt is decided. ``asks``:
-    whether the program tests if a value is a number."""
+    """One pass over a program. ``decides_domains``: whether the sign of the argument of log or sqrt is decided.
+    ``asks``: whether the program tests if a value is a number."""
 
-    def __init__(self, bits: float, decided: bool, kinds: Mapping[str, Kind], claiming: bool):
+    def __init__(self, bits: float, decides_domains: bool, kinds: Mapping[str, Kind], claiming: bool):
         super().__init__(bits, claiming)
-        self.decided, self.kinds, self.turns, self.asks = decided, kinds, 0, False
+        self.decides_domains, self.kinds, self.turns, self.asks = decides_domains, kinds, 0, False
 
     def constant(self, const: Any) -> Fact:
         content = id(const) if _is_key(const) else (str(const.dtype), const.shape, np.asarray(const).tobytes())
@@ -97,7 +97,7 @@ class _Count(Rules, Walk):
 
     def primitive(self, eqn: Any, operands: list[Fact]) -> list[Fact]:
         name, facts = eqn.primitive.name, operands
-        decisions = Decisions.COMPARED if self.decided and has(eqn, Trait.BY_SIGN) else row(name).decisions
+        decisions = Decisions.COMPARED if self.decides_domains and has(eqn, Trait.BY_SIGN) else row(name).decisions
         where = self.named(name, text_of(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if has(eqn, Trait.SAME_VALUE) else self.named(where, i)
                  for i, _ in enumerate(eqn.outvars)]  # fmt: skip

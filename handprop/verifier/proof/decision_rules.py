@@ -41,7 +41,9 @@ class Rules:
 
     def __init__(self, bits: float, claiming: bool):
         self.bits = bits
-        self.apart = Kind.ANALYTIC if claiming else Kind.RATIONAL  # two unknowns of at most this kind never tie
+        self.never_tie_up_to = (
+            Kind.ANALYTIC if claiming else Kind.RATIONAL
+        )  # two unknowns of at most this kind never tie
         self.claims = 0.0
         self.extreme_of: dict[int, set[int]] = {}
         self.names: dict[Any, int] = {}
@@ -123,7 +125,7 @@ class Rules:
         compared = {self.difference(pair) for pair in pairs if not all(f.known for f in pair)}
         support = {**out.support, **{own(pair, eqn): self.bits for pair in compared}}
         unknown = [f.kind for f in facts if not f.known]
-        never_tie = max(self.apart, Kind.UNIVARIATE) if len(unknown) == 1 else self.apart
+        never_tie = max(self.never_tie_up_to, Kind.UNIVARIATE) if len(unknown) == 1 else self.never_tie_up_to
         if max(unknown) > never_tie:  # ties are decided too
             support |= {own(("equal", self.sides(pair)), eqn): TIE for pair in pairs}
         return out._replace(support=support, bits=math.fsum(support.values()))
@@ -161,7 +163,7 @@ class Rules:
         out = self.nonlinear(eqn, facts, shapes)
         if not any(f.name in self.extreme_of.get(g.name, ()) for f, g in itertools.permutations(facts)):
             self.claim(facts, out.support)
-        if all(f.kind <= self.apart for f in facts) or not is_float(eqn.invars[0].aval):
+        if all(f.kind <= self.never_tie_up_to for f in facts) or not is_float(eqn.invars[0].aval):
             return out
         support = {**out.support, own(("equal", self.sides(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
@@ -208,7 +210,7 @@ class Rules:
 
     def compared_bits(self, fact: Fact) -> float:
         """The bits of a comparison of two of its entries, which also decides a tie where they may tie."""
-        return self.bits + (TIE if fact.kind > self.apart else 0.0)
+        return self.bits + (TIE if fact.kind > self.never_tie_up_to else 0.0)
 
     def sort(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         axis = eqn.params.get("dimension", eqn.params.get("axis", -1)) % len(shapes[0])

@@ -26,7 +26,7 @@ class Reading(NamedTuple):
     """How runs interpret both programs.
 
     ``rational``: literals are read as the simplest numbers that round to them. ``branching``: comparisons are decided.
-    ``decided``: whether the argument of log, sqrt and the like is in its domain is decided too, instead of assumed.
+    ``decides_domains``: that the argument of log, sqrt and the like is in its domain is decided, instead of assumed.
     ``claiming``: two analytic unknowns are claimed to be equal almost nowhere, instead of this being decided.
 
     ``by_signs``: a comparison that the signs of its operands decide is not drawn. The rules may show the sign of an
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 
     rational: bool = False
     branching: bool = False
-    decided: bool = False
+    decides_domains: bool = False
     claiming: bool = True
     by_signs: bool = True
 
@@ -106,8 +106,8 @@ def evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
 
 def new_run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
     reading = pair.reading
-    return Run(field, seed, reading.rational, pair.thresholds, sample=pair.sample, decided=reading.decided,
-               claiming=reading.claiming, by_signs=reading.by_signs,
+    return Run(field, seed, reading.rational, pair.thresholds, sample=pair.sample,
+               decides_domains=reading.decides_domains, claiming=reading.claiming, by_signs=reading.by_signs,
                least_bits=_least(pair, "nmant"), least_exponent=_least(pair, "maxexp"), work=pair.work,
                decided_on=[] if pair.points > 1 else None, **others)  # fmt: skip
 

@@ -29,10 +29,10 @@ from handprop.verifier.report.values import Check, Outcome
 __all__ = ["agree_once", "proof"]
 
 WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
-DECIDED = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
-ASSUMING = (Reading(), Reading(rational=True), *DECIDED)
-DECIDING = tuple(reading._replace(decided=True) for reading in DECIDED)
-ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING))  # with the facts known about the arguments, and without
+BRANCHING = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
+ASSUMING = (Reading(), Reading(rational=True), *BRANCHING)
+DECIDING_DOMAINS = tuple(reading._replace(decides_domains=True) for reading in BRANCHING)
+ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING_DOMAINS))  # with the facts known about the arguments, and without
 SHARE = 0.25  # of the budget
 
 
@@ -52,8 +52,8 @@ def proof(problem: Problem, options: Options) -> Check:
     # as long as `outside` is not set.
     outside = False
     used_signs = False
-    for reading in (*ASSUMING, *DECIDING):
-        if (reading.rational and not readable) or reading.decided != outside:
+    for reading in (*ASSUMING, *DECIDING_DOMAINS):
+        if (reading.rational and not readable) or reading.decides_domains != outside:
             continue
         if not reading.by_signs and not used_signs:
             continue
@@ -73,7 +73,7 @@ def proof(problem: Problem, options: Options) -> Check:
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
-            if not reading.decided and (unfit := _unfit(problem, reference, candidate, assumed)):
+            if not reading.decides_domains and (unfit := _unfit(problem, reference, candidate, assumed)):
                 outside = True
                 reasons[unfit] = None
                 continue
@@ -121,7 +121,9 @@ def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
 
 def _conditions(trials: list[Trial], reading: Reading, assumed: Mapping, given: tuple[str, ...]) -> tuple[str, ...]:
     """The conditions under which the proof holds."""
-    found = {described(equation, what): None for equation, what in assumed.values()} if not reading.decided else {}
+    found = (
+        {described(equation, what): None for equation, what in assumed.values()} if not reading.decides_domains else {}
+    )
     casts = {f"casts to {name} change nothing": None for t in trials for name in sorted(t.run.casts)}
     masks = {mask: None for t in trials for mask in sorted(t.run.masks)}
     return (*found, *masks, *casts, *given)
@@ -144,7 +146,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         "conditions": _conditions(trials, reading, assumed, given),
     }
     if enough(trials, _bits_wanted(options)):
-        needed = [] if reading.decided else [what for _, what in assumed.values()]
+        needed = [] if reading.decides_domains else [what for _, what in assumed.values()]
         problem.kept["needs"] = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)

@@ -100,7 +100,7 @@ def shifted(instrumented: Instrumented, shifts: Mapping[int, Sequence[Elements]]
         def leaf(eqn: Any, values: list[Any]) -> list[Any]:
             label = _label(eqn)
             if label is None:
-                return running.bound(eqn, values)
+                return running.bind(eqn, values)
             if not label.isdecimal():
                 return values
             number = int(label)

@@ -164,7 +164,7 @@ def test_what_the_field_decides_is_counted(name):
     program = trace(lambda *x: called(name, *x), [jnp.ones(1)] * ENTRYWISE[name])
     for decided in (False, True):
         rng = np.random.default_rng(0)
-        run = Run(Field(draw_prime(rng)), 0, thresholds=(0.0,), decided=decided)
+        run = Run(Field(draw_prime(rng)), 0, thresholds=(0.0,), decides_domains=decided)
         with contextlib.suppress(NotUnderstood):  # as a quotient by a root that may be zero: nothing rests on it then
             evaluate(run, program, [drawn(run.field, jnp.ones(1), rng, (1,)) for _ in program.jaxpr.invars])
         assert decision_bits(program, 1.0, decided).output >= len(run.decisions)

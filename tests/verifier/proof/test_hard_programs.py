@@ -171,7 +171,7 @@ def test_a_loop_that_runs_by_itself_leaves_no_executable_behind(loop):
     x = jnp.array([0.3, 1.2, 0.7], jnp.float32)
     program, kept = jaxprs.trace(loops[loop], [x]), []
     for _ in range(3):
-        (got,) = running.run(program, [x], ends=True)
+        (got,) = running.run(program, [x], cut_loops=True)
         kept.append(dispatch.xla_primitive_callable.cache_info().currsize)
     np.testing.assert_allclose(got, loops[loop](x), rtol=1e-6)
     assert kept[0] == kept[1] == kept[2]

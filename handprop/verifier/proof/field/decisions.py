@@ -47,8 +47,8 @@ def coin(run: Run, name: str, x: Elements, sure: np.ndarray) -> np.ndarray:
     zero almost nowhere, and where ``sure``."""
     _, canonical = run.canonical(x)
     sure = sure | ~np.isnan(_numbers_of(run, canonical))
-    if run.apart:
-        sure |= among(_words(canonical), np.concatenate(run.apart))
+    if run.nonzero_words:
+        sure |= among(_words(canonical), np.concatenate(run.nonzero_words))
     run.unknown_comparisons += int((~sure).sum())
     return run.decide(~sure & (run.oracle(name, canonical).re % 2 == 1), np.where(sure, -1, _words(canonical)))
 
@@ -60,7 +60,7 @@ def _words(x: Elements) -> np.ndarray:
 
 def found_apart(run: Run, x: Elements) -> None:
     """Note that these elements are zero almost nowhere, however they are computed elsewhere."""
-    run.apart.append(_words(run.canonical(x)[1]).reshape(-1))
+    run.nonzero_words.append(_words(run.canonical(x)[1]).reshape(-1))
 
 
 def _numbers_of(run: Run, x: Elements) -> np.ndarray:

@@ -127,7 +127,7 @@ def cholesky(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thin
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
     run.assume("the matrix given to cholesky is positive definite")
-    if run.decided:
+    if run.decides_domains:
         raise NotUnderstood("cholesky, which is not defined everywhere")
     f, n = run.field, a.shape[-1]
     if not a.x.size:

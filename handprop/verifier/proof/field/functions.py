@@ -53,7 +53,7 @@ def defined(run: Run, a: Value, what: str) -> np.ndarray | None:
         if (np.abs(a.known) <= a.error).any():
             raise Unsupported(f"the condition that {what}, for a known number too close to zero")
         return a.known < 0
-    if not run.decided or not run.branching:
+    if not run.decides_domains or not run.branching:
         if run.may_vanish(a):
             raise NeedsBranches(f"the condition that {what}, for a value that may be negative")
         run.assume(what)
@@ -71,7 +71,7 @@ def exp(run: Run, a: Value) -> Value:
 
 def log(run: Run, a: Value) -> Value:
     """``log(e^(sum of terms) rest) = sum of terms + log rest``."""
-    if run.may_vanish(a) or is_nonnegative(a) or run.decided:
+    if run.may_vanish(a) or is_nonnegative(a) or run.decides_domains:
         run.check_not_zero(a, "a logarithm of a value that may be zero", "the argument of log is positive")
     negative = defined(run, a, "the argument of log is positive")
     result = _log_of(run, a)._replace(kind=of_positive(a), everywhere=where_positive(a, Everywhere.ANALYTIC))
@@ -293,7 +293,7 @@ def _general_power(run: Run, a: Value, b: Value) -> Value:
         if run.may_vanish(a) or is_nonnegative(a):
             run.check_not_zero(a, "a power of a value that may be zero", "the base of a power is positive")
         _refuse_negative(defined(run, a, "the base of a power is positive"))
-        if run.decided or run.field.is_zero(a.x).any():
+        if run.decides_domains or run.field.is_zero(a.x).any():
             raise NotUnderstood("a power of a value that may be negative or zero")
     known = where_positive(a, Everywhere.POSITIVE) if everywhere(b) else Everywhere.UNKNOWN
     return run.exp(run.mul(b, _log_of(run, a)))._replace(kind=max(b.kind, of_positive(a)), everywhere=known)
@@ -315,7 +315,7 @@ def _known_power(run: Run, a: Value, b: Value, here: np.ndarray) -> Value:
         return with_special(run.power(root := sqrt(run, a), exponent.numerator), root)
     if not is_nonnegative(a):
         _refuse_negative(defined(run, a, "the base of a power is not negative"))
-        if run.decided:
+        if run.decides_domains:
             raise NotUnderstood("a power of a value that may be negative")
     return run.power(cbrt(run, a), exponent.numerator)
 
@@ -342,7 +342,7 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
         finite(a, name)
     if primitive in named(Trait.PARTIAL):
         run.assume(f"the argument of {name} lies where it is defined")
-        if run.decided:
+        if run.decides_domains:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
     run.asked(*arguments)
     run.uninterpreted.add(name)

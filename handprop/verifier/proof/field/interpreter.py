@@ -310,7 +310,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     label = f"{name} {params} {types} {[word(v) for v in values]}"
     if not has(eqn, Trait.TOTAL):  # a factorization, a callback, a primitive of the user's own
         run.assume(f"{name} is defined there")
-        if run.decided:
+        if run.decides_domains:
             raise NotUnderstood(f"{name}, which is not defined everywhere")
     return [_with_facts(run, eqn, inputs, _drawn(run, f"{label} {i}", run.shape_of(aval.shape)), i)
             for i, aval in enumerate(outs)]  # fmt: skip

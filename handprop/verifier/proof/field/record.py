@@ -33,9 +33,7 @@ class Record:
     rational: bool = False  # literals are read as the simplest numbers that round to them
     thresholds: tuple[float, ...] | None = None
     sample: tuple[int, ...] | None = None  # the shape of arrays, if all entries are the same function of their own
-    decided: bool = (
-        False  # whether log, sqrt, ... are defined is decided, and they are NaN where not; else it is assumed
-    )
+    decides_domains: bool = False  # that log, sqrt, ... are defined is decided (NaN where not), and not assumed
     claiming: bool = True  # claim that two analytic unknowns are equal almost nowhere, and test it at real points
     by_signs: bool = True  # a comparison that the signs of its operands decide is not drawn
     least_bits: int = 0  # casts to fewer bits, or to a range smaller than 2^least_exponent, are noted
@@ -76,7 +74,9 @@ class Record:
     casts: set[str] = dataclasses.field(default_factory=set)
     masks: set[str] = dataclasses.field(default_factory=set)
     conditions: dict[int, tuple[object, str]] = dataclasses.field(default_factory=dict)
-    apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # words of elements that are zero almost nowhere
+    nonzero_words: list[np.ndarray] = dataclasses.field(
+        default_factory=list
+    )  # words of elements that are zero almost nowhere
     claimed: bool = False
     claims: list[tuple[Value, Value]] | None = None  # collected if they are to be tested at a real point
 
@@ -155,7 +155,7 @@ class Record:
             return
         if self.may_vanish(a):
             raise NeedsBranches(refused)
-        if self.decided:
+        if self.decides_domains:
             raise NotUnderstood(refused)
         self.assume(assumed)
 

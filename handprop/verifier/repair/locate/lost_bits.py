@@ -159,7 +159,7 @@ def _chosen(eqn: Any, values: list[Any], mode: Any, faults: Sequence[Mode]) -> l
                     for r, v in zip(rounded, values, strict=True)]  # fmt: skip
     wide = [jaxprs.widened(x) for x in widen.wide_step(eqn, operands)]
     cast = [r.astype(a.aval.dtype) if jaxprs.is_float(r.dtype) else r for r, a in zip(rounded, eqn.invars, strict=True)]
-    own = [jaxprs.widened(x) for x in running.bound(eqn, cast)]
+    own = [jaxprs.widened(x) for x in running.bind(eqn, cast)]
     outputs = []
     for w, o, var in zip(wide, own, eqn.outvars, strict=True):
         chosen = w

@@ -95,7 +95,7 @@ def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., lis
     program = jaxprs.only(jaxprs.trace(problem.candidate, inputs), problem.gradients)
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
-        return values if eqn.primitive.name == "stop_gradient" else running.bound(eqn, values)
+        return values if eqn.primitive.name == "stop_gradient" else running.bind(eqn, values)
 
     return lambda *chosen: running.run(program, jaxprs.with_replaced(inputs, problem.wrt, chosen), leaf)
 
