@@ -74,7 +74,12 @@ class Seen:
         self.unknown: list[str] = []
         self.left_out: dict[str, str] = {}
         self.said: dict[str, list[str]] = {}
+        self.noted: set[str] = set()
         self.ranges = False
+
+    def note(self, places: list[str], path: str, name: str) -> None:
+        places.append(f"{path} at {name}")
+        self.noted.add(name)
 
     def found(self, text: str, name: str) -> None:
         names = self.said.setdefault(text, [])
@@ -163,7 +168,7 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
     worst = worsts[0]
     assert worst is not None
     if not np.isfinite(worst.got):
-        seen.lost.append(f"{worst.path} at {name}")
+        seen.note(seen.lost, worst.path, name)
     if name in FINITENESS_ONLY:
         return None
     dispute = settled(problem, found, points, options)
@@ -173,11 +178,11 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
     if dispute.kind is Kind.WRONG and not _excused(problem, dispute, name):
         return failed("edge_cases", problem, dispute, f"at {name}", start)
     if dispute.no_subgradient:
-        seen.none.append(f"{worst.path} at {name}")
+        seen.note(seen.none, worst.path, name)
     elif dispute.kind is Kind.UNKNOWN:
-        seen.unknown.append(f"{worst.path} at {name}")
+        seen.note(seen.unknown, worst.path, name)
     elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
-        seen.kinks.append(f"{worst.path} at {name}")
+        seen.note(seen.kinks, worst.path, name)
     if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
         what = f"{worst.path} by hand is " + ("not a subgradient: " if dispute.no_subgradient else "not finite")
         seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
@@ -232,8 +237,7 @@ def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: O
 
 
 def _noted(seen: Seen, seconds: float) -> Check:
-    places = (*seen.lost, *seen.kinks, *seen.none, *seen.unknown)
-    noted = {place.split(" at ", 1)[1] for place in places} | set(seen.left_out)
+    noted = seen.noted | set(seen.left_out)
     summary = f"right at {len(seen.tried) - len(noted)} kinds of edge cases"
     if seen.lost:
         summary += f"; not finite where autodiff is: {', '.join(seen.lost)}"
