@@ -56,8 +56,6 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
-        if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
-            raise Unusable(NO_RULE.format(name_of(rule)))
         return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired)
 
     return first_built(rule, given, built)
@@ -86,11 +84,15 @@ def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list
         raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no float array")
 
 
+def _check_holds(rule: Any, given: Arguments, reference: Callable | None) -> None:
+    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
+        raise Unusable(NO_RULE.format(name_of(rule)))
+
+
 def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
              with_plain: bool) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
-    handed = rule if isinstance(rule, RULES) and is_of_jax(rule) else None
-    count = len(given.leaves)
+    handed, count = rule if isinstance(rule, RULES) and is_of_jax(rule) else None, len(given.leaves)
 
     def stripped(f: Any) -> Callable:
         return without_rules(given.calling(f), handed if f is rule else None)
@@ -98,6 +100,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     original = rule if reference is None else reference
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
+    _check_holds(rule, given, reference)
     outputs = named(out)
     values = [f"value{path}" for path, _ in outputs]
     cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
