@@ -395,3 +395,29 @@ def relations() -> Iterator[Case]:
     yield equal("power_log_after_cancelling", lambda x: jnp.log((jnp.exp(x) + 1) - 1), same, X3)
     yield equal("power_sign_of_negative", lambda x, y: jnp.where(-jnp.exp(x) - jnp.exp(y) < 0, x, y),
                 lambda x, y: x * 1.0, X3, Y3)
+
+    # A number in disguise is one element at all points, and what is decided on it one decision for all of them: a claim
+    # that is false for its other outcome has to be tested with that outcome too.
+    disguises = {
+        "quotient": lambda x: jnp.exp(x) * 17.3 / jnp.exp(x),
+        "sum": lambda x: jnp.sum(jnp.exp(x) * 17.3) / jnp.sum(jnp.exp(x)),
+        "reciprocal": lambda x: 17.3 * x * (1 / x),
+        "exponents": lambda x: 17.3 * jnp.exp(x) * jnp.exp(-x),
+    }
+    for name, number in disguises.items():
+        yield differ(f"claim_shared_by_points_{name}", _claimed(number, lambda x: jnp.exp(x / 3) ** 3),
+                     lambda x: 2.0 * x, X3, why="exp(x / 3)^3 is exp(x)")
+        yield differ(f"claim_shared_by_points_of_sines_{name}", _claimed(number, lambda x: jnp.exp(x) + jnp.sin(2 * x)
+                     - 2 * jnp.sin(x) * jnp.cos(x)), lambda x: 2.0 * x, X3, at=(UP,))
+    yield equal("claim_shared_by_points_that_holds", _claimed(disguises["quotient"], lambda x: jnp.exp(x) + 1),
+                lambda x: 2.0 * x, X3)
+
+
+def _claimed(number, other):
+    """``x`` where the ``other`` function is ``exp(x)``, and else ``2 x``; the number is above 5, which is decided."""
+
+    def f(x):
+        chosen = jnp.where(number(x) > 5.0, other(x), 2 * jnp.exp(x))
+        return jnp.where(chosen == jnp.exp(x), 1.0, 2.0) * x
+
+    return f

@@ -3,8 +3,8 @@
 Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
 programs differ as rational functions of their inputs and of oracle values, let the numerator of the difference have
 degree D and let the sizes of its coefficients sum to at most ``2^H``. The programs agree at a random point of GF(p), p
-a random prime, with probability at most ``e = D / p + H / 49 / 2^32``. The second term is the chance that p divides
-every coefficient: primes are drawn from about ``2^32`` that exceed ``2^49``, and at most ``H / 49`` of these divide a
+a random prime, with probability at most ``e = D / p + H / 49 / 2^31.8``. The second term is the chance that p divides
+every coefficient: primes above ``2^49`` are drawn from more than ``2^31.8``, and at most ``H / 49`` of these divide a
 number below ``2^H``.
 
 *Oracles.* Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at
@@ -27,8 +27,8 @@ squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 *Steps that do not depend on a probe* are taken to be constant. Each may seem so by accident, with a probability that
 its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_steady`).
 
-*Claims.* Claims that two values are equal almost nowhere are tested at real points; a false claim is missed with
-probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
+*Claims.* Claims that two values are equal almost nowhere are tested at real points, with decisions of their own. A
+false claim is missed with probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
 
 *Attempts.* Runs are begun at most ``RESTARTS`` times, and several readings of the programs are tried one after the
 other. The bound is the sum over all of them.
@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handprop.verifier.proof.evaluation import Evaluation, Pair, drawn, evaluated_at, new_run
-from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.arithmetic import PRIMES, Elements
 from handprop.verifier.proof.field.degrees import Bound
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -144,7 +144,7 @@ def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a nonzero function of that degree is zero at a random point, and that it is zero
     everywhere modulo a random prime."""
     over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # long loops overflow floats
-    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / 2**32)
+    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES)
 
 
 def seemingly_steady(run: Run, norms: float, accident: float) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 
 from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
+from handprop.verifier.proof.bound import decided_alike
 from handprop.verifier.proof.evaluation import Pair, drawn, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
 from handprop.verifier.proof.field.errors import Unsupported
@@ -16,6 +17,7 @@ from handprop.verifier.proof.lanes import batched, largest_array
 __all__ = ["MISSED_CLAIMS", "claims_hold"]
 
 ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # array entries evaluated at once, and how many times at most
+MAX_ALONE = 1 << 10  # points that are runs of their own
 MISSED_CLAIMS, MAX_CLAIM_BITS = 34.0, 16.0  # a false claim is missed with probability e^-34, or 2^-49
 
 
@@ -23,10 +25,12 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     """Whether all pairs of values that runs claim to be equal almost nowhere differ at real points.
 
     Decisions are drawn at each point. There are as many points as it takes for each outcome of the decisions that a
-    claim rests on to be met at one of them.
+    claim rests on to be met at one of them. Where something is decided that does not depend on the inputs, the points
+    of one run share that decision, and so every point is a run of its own.
     """
+    alone = pair if pair.lanes == 1 else batched(problem, pair, 1)
     if not pair.claim_bits:
-        return _claims_hold_at(pair if pair.lanes == 1 else batched(problem, pair, 1), rng)
+        return _tested(alone, rng)[0]
     at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.lanes, 1), 1)
     wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MAX_CLAIM_BITS))
     if wanted > at_once * MAX_IN_REALS:
@@ -36,10 +40,19 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     except Exception as error:  # JAX raises errors of many types where it cannot batch a program
         noted(error, "the proof at many points")
         raise Unsupported("a comparison that rests on decisions, in a program that cannot be batched") from error
-    return all(_claims_hold_at(wide, rng) for _ in range(math.ceil(wanted / wide.lanes)))
+    for _ in range(math.ceil(wanted / wide.lanes)):
+        hold, alike = _tested(wide, rng)
+        if not hold:
+            return False
+        if alike and wanted > MAX_ALONE:
+            raise Unsupported("a comparison that rests on too many decisions that are the same at all points")
+        if alike:
+            return all(_tested(alone, rng)[0] for _ in range(wanted))
+    return True
 
 
-def _claims_hold_at(pair: Pair, rng: np.random.Generator) -> bool:
+def _tested(pair: Pair, rng: np.random.Generator) -> tuple[bool, bool]:
+    """Return whether the claims of one run hold, and whether its points share a decision."""
     field = Field(draw_prime(rng))
     reals = Reals(rng, field.p)
     claims: list[tuple[Value, Value]] = []
@@ -47,5 +60,5 @@ def _claims_hold_at(pair: Pair, rng: np.random.Generator) -> bool:
     inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
     for thing in inputs:
         reals.given(thing, rng.normal(size=thing.shape))
-    evaluated_at(pair, run, inputs)
-    return reals.apart(claims)
+    first = evaluated_at(pair, run, inputs)
+    return reals.apart(claims), pair.points > 1 and decided_alike(pair, first, rng)

@@ -41,11 +41,15 @@ def _strong_probable_prime(n: int, base: int, odd: int, twos: int) -> bool:
     return any((power := power * power % n) == n - 1 for _ in range(twos - 1))
 
 
+PRIMES = 2.0**31.8
+"""At most as many as there are primes that :func:`draw_prime` draws from: about ``2^49 / 34.3 / 4 / 2^10 = 2^31.9``."""
+
+
 def draw_prime(rng: np.random.Generator) -> int:
     """A random prime ``p`` between 2^49 and 2^50, 7 modulo 8, modulo which every prime up to 31 is a square.
 
-    About 2^32 primes qualify, so a given nonzero integer below 2^H is divisible by the one drawn with
-    probability at most ``H / 49 / 2^32``.
+    More than 2^31.8 primes qualify, so a given nonzero integer below 2^H is divisible by the one drawn with
+    probability at most ``H / 49 / PRIMES``.
     """
     while True:
         residue, modulus = 7, 8
