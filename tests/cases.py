@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import handprop
+from handprop.nn.activations import ACTIVATIONS
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 SIZES = (
@@ -18,7 +19,7 @@ SIZES = (
     ((1, 1, 1, 1), 5),
     ((20, 40, 1), 130),
 )
-HIDDEN = ("sigmoid", "tanh", "relu", "identity")
+HIDDEN = tuple(name for name in ACTIVATIONS if name != "softmax")
 EXACT_ENDS = tuple(
     itertools.product(("sigmoid", "tanh", "relu", "identity", "softmax"), ("half_squared_error", "mean_squared_error"))
 )

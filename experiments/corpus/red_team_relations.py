@@ -404,20 +404,21 @@ def relations() -> Iterator[Case]:
         "reciprocal": lambda x: 17.3 * x * (1 / x),
         "exponents": lambda x: 17.3 * jnp.exp(x) * jnp.exp(-x),
     }
-    for name, number in disguises.items():
-        yield differ(f"claim_shared_by_points_{name}", _claimed(number, lambda x: jnp.exp(x / 3) ** 3),
+    for name, disguised in disguises.items():
+        yield differ(f"claim_shared_by_points_{name}", _claimed(disguised, lambda x: jnp.exp(x / 3) ** 3),
                      lambda x: 2.0 * x, X3, why="exp(x / 3)^3 is exp(x)")
-        yield differ(f"claim_shared_by_points_of_sines_{name}", _claimed(number, lambda x: jnp.exp(x) + jnp.sin(2 * x)
-                     - 2 * jnp.sin(x) * jnp.cos(x)), lambda x: 2.0 * x, X3, at=(UP,))
+        yield differ(f"claim_shared_by_points_of_sines_{name}",
+                     _claimed(disguised, lambda x: jnp.exp(x) + jnp.sin(2 * x) - 2 * jnp.sin(x) * jnp.cos(x)),
+                     lambda x: 2.0 * x, X3, at=(UP,))
     yield equal("claim_shared_by_points_that_holds", _claimed(disguises["quotient"], lambda x: jnp.exp(x) + 1),
                 lambda x: 2.0 * x, X3)
 
 
-def _claimed(number, other):
+def _claimed(disguised, other):
     """``x`` where the ``other`` function is ``exp(x)``, and else ``2 x``; the number is above 5, which is decided."""
 
     def f(x):
-        chosen = jnp.where(number(x) > 5.0, other(x), 2 * jnp.exp(x))
+        chosen = jnp.where(disguised(x) > 5.0, other(x), 2 * jnp.exp(x))
         return jnp.where(chosen == jnp.exp(x), 1.0, 2.0) * x
 
     return f

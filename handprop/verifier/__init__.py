@@ -18,7 +18,7 @@ from handprop.verifier.from_functions import of_gradient, of_pair
 from handprop.verifier.from_rules import of_rule
 from handprop.verifier.given_facts import judged
 from handprop.verifier.internal import collected
-from handprop.verifier.one_argument import asks_for_zeros, with_each_alone
+from handprop.verifier.one_argument import arguments_of, asks_for_zeros, with_each_alone
 from handprop.verifier.options import Options, seed_of
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.report import GradientRefuted, Report
@@ -104,17 +104,20 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
         return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(1))
 
-    def report_on(problem: Problem) -> Report:
+    def report_on(problem: Problem, options: Options) -> Report:
         if order == 1:
             return judged(problem, options, "verify", domain)
         return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, options.rng(2)))
 
     def reported() -> Report:
         problem = problem_of(argnums)
-        report = report_on(problem)
-        if not report.ok or not asks_for_zeros(problem):
+        if not asks_for_zeros(problem):
+            return report_on(problem, options)
+        several = options._replace(proofs=1 + len(arguments_of(problem)))
+        report = report_on(problem, several)
+        if not report.ok:
             return report
-        return with_each_alone(report, problem, lambda n: report_on(problem_of((n,))))
+        return with_each_alone(report, problem, lambda n: report_on(problem_of((n,)), several))
 
     return _with_faults(reported)
 

@@ -24,7 +24,8 @@ from handprop.verifier.programs import frames, jaxprs
 
 __all__ = ["call_users", "collected", "noted", "place_of", "said"]
 
-KINDS = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError)
+KINDS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RecursionError,
+         TypeError, ValueError)  # fmt: skip
 DELIBERATE = ("handprop", "jax", "jaxlib")  # packages that raise errors of their own types on purpose
 
 Faults = dict[tuple[str, str], str]  # the lines to report, by what stopped and where

@@ -16,7 +16,7 @@ from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Verdict
 from handprop.verifier.rules import marked
 
-__all__ = ["asks_for_zeros", "with_each_alone"]
+__all__ = ["arguments_of", "asks_for_zeros", "with_each_alone"]
 
 WORST_FIRST = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
 
@@ -36,17 +36,28 @@ def asks_for_zeros(problem: Problem) -> bool:
     return any(rule.symbolic_zeros for rule in met)
 
 
-def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], Report]) -> Report:
-    """Return the worst of the reports for all arguments together and for each alone; ``judged(n)`` is of argument n."""
+def arguments_of(problem: Problem) -> list[int]:
+    """Return the positions of the arguments that are differentiated, where there are several."""
     paths = [problem.in_paths[i] for i in problem.wrt]
     numbers = [n for n, head in enumerate(problem.heads) if any(is_of(path, head) for path in paths)]
-    reports = [together]
-    for n in numbers if len(numbers) > 1 else ():
+    return numbers if len(numbers) > 1 else []
+
+
+def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], Report]) -> Report:
+    """Return the worst of the reports for all arguments together and for each alone; ``judged(n)`` is of argument n.
+
+    If all are right, the verdict rests on all of them, and so it holds under the conditions of all.
+    """
+    numbers, reports = arguments_of(problem), [together]
+    for n in numbers:
         one = judged(n)
         name = f"{one.subject}, differentiated with respect to {problem.heads[n]} alone"
         reports.append(dataclasses.replace(one, subject=name))
     worst = min(reports, key=lambda report: WORST_FIRST.index(report.verdict))
+    if not worst.ok:
+        return worst
     every = len(problem.wrt) == 1 or len(problem.wrt) == len(numbers) == 2
     left = [] if every else ["all arguments are differentiated, in all of their parts, or one alone"]
     left += ["every value of the rule is used"] if problem.gradients.count(False) > 1 else []
-    return dataclasses.replace(worst, conditions=(*worst.conditions, *left)) if worst.ok else worst
+    held = (condition for report in (worst, *reports) for condition in report.conditions)
+    return dataclasses.replace(worst, conditions=tuple(dict.fromkeys((*held, *left))))

@@ -16,7 +16,7 @@ class Options(NamedTuple):
     ``seed`` decides every random draw. ``deadline`` is a ``time.monotonic()`` moment, and ``budget`` is the number of
     seconds from the start to it. ``skip`` names the checks to omit. ``bits`` is the least k for which a proof may be
     reported, where its chance of being false is at most 2^-k. ``accuracy`` is the relative error allowed for a rule
-    that is approximate on purpose.
+    that is approximate on purpose. ``proofs`` is the number of proofs that one statement may rest on.
     """
 
     seed: tuple[int, ...] = (0,)
@@ -26,6 +26,7 @@ class Options(NamedTuple):
     bits: int = 40
     accuracy: float = 0.0
     budget: float = float("inf")
+    proofs: int = 1
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Return a separate generator for every stream, so that no check's draws depend on which checks ran."""

@@ -16,7 +16,7 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.births import broken as where_broken
 from handprop.verifier.repair.births import not_linear as where_not_linear
-from handprop.verifier.repair.explain import Cause, Explained, explain
+from handprop.verifier.repair.explain import MAX_TRIED, Cause, Explained, explain
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 
@@ -39,7 +39,7 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
     """
 
     def check(edited: Problem) -> Report:
-        return checked(edited, options, "fix")
+        return checked(edited, options._replace(proofs=MAX_TRIED), "fix")
 
     broken_only = report.verdict is Verdict.REFUTED and problem.kept.get("proved")
     found, cause = Explained(report, Cause.NOT_SOUGHT) if broken_only else explain(problem, options, report, check)

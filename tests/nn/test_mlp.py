@@ -10,7 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, EXACT_CASES, FUSED_CASES, Case, paths_that_differ
+from cases import CASES, EXACT_CASES, FUSED_CASES, HIDDEN, Case, paths_that_differ
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -292,7 +292,7 @@ def test_labels_that_cannot_be_right():
         (((3, 2.5, 1),), r"whole numbers"),
         (
             ((3, 1), "softmax"),
-            r"hidden='softmax' is not known; choose one of sigmoid, tanh, relu, identity\.",
+            rf"hidden='softmax' is not known; choose one of {', '.join(HIDDEN)}\.",
         ),
         (((3, 1), "sigmoid", "gelu"), r"output='gelu' is not known"),
         (((3, 1), "sigmoid", "sigmoid", "hinge"), r"loss='hinge' is not known"),

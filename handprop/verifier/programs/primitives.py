@@ -41,8 +41,8 @@ class Kind(enum.IntEnum):
 class Acts(enum.Enum):
     """How a primitive computes its results from its operands, and which module has its rule over the field."""
 
-    ENTRYWISE = "each entry is computed from the same entry of every operand (proof/field/elementwise.py)"
-    MOVES = "entries are moved or repeated, and summed where several move to one place (proof/field/layout.py)"
+    ENTRYWISE = "each entry is computed from the same entry of every operand (proof/field/elementwise.py, functions.py)"
+    MOVES = "entries are moved or repeated, and combined where several move to one place (proof/field/layout.py)"
     CONTRACTS = "each entry is computed from many entries of an operand (proof/field/contraction.py)"
     CALLS = "it runs programs that it contains (programs/walk.py)"
     OTHERWISE = "it has no rule over the field"
@@ -78,8 +78,8 @@ class Decisions(enum.Enum):
 class Trait(enum.Enum):
     """A property of a primitive, which some part of the verifier relies on."""
 
-    EXACT = "it rounds nothing"
-    TOTAL = "its results are finite for finite operands, however these are written"
+    EXACT = "in float64 it rounds nothing"
+    TOTAL = "over the reals its results are finite for finite operands"
     PARTIAL = "it is defined only for some arguments, and the field does not know for which"
     BY_SIGN = "the sign of its argument decides whether it has a real value, or which one"
     OF_POSITIVE = "it is analytic where its argument is positive"

@@ -19,8 +19,9 @@ __all__ = ["Walk"]
 
 
 class Walk:
-    """An interpretation of programs. A subclass defines constants, primitives, ``while`` and ``cond``. If it walks
-    through the iterations of a ``scan``, it also defines an entry along the first axis and a stack of entries."""
+    """An interpretation of programs. A subclass defines constants and primitives, and ``while`` and ``cond`` unless
+    they are primitives to it. If it walks through the iterations of a ``scan``, it also defines an entry along the
+    first axis and a stack of entries."""
 
     def constant(self, const: Any) -> Any:
         raise NotImplementedError
@@ -60,7 +61,7 @@ class Walk:
         return [value_of(atom) for atom in jaxpr.outvars]
 
     def around(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """Do a step, and whatever has to happen before and after it."""
+        """A hook around :meth:`step`, for work limits, observers and contexts."""
         return self.step(eqn, operands)
 
     def step(self, eqn: Any, operands: list[Any]) -> list[Any]:
@@ -118,7 +119,7 @@ def _typed(const: Any, aval: Any) -> Any:
 
 
 def _last_uses(jaxpr: Any) -> dict[int, list[Any]]:
-    """For each equation, the variables that nothing needs after it, so that memory is freed as the program frees it."""
+    """For each equation, the variables that it is the last to use; they are then dropped."""
     kept = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
     last: dict[Any, int] = {}
     for i, eqn in enumerate(jaxpr.eqns):

@@ -30,8 +30,11 @@ its degree gives, and so may all if two arguments of an oracle are equal by acci
 *Claims.* Claims that two values are equal almost nowhere are tested at real points, with decisions of their own. A
 false claim is missed with probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
 
-*Attempts.* Runs are begun at most ``RESTARTS`` times, and several readings of the programs are tried one after the
-other. The bound is the sum over all of them.
+*Attempts.* Runs are begun at most ``RESTARTS`` times, several readings of the programs are tried one after the other,
+and a report may prove more than once. The bound that it states is the sum over all of them.
+
+*Numbers under roots.* Which primes make a given number a square is taken to be as independent for several numbers as
+the density theorem says.
 
 The oracles are splitmix64 hashes of a seed, and not random functions: that these behave alike is trusted.
 """

@@ -32,7 +32,8 @@ WAYS = ({"claiming": True}, {"claiming": False}, {"by_signs": False})
 BRANCHING = tuple(Reading(rational, True, **way) for rational in (False, True) for way in WAYS)
 ASSUMING = (Reading(), Reading(rational=True), *BRANCHING)
 DECIDING_DOMAINS = tuple(reading._replace(decides_domains=True) for reading in BRANCHING)
-ATTEMPTS = 2 * (len(ASSUMING) + len(DECIDING_DOMAINS))  # with the facts known about the arguments, and without
+# A report proves up to three times: for a wider domain, for the declared one, and for what the given arguments have.
+ATTEMPTS = 3 * (len(ASSUMING) + len(DECIDING_DOMAINS))
 SHARE = 0.25  # of the budget
 
 
@@ -88,13 +89,13 @@ def proof(problem: Problem, options: Options) -> Check:
 
 def _bits_wanted(options: Options) -> float:
     """The bits that the runs of one attempt must reach: all attempts, and the claims, share what the report states."""
-    return options.bits + math.log2(ATTEMPTS) + 1
+    return options.bits + math.log2(ATTEMPTS * options.proofs) + 1
 
 
-def _log2_false(trials: list[Trial]) -> float:
+def _log2_false(trials: list[Trial], options: Options) -> float:
     """log2 of the bound on the probability of a false proof, over all attempts and with the claims."""
     claims = -MISSED_CLAIMS / math.log(2) if any(trial.run.claimed for trial in trials) else -math.inf
-    return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(ATTEMPTS), 0.0)
+    return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(ATTEMPTS * options.proofs), 0.0)
 
 
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
@@ -131,7 +132,7 @@ def _conditions(trials: list[Trial], reading: Reading, assumed: Mapping, given: 
 
 def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
             seconds: float) -> Check:  # fmt: skip
-    total, branching = _log2_false(trials), reading.branching
+    total, branching = _log2_false(trials, options), reading.branching
     last, given = trials[-1].run, as_given(problem)
     evidence = {
         "bits": round(-total, 1),

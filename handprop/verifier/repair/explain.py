@@ -36,7 +36,7 @@ from handprop.verifier.repair.source.statements import editable, last_line, neig
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 
-__all__ = ["Cause", "Explained", "explain"]
+__all__ = ["MAX_TRIED", "Cause", "Explained", "explain"]
 
 Check: TypeAlias = Callable[[Problem], Report]
 SECONDS = 3.0  # of counted work, not of wall time
