@@ -187,11 +187,11 @@ def _handed_out(met: Met, rule: Any, call: Callable, args: tuple, kwargs: dict) 
     if is_of_jax(rule):
         met.trusted.add(name_of(rule))
         return call(rule, *args, **kwargs)
-    noted, leaves = _noted(met, rule, args, kwargs)
+    found, leaves = _noted(met, rule, args, kwargs)
     if not any(isinstance(leaf, Tracer) for leaf in leaves):
-        noted.note(*leaves)
+        found.note(*leaves)
     else:
-        jax.debug.callback(noted.note, *leaves)
+        jax.debug.callback(found.note, *leaves)
     return call(rule, *args, **kwargs)
 
 

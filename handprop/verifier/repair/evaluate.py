@@ -57,12 +57,12 @@ def backward_of(problem: Problem, interpretations: Sequence[Interpretation]) -> 
     kept = rebuilt(rule, {})
     backward = kept.bwd
 
-    def noted(*args: Any) -> Any:
+    def kept_bwd(*args: Any) -> Any:
         out = backward(*args)
         calls.append((args, out))
         return out
 
-    kept.bwd = noted
+    kept.bwd = kept_bwd
     program = problem.as_program(kept)
 
     def flat(*inputs: Any) -> tuple:
