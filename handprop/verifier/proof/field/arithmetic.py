@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handprop.verifier.proof.field.errors import Unsupported
+
 __all__ = ["Elements", "Field", "draw_prime", "is_prime"]
 
 # Small primes that are squares modulo every prime drawn here, as they are squares over the reals.
@@ -266,7 +268,7 @@ class Field:
     def bilinear(self, a: Elements, b: Elements, product: Callable, terms: int) -> Elements:
         """``product(a, b)`` for any bilinear map of float64 arrays that sums at most ``terms`` products per entry."""
         if terms >= 1 << (53 - 2 * LIMB):
-            raise ValueError(f"a sum of {terms} products is too long for exact arithmetic: at most 2^{53 - 2 * LIMB}")
+            raise Unsupported(f"a sum of {terms} products, too long for exact arithmetic: at most 2^{53 - 2 * LIMB}")
         re = self._bilinear(a.re, b.re, product)
         if a.im is None and b.im is None:
             return Elements(re)
