@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 import handprop as v
 
-pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
+pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
 
 CASES = {case.name: case for case in reported()}
 WRONG = [name for name, case in CASES.items() if not case.alleged]
@@ -33,7 +33,7 @@ UNMENDED = {  # no fix is found
     "weighted_logsumexp", "log_sigmoid", "token_losses", "ctc", "running_product", "column_maximum", "lstm", "triplet",
     "embedding_biases",
 }  # fmt: skip
-BUDGET = 120.0  # seconds: a loaded machine is not what is tested
+BUDGET = 120.0  # a loaded machine is not what is tested
 STEPS = (1e-3, 5e-4, 2.5e-4)
 RIGHT, WRONG_BY = 1e-6, 1e-3
 
