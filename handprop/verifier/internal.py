@@ -22,11 +22,16 @@ from typing import Any
 from handprop._compat import whole_tracebacks
 from handprop.verifier.programs import frames, jaxprs
 
-__all__ = ["call_users", "collected", "noted", "place_of", "said"]
+__all__ = ["TooLarge", "call_users", "collected", "noted", "place_of", "said"]
 
 KINDS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RecursionError,
          TypeError, ValueError)  # fmt: skip
 DELIBERATE = ("handprop", "jax", "jaxlib")  # packages that raise errors of their own types on purpose
+
+
+class TooLarge(Exception):
+    """A program has more equations than a search looks at."""
+
 
 Faults = dict[tuple[str, str], str]  # the lines to report, by what stopped and where
 _FOUND: ContextVar[Faults | None] = ContextVar("handprop_internal", default=None)

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 import handprop as v
 
-pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
+pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 
 CASES = {case.name: case for case in reported()}
 WRONG = [name for name, case in CASES.items() if not case.alleged]

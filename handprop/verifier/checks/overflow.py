@@ -22,7 +22,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator, as_users
 from handprop.verifier.checks.sampling import Point, compared, largest, worst_entry
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import TooLarge, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, running, widen
@@ -184,7 +184,7 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
         if len(found) == MAX_STEPS:
-            raise NotImplementedError("too many equations to run one by one")
+            raise TooLarge("too many equations to run one by one")
         outputs = [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
         operands, made = (tuple(np.asarray(x) for x in xs if not _is_key(x)) for xs in (values, outputs))
         found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))

@@ -29,6 +29,10 @@ NOISE, CLEAR = 1e-9, 1e3
 SMALLEST = 1e-290
 
 
+class _NoNumberError(Exception):
+    """No real number is known for an operand."""
+
+
 class Reals:
     """An observer of a run that keeps the real numbers that elements stand for."""
 
@@ -93,7 +97,7 @@ class Reals:
         if not isinstance(thing, Value):
             return thing
         if copies is None:
-            raise LookupError("no number is known")
+            raise _NoNumberError
         found = copies[k]
         for special, number in ((1, np.inf), (-1, -np.inf), (2, np.nan)) if thing.special is not None else ():
             found = np.where(thing.special == special, number, found)

@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 
 from handprop.verifier.checks.rounding import bits_lost
+from handprop.verifier.internal import TooLarge
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, frames, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has, named
@@ -113,7 +114,7 @@ class Trial:
         key = tuple(id(e) for e in self.stack)
         if key not in self.units:
             if len(self.units) == MAX_UNITS:
-                raise NotImplementedError("too many equations to compile each in two ways")
+                raise TooLarge("too many equations to compile each in two ways")
             iterations = math.prod(e.params["length"] for e in self.stack if e.primitive.name == "scan")
             self.units[key] = Unit(eqn.primitive.name, _frame(self.stack), _terms(eqn), iterations)
         return list(self.units).index(key)
