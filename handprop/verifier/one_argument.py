@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from handprop.verifier.along_domains import is_of
+from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.report.report import Report
@@ -31,8 +32,12 @@ def asks_for_zeros(problem: Problem) -> bool:
 
     if problem.as_program is None or problem.faults or problem.obstacle:
         return False
-    with marked(anew=True):
-        jaxprs.trace(problem.as_program(problem.written, watch), problem.inputs)  # pyright: ignore[reportCallIssue]
+    try:
+        with marked(anew=True):
+            jaxprs.trace(problem.as_program(problem.written, watch), problem.inputs)  # pyright: ignore[reportCallIssue]
+    except Exception as error:  # a rule that does not run, which the checks report
+        noted(error, "the search for rules that are told of zeros")
+        return False
     return any(rule.symbolic_zeros for rule in met)
 
 
