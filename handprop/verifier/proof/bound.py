@@ -28,7 +28,7 @@ squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_steady`).
 
 *Claims.* Claims that two values are equal almost nowhere are tested at real points, with decisions of their own. A
-false claim is missed with probability ``e^-34`` (:mod:`handprop.verifier.proof.claims`).
+false claim is missed with probability ``e^-40`` (:mod:`handprop.verifier.proof.claims`).
 
 *Attempts.* Runs are begun at most ``RESTARTS`` times, several readings of the programs are tried one after the other,
 and a report may prove more than once. The bound that it states is the sum over all of them.

@@ -18,7 +18,7 @@ __all__ = ["MISSED_CLAIMS", "claims_hold"]
 
 ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # array entries evaluated at once, and how many times at most
 MAX_ALONE = 1 << 10  # points that are runs of their own
-MISSED_CLAIMS, MAX_CLAIM_BITS = 34.0, 16.0  # a false claim is missed with probability e^-34, or 2^-49
+MISSED_CLAIMS, MAX_CLAIM_BITS = 40.0, 16.0  # a false claim is missed with probability e^-40, or 2^-57
 
 
 def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
