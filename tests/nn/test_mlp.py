@@ -46,8 +46,8 @@ def in_turn(cases):
 def named(pairs):
     """The cases in float32, and every eighth of the others in the plain run."""
     pairs = list(pairs)
-    plain = [pair for pair in pairs if pair[0].dtype == "float32"]
-    plain += [pair for pair in pairs if pair[0].dtype != "float32"][::8]
+    plain = {pair for pair in pairs if pair[0].dtype == "float32"}
+    plain.update([pair for pair in pairs if pair[0].dtype != "float32"][::8])
     return [pytest.param(case, mode, id=f"{case.id}-{mode}", marks=() if (case, mode) in plain else pytest.mark.sweep)
             for case, mode in pairs]  # fmt: skip
 

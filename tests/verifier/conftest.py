@@ -30,10 +30,6 @@ def memory_is_given_back():
     jax.clear_caches()
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "own_faults: the test plants a fault in the verifier itself, or provokes one")
-
-
 @pytest.fixture(autouse=True, scope="module")
 def own_faults():
     """Collect the verifier's own faults, including those that the module's fixtures cause."""

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator, as_users
@@ -186,7 +185,7 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
         if len(found) == MAX_STEPS:
             raise TooLarge("too many equations to run one by one")
         outputs = [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
-        operands, made = (tuple(np.asarray(x) for x in xs if not _is_key(x)) for xs in (values, outputs))
+        operands, made = (tuple(np.asarray(x) for x in xs if not jaxprs.is_key(x)) for xs in (values, outputs))
         found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
         return outputs
 
@@ -198,10 +197,6 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
         noted(error, "a run equation by equation")
         return []
     return found
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],

@@ -18,7 +18,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.checks.evaluators import DRAWS, MORE_DRAWS, Evaluator, Outputs
@@ -235,7 +234,7 @@ def failure(name: str, problem: Problem, evaluator: Evaluator, point: Point, wor
     def replay(arrays: tuple[np.ndarray, ...]) -> tuple[float, float]:
         with jax.enable_x64(True):
             rest = iter(arrays)
-            arguments = [x if _is_key(x) else executables.array(next(rest)) for x in point.inputs]
+            arguments = [x if jaxprs.is_key(x) else executables.array(next(rest)) for x in point.inputs]
         inputs = tuple(point.inputs[i] if i in problem.domains else x for i, x in enumerate(arguments))
         got, want = evaluator.clean(inputs)
         return float(got[position][worst.index]), float(want[position][worst.index])
@@ -243,12 +242,8 @@ def failure(name: str, problem: Problem, evaluator: Evaluator, point: Point, wor
     with jax.enable_x64(True):
         arguments = [problem.domains[i].from_free(x) if i in problem.domains else x for i, x in enumerate(point.inputs)]
     named = tuple((path, np.asarray(x)) for path, x in zip(problem.in_paths, arguments, strict=True)
-                  if not _is_key(x))  # fmt: skip
+                  if not jaxprs.is_key(x))  # fmt: skip
     index = list(worst.index) or ""
     got, want = apart(worst.got, worst.want)
     summary = f"{worst.path}{index} is {got} by hand, {want} by the reference, {where}"
     return Check(name, Outcome.FAILS, summary, evidence, worst, Counterexample(named, worst, replay), seconds)
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.extended)

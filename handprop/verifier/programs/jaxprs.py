@@ -38,6 +38,7 @@ __all__ = [
     "is_complex",
     "is_float",
     "is_iteration",
+    "is_key",
     "kernel_program",
     "leaks",
     "longest_sum",
@@ -49,10 +50,12 @@ __all__ = [
     "outside_of_jax",
     "rules_of_jax",
     "scan_counts",
+    "scan_parts",
     "solves",
     "stands_for_exp_neg_sq",
     "stops",
     "trace",
+    "while_parts",
     "wide",
     "wide_dtype",
     "widened",
@@ -68,6 +71,11 @@ def is_float(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
+def is_key(x: Any) -> bool:
+    """Whether ``x``, an array, a type or any constant, is made of random keys."""
+    return bool(jnp.issubdtype(getattr(x, "dtype", np.dtype(type(x))), jax.dtypes.extended))
+
+
 def is_complex(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.complexfloating))
 
@@ -79,7 +87,7 @@ def first_line(error: BaseException) -> str:
 
 def wide(inputs: Sequence[Any]) -> bool:
     """Whether any input has a 64-bit type, which JAX only traces with x64 on."""
-    return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not jnp.issubdtype(x.dtype, jax.dtypes.extended))
+    return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not is_key(x))
 
 
 def float_places(inputs: Sequence[Any]) -> list[int]:
@@ -142,6 +150,18 @@ def scan_counts(params: dict) -> tuple[int, int]:
     return consts, carry
 
 
+def scan_parts(params: dict, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Split a scan's operands into constants, carry and the arrays that it runs over."""
+    n_consts, n_carry = scan_counts(params)
+    return operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
+
+
+def while_parts(params: dict, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Split a while loop's operands into the constants of its condition and of its body, and its state."""
+    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+    return operands[:n_cond], operands[n_cond : n_cond + n_body], operands[n_cond + n_body :]
+
+
 def parts(program: Any) -> Iterator[Any]:
     """The program and every one inside it."""
     yield program
@@ -196,8 +216,8 @@ def numbers(program: Any) -> Iterator[np.ndarray]:
 
 def _held(program: Any) -> Iterator[np.ndarray]:
     for part in parts(program):
-        consts = [c for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
-        keys = [c for c in part.consts if jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        consts = [c for c in part.consts if not is_key(c)]
+        keys = [c for c in part.consts if is_key(c)]
         with jax.ensure_compile_time_eval():
             keys = [jax.random.key_data(key) for key in keys]
         yield from (np.asarray(c) for c in (*consts, *keys))
@@ -302,7 +322,7 @@ def widened(x: Any) -> Any:
 
 def as_written(const: Any) -> Any:
     """A constant in float64, with narrower literals read as the numbers that they were written as, if that is clear."""
-    if jnp.issubdtype(getattr(const, "dtype", np.dtype(type(const))), jax.dtypes.extended):
+    if is_key(const):
         return const
     held = np.asarray(const)
     if is_complex(held.dtype):

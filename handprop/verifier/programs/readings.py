@@ -5,8 +5,6 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax.extend import core
@@ -37,7 +35,7 @@ def is_widened(wide: Any, program: Any) -> bool:
 def _steps(program: Any) -> Iterator[tuple[Any, list[np.ndarray]]]:
     """Yield the name and the shapes of each equation, with the numbers in it; calls to JAX's functions stay closed."""
     for part in jaxprs.outside_of_jax(program):
-        yield "constants", [np.asarray(c) for c in part.consts if not jnp.issubdtype(c.dtype, jax.dtypes.extended)]
+        yield "constants", [np.asarray(c) for c in part.consts if not jaxprs.is_key(c)]
         for eqn in part.jaxpr.eqns:
             if eqn.primitive.name != "convert_element_type":
                 yield (eqn.primitive.name, [getattr(v.aval, "shape", ()) for v in eqn.outvars]), [

@@ -20,14 +20,16 @@ from handprop.verifier.programs.jaxprs import (
     as_written,
     is_float,
     is_iteration,
+    is_key,
     narrower,
     of_jax,
-    scan_counts,
+    scan_parts,
+    while_parts,
     widened_literals,
 )
 from handprop.verifier.programs.moves import VIEWS
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.programs.walk import Walk
+from handprop.verifier.programs.walk import Walk, taken
 
 __all__ = ["ENDLESS", "MAX_IN_SERIES", "bind", "once", "run", "strip_rules"]
 
@@ -92,7 +94,7 @@ class _Numbers(Walk):
 
     def cond(self, eqn: Any, branches: Sequence[Any], which: Any, operands: list[Any]) -> list[Any]:
         if not isinstance(which, Tracer):  # JAX's switch would compile every branch
-            return self.evaluate(branches[int(np.clip(int(which), 0, len(branches) - 1))], operands)
+            return self.evaluate(taken(branches, int(which)), operands)
         cases = [partial(lambda branch, *xs: self.evaluate(branch, xs), branch) for branch in branches]
         return lax.switch(which.astype(jnp.int32), cases, *operands)
 
@@ -103,11 +105,11 @@ class _Numbers(Walk):
         return [jnp.stack(row) for row in zip(*rows, strict=True)]
 
     def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
-        n_consts, n_carry = scan_counts(eqn.params)
         length, reverse = eqn.params["length"], eqn.params["reverse"]
         if self.unrolled and length:
             return super().scan(eqn, body, operands)
-        consts, carry, xs = operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
+        consts, carry, xs = scan_parts(eqn.params, operands)
+        n_carry = len(carry)
 
         def f(consts: list[Any], carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
             out = self.evaluate(body, [*consts, *carry, *x])
@@ -120,8 +122,7 @@ class _Numbers(Walk):
         return f(consts, carry, [])[0] if self.extra_turn and is_iteration(eqn) else [*carry, *ys]
 
     def while_loop(self, eqn: Any, cond: Any, body: Any, operands: list[Any]) -> list[Any]:
-        n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        consts, state = (operands[:n_cond], operands[n_cond : n_cond + n_body]), operands[n_cond + n_body :]
+        *consts, state = while_parts(eqn.params, operands)
 
         def turned(consts: Any, s: list[Any]) -> list[Any]:
             after, go = self.evaluate(body, [*consts[1], *s]), self.evaluate(cond, [*consts[0], *s])[0]
@@ -202,7 +203,7 @@ def _of_moderate_numbers(eqn: Any, values: list[Any], changed: dict[str, Any]) -
 
 
 def _is_traced_or_key(x: Any) -> bool:
-    return isinstance(x, Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    return isinstance(x, Tracer) or is_key(x)
 
 
 def strip_rules(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,10 +12,10 @@ import numpy as np
 from jax.extend import core
 
 from handprop._compat import closed
-from handprop.verifier.programs.jaxprs import called, kernel_program, scan_counts
+from handprop.verifier.programs.jaxprs import called, kernel_program, scan_parts
 from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["Walk"]
+__all__ = ["Walk", "taken"]
 
 
 class Walk:
@@ -102,8 +102,8 @@ class Walk:
 
     def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
         """Walk through a scan, iteration by iteration, ``most`` iterations at most."""
-        n_consts, n_carry = scan_counts(eqn.params)
-        consts, carry, xs = operands[:n_consts], operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
+        consts, carry, xs = scan_parts(eqn.params, operands)
+        n_carry = len(carry)
         rows: list[list[Any]] = []
         turns = range(eqn.params["length"])
         for i in (turns[::-1] if eqn.params["reverse"] else turns)[:most]:
@@ -111,6 +111,11 @@ class Walk:
             carry, row = out[:n_carry], out[n_carry:]
             rows.append(row)
         return [*carry, *self.stacked(eqn, rows[::-1] if eqn.params["reverse"] else rows)]
+
+
+def taken(branches: Sequence[Any], which: Any) -> Any:
+    """The branch that ``cond`` takes for a known index, which it clips."""
+    return branches[int(np.clip(which, 0, len(branches) - 1))]
 
 
 def _typed(const: Any, aval: Any) -> Any:

@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handprop.verifier.proof.evaluation import Evaluation, Pair, drawn, evaluated_at, new_run
+from handprop.verifier.proof.evaluation import Evaluation, Pair, drawn_inputs, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import PRIMES, Elements
 from handprop.verifier.proof.field.degrees import Bound
 from handprop.verifier.proof.field.errors import Unsupported
@@ -202,7 +202,7 @@ def decided_alike(pair: Pair, first: Evaluation, rng: np.random.Generator) -> bo
     assert first.run.decided_on is not None
     if all_in_their_places(first.run.decided_on):
         return False
-    inputs = tuple(drawn(first.run.field, x, rng, first.run.shape_of(x.shape)) for x in pair.inputs)
+    inputs = drawn_inputs(pair, first.run, rng)
     run = new_run(pair, first.run.field, first.run.seed, replayed=iter(first.run.decisions))
     evaluated_at(pair, run, inputs)
     assert run.decided_on is not None

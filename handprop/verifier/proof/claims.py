@@ -7,7 +7,7 @@ import numpy as np
 from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.proof.bound import decided_alike
-from handprop.verifier.proof.evaluation import Pair, drawn, evaluated_at, new_run
+from handprop.verifier.proof.evaluation import Pair, drawn_inputs, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.reals import Reals
@@ -28,9 +28,8 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     claim rests on to be met at one of them. Where something is decided that does not depend on the inputs, the points
     of one run share that decision, and so every point is a run of its own.
     """
-    alone = pair if pair.lanes == 1 else batched(problem, pair, 1)
     if not pair.claim_bits:
-        return _tested(alone, rng)[0]
+        return _tested(_alone(problem, pair), rng)[0]
     at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.lanes, 1), 1)
     wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MAX_CLAIM_BITS))
     if wanted > at_once * MAX_IN_REALS:
@@ -47,8 +46,14 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
         if alike and wanted > MAX_ALONE:
             raise Unsupported("a comparison that rests on too many decisions that are the same at all points")
         if alike:
+            alone = _alone(problem, pair)
             return all(_tested(alone, rng)[0] for _ in range(wanted))
     return True
+
+
+def _alone(problem: Problem, pair: Pair) -> Pair:
+    """Both programs at one point."""
+    return pair if pair.lanes == 1 else batched(problem, pair, 1)
 
 
 def _tested(pair: Pair, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -57,8 +62,9 @@ def _tested(pair: Pair, rng: np.random.Generator) -> tuple[bool, bool]:
     reals = Reals(rng, field.p)
     claims: list[tuple[Value, Value]] = []
     run = new_run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims)
-    inputs = tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
+    inputs = drawn_inputs(pair, run, rng)
     for thing in inputs:
         reals.given(thing, rng.normal(size=thing.shape))
     first = evaluated_at(pair, run, inputs)
-    return reals.apart(claims), pair.points > 1 and decided_alike(pair, first, rng)
+    hold = reals.apart(claims)
+    return hold, hold and pair.points > 1 and decided_alike(pair, first, rng)

@@ -8,8 +8,6 @@ is tried in which it is decided.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.problem import Problem
@@ -59,7 +57,7 @@ def holds(programs: Sequence[Any], inputs: Sequence[Any], assumed: Mapping[int, 
         return outputs
 
     run = _InFloats(Field(SOME_PRIME), 0, observer=observed)
-    given = [x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x) for x in inputs]
+    given = [x if jaxprs.is_key(x) else np.asarray(x) for x in inputs]
     try:
         with np.errstate(all="ignore"):
             for program in programs:
@@ -108,7 +106,7 @@ def _used(problem: Problem) -> list[bool]:
 
 
 def _value(x: Any) -> str:
-    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+    if jaxprs.is_key(x):
         return "is the key it is"
     array = np.asarray(x)
     if array.size > SMALL:

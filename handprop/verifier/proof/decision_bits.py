@@ -19,13 +19,13 @@ with the axes along which it varies.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.programs.jaxprs import is_float, is_key
 from handprop.verifier.programs.primitives import Decisions, Kind, Trait, has, least_kind, row
 from handprop.verifier.programs.walk import Walk
-from handprop.verifier.proof.decision_facts import UNBOUNDED, Fact, is_float, relabelled, text_of
+from handprop.verifier.proof.decision_facts import UNBOUNDED, Fact, relabelled, text_of
 from handprop.verifier.proof.decision_rules import Rules
 from handprop.verifier.proof.integer_bounds import largest_of_constant, largest_of_result, largest_of_type
 
@@ -59,6 +59,7 @@ def asks_for_numbers(program: Any) -> bool:
     """Whether a program tests if a value is a number: it compares the value with itself, as ``isnan`` does, or tests
     whether it is finite.
 
+    >>> import jax
     >>> [asks_for_numbers(jax.make_jaxpr(f)(1.0)) for f in (jnp.isnan, lambda x: jnp.log(x) == jnp.log(x), jnp.sign)]
     [True, True, False]
     """
@@ -68,13 +69,15 @@ def asks_for_numbers(program: Any) -> bool:
 
 
 def _inputs(program: Any, walk: "_Count") -> list[Fact]:
-    return [Fact(walk.named("in", i), known=not is_float(v.aval), most=largest_of_type(v.aval))
+    return [Fact(walk.named("in", i), known=not is_float(v.aval.dtype), most=largest_of_type(v.aval))
             for i, v in enumerate(program.jaxpr.invars)]  # fmt: skip
 
 
 def _keeps(eqn: Any) -> bool:
     """Whether the field carries the numeric value of the equation's result if it carries those of all operands."""
-    if eqn.primitive.name != "convert_element_type" or not all(is_float(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+    if eqn.primitive.name != "convert_element_type" or not all(
+        is_float(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars)
+    ):
         return has(eqn, Trait.KNOWN)
     old, new = (jnp.finfo(v.aval.dtype) for v in (eqn.invars[0], eqn.outvars[0]))
     return new.nmant >= old.nmant and new.maxexp >= old.maxexp
@@ -89,7 +92,7 @@ class _Count(Rules, Walk):
         self.decides_domains, self.kinds, self.turns, self.asks = decides_domains, kinds, 0, False
 
     def constant(self, const: Any) -> Fact:
-        content = id(const) if _is_key(const) else (str(const.dtype), const.shape, np.asarray(const).tobytes())
+        content = id(const) if is_key(const) else (str(const.dtype), const.shape, np.asarray(const).tobytes())
         return Fact(self.named("const", content), known=True, most=largest_of_constant(const))
 
     def step(self, eqn: Any, operands: list[Fact]) -> list[Fact]:
@@ -104,13 +107,13 @@ class _Count(Rules, Walk):
         kind = max((self.kinds.get(name, least_kind(name)), *(f.kind for f in facts)))
         most = largest_of_result(eqn, [f.most for f in facts])
         if all(f.known for f in facts) and decisions is not Decisions.PIVOTED:
-            return [Fact(n, known=_keeps(eqn) or not is_float(v.aval), kind=kind, most=most)
+            return [Fact(n, known=_keeps(eqn) or not is_float(v.aval.dtype), kind=kind, most=most)
                     for n, v in zip(names, eqn.outvars, strict=True)]  # fmt: skip
         if has(eqn, Trait.EXTREME):
             self.extreme_of[names[0]] = {f.name for f in facts}
         self.asks |= name == "is_finite" or (has(eqn, Trait.EQUALITY) and facts[0].name == facts[1].name)
         outs = self.results(eqn, facts, decisions)
-        leaves_type = [not is_float(v.aval) and most > largest_of_type(v.aval) for v in eqn.outvars]
+        leaves_type = [not is_float(v.aval.dtype) and most > largest_of_type(v.aval) for v in eqn.outvars]
         outs = [out.nonlinear() if leaves else out for out, leaves in zip(outs, leaves_type, strict=True)]
         opposite = facts[0].name if name == "neg" else None
         return [out._replace(name=n, known=False, kind=kind, most=most, opposite=opposite).capped()
@@ -146,7 +149,3 @@ class _Count(Rules, Walk):
         if length > MAX_STEPS:  # the name counts all iterations, as not all of them were walked
             done = [f._replace(name=self.named(f.name, "turns", length), opposite=None) for f in done]
         return done
-
-
-def _is_key(const: Any) -> bool:
-    return jnp.issubdtype(const.dtype, jax.dtypes.extended)

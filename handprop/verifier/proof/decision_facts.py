@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-import jax.numpy as jnp
-
+from handprop.verifier.programs.jaxprs import is_float
 from handprop.verifier.programs.primitives import Kind
 
-__all__ = ["UNBOUNDED", "Axes", "Fact", "Label", "decided", "elementwise", "is_float", "over", "own", "relabelled",
+__all__ = ["UNBOUNDED", "Axes", "Fact", "Label", "decided", "elementwise", "over", "own", "relabelled",
            "spread_out", "text_of"]  # fmt: skip
 
 # A label names an array of decisions that a value rests on: first what decides, then one item for each axis of the
@@ -50,13 +49,9 @@ class Fact(NamedTuple):
 UNBOUNDED = Fact(0, bits=math.inf)
 
 
-def is_float(aval: Any) -> bool:
-    return bool(jnp.issubdtype(aval.dtype, jnp.floating))
-
-
 def decided(eqn: Any, fact: Fact, support: "dict[Label, float]", label: Label, bits: float) -> Fact:
     """Add one decision to all that the operand rests on, or none where known integers are ordered."""
-    support = {**support, label: bits} if is_float(eqn.invars[0].aval) else support
+    support = {**support, label: bits} if is_float(eqn.invars[0].aval.dtype) else support
     return fact._replace(support=support, bits=math.fsum(support.values()))
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.programs.jaxprs import is_float
 from handprop.verifier.programs.primitives import Decisions, Kind, row
 from handprop.verifier.proof.decision_facts import (
     UNBOUNDED,
@@ -16,7 +17,6 @@ from handprop.verifier.proof.decision_facts import (
     Label,
     decided,
     elementwise,
-    is_float,
     over,
     own,
     relabelled,
@@ -118,7 +118,7 @@ class Rules:
     def compared(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
         """Add one decision to all that the operands rest on. Comparisons of the same unknown share one decision."""
         out = self.nonlinear(eqn, facts, shapes)
-        if all(not is_float(v.aval) for v in eqn.invars):
+        if all(not is_float(v.aval.dtype) for v in eqn.invars):
             return out
         self.claim(facts, out.support)
         pairs = [facts[:2]] if eqn.primitive.name != "clamp" else list(itertools.combinations(facts, 2))
@@ -163,7 +163,7 @@ class Rules:
         out = self.nonlinear(eqn, facts, shapes)
         if not any(f.name in self.extreme_of.get(g.name, ()) for f, g in itertools.permutations(facts)):
             self.claim(facts, out.support)
-        if all(f.kind <= self.never_tie_up_to for f in facts) or not is_float(eqn.invars[0].aval):
+        if all(f.kind <= self.never_tie_up_to for f in facts) or not is_float(eqn.invars[0].aval.dtype):
             return out
         support = {**out.support, own(("equal", self.sides(facts)), eqn): TIE}
         return out._replace(support=support, bits=math.fsum(support.values()))
@@ -176,14 +176,14 @@ class Rules:
         """Linear, except for casts of numbers to integers or booleans, which round or compare."""
         old, new = eqn.invars[0].aval, eqn.outvars[0].aval
         wraps = jnp.issubdtype(new.dtype, jnp.unsignedinteger) and jnp.issubdtype(old.dtype, jnp.signedinteger)
-        fits = not is_float(old) and facts[0].most <= largest_of_type(new) and not wraps
-        exact = is_float(new) or old.dtype == np.bool_ or fits
+        fits = not is_float(old.dtype) and facts[0].most <= largest_of_type(new) and not wraps
+        exact = is_float(new.dtype) or old.dtype == np.bool_ or fits
         if exact:
             return elementwise(eqn, facts, shapes, facts[0].bits)
-        return self.compared(eqn, facts, shapes) if is_float(old) else self.nonlinear(eqn, facts, shapes)
+        return self.compared(eqn, facts, shapes) if is_float(old.dtype) else self.nonlinear(eqn, facts, shapes)
 
     def divided(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:
-        if not is_float(eqn.outvars[0].aval):
+        if not is_float(eqn.outvars[0].aval.dtype):
             return self.nonlinear(eqn, facts, shapes)
         return elementwise(eqn, facts, shapes, facts[0].bits + facts[1].nonlinear().bits)
 

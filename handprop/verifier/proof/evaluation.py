@@ -4,7 +4,6 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -19,7 +18,7 @@ from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Everywhere, Value
 from handprop.verifier.proof.field.work import Work
 
-__all__ = ["Evaluation", "Pair", "Reading", "drawn", "evaluated", "evaluated_at", "new_run", "same"]
+__all__ = ["Evaluation", "Pair", "Reading", "drawn", "drawn_inputs", "evaluated", "evaluated_at", "new_run", "same"]
 
 
 class Reading(NamedTuple):
@@ -86,7 +85,7 @@ def evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] 
     run."""
     field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
     run = new_run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
-    return evaluated_at(pair, run, tuple(drawn(field, x, rng, run.shape_of(x.shape)) for x in pair.inputs))
+    return evaluated_at(pair, run, drawn_inputs(pair, run, rng))
 
 
 def evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
@@ -133,14 +132,19 @@ def _least(pair: Pair, what: str) -> int:
 def _same(run: Run, a: Thing, b: Thing) -> bool:
     if isinstance(a, Value) or isinstance(b, Value):
         return same(run.field, as_value(run, a), as_value(run, b))
-    left, right = (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.extended) else x for x in (a, b))
+    left, right = (jax.random.key_data(x) if jaxprs.is_key(x) else x for x in (a, b))
     return np.array_equal(np.asarray(left), np.asarray(right))
+
+
+def drawn_inputs(pair: Pair, run: Run, rng: np.random.Generator) -> tuple[Thing, ...]:
+    """Draw all inputs of both programs for a run."""
+    return tuple(drawn(run.field, x, rng, run.shape_of(x.shape)) for x in pair.inputs)
 
 
 def drawn(field: Field, x: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> Thing:
     """An input over the field: floats are drawn at random in this shape; integers and keys stay as they are."""
     if not jaxprs.is_float(x.dtype):
-        return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
+        return x if jaxprs.is_key(x) else np.asarray(x)
     return Value(field.draw(rng, shape), VARIABLE, everywhere=Everywhere.ANALYTIC)
 
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.programs.jaxprs import is_key
 from handprop.verifier.programs.primitives import Decisions, row
 
 __all__ = ["largest_of_constant", "largest_of_result", "largest_of_type"]
@@ -26,7 +26,7 @@ def largest_of_type(aval: Any) -> float:
 
 
 def largest_of_constant(const: Any) -> float:
-    array = np.asarray(const) if not jnp.issubdtype(getattr(const, "dtype", np.int32), jax.dtypes.extended) else None
+    array = None if is_key(const) else np.asarray(const)
     if array is None or not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)):
         return math.inf
     return float(np.abs(array.astype(np.float64)).max(initial=0.0))

@@ -57,7 +57,7 @@ def mark_value(number: int, value: Any) -> Any:
 
 def _is_held(held: Any) -> bool:
     if isinstance(held, jax.Array | np.ndarray | np.generic):
-        return not jnp.issubdtype(held.dtype, jax.dtypes.extended)
+        return not jaxprs.is_key(held)
     return isinstance(held, int | float) and not isinstance(held, bool)
 
 

@@ -7,7 +7,6 @@ then proved at the shapes that were asked about.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -41,7 +40,7 @@ def shrunk(problem: Problem) -> Problem | None:
 
 
 def _cut(x: Any, small: dict[int, int]) -> Any:
-    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+    if jaxprs.is_key(x):
         return x
     cut = jnp.asarray(x)[tuple(slice(small.get(n, n)) for n in np.shape(x))]
     least = min(small.values())

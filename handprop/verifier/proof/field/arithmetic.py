@@ -9,7 +9,6 @@ Products: in float64, ``q = floor(a b / p)`` is off by at most one for ``p < 2^5
 products sum exactly in float64 over up to 2^19 terms, so matrix products run at the speed of BLAS.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -304,7 +303,3 @@ class Field:
 
 def _limbs(a: np.ndarray) -> list[np.ndarray]:
     return [((a >> (LIMB * i)) & ((1 << LIMB) - 1)).astype(np.float64) for i in range(LIMBS)]
-
-
-def log2_of(number: int | float) -> float:
-    return math.log2(number) if number else -math.inf

@@ -17,14 +17,17 @@ from handprop.verifier.internal import noted
 from handprop.verifier.programs.executables import applied
 from handprop.verifier.programs.jaxprs import (
     first_line,
+    is_float,
+    is_key,
     kernel_program,
     narrower,
     scan_counts,
     stands_for_exp_neg_sq,
+    while_parts,
 )
 from handprop.verifier.programs.labels import label_of
 from handprop.verifier.programs.primitives import Acts, Kind, Trait, has, least_kind, row
-from handprop.verifier.programs.walk import Walk
+from handprop.verifier.programs.walk import Walk, taken
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.contraction import CONTRACTION
 from handprop.verifier.proof.field.degrees import VARIABLE
@@ -96,39 +99,34 @@ class _OverTheField(Walk):
                 for ys in zip(*rows, strict=True)]  # fmt: skip
 
     def while_loop(self, eqn: Any, cond: Any, body: Any, operands: list[Thing]) -> list[Thing]:
-        n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        state = operands[n_cond + n_body :]
+        of_cond, of_body, state = while_parts(eqn.params, operands)
         for _ in range(MAX_STEPS):
-            (go,) = self.evaluate(cond, [*operands[:n_cond], *state])
+            (go,) = self.evaluate(cond, [*of_cond, *state])
             if isinstance(go, Value) or np.size(go) != 1:
                 raise NeedsBranches("a loop whose length depends on the inputs")
             if not go:
                 return state
-            state = self.evaluate(body, [*operands[n_cond : n_cond + n_body], *state])
+            state = self.evaluate(body, [*of_body, *state])
         raise Unsupported(f"a loop of more than {MAX_STEPS} iterations")
 
     def cond(self, eqn: Any, branches: Sequence[Any], which: Thing, operands: list[Thing]) -> list[Thing]:
         if isinstance(which, np.ndarray) or not isinstance(which, Value):
-            return self.evaluate(branches[int(np.clip(which, 0, len(branches) - 1))], operands)
+            return self.evaluate(taken(branches, which), operands)
         results = [self.evaluate(branch, operands) for branch in branches]
         return [select(self.run, move(which, lambda part, s=cases[0].shape: np.broadcast_to(part, s)), list(cases),
                        eqn.invars[0].aval.dtype) for cases in zip(*results, strict=True)]  # fmt: skip
 
 
 def _constant(run: Run, const: Any) -> Thing:
-    if jnp.issubdtype(const.dtype, jax.dtypes.extended):
+    if is_key(const):
         return const
     array = np.asarray(const)
-    return run.embed(array) if _is_float(array.dtype) else array
-
-
-def _is_float(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, np.floating)
+    return run.embed(array) if is_float(array.dtype) else array
 
 
 def _empty(run: Run, aval: Any) -> Thing:
-    array = np.zeros(aval.shape, np.float64 if _is_float(aval.dtype) else aval.dtype)
-    return run.embed(array) if _is_float(aval.dtype) else array
+    array = np.zeros(aval.shape, np.float64 if is_float(aval.dtype) else aval.dtype)
+    return run.embed(array) if is_float(aval.dtype) else array
 
 
 def _primitive(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
@@ -183,7 +181,7 @@ def _by_rule(run: Run, rule: Rule, eqn: Any, inputs: list[Thing]) -> list[Thing]
     name = eqn.primitive.name
     if name not in ELEMENTWISE or has(eqn, Trait.NONFINITE) or not are_special(inputs):
         return rule(run, inputs, eqn.params, eqn)
-    if name == "convert_element_type" and not _is_float(eqn.params["new_dtype"]):
+    if name == "convert_element_type" and not is_float(eqn.params["new_dtype"]):
         raise NotUnderstood("a cast of non-finite numbers to integers")
     if name == "clamp":
         raise NotUnderstood("clamp of non-finite numbers")
@@ -226,7 +224,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
     if jnp.issubdtype(dtype, jnp.integer) and out.most > jnp.iinfo(dtype).max:
         raise NeedsBranches(f"{name} of unknown integers, which may overflow")
     error = out.error
-    if out.known is not None and _is_float(dtype):
+    if out.known is not None and is_float(dtype):
         if not has(eqn, Trait.ERRORS) and any(v.error for v in values):
             error = np.inf
         with np.errstate(all="ignore"):
@@ -239,8 +237,8 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             finite_numbers = np.abs(out.known[np.isfinite(out.known)])
             error += 4 * float(ml_dtypes.finfo(dtype).eps) * float(finite_numbers.max(initial=0.0))
         error += _lost(run, values, out)
-    if _is_float(dtype) and name != "convert_element_type":
-        widest = max((ml_dtypes.finfo(v.aval.dtype).nmant for v in eqn.invars if _is_float(v.aval.dtype)), default=0)
+    if is_float(dtype) and name != "convert_element_type":
+        widest = max((ml_dtypes.finfo(v.aval.dtype).nmant for v in eqn.invars if is_float(v.aval.dtype)), default=0)
         if ml_dtypes.finfo(dtype).nmant < min(widest, run.least_bits):
             run.casts.add(str(dtype))
     mask = any(v.mask for v in values) and are_special([out])
@@ -290,7 +288,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     outs = [var.aval for var in eqn.outvars]
     if not outs:
         raise NotUnderstood(f"{name}, which returns nothing")
-    if any(not _is_float(aval.dtype) for aval in outs):
+    if any(not is_float(aval.dtype) for aval in outs):
         raise NeedsBranches(f"{name}, which returns {outs[0].dtype}")
     if any(not isinstance(t, Value | np.ndarray) for t in inputs):
         raise NotUnderstood(f"{name} of keys")
