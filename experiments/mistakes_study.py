@@ -22,10 +22,10 @@ import corpus
 from handprop.verifier import Report, Verdict
 from handprop.verifier.from_functions import of_gradient
 from handprop.verifier.from_rules import of_rule
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.repair.explain import Cause, explain
-from handprop.verifier.verdict import checked
+from handprop.verifier.verdict import checked, fresh
 
 RESULTS = Path(__file__).parent / "benchmarks" / "mistakes.json"
 UNKNOWN = Cause.UNKNOWN.value
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 def explained(mutant: corpus.Mutant) -> Report:
     """Explain the mutant, taking it as refuted."""
     rule, options = mutant.load(), Options(deadline=time.monotonic() + 120)
-    args, rng = rule.make_args(), options.rng(1)
+    args, rng = rule.make_args(), options.rng(Stream.ARGUMENTS)
     if rule.loss is None:
         problem = of_rule(rule.function, args, {}, None, None, (), rng)
     else:
@@ -75,7 +75,7 @@ def explained(mutant: corpus.Mutant) -> Report:
     def check(edited: Problem) -> Report:
         return checked(edited, options, "fix")
 
-    return explain(problem, options, Report(mutant.name, Verdict.REFUTED, "", ()), check).report
+    return explain(fresh(problem, options), options, Report(mutant.name, Verdict.REFUTED, "", ()), check).report
 
 
 def outcome(mutant: corpus.Mutant) -> Outcome:

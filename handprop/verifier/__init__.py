@@ -16,10 +16,10 @@ from handprop.verifier.auditing import Audit, rules_met
 from handprop.verifier.checks.registry import CHECKS
 from handprop.verifier.from_functions import of_gradient, of_pair
 from handprop.verifier.from_rules import of_rule
-from handprop.verifier.given_facts import judged
+from handprop.verifier.inferred_domains import judged
 from handprop.verifier.internal import collected
 from handprop.verifier.one_argument import arguments_of, asks_for_zeros, with_each_alone
-from handprop.verifier.options import Options, seed_of
+from handprop.verifier.options import Options, Stream, seed_of
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.report import GradientRefuted, Report
 from handprop.verifier.report.values import Check, Counterexample, Fix, Location, LostBits, Outcome, Verdict, Worst
@@ -102,12 +102,13 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
 
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
-        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(1))
+        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))
 
     def report_on(problem: Problem, options: Options) -> Report:
         if order == 1:
             return judged(problem, options, "verify", domain)
-        return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, options.rng(2)))
+        rng = options.rng(Stream.SECOND_ORDER)
+        return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, rng))
 
     def reported() -> Report:
         problem = problem_of(argnums)
@@ -143,9 +144,8 @@ def verify_gradient(hand: Callable, loss: Callable, *args: Any, argnums: int | S
     ('REFUTED', 'gradient')
     """
     options = _options(key, budget, skip, accuracy)
-    return _with_faults(
-        lambda: judged(of_gradient(hand, loss, args, argnums, options.rng(1)), options, "verify_gradient", domain)
-    )
+    rng = options.rng(Stream.ARGUMENTS)
+    return _with_faults(lambda: judged(of_gradient(hand, loss, args, argnums, rng), options, "verify_gradient", domain))
 
 
 def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: float = 30.0,
@@ -160,7 +160,8 @@ def equivalent(f: Callable, g: Callable, *args: Any, key: Any = None, budget: fl
     'PROVED'
     """
     options = _options(key, budget, skip, accuracy)
-    return _with_faults(lambda: judged(of_pair(f, g, args, options.rng(1)), options, "equivalent", domain))
+    rng = options.rng(Stream.ARGUMENTS)
+    return _with_faults(lambda: judged(of_pair(f, g, args, rng), options, "equivalent", domain))
 
 
 def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, skip: str | Sequence[str] = ()) -> Audit:
@@ -179,7 +180,7 @@ def audit(step: Callable, *args: Any, key: Any = None, budget: float = 30.0, ski
     [('cube', 'PROVED')]
     """
     with collected() as found:
-        met = rules_met(step, args, _options(key, budget, skip).rng(1))
+        met = rules_met(step, args, _options(key, budget, skip).rng(Stream.ARGUMENTS))
     calls = [(found.rule, *found.call()) for found in met.rules.values()]
     reports = [verify(rule, *a, kwargs=k, key=key, budget=budget, skip=skip) for rule, a, k in calls]
     hashes = {f"{i}: {report.subject}": dict(report.certificate["hashes"]) for i, report in enumerate(reports, 1)

@@ -12,8 +12,8 @@ import numpy as np
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.domains import Domain
 from handprop.verifier.internal import call_users
-from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem, Program
+from handprop.verifier.options import Options, Stream
+from handprop.verifier.problem import Problem, Program, Shared
 from handprop.verifier.programs import jaxprs, widen
 
 __all__ = ["ANY", "Domains", "at_arguments", "declared", "inside", "is_of", "reached", "tolerance", "within"]
@@ -72,7 +72,7 @@ def within(problem: Problem, domains: Mapping[int, Domain], along: bool = True) 
             *problem.conditions,
             *(f"{problem.in_paths[i]} {d.says}" + UNCOMPARED * (i in uncompared) for i, d in bound.items()),
         ),
-        kept={},
+        shared=Shared(),
     )
 
 
@@ -137,7 +137,7 @@ def declared(problem: Problem, domain: Domains | None, options: Options) -> Prob
     if domain is None or domain == ANY or problem.faults or problem.obstacle:
         return problem
     named = _by_place(problem, domain)
-    rng = options.rng(9)
+    rng = options.rng(Stream.DOMAINS)
     chosen = {place: _given(problem, place, found, rng) for place, found in named.items()
               if isinstance(found, Domain)}  # fmt: skip
     found = within(problem, chosen)

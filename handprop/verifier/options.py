@@ -1,5 +1,6 @@
 """The options that every check sees."""
 
+import enum
 import time
 from typing import NamedTuple
 
@@ -7,7 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Options", "seed_of"]
+__all__ = ["Options", "Stream", "seed_of"]
+
+
+@enum.unique
+class Stream(enum.IntEnum):
+    """What random numbers are drawn for: each has numbers of its own."""
+
+    ARGUMENTS = 1
+    SECOND_ORDER = 2
+    PROOF = 3
+    SAMPLES = 4
+    FINITE_DIFFERENCES = 5
+    TRANSFORMATIONS = 6
+    EDGE_CASES = 7
+    LIMITS = 8
+    KINKS = 9
+    NEARBY = 10
+    SHARED_WITH_AUTODIFF = 11
+    CONVERGENCE = 12
+    COMPARISONS = 13
+    AGREEMENT = 14
+    DOMAINS = 15
+    INTERPRETATIONS = 16
+    MISSING_TERMS = 17
+    SYMMETRY = 18
 
 
 class Options(NamedTuple):
@@ -28,9 +53,9 @@ class Options(NamedTuple):
     budget: float = float("inf")
     proofs: int = 1
 
-    def rng(self, *stream: int) -> np.random.Generator:
+    def rng(self, stream: Stream, *number: int) -> np.random.Generator:
         """Return a separate generator for every stream, so that no check's draws depend on which checks ran."""
-        return np.random.default_rng([*self.seed, *stream])
+        return np.random.default_rng([*self.seed, stream, *number])
 
     @property
     def seconds_left(self) -> float:

@@ -3,6 +3,7 @@
 :class:`Problem` holds everything that the checks need; no check looks at ``custom_vjp`` objects again.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ __all__ = [
     "Fault",
     "Problem",
     "Program",
+    "Shared",
     "faulty",
     "first_built",
     "named",
@@ -35,6 +37,39 @@ __all__ = [
 
 Program = Callable[..., tuple[jax.Array, ...]]
 EAGER = "it needs the value of an argument while it is traced, so it only runs uncompiled: {}"
+UNSET: Any = object()
+
+
+@dataclasses.dataclass(eq=False)
+class Shared:
+    """What the checks of one report share, so that no program is compiled twice.
+
+    ``user_programs`` are both programs as the user's own mode traces them. ``evaluators`` are both in float64, by how
+    they were traced; None stands for programs that cannot be traced so, and ``untraceable`` is the reason.
+    ``readings`` identify those that were compiled. ``values`` are runs of the function whose gradients these are, and
+    ``iterated`` is its run with one more iteration of each loop (None where it has no such loop).
+
+    ``proved`` says whether a check has proved the problem, ``conditional`` whether the proof holds under conditions,
+    and ``identical`` whether both are the same program. ``proved_pair`` are the programs that were proved equal, and
+    ``needed`` the conditions that the proof needs. ``hashes`` are those of the programs that were judged.
+
+    ``failed_at`` is the point that refutes the problem, and ``everywhere`` says whether inputs on all sides of it do.
+    """
+
+    user_programs: list[Any] | None = None
+    evaluators: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    untraceable: str = ""
+    readings: list[Any] = dataclasses.field(default_factory=list)
+    values: dict[Any, Callable] = dataclasses.field(default_factory=dict)
+    iterated: Any = UNSET
+    proved: bool = False
+    conditional: bool = False
+    identical: bool = False
+    proved_pair: Any = None
+    needed: frozenset[str] = frozenset()
+    hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    failed_at: Any = None
+    everywhere: bool = False
 
 
 class Problem(NamedTuple):
@@ -46,8 +81,8 @@ class Problem(NamedTuple):
     rules of JAX that are called. ``obstacle`` says why the problem cannot be judged; it is empty if it can.
 
     ``primal`` returns the values of the function whose gradients these are. ``wrt`` are the inputs that the gradients
-    belong to, and ``cotangents`` are the inputs that hold the cotangents of the values. ``kept`` is the cache that the
-    checks of one report share, mainly of compiled programs.
+    belong to, and ``cotangents`` are the inputs that hold the cotangents of the values. ``shared`` is what the checks
+    of one report share.
 
     ``written`` is what the user passed. ``as_program`` makes the candidate from it or from an edited copy,
     ``faults_of`` lists the structural faults of such a copy, and ``as_reference`` makes the reference where that is the
@@ -60,8 +95,8 @@ class Problem(NamedTuple):
     inputs that were given as shapes, and ``asked_any`` the inputs for which the user asked about all numbers.
 
     ``compiling`` is the number of seconds that one program may take to compile; a larger program is run equation by
-    equation. ``assumed`` names a property of the rule that was tested but not proved, and without which no proof
-    counts.
+    equation. ``accuracy`` is the relative error that the user allows beyond rounding. ``assumed`` names a property of
+    the rule that was tested but not proved, and without which no proof counts.
     """
 
     name: str
@@ -78,7 +113,7 @@ class Problem(NamedTuple):
     primal: Program | None = None
     wrt: tuple[int, ...] = ()
     cotangents: tuple[int, ...] = ()
-    kept: dict[Any, Any] = {}  # noqa: RUF012 (``verdict.fresh`` gives every report its own)
+    shared: Shared = None  # pyright: ignore[reportAssignmentType] (``verdict.fresh`` gives every report its own)
     written: Any = None
     as_program: Callable[[Any], Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
@@ -92,6 +127,7 @@ class Problem(NamedTuple):
     drawn: tuple[int, ...] = ()
     asked_any: tuple[int, ...] = ()
     compiling: float = float("inf")
+    accuracy: float = 0.0
     assumed: str = ""
 
     @property

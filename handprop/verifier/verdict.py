@@ -12,10 +12,9 @@ from handprop.verifier.checks.registry import CHECKS, Checker
 from handprop.verifier.checks.sampling import NONDETERMINISTIC
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem
+from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.repair.births import broken as where_broken
-from handprop.verifier.repair.births import not_linear as where_not_linear
+from handprop.verifier.repair.breaking_line import breaking_line, nonlinear_line
 from handprop.verifier.repair.explain import MAX_TRIED, Cause, Explained, explain
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
@@ -27,8 +26,8 @@ ANOTHER_PROGRAM = "tracing it again gives another program: it keeps state outsid
 
 
 def fresh(problem: Problem, options: Options) -> Problem:
-    """Return the problem with an empty cache, as if no check had run."""
-    return problem._replace(kept={}, compiling=options.budget * COMPILING)
+    """Return the problem with an options in place, as if no check had run."""
+    return problem._replace(shared=Shared(), compiling=options.budget * COMPILING, accuracy=options.accuracy)
 
 
 def explained(problem: Problem, options: Options, report: Report) -> Report:
@@ -41,19 +40,19 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
     def check(edited: Problem) -> Report:
         return checked(edited, options._replace(proofs=MAX_TRIED), "fix")
 
-    broken_only = report.verdict is Verdict.REFUTED and problem.kept.get("proved")
+    broken_only = report.verdict is Verdict.REFUTED and problem.shared.proved
     found, cause = Explained(report, Cause.NOT_SOUGHT) if broken_only else explain(problem, options, report, check)
-    point, failing = problem.kept.get("failed at"), report.counterexample
+    point, failing = problem.shared.failed_at, report.counterexample
     if report.verdict is not Verdict.REFUTED or found.fix is not None or point is None or failing is None:
         return found
-    if problem.kept.get("everywhere") and found.location and cause in (Cause.KNOWN, Cause.ITS_KIND):
+    if problem.shared.everywhere and found.location and cause in (Cause.KNOWN, Cause.ITS_KIND):
         return found
     if "repair" in options.skip or options.seconds_left <= 0:
         return found
     try:
         sought = cause is not Cause.KNOWN and not broken_only
-        broken = where_not_linear(problem, failing.worst) if sought else None
-        broken = broken or where_broken(problem, point, failing.worst, options)
+        broken = nonlinear_line(problem, failing.worst) if sought else None
+        broken = broken or breaking_line(problem, point, failing.worst, options)
     except Exception as error:  # the verdict stands without this
         failed = f"the search for the line failed: {jaxprs.first_line(error)}"
         line = noted(error, "the search for the line") or failed
@@ -67,7 +66,7 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
 def checked(problem: Problem, options: Options, entry: str, proved: Check | None = None) -> Report:
     """Run the checks in their order; a structural fault ends the run. ``proved`` is a proof that holds here too."""
     checks: list[Check] = []
-    problem.kept["accuracy"] = options.accuracy
+    shared = problem.shared
     for name, checker in CHECKS:
         if name in options.skip:
             checks.append(Check(name, Outcome.SKIPPED, "omitted by skip="))
@@ -84,11 +83,11 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
                 proved if proved is not None and proved.name == name else _run(name, checker, problem, options)
             )
             proving = [check for check in checks if check.outcome is Outcome.PROVES]
-            problem.kept["proved"], problem.kept["assumed"] = bool(proving), bool(_said(proving, "conditions"))
-            problem.kept["identical"] = any(c.name == "identical" and c.outcome is Outcome.PROVES for c in checks)
+            shared.proved, shared.conditional = bool(proving), bool(_said(proving, "conditions"))
+            shared.identical = any(check.name == "identical" for check in proving)
     verdict, reason = (Verdict.INCONCLUSIVE, problem.obstacle) if problem.obstacle else _verdict(checks)
     certificate = _certificate(problem, options, entry, checks)
-    if certificate["hashes"] and certificate["hashes"] != problem.kept.get("hashes", certificate["hashes"]):
+    if certificate["hashes"] and certificate["hashes"] != (shared.hashes or certificate["hashes"]):
         verdict, reason = Verdict.INCONCLUSIVE, ANOTHER_PROGRAM
     evidence: dict[str, Any] = {}
     for check in checks:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from handprop import data
 from handprop.cli import demo, main
+from handprop.nn.mlp import HiddenName, OutputName
 from handprop.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +51,12 @@ def iris(tmp_path_factory):
         writer.writerow([*table.feature_names, "species"])
         writer.writerows([*row, table.class_names[k]] for row, k in zip(table.x.tolist(), table.y, strict=True))
     return folder
+
+
+def test_the_command_names_the_activations_of_the_library():
+    hints = typing.get_type_hints(main.train)
+    assert typing.get_args(hints["activation"]) == typing.get_args(HiddenName)
+    assert set(typing.get_args(hints["output"])) <= set(typing.get_args(OutputName))
 
 
 def test_demo(tmp_path):

@@ -12,7 +12,7 @@ from jax.nn import log_softmax, softmax
 from selecting import all_but
 
 import handprop as v
-from handprop.verifier.given_facts import facts
+from handprop.verifier.inferred_domains import domains_of
 
 d = v.domains
 PROOF = all_but("structure", "identical", "proof")
@@ -432,7 +432,7 @@ FOUND = {
 @pytest.mark.parametrize("name", FOUND)
 def test_facts(name):
     x, names = FOUND[name]
-    assert list(facts(np.asarray(x, np.float64), 2e-6)) == names
+    assert list(domains_of(np.asarray(x, np.float64), 2e-6)) == names
 
 
 def test_a_shape_is_drawn_inside_its_domain():

@@ -14,8 +14,8 @@ import numpy as np
 
 from handprop._compat import equations
 from handprop.verifier.checks.sampling import Point, sample
-from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem
+from handprop.verifier.options import Options, Stream
+from handprop.verifier.problem import UNSET, Problem
 from handprop.verifier.programs import executables, jaxprs, running, widen
 from handprop.verifier.report.values import Worst
 
@@ -43,7 +43,7 @@ def has_not_converged(problem: Problem, point: Point, options: Options) -> bool:
 
 
 def _near(problem: Problem, point: Point, options: Options) -> Sequence[Any]:
-    rng = options.rng(12)
+    rng = options.rng(Stream.CONVERGENCE)
     moved = problem.moving
     with jax.enable_x64(True):
         parts = [executables.array(x + NEAR * (np.abs(x).max(initial=0.0) or 1.0) * rng.normal(size=x.shape))
@@ -85,9 +85,9 @@ def _change(problem: Problem, inputs: Sequence[Any]) -> float:
 
     It is infinite where there is no iteration.
     """
-    if "turns" not in problem.kept:
-        problem.kept["turns"] = _with_turns(problem)
-    if (run := problem.kept["turns"]) is None:
+    if problem.shared.iterated is UNSET:
+        problem.shared.iterated = _with_turns(problem)
+    if (run := problem.shared.iterated) is None:
         return np.inf
     with jax.enable_x64(True):
         usual, more = ([np.asarray(x, np.float64) for x in values] for values in run(tuple(inputs)))

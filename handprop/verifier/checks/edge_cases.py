@@ -1,10 +1,10 @@
 """Edge cases in float64: zeros, ties, saturation, large and small numbers, infinities.
 
-A difference at an edge case is judged like one at any other point (:mod:`handprop.verifier.checks.disputes`). The rule
-is wrong where the function has one slope and the rule returns another, or none. It is only a finding where the rule
-returns another subgradient, where autodiff is wrong, and where numbers leave float64's range. At the largest and the
-smallest numbers, only results that are not finite are noted. At zeros and ties both programs may agree and be wrong
-together, so there the reference is compared with its own limits nearby.
+A difference at an edge case is judged like one at any other point (:mod:`handprop.verifier.checks.differences`). The
+rule is wrong where the function has one slope and the rule returns another, or none. It is only a finding where the
+rule returns another subgradient, where autodiff is wrong, and where numbers leave float64's range. At the largest and
+the smallest numbers, only results that are not finite are noted. At zeros and ties both programs may agree and be
+wrong together, so there the reference is compared with its own limits nearby.
 
 Where arguments lie in domains, the numbers of an edge case are those of the free parameters, and arguments that leave
 the domain by rounding are left out. Corners of the domain, where one free parameter stands out, are added.
@@ -26,15 +26,15 @@ import ml_dtypes
 import numpy as np
 
 from handprop.verifier.along_domains import reached
-from handprop.verifier.checks.crossings import crossed
-from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
+from handprop.verifier.checks.differences import Difference, Kind, failed, meaning_of
 from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
+from handprop.verifier.checks.flipped_comparisons import flipped
 from handprop.verifier.checks.kinks import ruling_of_a_value
 from handprop.verifier.checks.overflow import Left, run_of
 from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
 from handprop.verifier.checks.shared_with_autodiff import agreed_and_wrong
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
@@ -114,22 +114,22 @@ def edge_cases(problem: Problem, options: Options) -> Check:
         check = _tried(problem, found, options, seen, said, _hard(problem, options, case, i), 200 + i, start)
         if check is not None:
             return check
-    for look in () if large else (_at_crossings, _at_infinities):
+    for look in () if large else (_at_flipped_comparisons, _at_infinities):
         if (check := look(problem, found, options, seen, start)) is not None:
             return check
     return _noted(seen, time.monotonic() - start)
 
 
-def _at_crossings(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
+def _at_flipped_comparisons(problem: Problem, found: Sequence[Evaluator], options: Options, seen: Seen,
                   start: float) -> Check | None:  # fmt: skip
     """Try inputs beside the given one, each on the other side of one comparison, and many random inputs.
 
     A proof holds there too, so proved programs are not tried; neither are programs that call back, which may take long.
     """
-    if problem.kept.get("proved") or calls_back(problem) or not is_compiled(problem):
+    if problem.shared.proved or calls_back(problem) or not is_compiled(problem):
         return None
     many = (sample(problem, options, i) for i in RANDOM)
-    for name, rare in ((CROSSED, crossed(problem, options)), ("a random input", many)):
+    for name, rare in ((CROSSED, flipped(problem, options)), ("a random input", many)):
         excused = 0
         for n, inputs in enumerate(rare):
             if options.seconds_left < 0:
@@ -171,22 +171,22 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
         seen.note(seen.lost, worst.path, name)
     if name in FINITENESS_ONLY:
         return None
-    dispute = settled(problem, found, points, options)
-    assert dispute is not None
-    if dispute.kind is Kind.CONSTANTS:  # the rounding check reports it at usual inputs
+    difference = meaning_of(problem, found, points, options)
+    assert difference is not None
+    if difference.kind is Kind.CONSTANTS:  # the rounding check reports it at usual inputs
         return None
-    if dispute.kind is Kind.WRONG and not _excused(problem, dispute, name):
-        return failed("edge_cases", problem, dispute, f"at {name}", start)
-    if dispute.no_subgradient:
+    if difference.kind is Kind.WRONG and not _excused(problem, difference, name):
+        return failed("edge_cases", problem, difference, f"at {name}", start)
+    if difference.no_subgradient:
         seen.note(seen.none, worst.path, name)
-    elif dispute.kind is Kind.UNKNOWN:
+    elif difference.kind is Kind.UNKNOWN:
         seen.note(seen.unknown, worst.path, name)
-    elif np.isfinite(worst.got) and dispute.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
+    elif np.isfinite(worst.got) and difference.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
         seen.note(seen.kinks, worst.path, name)
-    if dispute.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
-        what = f"{worst.path} by hand is " + ("not a subgradient: " if dispute.no_subgradient else "not finite")
-        seen.found(what + dispute.said if dispute.no_subgradient else dispute.said or what, name)
-    seen.ranges |= dispute.kind is Kind.RANGE
+    if difference.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
+        what = f"{worst.path} by hand is " + ("not a subgradient: " if difference.no_subgradient else "not finite")
+        seen.found(what + difference.said if difference.no_subgradient else difference.said or what, name)
+    seen.ranges |= difference.kind is Kind.RANGE
     return None
 
 
@@ -197,7 +197,7 @@ def _elsewhere_as_given(problem: Problem, inputs: tuple[Any, ...]) -> tuple[Any,
     return tuple(jaxprs.with_replaced(inputs, list(problem.domains), given))
 
 
-def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
+def _excused(problem: Problem, difference: Difference, name: str) -> bool:
     """Whether the rule need not be right here.
 
     It need not where ties of a maximum, which the user did not give, each get its whole slope, or where autodiff has no
@@ -206,9 +206,9 @@ def _excused(problem: Problem, dispute: Dispute, name: str) -> bool:
     sums a series that is cut off at large ones. A wrong answer is never excused, because it is wrong at their limit
     too.
     """
-    if dispute.no_subgradient:
+    if difference.no_subgradient:
         return True
-    if np.isfinite(dispute.worst.got):
+    if np.isfinite(difference.worst.got):
         return False
     if any(has(eqn, Trait.SINGULAR, Trait.SERIES) for eqn in jaxprs.equations(as_users(problem)[0])):
         return True
@@ -229,7 +229,7 @@ def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: O
         return None
     said, worst = shared
     seen.found(said, name)
-    if problem.kept.get("identical"):
+    if problem.shared.identical:
         return None
     where = f"at {name}: autodiff has it too, but the function's own values have the other slope"
     return failure("edge_cases", problem, evaluator, point, worst, where, time.monotonic() - start,
@@ -256,7 +256,7 @@ def _noted(seen: Seen, seconds: float) -> Check:
 
 def _hard(problem: Problem, options: Options, case: EdgeCase, i: int) -> tuple[Any, ...]:
     """Return the user's inputs replaced by those of the edge case; cotangents are random."""
-    rng = options.rng(7, i)
+    rng = options.rng(Stream.EDGE_CASES, i)
 
     def replaced(j: int, x: Any) -> Any:
         if not jaxprs.is_float(x.dtype):
@@ -327,10 +327,10 @@ def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point
         return JUMPS.format(worst.path)
     if points[0].raised or got != worst.got:
         return None
-    dispute = settled(problem, found, points, options)
-    if dispute is not None and dispute.kind not in (Kind.WRONG, Kind.UNKNOWN):
-        return dispute.said
-    absorbed = dispute is None or problem.kept.get("proved")
+    difference = meaning_of(problem, found, points, options)
+    if difference is not None and difference.kind not in (Kind.WRONG, Kind.UNKNOWN):
+        return difference.said
+    absorbed = difference is None or problem.shared.proved
     return ABSORBED.format(worst.path) if absorbed else None
 
 

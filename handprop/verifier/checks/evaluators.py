@@ -1,5 +1,6 @@
 """Both programs in float64, compiled or run equation by equation."""
 
+import enum
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ __all__ = [
     "MORE_DRAWS",
     "Evaluator",
     "Outputs",
+    "Traced",
     "as_users",
     "calls_back",
     "evaluators",
@@ -36,6 +38,14 @@ NOISY = 4 * executables.EQUATION
 SIGN = np.uint64(1 << 63)
 
 Outputs = list[np.ndarray]
+
+
+class Traced(enum.Enum):
+    """At which inputs the programs of an evaluator were traced."""
+
+    WIDE = "inputs of float64"
+    GIVEN = "the given inputs, with 64-bit types"
+    OWN = "the given inputs, in the user's own mode"
 
 
 class AnotherProgram(Exception):
@@ -82,24 +92,24 @@ def evaluators(problem: Problem) -> Iterator[Evaluator]:
         wide = tuple(jaxprs.widened(x) for x in problem.inputs)
     same = all(w.dtype == x.dtype for w, x in zip(wide, problem.inputs, strict=True))
     found = False
-    for i, inputs in enumerate([problem.inputs] if same else [wide, problem.inputs]):
-        if (evaluator := _kept(problem, i, inputs, True)) is not None:
+    for traced, inputs in ((Traced.WIDE, wide),) if same else ((Traced.WIDE, wide), (Traced.GIVEN, problem.inputs)):
+        if (evaluator := _compiled_once(problem, traced, inputs)) is not None:
             found = True
             yield evaluator
-    if not found and (evaluator := _kept(problem, "own", problem.inputs, False)) is not None:
+    if not found and (evaluator := _compiled_once(problem, Traced.OWN, problem.inputs)) is not None:
         yield evaluator
 
 
-def _kept(problem: Problem, name: Any, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
-    """Return one reading of the programs, or None if it cannot be traced; the reason is cached too."""
-    if name not in problem.kept:
+def _compiled_once(problem: Problem, traced: Traced, inputs: tuple[Any, ...]) -> Evaluator | None:
+    """Return one reading of the programs, or None if it cannot be traced; the reason is kept too."""
+    known = problem.shared.evaluators
+    if traced not in known:
         try:
-            problem.kept[name] = _compiled(problem, inputs, x64)
+            known[traced] = _compiled(problem, inputs, traced is not Traced.OWN)
         except Exception as error:  # whatever JAX raises where a program has no form in float64
             noted(error, "the programs in float64")
-            problem.kept[name] = None
-            problem.kept["untraceable"] = jaxprs.first_line(error)
-    return problem.kept[name]
+            known[traced], problem.shared.untraceable = None, jaxprs.first_line(error)
+    return known[traced]
 
 
 def as_users(problem: Problem) -> list[Any]:
@@ -108,9 +118,10 @@ def as_users(problem: Problem) -> list[Any]:
     JAX keeps a NumPy constant in the width of the trace that met it first, as long as a program holds it. Because these
     programs hold theirs, no trace with 64-bit types changes what the user's functions are traced to later.
     """
-    if "as users" not in problem.kept:
-        problem.kept["as users"] = [jaxprs.trace(f, problem.inputs) for f in (problem.candidate, problem.reference)]
-    return problem.kept["as users"]
+    shared = problem.shared
+    if shared.user_programs is None:
+        shared.user_programs = [jaxprs.trace(f, problem.inputs) for f in (problem.candidate, problem.reference)]
+    return shared.user_programs
 
 
 def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
@@ -122,7 +133,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             if not all(map(is_widened, wide, programs)):
                 raise AnotherProgram("in float64 it becomes another program")
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
-        reading, known = [reading_of(program) for program in programs], problem.kept.setdefault("readings", [])
+        reading, known = [reading_of(program) for program in programs], problem.shared.readings
         if reading in known:
             return None
         known.append(reading)
@@ -164,7 +175,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     problem.kept.get("accuracy", 0.0), MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
+                     problem.accuracy, MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
                      tuple(programs))  # fmt: skip
 
 
@@ -216,7 +227,8 @@ def is_own(problem: Problem) -> bool:
     """
     if all(np.dtype(x.dtype).itemsize == 8 for x in problem.inputs if jaxprs.is_float(x.dtype)):
         return True
-    return problem.kept.get("own") is not None and not any(problem.kept.get(i) for i in (0, 1))
+    known = problem.shared.evaluators
+    return known.get(Traced.OWN) is not None and not (known.get(Traced.WIDE) or known.get(Traced.GIVEN))
 
 
 def in_float64(f: Callable, inputs: Sequence[Any], seconds: float,
@@ -259,7 +271,7 @@ def _narrowed(x: Any) -> Any:
 
 def untraceable(name: str, problem: Problem) -> Check:
     """Return the check for programs without an evaluator."""
-    reason = problem.kept.get("untraceable", "")
+    reason = problem.shared.untraceable
     summary = "the programs cannot be traced in float64" + (f": {reason}" if reason else "")
     return Check(name, Outcome.UNDECIDED, summary, {})
 

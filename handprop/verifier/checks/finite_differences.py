@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handprop.verifier.checks.disputes import Kind, failed, settled
+from handprop.verifier.checks.differences import Kind, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, evaluators
 from handprop.verifier.checks.kinks import refused_by_values
 from handprop.verifier.checks.sampling import compared, failure, sample
 from handprop.verifier.checks.slopes import central, values_along
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.values import Check, Outcome
 
@@ -66,13 +66,15 @@ def finite_differences(problem: Problem, options: Options) -> Check:
         return check(Outcome.HOLDS, summary, **evidence)
     if all(s.agrees(s.reference, options.accuracy) for s in off):
         point = compared(evaluator, sample(problem, options, 0), 0, measured=True)
-        dispute = settled(problem, [evaluator], [point], options)
-        if dispute is not None and dispute.kind is Kind.WRONG:
-            return failed("finite_differences", problem, dispute, "and measured slopes agree with the reference", start)
-        if dispute is not None and dispute.kind is Kind.CONSTANTS:
+        difference = meaning_of(problem, [evaluator], [point], options)
+        if difference is not None and difference.kind is Kind.WRONG:
+            return failed(
+                "finite_differences", problem, difference, "and measured slopes agree with the reference", start
+            )
+        if difference is not None and difference.kind is Kind.CONSTANTS:
             return check(Outcome.HOLDS, "the gradient is the slope except for the rounding of constants", **evidence)
-        if dispute is not None:
-            return check(Outcome.UNDECIDED, f"at the given input {dispute.said}", **evidence)
+        if difference is not None:
+            return check(Outcome.UNDECIDED, f"at the given input {difference.said}", **evidence)
     point = compared(evaluator, sample(problem, options, 0), 0)
     if not problem.stops and (worst := refused_by_values(problem, evaluator, point, options)) is not None:
         return failure("finite_differences", problem, evaluator, point, worst, SHARED, time.monotonic() - start)
@@ -91,7 +93,7 @@ def _slopes(problem: Problem, evaluator: Evaluator, options: Options) -> list[Sl
     for d, group in enumerate(_groups(len(places))):
         if d and options.seconds_left < 0:
             break
-        rng = options.rng(5, d)
+        rng = options.rng(Stream.FINITE_DIFFERENCES, d)
         along = {j: rng.normal(size=inputs[problem.wrt[j]].shape) for j in group}
         candidate, reference = (sum(float(np.sum(outputs[places[j]] * v)) for j, v in along.items())
                            for outputs in (got, want))  # fmt: skip

@@ -46,7 +46,7 @@ from handprop.verifier.checks.limits import (
 )
 from handprop.verifier.checks.sampling import Point, compared, worst_at
 from handprop.verifier.checks.slopes import STEPS, Sides, central, sides, values_along
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.text import apart
 from handprop.verifier.report.values import Worst
@@ -312,7 +312,7 @@ def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limi
     kinky = entries[:MAX_JOINT]
     g = np.array([float(point.got[e.output][e.at]) for e in kinky])
     want = np.array([float(point.want[e.output][e.at]) for e in kinky])
-    rng = options.rng(9)
+    rng = options.rng(Stream.KINKS)
     tried = [np.sign(g - want), np.sign(g), np.ones(len(kinky)), *(rng.normal(size=(2, len(kinky))))]
     for v in tried if len(kinky) > 1 else []:
         slopes = sides_along(problem, point, dict(zip(kinky, v, strict=True)))

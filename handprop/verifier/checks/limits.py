@@ -8,7 +8,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.sampling import Point, beyond, is_defined, largest
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
@@ -75,8 +75,8 @@ def alike(problem: Problem, point: Point, output: int, worst: Worst) -> list[Ent
             if point.inputs[i].shape == point.want[output].shape]  # fmt: skip
 
 
-def _drawn(problem: Problem, point: Point, options: Options, *stream: int) -> Direction:
-    rng = options.rng(8, *stream)
+def _drawn(problem: Problem, point: Point, options: Options, *number: int) -> Direction:
+    rng = options.rng(Stream.LIMITS, *number)
     return {i: np.asarray(rng.normal(size=point.inputs[i].shape)) for i in problem.wrt or problem.moving}
 
 

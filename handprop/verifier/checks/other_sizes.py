@@ -27,7 +27,7 @@ AS_GIVEN = "sizes are as given"
 def other_sizes(problem: Problem, options: Options) -> Check:
     """Check whether what is proved at the given sizes holds at others; a wrong result is a finding and a condition."""
     start = time.monotonic()
-    pair = problem.kept.get("proved by")
+    pair = problem.shared.proved_pair
     resized = at_other_sizes(problem) if pair is not None else None
     if resized is None:
         why = "the reference runs at no other sizes" if pair is not None else "only what the proof proved is tried"
@@ -45,7 +45,6 @@ def other_sizes(problem: Problem, options: Options) -> Check:
 
 def _found_there(problem: Problem, pair: Any, options: Options) -> tuple[str, str]:
     """Return how the program by hand fails at the other sizes, and what is wrong there; empty if nothing is found."""
-    problem.kept["accuracy"] = options.accuracy
     want = jaxprs.trace(problem.reference, problem.inputs).out_avals
     try:
         got = jaxprs.trace(problem.candidate, problem.inputs).out_avals

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from handprop.verifier.internal import noted
-from handprop.verifier.problem import Problem
+from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.primitives import Trait, has
@@ -108,7 +108,7 @@ def _resized(problem: Problem, groups: Sequence[Sequence[tuple[int, int]]]) -> P
     except Exception as error:  # whatever the function or JAX raises at these sizes
         noted(error, "the search for other sizes")
         return None
-    return problem._replace(inputs=tuple(inputs), kept={})
+    return problem._replace(inputs=tuple(inputs), shared=Shared())
 
 
 def _shapes_of_values(problem: Problem, inputs: Sequence[Any]) -> list[tuple[int, ...]]:

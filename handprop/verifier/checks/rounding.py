@@ -10,7 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from handprop.verifier.checks.disputes import Dispute, Kind, failed, settled
+from handprop.verifier.checks.differences import Difference, Kind, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
 from handprop.verifier.internal import noted
@@ -41,7 +41,7 @@ class Sampled(NamedTuple):
     points: list[Point]
     findings: list[str]
     told: int
-    wrong: Dispute | None
+    wrong: Difference | None
     by_constants: bool = False
 
 
@@ -78,18 +78,18 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
         if points and options.seconds_left < 0:
             break
         # The smallest detectable error is only stated where nothing is proved.
-        measured = not problem.kept.get("proved") and is_compiled(problem)
+        measured = not problem.shared.proved and is_compiled(problem)
         points.append(compared(evaluator, sample(problem, options, i), i, measured))
-        dispute = settled(problem, [evaluator], points[-1:], options)
-        told += not points[-1].raised and (dispute is None or dispute.kind is not Kind.UNKNOWN)
+        difference = meaning_of(problem, [evaluator], points[-1:], options)
+        told += not points[-1].raised and (difference is None or difference.kind is not Kind.UNKNOWN)
         where = "at the given input" if i == 0 else f"at sample {i}"
         if points[-1].raised:
             findings.append(f"{where} {points[-1].raised}; the point was left out")
-        elif dispute is not None and (dispute.kind is Kind.WRONG or (dispute.kind is Kind.JUMP and i == 0)):
-            return Sampled(points, findings, told, dispute)
-        elif dispute is not None and not (by_constants and dispute.kind is Kind.CONSTANTS):
-            findings.append(f"{where} {dispute.said}")
-            by_constants |= dispute.kind is Kind.CONSTANTS
+        elif difference is not None and (difference.kind is Kind.WRONG or (difference.kind is Kind.JUMP and i == 0)):
+            return Sampled(points, findings, told, difference)
+        elif difference is not None and not (by_constants and difference.kind is Kind.CONSTANTS):
+            findings.append(f"{where} {difference.said}")
+            by_constants |= difference.kind is Kind.CONSTANTS
     return Sampled(points, findings, told, None, by_constants)
 
 
@@ -103,13 +103,13 @@ def _judged(problem: Problem, sampled: Sampled, options: Options, start: float) 
     return Check("rounding", Outcome.UNDECIDED, summary, {"findings": tuple(sampled.findings)}, seconds=seconds)
 
 
-def _largest_error(problem: Problem, dispute: Dispute, options: Options) -> tuple[str, ...]:
+def _largest_error(problem: Problem, difference: Difference, options: Options) -> tuple[str, ...]:
     """State the largest error relative to an output's largest entry, over as many points as time allows."""
     errors = []
     for i in range(POINTS):
         if i and options.seconds_left < 0:
             break
-        got, want = dispute.evaluator.clean(sample(problem, options, i))
+        got, want = difference.evaluator.clean(sample(problem, options, i))
         with np.errstate(all="ignore"):
             pairs = zip(got, want, strict=True)
             errors += [np.abs(g - w).max(initial=0.0) / np.abs(w).max(initial=0.0) for g, w in pairs]
@@ -126,13 +126,13 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
     met = {path: any(_is_met(point.want[k]) for point in points) for k, path in enumerate(problem.out_paths)}
     idle = tuple(path for path, gradient in zip(met, problem.gradients, strict=True) if gradient and not met[path])
-    proved = problem.kept.get("proved")
+    proved = problem.shared.proved
     sensitivity = (
         {} if proved else {p: _sensitivity(points, k) for k, p in enumerate(problem.out_paths) if p not in idle}
     )
     lost = {} if given.raised or late else _own_dtype(problem, given)
     words = [f"{dtype} loses {bits:.0f} bits in {path}" for path, (dtype, bits, _) in lost.items() if bits >= POOR]
-    accuracy = f" and a relative error of {problem.kept['accuracy']:.2g}" if problem.kept.get("accuracy") else ""
+    accuracy = f" and a relative error of {problem.accuracy:.2g}" if problem.accuracy else ""
     summary = f"equal up to float64 rounding{accuracy} at {len(points)} points" + (
         f"; {', '.join(words)}" if words else ""
     )
@@ -154,7 +154,7 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
 
 def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
     """Yield entries that differ clearly, but no more than runs with noise do: rounding decides what they are."""
-    most = max(MAX_HIDDEN, problem.kept.get("accuracy") or 0.0)
+    most = max(MAX_HIDDEN, problem.accuracy)
     most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
     for point in points:
         leaves = zip(problem.out_paths, point.got, point.want, point.bound, most_of, strict=True)

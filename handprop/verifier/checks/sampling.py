@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from handprop.verifier.checks.evaluators import DRAWS, MORE_DRAWS, Evaluator, Outputs
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
 from handprop.verifier.report.text import apart
@@ -29,7 +29,6 @@ from handprop.verifier.report.values import Check, Counterexample, Outcome, Wors
 
 __all__ = [
     "NONDETERMINISTIC",
-    "READINGS",
     "SAFETY",
     "Point",
     "beyond",
@@ -48,7 +47,6 @@ __all__ = [
 
 NONDETERMINISTIC = "two runs on the same input differ"
 SAFETY = 8.0
-READINGS = (0, 1, "own", "untraceable")  # keys of the evaluators in ``kept``, and of the reason why there is none
 NOTHING = 2.0**-53  # times an output's largest entry, at most 1: what float64 cannot add to it
 SLIGHT = 1e-9  # relative to the largest number: the most that rounding the inputs changes unless something jumps
 UNDERFLOW = 2.0**-1000  # products that become this small lose their digits in one order of factors and not in another
@@ -76,7 +74,7 @@ def sample(problem: Problem, options: Options, i: int) -> tuple[Any, ...]:
     with jax.enable_x64(True):
         if i == 0:
             return tuple(jaxprs.widened(x) for x in problem.inputs)
-        rng = options.rng(4, i)
+        rng = options.rng(Stream.SAMPLES, i)
         factor = (1.0, 1.0, 0.25)[i % 3]
         return tuple(
             _free(x, rng, factor, problem.domains[j].spread) if j in problem.domains else _moved(x, rng, factor, i % 2)
@@ -228,7 +226,7 @@ def failure(name: str, problem: Problem, evaluator: Evaluator, point: Point, wor
 
     The point is kept for the report.
     """
-    problem.kept["failed at"] = point
+    problem.shared.failed_at = point
     position = problem.out_paths.index(worst.path)
 
     def replay(arrays: tuple[np.ndarray, ...]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from handprop.verifier.checks.limits import (
 )
 from handprop.verifier.checks.sampling import Point, is_defined, worst_at
 from handprop.verifier.checks.slopes import sides, values_along
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.values import Worst
 
@@ -75,7 +75,7 @@ def _is_smooth(problem: Problem, point: Point, found: Limits, options: Options) 
     cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
     size = input_scale(point.inputs, problem.wrt)
     for n in range(RANDOM):
-        along = {i: options.rng(11, n).normal(size=point.inputs[i].shape) for i in problem.wrt}
+        along = {i: options.rng(Stream.SHARED_WITH_AUTODIFF, n).normal(size=point.inputs[i].shape) for i in problem.wrt}
         expected = sum(float(np.sum(found.tends[k][0] * along[i])) for k, i in problem.owners)
         slopes = sides(values_along(problem, point.inputs, along, size), cotangents, size)
         off = max(abs(slopes.left - expected), abs(slopes.right - expected))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from handprop.verifier.checks.evaluators import in_float64, is_own
+from handprop.verifier.checks.evaluators import Traced, in_float64, is_own
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
@@ -51,12 +51,12 @@ def values_along(problem: Problem, inputs: Sequence[jax.Array], along: dict[int,
     """
     assert problem.primal is not None
     own = is_own(problem)
-    first = inputs if problem.kept.get(0, True) else problem.inputs  # inputs at which it can be traced in float64
-    traced_at = problem.inputs if own else first if traced_at is None else traced_at
-    key = "primal", own, *(str(x.dtype) for x in traced_at)
-    if key not in problem.kept:
-        problem.kept[key] = in_float64(problem.primal, traced_at, problem.compiling, own)
-    run = problem.kept[key]
+    traceable = inputs if problem.shared.evaluators.get(Traced.WIDE, True) else problem.inputs
+    traced_at = problem.inputs if own else traceable if traced_at is None else traced_at
+    key = own, *(str(x.dtype) for x in traced_at)
+    if key not in problem.shared.values:
+        problem.shared.values[key] = in_float64(problem.primal, traced_at, problem.compiling, own)
+    run = problem.shared.values[key]
 
     def at(h: float) -> list[np.ndarray]:
         with jax.enable_x64(True):

@@ -43,7 +43,7 @@ def structure(problem: Problem, options: Options) -> Check:
             if jaxprs.leaks(candidate) or jaxprs.leaks(reference):
                 return Check("structure", Outcome.UNDECIDED, CLOSED_OVER, {}, seconds=time.monotonic() - start)
             faults += _differing(problem, candidate.out_avals, reference.out_avals)
-            problem.kept["hashes"] = {"candidate": jaxprs.hash_of(candidate), "reference": jaxprs.hash_of(reference)}
+            problem.shared.hashes = {"candidate": jaxprs.hash_of(candidate), "reference": jaxprs.hash_of(reference)}
     seconds = time.monotonic() - start
     if faults:
         summary = "; ".join(f"{fault.path} {fault.what}" for fault in faults)

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.checks.disputes import Kind, failed, settled
+from handprop.verifier.checks.differences import Kind, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, evaluators, in_float64, is_own, untraceable
 from handprop.verifier.checks.sampling import Point, compared, not_repeated, repeats, sample, worst_entry
 from handprop.verifier.internal import noted
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
@@ -44,9 +44,9 @@ def transformations(problem: Problem, options: Options) -> Check:
         return not_repeated("transformations", start)
     tried = _cotangents(problem, options)
     for i, other in enumerate(tried):
-        dispute = settled(problem, found, [compared(evaluator, other, 100 + i) for evaluator in found], options)
-        if dispute is not None and dispute.kind is Kind.WRONG:
-            return failed("transformations", problem, dispute, "for another cotangent", start)
+        difference = meaning_of(problem, found, [compared(evaluator, other, 100 + i) for evaluator in found], options)
+        if difference is not None and difference.kind is Kind.WRONG:
+            return failed("transformations", problem, difference, "for another cotangent", start)
     done, cannot = _traced(problem)
     batched = _under_vmap(problem, evaluator, options) if "vmap" in done else ""
     if batched:
@@ -63,7 +63,7 @@ def _cotangents(problem: Problem, options: Options) -> list[tuple[Any, ...]]:
     """Return the first sample with other cotangents in it."""
     if not problem.cotangents:
         return []
-    inputs, rng = sample(problem, options, 0), options.rng(6)
+    inputs, rng = sample(problem, options, 0), options.rng(Stream.TRANSFORMATIONS)
 
     def with_cotangents(f: Callable[[np.ndarray], np.ndarray]) -> tuple[Any, ...]:
         changed = list(inputs)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-__all__ = ["MASKED", "MAX_READ", "Reading", "read", "simplest_between", "stands_for"]
+__all__ = ["MASKED", "MAX_READ", "ExactNumber", "read", "simplest_between", "stands_for"]
 
 SPARE_BITS = 8
 MAX_READ = 64  # an array with more distinct numbers than this is data
@@ -35,7 +35,7 @@ SQUARED_CONSTANTS = (
 )
 
 
-class Reading(NamedTuple):
+class ExactNumber(NamedTuple):
     """``ratio * sqrt(root) * sqrt(pi)^half_pis * log(2)^log2s``."""
 
     ratio: Fraction
@@ -48,7 +48,7 @@ class Reading(NamedTuple):
         return float(self.ratio) * float(self.root) ** 0.5 * PI ** (self.half_pis / 2) * LOG2**self.log2s
 
     def __str__(self) -> str:
-        factors = [str(self.ratio)] if self.ratio != 1 or self[1:] == Reading(Fraction(1))[1:] else []
+        factors = [str(self.ratio)] if self.ratio != 1 or self[1:] == ExactNumber(Fraction(1))[1:] else []
         factors += [f"sqrt({self.root})"] if self.root != 1 else []
         factors += [f"pi^({Fraction(self.half_pis, 2)})"] if self.half_pis else []
         factors += [f"log(2)^{self.log2s}"] if self.log2s else []
@@ -71,7 +71,7 @@ def stands_for(number: float, dtype: str) -> bool:
 
 
 @cache
-def read(number: float, dtype: str) -> Reading | None:
+def read(number: float, dtype: str) -> ExactNumber | None:
     """The simplest reading of a float of that dtype other than its dyadic value; None if there is none."""
     if number < 0:
         positive = read(-number, dtype)
@@ -86,29 +86,29 @@ def read(number: float, dtype: str) -> Reading | None:
     low, high = exact - half, exact + half
     rational = simplest_between(low, high)
     if _length(rational) <= bits - SPARE_BITS:
-        return Reading(rational)
+        return ExactNumber(rational)
     return _decimal(number, low, high, bits) or _irrational(low, high, bits)
 
 
-def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> Reading | None:
+def _decimal(number: float, low: Fraction, high: Fraction, bits: int) -> ExactNumber | None:
     """The shortest decimal in the interval, if it has fewer digits than the dtype resolves."""
     for digits in range(1, int(bits * 0.30103)):
         decimal = Fraction(f"{number:.{digits - 1}e}")
         if low <= decimal <= high:
-            return Reading(decimal)
+            return ExactNumber(decimal)
     return None
 
 
-def _irrational(low: Fraction, high: Fraction, bits: int) -> Reading | None:
+def _irrational(low: Fraction, high: Fraction, bits: int) -> ExactNumber | None:
     for half_pis, log2s, squared in SQUARED_CONSTANTS:
         square = simplest_between(low * low / squared, high * high / squared)
         if _length(square) > bits - SPARE_BITS:
             continue
         root = _root(square)
         if root is not None:
-            return Reading(Fraction(*root), Fraction(1), half_pis, log2s)
+            return ExactNumber(Fraction(*root), Fraction(1), half_pis, log2s)
         if not log2s:
-            return Reading(Fraction(1), square, half_pis, log2s)
+            return ExactNumber(Fraction(1), square, half_pis, log2s)
     return None
 
 

@@ -17,7 +17,7 @@ its decisions at another point, and ``RESTARTS (e^2 + m^2 / 2 e_a^2)``, for as m
 of having met none of the decisions that show a difference (:mod:`handprop.verifier.proof.decision_bits`). A run may
 stand for many points, each with decisions of its own; where something is decided that does not depend on the inputs, it
 stands for one. An unknown is taken for a number with which it is compared with probability ``e_a``
-(:mod:`handprop.verifier.proof.trials`).
+(:func:`missed_with_decisions`).
 
 *Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
 there are many roots, they are divided into groups that depend on different variables, and a root may seem not to depend
@@ -25,7 +25,7 @@ on a variable although it does (:mod:`handprop.verifier.proof.roots`). Where pro
 squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
 
 *Steps that do not depend on a probe* are taken to be constant. Each may seem so by accident, with a probability that
-its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_steady`).
+its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_constant`).
 
 *Claims.* Claims that two values are equal almost nowhere are tested at real points, with decisions of their own. A
 false claim is missed with probability ``e^-40`` (:mod:`handprop.verifier.proof.claims`).
@@ -46,6 +46,7 @@ import numpy as np
 
 from handprop.verifier.proof.evaluation import Evaluation, Pair, drawn_inputs, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import PRIMES, Elements
+from handprop.verifier.proof.field.decisions import NUMBERS
 from handprop.verifier.proof.field.degrees import Bound
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
@@ -58,12 +59,14 @@ __all__ = [
     "RESTARTS",
     "Trial",
     "all_in_their_places",
+    "chances_of",
     "decided_alike",
     "enough",
     "log2_false",
+    "missed_with_decisions",
     "norms_of",
     "relation_counts",
-    "seemingly_steady",
+    "seemingly_constant",
     "vanishing",
     "with_relations",
 ]
@@ -150,12 +153,40 @@ def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES)
 
 
-def seemingly_steady(run: Run, norms: float, accident: float) -> float:
+def seemingly_constant(run: Run, norms: float, accident: float) -> float:
     """The probability that a step depends on the probe and seemed not to, by chance or through an accident."""
-    if not any(run.steady):
+    if not any(run.constant_steps):
         return 0.0
-    each = sum(vanishing(run, run.steady_degree + run.steady_degree, norms))
-    return sum(run.steady) * each + run.calls**2 * accident
+    each = sum(vanishing(run, run.constant_degree + run.constant_degree, norms))
+    return sum(run.constant_steps) * each + run.calls**2 * accident
+
+
+def chances_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, float, bool]:
+    """``e`` and ``e_a`` of one run, for its decisions, and whether its roots were divided into groups.
+
+    ``e`` is at most 1. It is 1 where an output differs, as the run then bounds nothing.
+    """
+    run = evaluation.run
+    norms, draws = norms_of(pair, evaluation, rng) if evaluation.differs is None else (math.inf, 0)
+    chance, accident = (sum(vanishing(run, d, norms)) for d in (evaluation.degree, run.argument + run.argument))
+    chance += seemingly_constant(run, norms, accident)
+    # A root may have seemed, in each draw, not to depend on something that it does depend on.
+    chance += draws * run.roots * sum(vanishing(run, run.root_argument + run.root_argument, 1.0))
+    return min(chance, 1.0), accident, draws > 0
+
+
+def missed_with_decisions(pair: Pair, run: Run, decision_bits: float, points: int, chance: float,
+                          accident: float) -> float:  # fmt: skip
+    """The probability that a run with decisions at ``points`` points misses a difference.
+
+    It is at most the probability that no point has decisions that show it, ``(1 - 2^-decision_bits)^points``, plus the
+    probability that it is not seen at the first such point. The latter is for one point, as is the number m of oracle
+    calls. Each of the ``decision_bits`` unknowns may also be taken for one of the numbers that it is compared with.
+    """
+    calls = max(pair.calls, run.calls / pair.lanes)
+    unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
+    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * accident
+    return min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)
 
 
 def norms_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, int]:
@@ -176,7 +207,7 @@ def norms_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tu
         return x if mask is None else x._replace(x=Elements(np.where(mask, run.field.draw(rng, x.shape).re, x.x.re)))
 
     def draw(masks: list[np.ndarray | None]) -> np.ndarray:
-        again = new_run(pair, run.field, run.seed, steady=run.steady,
+        again = new_run(pair, run.field, run.seed, constant_steps=run.constant_steps,
                      replayed=iter(run.decisions) if run.branching else None)  # fmt: skip
         anew = [redrawn(x, mask) for x, mask in zip(inputs, masks, strict=True)]
         for program in (pair.reference, pair.candidate):

@@ -9,11 +9,11 @@ import numpy as np
 
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
+from handprop.verifier.proof.field.constant_steps import constant_steps
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound
 from handprop.verifier.proof.field.errors import NeedsBranches, Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.run import Run
-from handprop.verifier.proof.field.steady import steady_steps
 from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Everywhere, Value
 from handprop.verifier.proof.field.work import Work
@@ -90,16 +90,16 @@ def evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] 
 
 def evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
     """Evaluate both programs at these inputs. If a divisor may be zero, first find the steps that do not depend on
-    what is loose (:func:`steady_steps`), and evaluate again with their results no longer loose."""
+    what is loose (:func:`constant_steps`), and evaluate again with their results no longer loose."""
     try:
         return _at(pair, run, inputs)
     except NeedsBranches:
         if run.branching:
             raise
-        steady = steady_steps(lambda probe: _at(pair, new_run(pair, run.field, run.seed, probe=probe), inputs).run)
-        if not any(steady):
+        constant = constant_steps(lambda probe: _at(pair, new_run(pair, run.field, run.seed, probe=probe), inputs).run)
+        if not any(constant):
             raise
-        again = new_run(pair, run.field, run.seed, steady=steady, observer=run.observer, claims=run.claims)
+        again = new_run(pair, run.field, run.seed, constant_steps=constant, observer=run.observer, claims=run.claims)
         return _at(pair, again, inputs)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.primitives import Trait, has
@@ -42,7 +42,7 @@ def proof(problem: Problem, options: Options) -> Check:
     start = time.monotonic()
     reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
     work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
-    rng = options.rng(3)
+    rng = options.rng(Stream.PROOF)
     if name := jaxprs.namesake(reference, candidate):
         return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
     reasons: dict[str, None] = {}
@@ -78,7 +78,7 @@ def proof(problem: Problem, options: Options) -> Check:
                 outside = True
                 reasons[unfit] = None
                 continue
-            problem.kept["proved by"] = pair
+            problem.shared.proved_pair = pair
             return _agreed(problem, trials, reading, assumed, options, time.monotonic() - start)
         path, lacks = problem.out_paths[trials[-1].differs], ", ".join(sorted(trials[-1].run.uninterpreted))
         reasons[f"it cannot interpret {lacks}, which {path} may depend on" if lacks
@@ -115,7 +115,7 @@ def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
     work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
     anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
     try:
-        return evaluated(anew, options.rng(7)).differs is None
+        return evaluated(anew, options.rng(Stream.AGREEMENT)).differs is None
     except Unsupported:
         return False
 
@@ -148,7 +148,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
     }
     if enough(trials, _bits_wanted(options)):
         needed = [] if reading.decides_domains else [what for _, what in assumed.values()]
-        problem.kept["needs"] = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
+        problem.shared.needed = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"
         return Check("proof", Outcome.PROVES, summary, evidence, seconds=seconds)
     why = trials[-1].run.work.over or "it needs more runs than are made"

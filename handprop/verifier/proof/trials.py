@@ -11,18 +11,16 @@ from handprop.verifier.programs.primitives import Kind, Trait, least_kind, named
 from handprop.verifier.proof.bound import (
     RESTARTS,
     Trial,
+    chances_of,
     decided_alike,
     enough,
     log2_false,
-    norms_of,
-    seemingly_steady,
-    vanishing,
+    missed_with_decisions,
     with_relations,
 )
 from handprop.verifier.proof.decision_bits import Bits, decision_bits
 from handprop.verifier.proof.entrywise import like_entries
 from handprop.verifier.proof.evaluation import Pair, Reading, evaluated
-from handprop.verifier.proof.field.decisions import NUMBERS
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.work import Work
@@ -115,14 +113,9 @@ def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple
 def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     first = evaluated(pair, rng)
     run = first.run
-    norms, told = norms_of(pair, first, rng) if first.differs is None else (math.inf, 0)
-    chance, accident = (sum(vanishing(run, d, norms)) for d in (first.degree, run.argument + run.argument))
-    chance += seemingly_steady(run, norms, accident)
-    if told:
-        # A root may have seemed not to depend on something that it does depend on.
-        chance += told * run.roots * sum(vanishing(run, run.root_argument + run.root_argument, 1.0))
+    chance, accident, grouped = chances_of(pair, first, rng)
     if not (run.unknown_comparisons and run.branching):
-        return Trial(first.differs, run, min(chance, 1.0), accident, run.partition(), grouped=told > 0)
+        return Trial(first.differs, run, chance, accident, run.partition(), grouped=grouped)
     if not decision_bits:
         raise Unsupported("decisions that are not counted")
     points, differs = pair.points, first.differs
@@ -135,15 +128,9 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
             break
         run, _, differs, _ = evaluated(pair, rng)
     else:  # the outputs differ, or every repetition had an accident: the run bounds nothing
-        return Trial(differs, run, 1.0, 0.0, None, points, told > 0)
-    # P(a difference is missed) <= P(no point has decisions that show it) + P(it is not seen at the first such point)
-    #                           <= (1 - 2^-decision_bits)^points + RESTARTS (chance^2 + calls^2 / 2 accident^2) + ...
-    # The second probability is for one point, so that `calls` counts the oracle calls at one point.
-    calls = max(pair.calls, run.calls / pair.lanes)
-    unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
-    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * accident
-    missed = min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)
-    return Trial(differs, run, missed, 0.0, None, points, told > 0)
+        return Trial(differs, run, 1.0, 0.0, None, points, grouped)
+    missed = missed_with_decisions(pair, run, decision_bits, points, chance, accident)
+    return Trial(differs, run, missed, 0.0, None, points, grouped)
 
 
 def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> Bits:

@@ -14,7 +14,7 @@ from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.checks.sampling import wrong_outputs
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem
+from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.values import Value
@@ -129,7 +129,7 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
                check: Check) -> Explained:  # fmt: skip
     """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``whole`` problem too."""
     assert problem.as_program is not None
-    point = whole.kept.get("failed at")
+    point = whole.shared.failed_at
     blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))
     interpretations = tuple(interpretation._replace(blamed=blamed) for interpretation in set_up(problem, options, work))
     interpretation = interpretations[0]
@@ -245,12 +245,12 @@ def _fix(problem: Problem, found: Found, options: Options, check: Check) -> tupl
         expression, diff = diff_of(found)
     except Unwritable:
         return None, False
-    mended = problem._replace(candidate=problem.as_program(found.rule), faults=(), kept={})
+    mended = problem._replace(candidate=problem.as_program(found.rule), faults=(), shared=Shared())
     report = check(mended)
     if not report.ok:
         return None, False
     elsewhere = report.check("other_sizes").evidence
-    narrower = _is_narrower(problem, mended.kept.get("needs", frozenset()), elsewhere, options)
+    narrower = _is_narrower(problem, mended.shared.needed, elsewhere, options)
     conditions = report.conditions
     if narrower and elsewhere.get("fails") and not elsewhere.get("conditions"):
         conditions = (*conditions, AS_GIVEN)
@@ -270,13 +270,13 @@ def _is_narrower(problem: Problem, needed: frozenset[str], elsewhere: Mapping[st
     for program in (problem.reference, problem.candidate):
         if not needed:
             return False
-        alone = problem._replace(reference=program, candidate=program, kept={})
+        alone = problem._replace(reference=program, candidate=program, shared=Shared())
         try:
             proof(alone, options)
         except Exception as error:  # a rule with a structural fault may not run
             noted(error, "the proof of a fix's conditions")
             continue
-        needed -= alone.kept.get("needs", frozenset())
+        needed -= alone.shared.needed
     return bool(needed)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handprop.verifier.internal import noted
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.evaluation import drawn, same
@@ -97,7 +97,7 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
     Raises:
         Unsupported: no reading supports both programs, or none sees a difference.
     """
-    rng = options.rng(5)
+    rng = options.rng(Stream.INTERPRETATIONS)
     field, seed = CachedField(draw_prime(rng)), int(rng.integers(2**62))
     inputs = tuple(drawn(field, x, rng, x.shape) for x in problem.inputs)
     reference = jaxprs.trace(problem.reference, problem.inputs)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.internal import noted
-from handprop.verifier.problem import Problem
+from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
 
 __all__ = ["shrunk"]
@@ -36,7 +36,7 @@ def shrunk(problem: Problem) -> Problem | None:
     except Exception as error:  # a size is a literal in the code, or is tied to another size
         noted(error)
         return None
-    return problem._replace(inputs=inputs, kept={}) if shapes[0] == shapes[1] else None
+    return problem._replace(inputs=inputs, shared=Shared()) if shapes[0] == shapes[1] else None
 
 
 def _cut(x: Any, small: dict[int, int]) -> Any:

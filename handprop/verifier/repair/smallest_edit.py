@@ -8,7 +8,7 @@ import heapq
 import itertools
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -67,7 +67,8 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
         candidate = at_hand(search, place)
         if got is not None:
             push(1.5 * penalty, place, Lacks(penalty, candidate))
-        for edit in itertools.chain(edits(place.body, candidate, search.numbers), scaled(place.body, candidate)):
+        made = partial(edits, place.body, candidate, search.numbers), partial(scaled, place.body, candidate)
+        for edit in itertools.chain(*map(_to_its_fault, made)):
             push(penalty, place, edit)
         if work.reached(seconds):
             return
@@ -85,7 +86,7 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
             except Exception as error:  # the marked program does not run
                 noted(error)
             continue
-        for way in solved(search, place, edit, sizes) if isinstance(edit, Scaled) else [edit]:
+        for way in _to_its_fault(partial(solved, search, place, edit, sizes)) if isinstance(edit, Scaled) else [edit]:
             text = edited([(place, way)], partial(ast.dump, place.top))
             if text in seen:
                 continue
@@ -103,6 +104,15 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
                 partial_fixes.setdefault(bad - left, found)
     yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(problem, ran, options, work)
+
+
+def _to_its_fault(find: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """Yield the edits that ``find()`` finds until it stops by a fault of its own, so that the search goes on."""
+    try:
+        yield from find()
+    except Exception as error:
+        if not noted(error):
+            raise
 
 
 def _left(interpretations: tuple[Interpretation, ...], tried: EditResult) -> frozenset[int]:

@@ -10,12 +10,12 @@ from typing import Any
 from handprop.verifier.report import encoding, text
 from handprop.verifier.report.reader import read
 from handprop.verifier.report.values import (
+    ByContent,
     Check,
     Counterexample,
     Fix,
     Location,
     LostBits,
-    Value,
     Verdict,
     set_fields,
     text_of,
@@ -39,7 +39,7 @@ class GradientRefuted(AssertionError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Report(Value):
+class Report(ByContent):
     """What the verification of one hand-written gradient found.
 
     * ``subject``, ``verdict``, ``reason``: what was verified, the verdict, and why

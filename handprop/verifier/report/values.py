@@ -10,13 +10,13 @@ import numpy as np
 from handprop.verifier.report import encoding
 
 __all__ = [
+    "ByContent",
     "Check",
     "Counterexample",
     "Fix",
     "Location",
     "LostBits",
     "Outcome",
-    "Value",
     "Verdict",
     "Worst",
     "names_of",
@@ -45,7 +45,7 @@ class Outcome(enum.Enum):
     SKIPPED = "not run"
 
 
-class Value:
+class ByContent:
     """Equality and hash by content, for the classes below.
 
     NaN equals NaN, and arrays are equal if their bits are. Programs and elapsed times are not compared.
@@ -61,7 +61,7 @@ class Value:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Worst(Value):
+class Worst(ByContent):
     """The entry with the largest error relative to its bound.
 
     ``got`` is the hand-written value and ``want`` the reference's. ``ulps`` is their distance in ulps of float64 or of
@@ -81,7 +81,7 @@ class Worst(Value):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Counterexample(Value):
+class Counterexample(ByContent):
     """An input where the two programs differ: ``inputs`` by path, and the ``worst`` entry of the output there.
 
     ``replay()`` runs both programs on it again and returns ``(got, want)`` for that entry.
@@ -107,8 +107,28 @@ class Counterexample(Value):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Check(Value):
-    """What one check found: a one-sentence ``summary``, its ``evidence`` in numbers, and the ``worst`` entry seen."""
+class Check(ByContent):
+    """What one check found: a one-sentence ``summary``, its ``evidence``, and the ``worst`` entry seen.
+
+    Any check may hold as evidence ``findings`` (sentences that the report prints beside the verdict), ``conditions``
+    (under which alone its outcome holds), ``assumptions`` (how the programs were read), ``internal`` (faults of the
+    verifier itself) and ``repeats`` (False if a second run returned other numbers). The checks add
+
+    - structure: the number of ``faults`` of the rule, or of its ``leaves`` if there are none;
+    - identical: the numbers of equations of ``candidate`` and ``reference``;
+    - proof: the chance 2^-``bits`` of a false proof; the numbers of ``runs``, of ``oracle_calls``, ``roots`` and
+      ``truths`` (decisions) in one run, and of the ``assignments`` of decisions that were drawn; the first ``primes``;
+      the primitives that were left ``uninterpreted``;
+    - rounding: the number of ``points``; by output, the smallest relative error that would have shown
+      (``sensitivity``), and the bits that the own dtype loses by hand (``lost_bits``) and by autodiff
+      (``lost_bits_autodiff``); the outputs that are zero at every point (``unexercised``), NaN at every point
+      (``undefined``), or would show only large errors (``hidden``); why nothing can be said (``apart``); the
+      ``product_precision`` of matrix products;
+    - finite_differences: the numbers of ``directions`` and of those that ``told`` something, the ``relative_error``;
+    - transformations: the number of ``cotangents``; the transformations that the rule ``bears`` and ``cannot`` bear;
+    - edge_cases: the inputs that were ``tried``, those where something is ``not_finite``, and the ``kinks``;
+    - other_sizes: the ``sizes`` that were tried, and whether the rule ``fails`` there.
+    """
 
     name: str
     outcome: Outcome
@@ -123,7 +143,7 @@ class Check(Value):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Location(Value):
+class Location(ByContent):
     """A place in the user's code where the two programs part.
 
     ``text`` is the line as it is in ``file``, and ``columns`` the range ``[start, end)`` in it. ``affects`` are the
@@ -146,7 +166,7 @@ class Location(Value):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fix(Value):
+class Fix(ByContent):
     """An edit, usually of one line, after which every output is equal.
 
     ``expression`` is the line as it should read, or several lines if there are several mistakes. ``diff`` is a unified
@@ -167,7 +187,7 @@ class Fix(Value):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LostBits(Value):
+class LostBits(ByContent):
     """The line that loses most of the bits that the output ``path`` loses in its own dtype.
 
     ``text`` is line ``line`` of ``file``, inside ``function``. ``bits`` are lost if only that line runs in its own
@@ -212,7 +232,7 @@ def text_of(value: Any, timed: bool, **more: Any) -> str:
 
 
 def packed(held: Any, timed: bool) -> Any:
-    if isinstance(held, Value):
+    if isinstance(held, ByContent):
         names = [name for name in names_of(type(held)) if timed or name != "seconds"]
         return {name: packed(getattr(held, name), timed) for name in names}
     if isinstance(held, enum.Enum):

@@ -101,6 +101,12 @@ def test_numbers_that_the_text_makes_float32_are_read_as_written():
     assert report.diagnosis.startswith("its Jacobian is symmetric")
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_two_entries_that_depend_on_each_other_are_seen_to(seed):
+    report = unjudged(lambda w: jnp.stack([w[0] * w[1] ** 2, w[0] ** 2 * w[1]]), normal(2), key=seed, skip="proof")
+    assert report.diagnosis is not None and report.diagnosis.startswith("its Jacobian is symmetric")
+
+
 def test_the_value_may_come_with_it_and_have_no_derivative():
     hand, args, _ = CASES["one in a million"]
     report = handprop.verify_gradient(lambda *a: (loss(*a), hand(*a)), loss, *args, argnums=(0, 1))

@@ -318,3 +318,16 @@ def test_a_check_that_fails_to_run_is_named_and_the_others_go_on(monkeypatch):
     (said,) = report.internal
     assert re.fullmatch(r"the check 'finite_differences' stopped at verdict\.py:\d+: IndexError: too few indices", said)
     assert report.check("edge_cases").outcome is handprop.Outcome.HOLDS
+
+
+def test_all_evidence_is_documented():
+    x = jnp.linspace(0.1, 0.9, 4)
+    reports = [
+        handprop.equivalent(lambda x: 2.0 * jnp.where(x > 0.5, x, x**2), lambda x: jnp.where(x > 0.5, x, x**2) * 2, x),
+        handprop.equivalent(lambda x: x * jnp.mean(x) * 5.0, lambda x: x * jnp.sum(x) * 1.25, x),
+        handprop.equivalent(lambda x: x * 4.0, lambda x: x * x.size, x, skip="repair"),
+        handprop.verify_gradient(lambda x: jnp.sign(x), lambda x: jnp.sum(jnp.abs(x)), x, skip="proof"),
+    ]
+    used = {key for report in reports for check in report.checks for key in check.evidence}
+    assert used >= {"findings", "sizes", "bits", "points", "directions", "cotangents", "tried"}
+    assert used <= set(re.findall("``(\\w+)``", Check.__doc__ or ""))

@@ -29,6 +29,7 @@ from handprop.verifier.programs.labels import label_of
 from handprop.verifier.programs.primitives import Acts, Kind, Trait, has, least_kind, row
 from handprop.verifier.programs.walk import Walk, taken
 from handprop.verifier.proof.field.arithmetic import Elements
+from handprop.verifier.proof.field.constant_steps import as_constant
 from handprop.verifier.proof.field.contraction import CONTRACTION
 from handprop.verifier.proof.field.degrees import VARIABLE
 from handprop.verifier.proof.field.elementwise import ELEMENTWISE, Rule
@@ -38,7 +39,6 @@ from handprop.verifier.proof.field.hashing import word
 from handprop.verifier.proof.field.layout import LAYOUT, bind, joined, move
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import are_special, beside_infinity, patched, without_specials
-from handprop.verifier.proof.field.steady import settled
 from handprop.verifier.proof.field.truth import Thing, as_value, select
 from handprop.verifier.proof.field.values import Value, is_number
 
@@ -243,7 +243,7 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             run.casts.add(str(dtype))
     mask = any(v.mask for v in values) and are_special([out])
     constant = all(not isinstance(t, Value) or is_number(t) for t in inputs)
-    return settled(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
+    return as_constant(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
 
 
 def _kind(run: Run, eqn: Any, inputs: list[Thing], out: Value) -> Kind:

@@ -102,7 +102,7 @@ class Numbers(Record):
             error = max(error, abs(float(number)) * float(ml_dtypes.finfo(dtype).eps))
         return x, degree, error
 
-    def _reading(self, reading: literals.Reading) -> Elements:
+    def _reading(self, reading: literals.ExactNumber) -> Elements:
         f = self.field
         value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
         root = np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)

@@ -80,12 +80,12 @@ class Record:
     claimed: bool = False
     claims: list[tuple[Value, Value]] | None = None  # collected if they are to be tested at a real point
 
-    # The probe. Truth values and all else that is loose depend on it too; see ``field/steady.py``.
+    # The probe. Truth values and all else that is loose depend on it too; see ``field/constant_steps.py``.
     probe: int = 0
     words: list[int] = dataclasses.field(default_factory=list)
-    steady: Sequence[bool] = ()
+    constant_steps: Sequence[bool] = ()
     steps: int = 0
-    steady_degree: Bound = VARIABLE
+    constant_degree: Bound = VARIABLE
 
     def assume(self, what: str) -> None:
         """Note that the proof holds only where the function being evaluated is defined."""

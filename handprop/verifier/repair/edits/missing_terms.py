@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from handprop.verifier.internal import noted
+from handprop.verifier.options import Stream
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.edits.solved_numbers import Sizes, factor, quotient, written
 from handprop.verifier.repair.edits.term_solver import Missing, Term
@@ -51,7 +52,7 @@ class Lacks(NamedTuple):
             if instrumented is None:
                 return
             known = search.known if interpretation is search.interpretations[0] else ()
-            missing = Missing(instrumented, known, expressions, search.options.rng(7))
+            missing = Missing(instrumented, known, expressions, search.options.rng(Stream.MISSING_TERMS))
             for number in missing.numbers:
                 cost = SOLVING + (0 if is_top(held[number]) else 0.25)
                 yield PartLacks(self.penalty, cost, held[number], missing, number)

@@ -19,8 +19,8 @@ import numpy as np
 from handprop.verifier.checks.evaluators import evaluators, in_float64
 from handprop.verifier.checks.sampling import compared, is_defined, sample, worst_entry
 from handprop.verifier.internal import noted
-from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem
+from handprop.verifier.options import Options, Stream
+from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs, running
 from handprop.verifier.programs.executables import array
 from handprop.verifier.proof.proof import proof
@@ -53,9 +53,9 @@ def symmetry(problem: Problem, options: Options) -> Symmetry | None:
 
 
 def _measured(problem: Problem, options: Options) -> Symmetry | None:
-    pair = _products(problem, options.rng(7))
+    pair = _products(problem, options.rng(Stream.SYMMETRY))
     points = [_point(problem, pair, options, i) for i in range(1, POINTS + 1)]
-    if not _couples(problem, points[0], options.rng(8)):
+    if not _couples(problem, points[0]):
         return None
     worst = None
     for evaluator in evaluators(pair):  # J must fail to be symmetric under every reading of the literals
@@ -122,14 +122,15 @@ def _products(problem: Problem, rng: np.random.Generator) -> Problem:
         in_paths=(*problem.in_paths, *(f"{name} at {problem.in_paths[i]}" for name in "uv" for i in problem.wrt)),
         out_paths=("u.Jv",),
         gradients=(False,),
-        kept={},
+        shared=Shared(),
     )
 
 
-def _couples(problem: Problem, inputs: tuple[Any, ...], rng: np.random.Generator) -> bool:
+def _couples(problem: Problem, inputs: tuple[Any, ...]) -> bool:
     """Whether some entry of the gradient depends on another entry's input.
 
-    If J is diagonal, ``J (s v) = s J v`` holds bit for bit for all signs s.
+    If J is diagonal, ``J (s v) = s J v`` holds bit for bit for all signs s. The signs that are tried are the bits of
+    the entries' numbers, so that any two entries have different signs once.
     """
     x = inputs[: len(problem.inputs)]
     v = inputs[len(x) + len(problem.wrt) :]
@@ -139,10 +140,15 @@ def _couples(problem: Problem, inputs: tuple[Any, ...], rng: np.random.Generator
         return tuple(jax.jvp(_gradient_of(problem, x), [x[i] for i in problem.wrt], list(v))[1])
 
     run = in_float64(along, (*x, *v), problem.compiling)
-    signs = [rng.choice([-1.0, 1.0], size=d.shape) for d in v]
-    with jax.enable_x64(True):
-        flipped = tuple(array(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))
-    plain, signed = run((*x, *v)), run((*x, *flipped))
-    if [a.shape for a in plain] != [s.shape for s in signs]:  # no gradients of these inputs
+    plain = run((*x, *v))
+    if [a.shape for a in plain] != [d.shape for d in v]:  # no gradients of these inputs
         return False
-    return any(not np.array_equal(s * a, b, equal_nan=True) for s, a, b in zip(signs, plain, signed, strict=True))
+    ends = np.cumsum([d.size for d in v])
+    for bit in range(int(ends[-1] - 1).bit_length()):
+        numbers = np.split(1.0 - 2.0 * (np.arange(ends[-1]) >> bit & 1), ends[:-1])
+        signs = [each.reshape(d.shape) for each, d in zip(numbers, v, strict=True)]
+        with jax.enable_x64(True):
+            signed = run((*x, *(array(s * np.asarray(d)) for s, d in zip(signs, v, strict=True))))
+        if any(not np.array_equal(s * a, b, equal_nan=True) for s, a, b in zip(signs, plain, signed, strict=True)):
+            return True
+    return False

@@ -20,7 +20,7 @@ from handprop.verifier.programs import jaxprs, literals, widen
 from handprop.verifier.programs.constants import explain
 from handprop.verifier.report.values import Check, Worst
 
-__all__ = ["Dispute", "Kind", "failed", "settled"]
+__all__ = ["Difference", "Kind", "failed", "meaning_of"]
 
 
 EQUALITY = "{} by hand differs from the reference, because rounding decides whether two numbers are equal there"
@@ -34,7 +34,7 @@ MASKED = (
 )
 
 
-class Dispute(NamedTuple):
+class Difference(NamedTuple):
     """A point and what it means: ``said`` is the finding, ``worst`` is what refutes if the rule is wrong."""
 
     kind: Kind
@@ -46,7 +46,9 @@ class Dispute(NamedTuple):
     no_subgradient: bool = False
 
 
-def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point], options: Options) -> Dispute | None:
+def meaning_of(
+    problem: Problem, found: Sequence[Evaluator], points: Sequence[Point], options: Options
+) -> Difference | None:
     """Decide what it means that every reading of the programs differs at its point; None if one does not."""
     worsts = [worst_entry(problem, point) for point in points]
     if any(worst is None for worst in worsts):
@@ -54,18 +56,18 @@ def settled(problem: Problem, found: Sequence[Evaluator], points: Sequence[Point
     evaluator, point, worst = found[0], points[0], worsts[0]
     assert worst is not None
     if _by_constants(evaluator, point):
-        return Dispute(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
+        return Difference(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     if decided_by_rounding(evaluator, point):
-        return Dispute(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
+        return Difference(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
     leaves = overflow(problem, evaluator, point, worst, options)
     if leaves is not None:
-        return Dispute(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
-    if problem.kept.get("proved") and _by_masks(evaluator, point):
-        return Dispute(Kind.RANGE, MASKED.format(worst.path), evaluator, point, worst)
+        return Difference(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
+    if problem.shared.proved and _by_masks(evaluator, point):
+        return Difference(Kind.RANGE, MASKED.format(worst.path), evaluator, point, worst)
     said = ruling(problem, evaluator, point, worst, options)
     if said.kind is Kind.WRONG and _by_iterations(problem, point, worst, options):
-        return Dispute(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
-    return Dispute(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
+        return Difference(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
+    return Difference(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
 
 
 def _by_iterations(problem: Problem, point: Point, worst: Worst, options: Options) -> bool:
@@ -110,17 +112,17 @@ def _said_of_constants(point: Point, worst: Worst) -> str:
             "the rounding of the programs' constants to their dtype explains")  # fmt: skip
 
 
-def failed(name: str, problem: Problem, dispute: Dispute, where: str, start: float) -> Check:
+def failed(name: str, problem: Problem, difference: Difference, where: str, start: float) -> Check:
     """Return the check that fails at such a point.
 
     A proof that claims the opposite for inputs on all sides of the point is recorded as a contradiction.
     """
     evidence: dict[str, Any] = {}
-    problem.kept["everywhere"] = dispute.everywhere and np.isfinite(dispute.worst.got)
-    finite = all(np.isfinite(x).all() for x in dispute.point.inputs if jaxprs.is_float(x.dtype))
-    if dispute.everywhere and finite and problem.kept.get("proved") and not problem.kept.get("assumed"):
+    problem.shared.everywhere = difference.everywhere and bool(np.isfinite(difference.worst.got))
+    finite = all(np.isfinite(x).all() for x in difference.point.inputs if jaxprs.is_float(x.dtype))
+    if difference.everywhere and finite and problem.shared.proved and not problem.shared.conditional:
         said = f"the proof and the check {name!r} contradict each other {where}: one of them is wrong"
         evidence["internal"] = (said,)
-    where = f"{where}; {dispute.said}" if dispute.said else where
+    where = f"{where}; {difference.said}" if difference.said else where
     seconds = time.monotonic() - start
-    return failure(name, problem, dispute.evaluator, dispute.point, dispute.worst, where, seconds, **evidence)
+    return failure(name, problem, difference.evaluator, difference.point, difference.worst, where, seconds, **evidence)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handprop.verifier.from_rules import of_rule
-from handprop.verifier.repair.births import not_linear
+from handprop.verifier.repair.breaking_line import nonlinear_line
 from handprop.verifier.report.values import Worst
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=4), jnp.float32)
@@ -41,7 +41,7 @@ def test_where_the_cotangent_is_no_factor(backward, line, says):
     rule = jax.custom_vjp(jnp.sin)
     rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, d: (backward(x, d),))
     problem = of_rule(rule, (X,), {}, None, None, (), np.random.default_rng(0))
-    found = not_linear(problem, Worst("dx", (0,), 1.0, 0.0, 1.0))
+    found = nonlinear_line(problem, Worst("dx", (0,), 1.0, 0.0, 1.0))
     if line is None:
         assert found is None
         return

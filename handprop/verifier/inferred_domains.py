@@ -1,10 +1,10 @@
-"""Facts: properties that the given arguments have, and those of them that the verdict needs.
+"""Domains inferred from the given arguments, and those of them that the verdict needs.
 
-A problem is first judged for all numbers. If it does not hold for them, facts about the given values are considered:
-for arguments that are not differentiated, all that :func:`facts` knows; for the others, only those that seldom hold by
-accident. The fewest and widest facts with which the fewest outputs are wrong become conditions, and the report says
-what fails without them. Where an argument was found to lie in a domain, its gradient is compared in all directions, at
-inputs in the domain.
+A problem is first judged for all numbers. If it does not hold for them, domains that contain the given values are
+considered: for arguments that are not differentiated, all that :func:`domains_of` knows; for the others, only those
+that seldom contain a value by accident. The fewest and widest domains in which the fewest outputs are wrong become
+conditions, and the report says what fails without them. Where an argument was found to lie in a domain, its gradient is
+compared in all directions, at inputs in the domain.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import numpy as np
 from handprop.verifier import domains as d
 from handprop.verifier.along_domains import ANY, Domains, at_arguments, declared, inside, tolerance, within
 from handprop.verifier.checks.edge_cases import edge_cases
-from handprop.verifier.checks.evaluators import Evaluator, evaluators
-from handprop.verifier.checks.sampling import READINGS, compared, sample, wrong_outputs
+from handprop.verifier.checks.evaluators import evaluators
+from handprop.verifier.checks.sampling import compared, sample, wrong_outputs
 from handprop.verifier.domains import Domain
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
@@ -31,16 +31,16 @@ from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 from handprop.verifier.verdict import checked, explained, fresh
 
-__all__ = ["facts", "judged"]
+__all__ = ["domains_of", "judged"]
 
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 SEEN = 17  # samples
 APART = 1e-6  # relative difference
-LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a fact
+LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a condition
 MAX_PLACES = 1 << 10
 MAX_ENTRIES = 1 << 20
-AMPLIFIED = 1e3  # the most by which a function amplifies the rounding error with which the given values satisfy a fact
-Facts = dict[int, Domain]
+AMPLIFIED = 1e3  # the most by which a function amplifies the rounding error with which the given values lie in a domain
+Inferred = dict[int, Domain]
 Prepare = Callable[[Problem], Problem]
 
 
@@ -68,8 +68,8 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
     return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
 
 
-def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
-    """Whether the problem fails with the arguments that the facts are about left at their given values.
+def _fails_as_given(problem: Problem, needed: Inferred, report: Report) -> bool:
+    """Whether the problem fails with the arguments that have inferred domains left at their given values.
 
     A failure counts only if it exceeds what the rounding of these values may cause, and if it is not in a second
     derivative with respect to one of these arguments.
@@ -89,7 +89,7 @@ def _fails_as_given(problem: Problem, needed: Facts, report: Report) -> bool:
 
 def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: Options, entry: str,
                  prepare: Prepare) -> tuple[Problem, Report]:  # fmt: skip
-    """Restrict the problem to the needed facts and return it with its report; unchanged where that does not help."""
+    """Restrict the problem to the needed domains and return it with its report; unchanged where that does not help."""
     needed = _needed(problem, everywhere, options)
     if not needed:
         return whole, everywhere
@@ -97,9 +97,10 @@ def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: 
     if everywhere.checks[0].outcome is Outcome.FAILS:  # it stands; with labels as given only the mistake shows
         return narrow, everywhere
     if whole is problem:  # its programs are already compiled
-        kept = {name: problem.kept[name] for name in READINGS if name in problem.kept}
-        narrow.kept.update({name: at_arguments(one, narrow) if isinstance(one, Evaluator) else one
-                            for name, one in kept.items()})  # fmt: skip
+        narrow.shared.evaluators |= {
+            traced: one and at_arguments(one, narrow) for traced, one in problem.shared.evaluators.items()
+        }
+        narrow.shared.untraceable = problem.shared.untraceable
     proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
     report = checked(narrow, options, entry, proved)
     if report.verdict is Verdict.INCONCLUSIVE:
@@ -142,15 +143,15 @@ def _are_polynomials(problem: Problem, places: set[int]) -> bool:
     return all(is_polynomial_in(program, places) for program in programs)
 
 
-def _needed(problem: Problem, report: Report, options: Options) -> Facts:
-    """Return the fewest and widest facts with which no more outputs are wrong than with all facts."""
+def _needed(problem: Problem, report: Report, options: Options) -> Inferred:
+    """Return the fewest and widest domains in which no more outputs are wrong than in all of them."""
     if problem.obstacle or report.checks[0].outcome is Outcome.UNDECIDED:
         return {}
     fails = report.checks[0].outcome is Outcome.FAILS
     moving = set(problem.wrt) if fails else _with_gradients(problem, options)
     apart = not any(problem.gradients) and _differ_where_defined(problem, report, options)
     found = {place: chain for place in range(len(problem.inputs))
-             if (chain := _facts_of(problem, place, place in moving, apart))}  # fmt: skip
+             if (chain := _candidates(problem, place, place in moving, apart))}  # fmt: skip
     labels = {place: chain[0] for place, chain in found.items()
               if place not in moving and chain[0].sums}  # fmt: skip
     if not found or fails:
@@ -174,8 +175,8 @@ def _needed(problem: Problem, report: Report, options: Options) -> Facts:
     return _as_found(chosen)
 
 
-def _right_at_hard_inputs(problem: Problem, found: dict[int, list[Domain]], options: Options) -> Facts:
-    """Return the widest facts within which no edge case refutes, or the widest of all if there are none."""
+def _right_at_hard_inputs(problem: Problem, found: dict[int, list[Domain]], options: Options) -> Inferred:
+    """Return the widest domains within which no edge case refutes, or the widest of all if there are none."""
     for depth in range(max(len(chain) for chain in found.values())):
         trial = {place: chain[min(depth, len(chain) - 1)] for place, chain in found.items()}
         narrow = fresh(within(problem, trial, along=False), options)
@@ -186,12 +187,12 @@ def _right_at_hard_inputs(problem: Problem, found: dict[int, list[Domain]], opti
     return {place: chain[0] for place, chain in found.items()}
 
 
-def _as_found(chosen: Facts) -> Facts:
+def _as_found(chosen: Inferred) -> Inferred:
     return {place: dataclasses.replace(one, says=f"{one.says}, as given") for place, one in chosen.items()}
 
 
 def _as_given(problem: Problem, place: int, chain: list[Domain]) -> Domain:
-    """Return the narrowest fact; for an argument that is not differentiated, at the given values alone."""
+    """Return the narrowest domain; for an argument that is not differentiated, at the given values alone."""
     one = chain[-1]
     if place in problem.wrt or one.keeps:
         return one
@@ -199,8 +200,8 @@ def _as_given(problem: Problem, place: int, chain: list[Domain]) -> Domain:
     return dataclasses.replace(one, from_free=lambda u: one.from_free(jnp.asarray(free, u.dtype)))
 
 
-def _wrong(problem: Problem, chosen: Facts, options: Options) -> int:
-    """Count the outputs that are wrong at some point where these facts hold, or finite at none."""
+def _wrong(problem: Problem, chosen: Inferred, options: Options) -> int:
+    """Count the outputs that are wrong at some point in these domains, or finite at none."""
     narrow = within(problem, chosen, along=False)
     with jax.enable_x64(True):
         points = [inside(narrow.domains, sample(narrow, options, i)) for i in POINTS]
@@ -249,17 +250,17 @@ def _differ_where_defined(problem: Problem, report: Report, options: Options) ->
     return False
 
 
-def _facts_of(problem: Problem, place: int, moving: bool, apart: bool) -> list[Domain]:
-    """Return the facts of this argument that may become a condition, widest first.
+def _candidates(problem: Problem, place: int, moving: bool, apart: bool) -> list[Domain]:
+    """Return the domains of this argument that may become a condition, widest first.
 
-    An argument is ``moving`` if it has a gradient. Facts about a sign are left out where the functions are ``apart``,
+    An argument is ``moving`` if it has a gradient. Domains of a sign are left out where the functions are ``apart``,
     that is, where they differ although both are defined.
     """
     x = problem.inputs[place]
     excluded = {*problem.cotangents, *problem.drawn, *problem.asked_any, *problem.domains}
     if place in excluded or not jaxprs.is_float(x.dtype) or not 0 < x.size <= MAX_ENTRIES:
         return []
-    found = facts(np.asarray(x, np.float64), tolerance(x))
+    found = domains_of(np.asarray(x, np.float64), tolerance(x))
     if any(problem.gradients) and not moving:
         return list(found.values())
     if apart:
@@ -270,14 +271,14 @@ def _facts_of(problem: Problem, place: int, moving: bool, apart: bool) -> list[D
 HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", "definite", "orthogonal")
 
 
-def facts(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
+def domains_of(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
     """Return the domains in which an array is seen to lie, widest first.
 
-    >>> list(facts(np.eye(3)[[0, 2]], 0.0))
+    >>> list(domains_of(np.eye(3)[[0, 2]], 0.0))
     ['sums', 'one-hot']
-    >>> list(facts(np.array([0.5, 1.5]), 0.0))
+    >>> list(domains_of(np.array([0.5, 1.5]), 0.0))
     ['positive', 'increasing']
-    >>> list(facts(np.diag([1.5, 2.0]), 0.0))
+    >>> list(domains_of(np.diag([1.5, 2.0]), 0.0))
     ['symmetric, diagonal', 'definite, diagonal']
     """
     whole = bool((np.rint(x) == x).all())

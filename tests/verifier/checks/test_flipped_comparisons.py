@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import handprop as v
-from handprop.verifier.checks.crossings import crossed
+from handprop.verifier.checks.flipped_comparisons import flipped
 from handprop.verifier.from_functions import of_pair
 from handprop.verifier.options import Options
+from handprop.verifier.verdict import fresh
 
 X = np.random.default_rng(7).normal(size=(4, 2)).astype(np.float32)
 CENTRE = np.full((1, 2), 6.0, np.float32)
@@ -84,8 +85,10 @@ def test_a_rule_that_is_wrong_where_a_comparison_seldom_holds(name):
 
 
 def test_each_input_lies_on_the_other_side_of_one_comparison():
-    problem = of_pair(triangle, triangle, (jnp.float32(0.2), jnp.float32(0.3)), np.random.default_rng(0))
-    found = [tuple(float(x) for x in inputs) for inputs in crossed(problem, Options())]
+    problem = fresh(
+        of_pair(triangle, triangle, (jnp.float32(0.2), jnp.float32(0.3)), np.random.default_rng(0)), Options()
+    )
+    found = [tuple(float(x) for x in inputs) for inputs in flipped(problem, Options())]
     sides = {(a >= 0, b >= 0, a + b <= 1) for a, b in found}
     assert sides >= {(False, True, True), (True, False, True), (True, True, False)}
 

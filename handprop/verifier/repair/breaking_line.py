@@ -16,14 +16,14 @@ import numpy as np
 
 from handprop.verifier.checks.overflow import Left, Run, run_of
 from handprop.verifier.checks.sampling import Point
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import frames, jaxprs
 from handprop.verifier.programs.executables import array
 from handprop.verifier.repair.source.functions import quoted, rebuilt
 from handprop.verifier.report.values import Location, Worst
 
-__all__ = ["Broken", "broken", "not_linear"]
+__all__ = ["BreakingLine", "breaking_line", "nonlinear_line"]
 
 NEAR = 2.0**-30
 BESIDE = 3
@@ -36,14 +36,14 @@ WORDS = {"div": "{0} / {1}", "log": "log({0})", "sqrt": "sqrt({0})", "rsqrt": "r
          "log1p": "log1p({0})"}  # fmt: skip
 
 
-class Broken(NamedTuple):
+class BreakingLine(NamedTuple):
     """The place where a rule breaks, and a sentence that says how."""
 
     location: Location
     diagnosis: str
 
 
-def broken(problem: Problem, point: Point, worst: Worst, options: Options) -> Broken | None:
+def breaking_line(problem: Problem, point: Point, worst: Worst, options: Options) -> BreakingLine | None:
     """Return the user's line where the wrong entry breaks at this point, or None if no line is found."""
     output = problem.out_paths.index(worst.path)
     program = _program(problem, output)
@@ -54,7 +54,7 @@ def broken(problem: Problem, point: Point, worst: Worst, options: Options) -> Br
     return _located(*found, worst.path) if found else _located_jump(problem, point, program, steps, worst, options)
 
 
-def not_linear(problem: Problem, worst: Worst) -> Broken | None:
+def nonlinear_line(problem: Problem, worst: Worst) -> BreakingLine | None:
     """Return the user's line where the wrong output stops being linear in the cotangents, or None if it is linear.
 
     The candidate program runs at cotangents c and 2 c. In a linear pullback every number on the way to the output
@@ -123,11 +123,11 @@ def _in_words(step: Run) -> str:
 
 
 def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[Run], worst: Worst,
-                  options: Options) -> Broken | None:  # fmt: skip
+                  options: Options) -> BreakingLine | None:  # fmt: skip
     """Locate the last equation at which the wrong output is chosen for this very input."""
     last: tuple[int, Run] | None = None
     for n in range(BESIDE):
-        beside = run_of(program, _beside(problem, point, options.rng(10, n)))
+        beside = run_of(program, _beside(problem, point, options.rng(Stream.NEARBY, n)))
         if len(beside) != len(steps):
             return None
         for i, (here, there) in enumerate(zip(steps, beside, strict=True)):
@@ -140,7 +140,7 @@ def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[
 
 
 def _located_branch(problem: Problem, point: Point, program: Any, steps: Sequence[Run],
-                    worst: Worst) -> Broken | None:  # fmt: skip
+                    worst: Worst) -> BreakingLine | None:  # fmt: skip
     """Locate the last selection that takes another branch at this point than at the given input."""
     with jax.enable_x64(True):
         given = run_of(program, tuple(jaxprs.widened(x) for x in problem.inputs))
@@ -185,10 +185,10 @@ def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(change.max(initial=0.0)), float(np.abs(size).max(initial=0.0))
 
 
-def _located(step: Run, said: str, path: str) -> Broken | None:
+def _located(step: Run, said: str, path: str) -> BreakingLine | None:
     calls = (e for e in step.stack[:-1] if jaxprs.called(e) is not None and jaxprs.of_jax(e))
     found = frames.user_frames(next(calls, step.stack[-1]))
     if not found:
         return None
     text, columns = quoted(found[0])
-    return Broken(Location(found[0].file, found[0].line, columns, text, found[0].function, (path,), said), said)
+    return BreakingLine(Location(found[0].file, found[0].line, columns, text, found[0].function, (path,), said), said)

@@ -16,12 +16,12 @@ from handprop.verifier.proof.field.hashing import word
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.values import Value
 
-__all__ = ["settled", "steady_steps"]
+__all__ = ["as_constant", "constant_steps"]
 
 PROBES = (1, 2)
 
 
-def steady_steps(probed: Callable[[int], Run]) -> tuple[bool, ...]:
+def constant_steps(probed: Callable[[int], Run]) -> tuple[bool, ...]:
     """Whether each step's value is loose and yet independent of the probe; ``probed(probe)`` evaluates the programs."""
     first, second = (probed(probe).words for probe in PROBES)
     if len(first) != len(second):
@@ -29,12 +29,12 @@ def steady_steps(probed: Callable[[int], Run]) -> tuple[bool, ...]:
     return tuple(a == b != 0 for a, b in zip(first, second, strict=True))
 
 
-def settled(run: Run, out: Value) -> Value:
-    """The result of the next step; it is no longer loose if the step is steady."""
+def as_constant(run: Run, out: Value) -> Value:
+    """The result of the next step; it is no longer loose if the step is constant."""
     step, run.steps = run.steps, run.steps + 1
     if run.probe:
         run.words.append(word(out) if out.kind is Kind.LOOSE else 0)
-    if step < len(run.steady) and run.steady[step] and out.kind is Kind.LOOSE:
-        run.steady_degree = run.steady_degree.worst(out.degree)
+    if step < len(run.constant_steps) and run.constant_steps[step] and out.kind is Kind.LOOSE:
+        run.constant_degree = run.constant_degree.worst(out.degree)
         return out._replace(kind=Kind.RELATED)
     return out

@@ -19,12 +19,12 @@ from handprop.verifier.along_domains import reached
 from handprop.verifier.checks.evaluators import as_users
 from handprop.verifier.checks.sampling import sample
 from handprop.verifier.internal import noted
-from handprop.verifier.options import Options
+from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["crossed"]
+__all__ = ["flipped"]
 
 TWO = (Trait.ORDER, Trait.EXTREME)
 MAX = 32  # comparisons
@@ -38,7 +38,7 @@ Way = tuple[tuple[int, ...], bool]  # arguments that move, and whether only thei
 Look = Callable[[Sequence[Any], Entry | None], tuple[list[np.ndarray], list[np.ndarray]]]
 
 
-def crossed(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
+def flipped(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
     """Yield inputs near the given ones, each on the other side of one comparison; none if programs are too large."""
     samples = (sample(problem, options, i) for i in range(1 + SAMPLES))
     given = next((inputs for inputs in samples if reached(problem, inputs)), None)
@@ -51,7 +51,7 @@ def crossed(problem: Problem, options: Options) -> Iterator[tuple[Any, ...]]:
             continue
         gaps = look(given, None)[0]
         for k in [k for k, gap in enumerate(gaps) if not _falls_both_ways(gap)][:MAX]:
-            for entry in _entries(gaps[k], options.rng(13, k)):
+            for entry in _entries(gaps[k], options.rng(Stream.COMPARISONS, k)):
                 for way, beyond in itertools.product(_ways(places), BEYOND):
                     if options.seconds_left < 0:
                         return
