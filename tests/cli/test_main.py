@@ -1,4 +1,7 @@
-"""The command as a process: what it prints, what it writes, and one sentence for whatever is wrong."""
+"""The command: what it prints, what it writes, and one sentence for whatever is wrong.
+
+Each subcommand runs once as a process; where only what it says is wrong matters, its function is called.
+"""
 
 import csv
 import json
@@ -31,14 +34,30 @@ def run(*arguments, folder, **environment):
     )
 
 
-def refused(*arguments, folder):
-    """The one sentence of a run that ends with exit code 2."""
-    done = run(*arguments, folder=folder)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("handprop: ") and lines[0].endswith("."), done.stderr
-    return lines[0]
+@pytest.fixture
+def called(iris, monkeypatch, capsys):
+    """A function that calls the command in the folder of the iris table, and returns its exit code and texts."""
+    monkeypatch.chdir(iris)
+
+    def call(*arguments):
+        code = main.main(list(map(str, arguments)))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(called):
+    """A function that calls the command, which must end with exit code 2, and returns its one sentence."""
+
+    def sentence(*arguments):
+        code, _, err = called(*arguments)
+        assert code == 2, err
+        (line,) = err.strip().splitlines()
+        assert line.startswith("handprop: ") and line.endswith("."), err
+        return line
+
+    return sentence
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +109,21 @@ def test_train_and_predict(iris):
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "identity"])
-def test_other_outputs(iris, output):
+def test_other_outputs(iris, called, output):
     target = "species" if output == "sigmoid" else "0"
-    done = run("train", "iris.csv", "--target", target, "--output", output, "--save", f"{output}.npz", folder=iris)
+    arguments = "--output", output, "--save", f"{output}.npz"
+    code, out, err = called("train", "iris.csv", "--target", target, *arguments)
     if output == "identity":  # the class column is no number
-        assert done.returncode == 2 and "species" in done.stderr
+        assert code == 2 and "species" in err
         numbers = [line.rsplit(",", 1)[0] for line in (iris / "iris.csv").read_text().splitlines()]
         (iris / "numbers.csv").write_text("\n".join(numbers) + "\n")
-        done = run("train", "numbers.csv", "--target", "0", "--output", output, "--save", "identity.npz", folder=iris)
-        rmse = float(done.stdout.split("epoch   50")[1].split("test")[1].split()[0])
+        code, out, err = called("train", "numbers.csv", "--target", "0", *arguments)
+        rmse = float(out.split("epoch   50")[1].split("test")[1].split()[0])
         assert rmse < 0.5  # in cm: the target's own spread is 0.83
-        predicted = run("predict", "identity.npz", "numbers.csv", folder=iris).stdout.splitlines()[1:]
+        predicted = called("predict", "identity.npz", "numbers.csv")[1].splitlines()[1:]
         truth = np.array([float(line.split(",")[0]) for line in numbers[1:]])
         assert np.sqrt(np.mean((np.array(predicted, float) - truth) ** 2)) < 0.5
-    assert done.returncode == 0, done.stderr
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(
@@ -131,8 +151,8 @@ def test_other_outputs(iris, output):
         (("iris.csv", "--target", "species", "--save", "."), "is a folder"),
     ],
 )
-def test_train_refuses(iris, arguments, sentence):
-    assert sentence in refused("train", *arguments, folder=iris)
+def test_train_refuses(refused, arguments, sentence):
+    assert sentence in refused("train", *arguments)
 
 
 def test_unknown_option_is_usage(iris):
@@ -140,23 +160,21 @@ def test_unknown_option_is_usage(iris):
     assert done.returncode == 2 and "newton" in done.stderr + done.stdout and "Traceback" not in done.stderr
 
 
-def test_predict_refuses(iris, tmp_path):
+def test_predict_refuses(iris, refused, called, tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"not a checkpoint")
-    assert "bad.npz" in refused("predict", tmp_path / "bad.npz", "iris.csv", folder=iris)
+    assert "bad.npz" in refused("predict", tmp_path / "bad.npz", "iris.csv")
     checkpoint.save(tmp_path / "other.npz", (demo.Layer(np.ones((2, 1), np.float32), None),), {})
-    assert "not saved by handprop train" in refused("predict", tmp_path / "other.npz", "iris.csv", folder=iris)
-    done = run("train", "iris.csv", "--target", "species", "--epochs", "1", "--save", "one.npz", folder=iris)
-    assert done.returncode == 0
+    assert "not saved by handprop train" in refused("predict", tmp_path / "other.npz", "iris.csv")
+    assert called("train", "iris.csv", "--target", "species", "--epochs", "1", "--save", "one.npz")[0] == 0
     (iris / "few.csv").write_text("a,b\n1,2\n")
-    assert "few.csv" in refused("predict", "one.npz", "few.csv", folder=iris)
+    assert "few.csv" in refused("predict", "one.npz", "few.csv")
 
 
-def test_failed_training_leaves_files_alone(iris):
+def test_failed_training_leaves_files_alone(iris, called):
     (iris / "kept.npz").write_bytes(b"kept")
     arguments = ("--optimizer", "sgd", "--learning-rate", "1e38", "--save", "kept.npz", "--activation", "identity")
-    done = run("train", "iris.csv", "--target", "species", *arguments, folder=iris)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "training failed: non-finite" in done.stderr and "Traceback" not in done.stderr
+    code, _, err = called("train", "iris.csv", "--target", "species", *arguments)
+    assert code == 1 and "training failed: non-finite" in err
     assert (iris / "kept.npz").read_bytes() == b"kept"
 
 

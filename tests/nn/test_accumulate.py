@@ -29,6 +29,7 @@ def within(found, expected, terms: int, size: float) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=2 * (terms + 1) * jnp.finfo(b.dtype).eps * size)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("microbatch_size", [4, 10])
 def test_is_proved_to_be_the_gradient_of_the_batch(reduction, microbatch_size):
@@ -39,6 +40,7 @@ def test_is_proved_to_be_the_gradient_of_the_batch(reduction, microbatch_size):
     assert report.verdict is handprop.Verdict.PROVED
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
 def test_every_kind_of_network(case):
     with jax.enable_x64(case.dtype == "float64"):

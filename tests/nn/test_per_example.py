@@ -162,7 +162,7 @@ def test_kronecker_factors_are_means_of_outer_products():
             np.testing.assert_allclose(G, sum(np.outer(v, v) for v in np.asarray(delta)) / 7, rtol=1e-12, atol=1e-18)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("case", NETS, ids=lambda case: case.id)
 def test_kronecker_factors_of_one_example_are_exact(case):
     with jax.enable_x64(True):

@@ -31,7 +31,7 @@ def targets(net):
     return Y if net.spec.sizes[-1] == 1 else jnp.arange(4) % 2
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", NETS)
 def test_the_gradients_are_those_of_the_members(name):
     net, k = NETS[name], 3
@@ -46,6 +46,7 @@ def test_the_gradients_are_those_of_the_members(name):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", NETS)
 def test_the_predictions_are_those_of_the_members(name):
     net = NETS[name]
@@ -74,7 +75,7 @@ def test_it_is_proved_to_be_vmap_of_autodiff(name):
     assert report.verdict is handprop.Verdict.PROVED, str(report)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(1.0), optax.sgd(1.0, momentum=0.5), optax.adam(0.1)], ids=["sgd", "momentum", "adam"]

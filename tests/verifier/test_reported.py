@@ -143,7 +143,7 @@ def largest_error(case, f, args):
     return max(errors)
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize(("name", "where"), POINTS)
 def test_differences_say_which_one_is_wrong(name, where):
     case = CASES[name]
@@ -160,7 +160,7 @@ def test_what_was_called_wrong_and_is_not_holds(name):
     assert report_of(name, "wrong", "args").ok, report_of(name, "wrong", "args")
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", EDGES)
 def test_where_only_an_edge_shows_it_more_is_said_than_that_it_is_proved(name):
     report = report_of(name, "wrong", "args")

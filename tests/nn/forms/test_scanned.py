@@ -42,7 +42,7 @@ def drawn(net: handprop.MLP, dtype: str, examples: int = 9):
     return net.init(jax.random.key(1), dtype), jnp.asarray(x, dtype), jnp.asarray(y, dtype)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("sizes", "hidden", "dtype", "segments", "bias"), CASES)
 def test_same_bits_as_the_layers_one_by_one(sizes, hidden, dtype, segments, bias):
     reduction = "sum" if segments == 2 else "mean"
@@ -84,6 +84,7 @@ def test_adam_rounds_a_stack_in_its_own_way():
         np.testing.assert_allclose(leaf, other, atol=1e-6)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("sizes", [(6, 6, 6, 6), (3, 5, 5, 5, 2)])
 @pytest.mark.parametrize("on_host", [True, False])
 def test_a_stack_may_be_accumulated(sizes, on_host):
@@ -95,6 +96,7 @@ def test_a_stack_may_be_accumulated(sizes, on_host):
     assert not paths_that_differ((value, unstack_equal_layers(grads)), in_slices(params, x, y))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("segments", "layout"), [(None, tuple), (2, tuple), (2, stack_equal_layers)])
 def test_is_proved_to_be_autodiff_of_the_exact_loss(segments, layout):
     loop = handprop.mlp((2, 3, 3, 3, 3, 1), form="scan", remat_segments=segments)
