@@ -36,10 +36,11 @@ def decided_by_rounding(evaluator: Evaluator, point: Point) -> bool:
     if sum(map(_turns, programs)) > MAX_EQUATIONS or any(has(eqn, Trait.CALLBACK) for eqn in equations):
         return False
     inputs = evaluator.arguments(point.inputs)
-    got, want = ([np.asarray(x, np.float64) for x in _evaluated(program, inputs)] for program in programs)
+    (got, of_got), (want, of_want) = (_compared(program, inputs) for program in programs)
     if not is_off(got, want, point.bound):
         return True  # XLA computes a compared number twice and rounds it in two ways
-    unsure = [_unsure(program, inputs, evaluator.eta) for program in programs]
+    differences = zip(programs, (of_got, of_want), strict=True)
+    unsure = [_unsure(program, inputs, evaluator.eta, clean) for program, clean in differences]
     if not any(where.any() for program in unsure for where in program):
         return False
     either = [[_run(program, inputs, met, equal) for equal in (True, False)]
@@ -53,9 +54,12 @@ def _turns(program: Any) -> int:
                else 1 + sum(map(_turns, jaxprs.inner(eqn))) for eqn in program.jaxpr.eqns)  # fmt: skip
 
 
-def _unsure(program: Any, inputs: Sequence[Any], eta: float) -> Met:
-    """Return, for each equality in their order, where float64 cannot tell whether the two numbers are equal."""
-    clean, *noisy = (_differences(program, inputs, eta if n else None, n) for n in range(RUNS + 1))
+def _unsure(program: Any, inputs: Sequence[Any], eta: float, clean: Met) -> Met:
+    """Return, for each equality in their order, where float64 cannot tell whether the two numbers are equal.
+
+    ``clean`` are their differences in a run without noise.
+    """
+    noisy = [_compared(program, inputs, eta, n)[1] for n in range(1, RUNS + 1)]
     if any(len(one) != len(clean) for one in noisy):  # the outcome of a comparison decides what runs
         return []
     with np.errstate(invalid="ignore"):
@@ -63,8 +67,9 @@ def _unsure(program: Any, inputs: Sequence[Any], eta: float) -> Met:
         return [(s > 0) & (np.abs(d) <= SAFETY * s) for d, s in zip(clean, spread, strict=True)]
 
 
-def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed: int) -> Met:
-    """Return the differences of the numbers that are compared for equality."""
+def _compared(program: Any, inputs: Sequence[Any], noise: float | None = None,
+              seed: int = 0) -> tuple[list[np.ndarray], Met]:  # fmt: skip
+    """Return the outputs, and the differences of the numbers that are compared for equality."""
     met: Met = []
 
     def equality(eqn: Any, values: list[Any], outputs: list[Any]) -> list[Any]:
@@ -73,8 +78,7 @@ def _differences(program: Any, inputs: Sequence[Any], noise: float | None, seed:
                 met.append(np.asarray(values[0]) - np.asarray(values[1]))
         return outputs
 
-    _evaluated(program, inputs, equality, noise, seed)
-    return met
+    return _evaluated(program, inputs, equality, noise, seed), met
 
 
 def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[np.ndarray]:
@@ -88,13 +92,15 @@ def _run(program: Any, inputs: Sequence[Any], unsure: Met, equal: bool) -> list[
         fits = where.shape == out.shape
         return [np.where(where, equal == (eqn.primitive.name == "eq"), out)] if fits else outputs
 
-    return [np.asarray(x, np.float64) for x in _evaluated(program, inputs, equality)]
+    return _evaluated(program, inputs, equality)
 
 
-def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable | None = None, noise: float | None = None,
-               seed: int = 0) -> list[Any]:  # fmt: skip
+def _evaluated(program: Any, inputs: Sequence[Any], equality: Callable, noise: float | None = None,
+               seed: int = 0) -> list[np.ndarray]:  # fmt: skip
+    """Return the outputs in float64, run equation by equation, with ``equality`` called at each one."""
     with jax.enable_x64(True):
-        return widen.widen(program, equality=equality)(tuple(inputs), noise, np.uint32(seed))
+        outputs = widen.widen(program, equality=equality)(tuple(inputs), noise, np.uint32(seed))
+        return [np.asarray(x, np.float64) for x in outputs]
 
 
 def _agree(pairs: list[tuple[list[np.ndarray], ...]], point: Point) -> bool:

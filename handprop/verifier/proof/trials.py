@@ -20,7 +20,7 @@ from handprop.verifier.proof.bound import (
 )
 from handprop.verifier.proof.decision_bits import Bits, decision_bits
 from handprop.verifier.proof.entrywise import like_entries
-from handprop.verifier.proof.evaluation import Pair, Reading, evaluated
+from handprop.verifier.proof.evaluation import Evaluation, Pair, Reading, evaluated
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.work import Work
@@ -112,25 +112,32 @@ def with_negatives(thresholds: tuple[float, ...], compared: set[float]) -> tuple
 
 def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     first = evaluated(pair, rng)
-    run = first.run
+    if first.run.unknown_comparisons and first.run.branching:
+        return _with_decisions(pair, first, rng, decision_bits)
     chance, accident, grouped = chances_of(pair, first, rng)
-    if not (run.unknown_comparisons and run.branching):
-        return Trial(first.differs, run, chance, accident, run.partition(), grouped=grouped)
+    return Trial(first.differs, first.run, chance, accident, first.run.partition(), grouped=grouped)
+
+
+def _with_decisions(pair: Pair, first: Evaluation, rng: np.random.Generator, decision_bits: float) -> Trial:
+    """A run that decides, and that is repeated with its decisions at another point. If other arguments of oracles are
+    equal there, one of the two had an accident, and both are made anew."""
     if not decision_bits:
         raise Unsupported("decisions that are not counted")
-    points, differs = pair.points, first.differs
-    if differs is None and points > 1 and decided_alike(pair, first, rng):
-        points = 1
-    for _ in range(RESTARTS if differs is None else 0):
-        again = evaluated(pair, rng, run.decisions)
-        differs = again.differs
-        if again.run.partition() == run.partition():
+    differs, alike = None, False
+    for _ in range(RESTARTS):
+        differs, alike = first.differs, True
+        if differs is None:
+            again = evaluated(pair, rng, first.run.decisions)
+            differs, alike = again.differs, again.run.partition() == first.run.partition()
+        if alike:
             break
-        run, _, differs, _ = evaluated(pair, rng)
-    else:  # the outputs differ, or every repetition had an accident: the run bounds nothing
-        return Trial(differs, run, 1.0, 0.0, None, points, grouped)
-    missed = missed_with_decisions(pair, run, decision_bits, points, chance, accident)
-    return Trial(differs, run, missed, 0.0, None, points, grouped)
+        first = evaluated(pair, rng)
+    if differs is not None or not alike:  # the run bounds nothing
+        return Trial(differs, first.run, 1.0, 0.0, None, pair.points)
+    chance, accident, grouped = chances_of(pair, first, rng)
+    points = 1 if pair.points > 1 and decided_alike(pair, first, rng) else pair.points
+    missed = missed_with_decisions(pair, first.run, decision_bits, points, chance, accident)
+    return Trial(None, first.run, missed, 0.0, None, points, grouped)
 
 
 def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> Bits:
