@@ -20,9 +20,7 @@ SIZES = (
     ((20, 40, 1), 130),
 )
 HIDDEN = tuple(name for name in ACTIVATIONS if name != "softmax")
-EXACT_ENDS = tuple(
-    itertools.product(("sigmoid", "tanh", "relu", "identity", "softmax"), ("half_squared_error", "mean_squared_error"))
-)
+EXACT_ENDS = tuple(itertools.product(ACTIVATIONS, ("half_squared_error", "mean_squared_error")))
 FUSED_ENDS = (
     ("sigmoid", "binary_cross_entropy"),
     ("identity", "binary_cross_entropy"),

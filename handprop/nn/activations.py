@@ -44,11 +44,13 @@ Array = jax.Array
 class Activation(NamedTuple):
     """An activation and its derivative: ``a, residual = f(z)`` and ``dz = d_f(da, residual)``.
 
-    ``d_f`` of a hidden activation must accept ``a`` as its residual: form "scan" keeps only the activations.
+    ``from_a`` says whether ``d_f(da, a)`` is the same. Form "scan", which keeps nothing but the activations, refuses
+    others.
     """
 
     f: Callable[[Array], tuple[Array, Any]]
     d_f: Callable[[Array, Any], Array]
+    from_a: bool = True
 
 
 def sigmoid(z: Array) -> tuple[Array, Array]:
@@ -163,6 +165,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(tanh, d_tanh),
     "relu": Activation(relu, d_relu),
     "identity": Activation(identity, d_identity),
-    "softmax": Activation(softmax, d_softmax),
+    "softmax": Activation(softmax, d_softmax, from_a=False),
 }
 """Every activation by the name that ``handprop.mlp`` takes. Softmax is for the output layer only."""

@@ -252,7 +252,7 @@ def mlp(
     if LOSSES[loss].outputs and output not in LOSSES[loss].outputs:
         fitting = " or ".join(repr(name) for name in LOSSES[loss].outputs)
         raise ValueError(f"loss={loss!r} is computed from logits and needs output={fitting}, not {output!r}.")
-    _check_scan(sizes, form, remat_segments)
+    _check_scan(sizes, hidden, form, remat_segments)
     _check_max_fused(form, max_fused)
     known = {**ACTIVATIONS, **table.FORMS[form].activations}
     activations = (known[hidden],) * (len(sizes) - 2) + (known[output],)
@@ -298,7 +298,11 @@ def _functions(spec: Spec, init: InitName) -> MLP:
     return MLP(initialize, apply, loss, value_and_grad, backprop, spec)
 
 
-def _check_scan(sizes: tuple[int, ...], form: str, segments: int | None) -> None:
+def _check_scan(sizes: tuple[int, ...], hidden: str, form: str, segments: int | None) -> None:
+    if form == "scan" and not ACTIVATIONS[hidden].from_a:
+        raise ValueError(
+            f"form='scan' needs a derivative that can be computed from a alone; hidden={hidden!r} has none."
+        )
     if segments is not None and form != "scan":
         raise ValueError(f"remat_segments={segments} needs form='scan', not form={form!r}.")
     if segments is not None and segments < 1:

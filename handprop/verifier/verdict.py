@@ -26,7 +26,7 @@ ANOTHER_PROGRAM = "tracing it again gives another program: it keeps state outsid
 
 
 def fresh(problem: Problem, options: Options) -> Problem:
-    """Return the problem with an options in place, as if no check had run."""
+    """Return the problem with nothing found yet, as if no check had run."""
     return problem._replace(shared=Shared(), compiling=options.budget * COMPILING, accuracy=options.accuracy)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import handprop
 from handprop.nn import mlp
 from handprop.nn.activations import ACTIVATIONS
 from handprop.nn.losses import LOSSES
@@ -48,12 +49,23 @@ def test_activation_and_derivative(name):
     np.testing.assert_allclose(dz, jacobian_transposed(TEXTBOOK[name], DA, Z), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "softmax"])
-def test_the_activation_is_a_residual_that_every_hidden_derivative_accepts(name):
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if ACTIVATIONS[name].from_a])
+def test_a_derivative_from_a_is_the_derivative(name):
     """Form "scan" keeps nothing else."""
     a, residual = ACTIVATIONS[name].f(jnp.asarray(Z, jnp.float32))
     da = jnp.asarray(DA, jnp.float32)
-    assert (ACTIVATIONS[name].d_f(da, a) == ACTIVATIONS[name].d_f(da, residual)).all()
+    same = (ACTIVATIONS[name].d_f(da, a) == ACTIVATIONS[name].d_f(da, residual)).all()
+    assert same, f"d_{name}(da, a) has other bits than d_{name}(da, residual): give Activation(..., from_a=False)"
+
+
+def test_scan_refuses_a_derivative_that_needs_more_than_a(monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "tanh", ACTIVATIONS["tanh"]._replace(from_a=False))
+    with pytest.raises(ValueError, match=r"form='scan' needs a derivative .* from a alone; hidden='tanh' has none\."):
+        handprop.mlp((2, 3, 3, 3, 1), hidden="tanh", form="scan")
+
+
+def test_every_activation_has_a_textbook_formula():
+    assert set(TEXTBOOK) == set(ACTIVATIONS)
 
 
 def test_the_names_of_the_types_are_those_of_the_table():

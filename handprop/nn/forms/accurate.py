@@ -92,8 +92,8 @@ def _d_tanh(da: Array, z: Array) -> Array:
     return _times(da, jnp.where(lowest, (2 * t) * (2 * t), 4 * tt) / _square(tt))
 
 
-ACCURATE_SIGMOID = Activation(_sigmoid, _d_sigmoid)
-ACCURATE_TANH = Activation(_tanh, _d_tanh)
+ACCURATE_SIGMOID = Activation(_sigmoid, _d_sigmoid, from_a=False)
+ACCURATE_TANH = Activation(_tanh, _d_tanh, from_a=False)
 
 
 def _error(z: Array, y: Array) -> Array:

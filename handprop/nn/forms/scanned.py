@@ -7,8 +7,8 @@ step. The forward pass is then a scan over the layers and the backward pass the 
     a_l = f(a_{l-1} W_l + b_l)                                                    l = 1 .. n
     delta_l = da_l * f'(z_l),  dW_l = a_{l-1}^T delta_l,  da_{l-1} = delta_l W_l^T    l = n .. 1
 
-For sigmoid, tanh, relu and identity, ``f'(z_l)`` is a function of ``a_l``, which the next layer's ``dW`` needs as well,
-so a layer keeps only ``a_l`` (N, D). Autodiff of the same scan keeps ``a_l`` and ``f'(z_l)``.
+If ``f'(z_l)`` is a function of ``a_l`` (``Activation.from_a``), which the next layer's ``dW`` needs as well, a layer
+keeps only ``a_l`` (N, D). Autodiff of the same scan keeps ``a_l`` and ``f'(z_l)``.
 
 With segments of m layers, only each segment's input is kept, and its layers are recomputed in the backward pass. This
 takes n/m + m arrays of activations instead of n, and a third more work (Chen et al., Training deep nets with sublinear

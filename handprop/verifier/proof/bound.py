@@ -3,35 +3,39 @@
 Theorem (Schwartz 1980, Zippel 1979; with random functions for transcendental ones, Gulwani and Necula 2004). Let two
 programs differ as rational functions of their inputs and of oracle values, let the numerator of the difference have
 degree D and let the sizes of its coefficients sum to at most ``2^H``. The programs agree at a random point of GF(p), p
-a random prime, with probability at most ``e = D / p + H / 49 / 2^31.8``. The second term is the chance that p divides
+a random prime, with probability at most ``c = D / p + H / 49 / 2^31.8``. The second term is the chance that p divides
 every coefficient: primes above ``2^49`` are drawn from more than ``2^31.8``, and at most ``H / 49`` of these divide a
-number below ``2^H``.
+number below ``2^H`` (:func:`vanishing`; D and H are the ``over`` and ``bits`` of a
+:class:`~handprop.verifier.proof.field.degrees.Bound`).
 
 *Oracles.* Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at
-most ``e_a``, computed in the same way, and programs may then agree by accident. Runs are compared in which of the m
-arguments were equal to which. An accident that goes unseen is the same in each of R runs, so that a proof is false with
-probability at most ``e^R + m (m - 1) / 2 e_a^R``.
+most ``c_a``, computed in the same way. Programs may then agree by that collision. Runs are compared in which of the m
+arguments were equal to which. A collision that goes unseen is the same in each of R runs, so that a proof is false with
+probability at most ``c^R + m (m - 1) / 2 c_a^R`` (:func:`log2_false`).
 
 *Decisions.* Where comparisons are decided, this only holds for runs with the same decisions. Each run is repeated with
-its decisions at another point, and ``RESTARTS (e^2 + m^2 / 2 e_a^2)``, for as many repetitions, is added to the chance
-of having met none of the decisions that show a difference (:mod:`handprop.verifier.proof.decision_bits`). A run may
-stand for many points, each with decisions of its own; where something is decided that does not depend on the inputs, it
-stands for one. An unknown is taken for a number with which it is compared with probability ``e_a``
-(:func:`missed_with_decisions`).
+its decisions at another point; if other arguments are equal there, both are made anew, at most ``RESTARTS`` times. So
+``RESTARTS (c^2 + m^2 / 2 c_a^2)`` is added to the chance of having met none of the decisions that show a difference
+(:mod:`handprop.verifier.proof.decision_bits`). A run may stand for many points, each with decisions of its own; where
+something is decided that does not depend on the inputs, it stands for one. Each unknown that is decided on may be taken
+for one of the k numbers with which unknowns are compared, with probability ``2 k c_a`` (:func:`missed_with_decisions`).
 
-*Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show. Where
-there are many roots, they are divided into groups that depend on different variables, and a root may seem not to depend
-on a variable although it does (:mod:`handprop.verifier.proof.roots`). Where products of k of their arguments may be
-squares, only one in ``2^k`` runs counts (:func:`relation_counts`).
+*Roots.* A root doubles degrees and sizes through its norm if the roots are independent, which the runs show
+(:func:`norms_of`). Where there are many roots, they are divided into groups that depend on different variables, and the
+largest groups that one point can have count. In one of the draws that divide them, a root may have seemed not to
+depend on a variable although it does (:func:`chances_of`, :mod:`handprop.verifier.proof.roots`). Where products of k of
+their arguments may be squares, only one in ``2^k`` runs counts, up to Weil's bound on how far a character is from a
+fair coin (:func:`relation_counts`).
 
-*Steps that do not depend on a probe* are taken to be constant. Each may seem so by accident, with a probability that
-its degree gives, and so may all if two arguments of an oracle are equal by accident (:func:`seemingly_constant`).
+*Steps that do not depend on a probe* are taken to be constant. Each may seem so by chance, with a probability that its
+degree gives, and so may all if two arguments of an oracle collide (:func:`seemingly_constant`).
 
 *Claims.* Claims that two values are equal almost nowhere are tested at real points, with decisions of their own. A
-false claim is missed with probability ``e^-40`` (:mod:`handprop.verifier.proof.claims`).
+false claim is missed with probability ``exp(-40)`` (:mod:`handprop.verifier.proof.claims`).
 
 *Attempts.* Runs are begun at most ``RESTARTS`` times, several readings of the programs are tried one after the other,
-and a report may prove more than once. The bound that it states is the sum over all of them.
+and a report may prove more than once. The bound that it states is the sum over all of them
+(:func:`log2_false_in_all`).
 
 *Numbers under roots.* Which primes make a given number a square is taken to be as independent for several numbers as
 the density theorem says.
@@ -56,24 +60,25 @@ from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.roots import bits_of, rank, root_groups
 
 __all__ = [
+    "MISSED_CLAIMS",
     "RESTARTS",
     "Trial",
     "all_in_their_places",
+    "bits_for_each",
     "chances_of",
     "decided_alike",
     "enough",
     "log2_false",
+    "log2_false_in_all",
     "missed_with_decisions",
-    "norms_of",
     "relation_counts",
-    "seemingly_constant",
-    "vanishing",
     "with_relations",
 ]
 
 MAX_ROOTS = 30
 CERTAIN = 1 << 100  # a degree at which the bound is void
 RESTARTS = 5
+MISSED_CLAIMS = 40.0  # a false claim is missed with probability exp(-40), or 2^-57
 WEIL = 2.0**-24  # times a degree: how far a character at random points may be from a fair coin
 
 
@@ -81,15 +86,15 @@ class Trial(NamedTuple):
     """One run and what it bounds.
 
     ``differs``: the first output that differs, None where all agree. ``chance``: the probability that programs that
-    differ agree in this run. ``accident``: the probability that two given arguments of an oracle that differ are equal.
-    ``partition``: which arguments were equal to which, None where they are not compared. ``lanes``: the number of
-    points that the run stands for. ``grouped``: whether its roots were divided into groups.
+    differ agree in this run. ``collision``: the probability that two given arguments of an oracle that differ are
+    equal. ``partition``: which arguments were equal to which, None where they are not compared. ``lanes``: the number
+    of points that the run stands for. ``grouped``: whether its roots were divided into groups.
     """
 
     differs: int | None
     run: Run
     chance: float
-    accident: float
+    collision: float
     partition: bytes | None
     lanes: int = 1
     grouped: bool = False
@@ -101,11 +106,23 @@ def enough(trials: list[Trial], bits: float) -> bool:
     return not (trials[-1].grouped and relation_counts(trials, of_numbers=True))
 
 
+def bits_for_each(bits: float, attempts: int) -> float:
+    """The bits that the runs of one attempt must reach, so that all attempts together, with their claims, reach
+    ``bits``."""
+    return bits + math.log2(attempts) + 1
+
+
+def log2_false_in_all(trials: list[Trial], attempts: int) -> float:
+    """log2 of the bound on the probability that one of that many attempts is false, with its claims."""
+    claims = -MISSED_CLAIMS / math.log(2) if any(trial.run.claimed for trial in trials) else -math.inf
+    return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(attempts), 0.0)
+
+
 def log2_false(trials: list[Trial]) -> float:
-    """log2 of the bound on the probability of a false proof over all runs; 0 where they bound nothing."""
+    """log2 of the bound on the probability that the runs of one attempt are all misled; 0 where they bound nothing."""
     calls = max(trial.run.calls for trial in trials)
     pairs = max(math.log2(calls * (calls - 1) / 2), 0.0) if calls > 1 else -math.inf
-    chances, accidents = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "accident"))
+    chances, collisions = (np.array([getattr(t, name) for t in trials]) for name in ("chance", "collision"))
     if trials[0].partition is None:
         return min(float(np.log2(with_relations(trials)).sum()) + math.log2(RESTARTS), 0.0)
     relations = 0 if trials[-1].grouped else relation_counts(trials)
@@ -114,7 +131,7 @@ def log2_false(trials: list[Trial]) -> float:
             chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.over, CERTAIN) * WEIL, 1.0
         )
     with np.errstate(divide="ignore"):  # log2(0) if no oracle was called
-        terms = np.array([np.log2(chances).sum(), pairs + np.log2(accidents).sum()])
+        terms = np.array([np.log2(chances).sum(), pairs + np.log2(collisions).sum()])
     return min(float(np.logaddexp2(*terms)) + math.log2(RESTARTS), 0.0)
 
 
@@ -153,30 +170,30 @@ def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES)
 
 
-def seemingly_constant(run: Run, norms: float, accident: float) -> float:
-    """The probability that a step depends on the probe and seemed not to, by chance or through an accident."""
+def seemingly_constant(run: Run, norms: float, collision: float) -> float:
+    """The probability that a step depends on the probe and seemed not to, by chance or through an collision."""
     if not any(run.constant_steps):
         return 0.0
     each = sum(vanishing(run, run.constant_degree + run.constant_degree, norms))
-    return sum(run.constant_steps) * each + run.calls**2 * accident
+    return sum(run.constant_steps) * each + run.calls**2 * collision
 
 
 def chances_of(pair: Pair, evaluation: Evaluation, rng: np.random.Generator) -> tuple[float, float, bool]:
-    """``e`` and ``e_a`` of one run, for its decisions, and whether its roots were divided into groups.
+    """``c`` and ``c_a`` of one run, for its decisions, and whether its roots were divided into groups.
 
-    ``e`` is at most 1. It is 1 where an output differs, as the run then bounds nothing.
+    ``c`` is 1 where an output differs, as the run then bounds nothing.
     """
     run = evaluation.run
     norms, draws = norms_of(pair, evaluation, rng) if evaluation.differs is None else (math.inf, 0)
-    chance, accident = (sum(vanishing(run, d, norms)) for d in (evaluation.degree, run.argument + run.argument))
-    chance += seemingly_constant(run, norms, accident)
+    chance, collision = (sum(vanishing(run, d, norms)) for d in (evaluation.degree, run.argument + run.argument))
+    chance += seemingly_constant(run, norms, collision)
     # A root may have seemed, in each draw, not to depend on something that it does depend on.
     chance += draws * run.roots * sum(vanishing(run, run.root_argument + run.root_argument, 1.0))
-    return min(chance, 1.0), accident, draws > 0
+    return min(chance, 1.0), collision, draws > 0
 
 
 def missed_with_decisions(pair: Pair, run: Run, decision_bits: float, points: int, chance: float,
-                          accident: float) -> float:  # fmt: skip
+                          collision: float) -> float:  # fmt: skip
     """The probability that a run with decisions at ``points`` points misses a difference.
 
     It is at most the probability that no point has decisions that show it, ``(1 - 2^-decision_bits)^points``, plus the
@@ -184,8 +201,8 @@ def missed_with_decisions(pair: Pair, run: Run, decision_bits: float, points: in
     calls. Each of the ``decision_bits`` unknowns may also be taken for one of the numbers that it is compared with.
     """
     calls = max(pair.calls, run.calls / pair.lanes)
-    unseen = RESTARTS * (chance**2 + calls**2 / 2 * accident**2)
-    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * accident
+    unseen = RESTARTS * (chance**2 + calls**2 / 2 * collision**2)
+    taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * collision
     return min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
-from handprop.verifier.proof.bound import decided_alike
+from handprop.verifier.proof.bound import MISSED_CLAIMS, decided_alike
 from handprop.verifier.proof.evaluation import Pair, drawn_inputs, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
 from handprop.verifier.proof.field.errors import Unsupported
@@ -14,11 +14,11 @@ from handprop.verifier.proof.field.reals import Reals
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.lanes import batched, largest_array
 
-__all__ = ["MISSED_CLAIMS", "claims_hold"]
+__all__ = ["claims_hold"]
 
 ENTRIES_IN_REALS, MAX_IN_REALS = 1 << 16, 4  # array entries evaluated at once, and how many times at most
 MAX_ALONE = 1 << 10  # points that are runs of their own
-MISSED_CLAIMS, MAX_CLAIM_BITS = 40.0, 16.0  # a false claim is missed with probability e^-40, or 2^-57
+MAX_CLAIM_BITS = 16.0
 
 
 def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:

@@ -3,21 +3,18 @@
 The theorem and the bound are in :mod:`handprop.verifier.proof.bound`.
 """
 
-import math
 import operator
 import time
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.proof.bound import Trial, enough, log2_false, relation_counts
-from handprop.verifier.proof.claims import MISSED_CLAIMS, claims_hold
+from handprop.verifier.proof.bound import Trial, bits_for_each, enough, log2_false_in_all, relation_counts
+from handprop.verifier.proof.claims import claims_hold
 from handprop.verifier.proof.conditions import as_given, described, holds
 from handprop.verifier.proof.decision_bits import asks_for_numbers
 from handprop.verifier.proof.evaluation import Pair, Reading, evaluated
@@ -42,7 +39,7 @@ def proof(problem: Problem, options: Options) -> Check:
     start = time.monotonic()
     reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
     work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
-    rng = options.rng(Stream.PROOF)
+    rng, wanted = options.rng(Stream.PROOF), bits_for_each(options.bits, ATTEMPTS * options.proofs)
     if name := jaxprs.namesake(reference, candidate):
         return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
     reasons: dict[str, None] = {}
@@ -64,7 +61,7 @@ def proof(problem: Problem, options: Options) -> Check:
             reasons[work.over or OVER] = None
             break
         try:
-            pair, trials = run_trials(problem, reference, candidate, rng, reading, _bits_wanted(options), work)
+            pair, trials = run_trials(problem, reference, candidate, rng, reading, wanted, work)
             used_signs |= trials[-1].run.used_signs
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not claims_hold(problem, pair, rng):
@@ -85,17 +82,6 @@ def proof(problem: Problem, options: Options) -> Check:
                 else f"it knows no identity that makes {path} equal in both programs"] = None  # fmt: skip
     summary = f"the proof does not succeed: {'; '.join(reasons)}"
     return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
-
-
-def _bits_wanted(options: Options) -> float:
-    """The bits that the runs of one attempt must reach: all attempts, and the claims, share what the report states."""
-    return options.bits + math.log2(ATTEMPTS * options.proofs) + 1
-
-
-def _log2_false(trials: list[Trial], options: Options) -> float:
-    """log2 of the bound on the probability of a false proof, over all attempts and with the claims."""
-    claims = -MISSED_CLAIMS / math.log(2) if any(trial.run.claimed for trial in trials) else -math.inf
-    return min(float(np.logaddexp2(log2_false(trials), claims)) + math.log2(ATTEMPTS * options.proofs), 0.0)
 
 
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
@@ -132,7 +118,7 @@ def _conditions(trials: list[Trial], reading: Reading, assumed: Mapping, given: 
 
 def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Mapping, options: Options,
             seconds: float) -> Check:  # fmt: skip
-    total, branching = _log2_false(trials, options), reading.branching
+    total, branching = log2_false_in_all(trials, ATTEMPTS * options.proofs), reading.branching
     last, given = trials[-1].run, as_given(problem)
     evidence = {
         "bits": round(-total, 1),
@@ -146,7 +132,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         "uninterpreted": tuple(sorted(last.uninterpreted)),
         "conditions": _conditions(trials, reading, assumed, given),
     }
-    if enough(trials, _bits_wanted(options)):
+    if enough(trials, bits_for_each(options.bits, ATTEMPTS * options.proofs)):
         needed = [] if reading.decides_domains else [what for _, what in assumed.values()]
         problem.shared.needed = frozenset((*needed, *given))  # without casts and masks: they say how it reads programs
         summary = f"equal over finite fields; the chance that this proof is false is at most 2^-{int(-total)}"

@@ -43,7 +43,7 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
     They start anew, and earlier runs are discarded, when
 
     1. an unknown was compared with a number that is not a threshold; it then becomes one;
-    2. other arguments of oracles were equal than in the first run, so that one of the two had an accident;
+    2. other arguments of oracles were equal than in the first run, so that one of the two had an collision;
     3. a primitive's result was of a worse kind than the count of decisions assumes, for example because the function
        is not understood;
     4. the first run drew decisions, and the programs can be batched, so that each run stands for many points.
@@ -114,13 +114,13 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
     first = evaluated(pair, rng)
     if first.run.unknown_comparisons and first.run.branching:
         return _with_decisions(pair, first, rng, decision_bits)
-    chance, accident, grouped = chances_of(pair, first, rng)
-    return Trial(first.differs, first.run, chance, accident, first.run.partition(), grouped=grouped)
+    chance, collision, grouped = chances_of(pair, first, rng)
+    return Trial(first.differs, first.run, chance, collision, first.run.partition(), grouped=grouped)
 
 
 def _with_decisions(pair: Pair, first: Evaluation, rng: np.random.Generator, decision_bits: float) -> Trial:
     """A run that decides, and that is repeated with its decisions at another point. If other arguments of oracles are
-    equal there, one of the two had an accident, and both are made anew."""
+    equal there, one of the two had an collision, and both are made anew."""
     if not decision_bits:
         raise Unsupported("decisions that are not counted")
     differs, alike = None, False
@@ -134,9 +134,9 @@ def _with_decisions(pair: Pair, first: Evaluation, rng: np.random.Generator, dec
         first = evaluated(pair, rng)
     if differs is not None or not alike:  # the run bounds nothing
         return Trial(differs, first.run, 1.0, 0.0, None, pair.points)
-    chance, accident, grouped = chances_of(pair, first, rng)
+    chance, collision, grouped = chances_of(pair, first, rng)
     points = 1 if pair.points > 1 and decided_alike(pair, first, rng) else pair.points
-    missed = missed_with_decisions(pair, first.run, decision_bits, points, chance, accident)
+    missed = missed_with_decisions(pair, first.run, decision_bits, points, chance, collision)
     return Trial(None, first.run, missed, 0.0, None, points, grouped)
 
 

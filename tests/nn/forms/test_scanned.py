@@ -13,6 +13,7 @@ from jax import lax
 
 import handprop
 from handprop import stack_equal_layers, unstack_equal_layers
+from handprop.nn.activations import ACTIVATIONS
 from handprop.nn.forms.scanned import longest_run, stacked, unstacked
 from handprop.training import checkpoint
 
@@ -20,7 +21,7 @@ SIZES = ((5, 7, 7, 7, 7, 7, 3), (6, 6, 6, 6), (4, 4, 4, 4, 4, 2), (3, 5, 5, 5, 4
 CASES = [
     (sizes, hidden, *turn)
     for (sizes, hidden), turn in zip(
-        itertools.product(SIZES, ("sigmoid", "tanh", "relu", "identity")),
+        itertools.product(SIZES, [name for name in ACTIVATIONS if ACTIVATIONS[name].from_a]),
         itertools.cycle(
             [
                 ("float32", None, True),

@@ -165,7 +165,7 @@ class Record:
             self.argument = self.argument.worst(v.degree)
 
     def partition(self) -> bytes:
-        """A digest of which oracle arguments were equal to which: the same in every run except for accidents."""
+        """A digest of which oracle arguments were equal to which: the same in every run unless some collide."""
         if not self.oracle_queries:
             return b""
         _, first, place = np.unique(np.concatenate(self.oracle_queries), return_index=True, return_inverse=True)

@@ -1,7 +1,6 @@
 """One random interpretation of a program: its field, the seed of its oracles, and their calls so far.
 
-A :class:`Run` is the only mutable object in the proof. It counts what the bound needs and lists what the verdict rests
-on.
+A :class:`Run` is mutable: it counts what the bound needs and lists what the verdict rests on.
 """
 
 from fractions import Fraction
