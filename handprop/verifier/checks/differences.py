@@ -10,7 +10,7 @@ import numpy as np
 from handprop.verifier.checks.convergence import has_not_converged, is_remainder
 from handprop.verifier.checks.equalities import decided_by_rounding
 from handprop.verifier.checks.evaluators import Evaluator
-from handprop.verifier.checks.kinks import Kind, ruling
+from handprop.verifier.checks.kinks import Meaning, ruling
 from handprop.verifier.checks.overflow import overflow, said_of
 from handprop.verifier.checks.sampling import Point, failure, is_off, worst_entry
 from handprop.verifier.internal import noted
@@ -20,7 +20,7 @@ from handprop.verifier.programs import jaxprs, literals, widen
 from handprop.verifier.programs.constants import explain
 from handprop.verifier.report.values import Check, Worst
 
-__all__ = ["Difference", "Kind", "failed", "meaning_of"]
+__all__ = ["Difference", "Meaning", "failed", "meaning_of"]
 
 
 EQUALITY = "{} by hand differs from the reference, because rounding decides whether two numbers are equal there"
@@ -37,7 +37,7 @@ MASKED = (
 class Difference(NamedTuple):
     """A point and what it means: ``said`` is the finding, ``worst`` is what refutes if the rule is wrong."""
 
-    kind: Kind
+    kind: Meaning
     said: str
     evaluator: Evaluator
     point: Point
@@ -56,17 +56,17 @@ def meaning_of(
     evaluator, point, worst = found[0], points[0], worsts[0]
     assert worst is not None
     if _by_constants(evaluator, point):
-        return Difference(Kind.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
+        return Difference(Meaning.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     if decided_by_rounding(evaluator, point):
-        return Difference(Kind.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
+        return Difference(Meaning.EQUALITY, EQUALITY.format(worst.path), evaluator, point, worst)
     leaves = overflow(problem, evaluator, point, worst, options)
     if leaves is not None:
-        return Difference(Kind.RANGE, said_of(leaves, worst), evaluator, point, worst)
+        return Difference(Meaning.RANGE, said_of(leaves, worst), evaluator, point, worst)
     if problem.shared.proved and _by_masks(evaluator, point):
-        return Difference(Kind.RANGE, MASKED.format(worst.path), evaluator, point, worst)
+        return Difference(Meaning.RANGE, MASKED.format(worst.path), evaluator, point, worst)
     said = ruling(problem, evaluator, point, worst, options)
-    if said.kind is Kind.WRONG and _by_iterations(problem, point, worst, options):
-        return Difference(Kind.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
+    if said.kind is Meaning.WRONG and _by_iterations(problem, point, worst, options):
+        return Difference(Meaning.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
     return Difference(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
 
 

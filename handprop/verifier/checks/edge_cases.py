@@ -26,12 +26,12 @@ import ml_dtypes
 import numpy as np
 
 from handprop.verifier.along_domains import reached
-from handprop.verifier.checks.differences import Difference, Kind, failed, meaning_of
+from handprop.verifier.checks.differences import Difference, Meaning, failed, meaning_of
 from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.flipped_comparisons import flipped
 from handprop.verifier.checks.kinks import ruling_of_a_value
-from handprop.verifier.checks.overflow import Left, run_of
+from handprop.verifier.checks.overflow import RangeExit, run_of
 from handprop.verifier.checks.sampling import Point, compared, failure, sample, worst_at, worst_entry
 from handprop.verifier.checks.shared_with_autodiff import agreed_and_wrong
 from handprop.verifier.options import Options, Stream
@@ -173,20 +173,20 @@ def _tried(problem: Problem, found: Sequence[Evaluator], options: Options, seen:
         return None
     difference = meaning_of(problem, found, points, options)
     assert difference is not None
-    if difference.kind is Kind.CONSTANTS:  # the rounding check reports it at usual inputs
+    if difference.kind is Meaning.CONSTANTS:  # the rounding check reports it at usual inputs
         return None
-    if difference.kind is Kind.WRONG and not _excused(problem, difference, name):
+    if difference.kind is Meaning.WRONG and not _excused(problem, difference, name):
         return failed("edge_cases", problem, difference, f"at {name}", start)
     if difference.no_subgradient:
         seen.note(seen.none, worst.path, name)
-    elif difference.kind is Kind.UNKNOWN:
+    elif difference.kind is Meaning.UNKNOWN:
         seen.note(seen.unknown, worst.path, name)
-    elif np.isfinite(worst.got) and difference.kind in (Kind.WRONG, Kind.KINK, Kind.JUMP):
+    elif np.isfinite(worst.got) and difference.kind in (Meaning.WRONG, Meaning.KINK, Meaning.JUMP):
         seen.note(seen.kinks, worst.path, name)
-    if difference.kind is not Kind.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
+    if difference.kind is not Meaning.RANGE or not seen.ranges:  # larger inputs leave the range in the same way
         what = f"{worst.path} by hand is " + ("not a subgradient: " if difference.no_subgradient else "not finite")
         seen.found(what + difference.said if difference.no_subgradient else difference.said or what, name)
-    seen.ranges |= difference.kind is Kind.RANGE
+    seen.ranges |= difference.kind is Meaning.RANGE
     return None
 
 
@@ -328,7 +328,7 @@ def _at_large_numbers(problem: Problem, found: Sequence[Evaluator], point: Point
     if points[0].raised or got != worst.got:
         return None
     difference = meaning_of(problem, found, points, options)
-    if difference is not None and difference.kind not in (Kind.WRONG, Kind.UNKNOWN):
+    if difference is not None and difference.kind not in (Meaning.WRONG, Meaning.UNKNOWN):
         return difference.said
     absorbed = difference is None or problem.shared.proved
     return ABSORBED.format(worst.path) if absorbed else None
@@ -357,7 +357,7 @@ def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bo
     steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
     decides = any(has(step.eqn, Trait.ORDER, Trait.RANKS) and any(np.isnan(x).any() for x in step.operands)
                   for step in itertools.chain(*steps))  # fmt: skip
-    return decides or any(step.how is Left.NAN for step in steps[1])
+    return decides or any(step.how is RangeExit.NAN for step in steps[1])
 
 
 def _infinite(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...]]]:

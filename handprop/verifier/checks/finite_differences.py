@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handprop.verifier.checks.differences import Kind, failed, meaning_of
+from handprop.verifier.checks.differences import Meaning, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, evaluators
 from handprop.verifier.checks.kinks import refused_by_values
 from handprop.verifier.checks.sampling import compared, failure, sample
@@ -67,11 +67,11 @@ def finite_differences(problem: Problem, options: Options) -> Check:
     if all(s.agrees(s.reference, options.accuracy) for s in off):
         point = compared(evaluator, sample(problem, options, 0), 0, measured=True)
         difference = meaning_of(problem, [evaluator], [point], options)
-        if difference is not None and difference.kind is Kind.WRONG:
+        if difference is not None and difference.kind is Meaning.WRONG:
             return failed(
                 "finite_differences", problem, difference, "and measured slopes agree with the reference", start
             )
-        if difference is not None and difference.kind is Kind.CONSTANTS:
+        if difference is not None and difference.kind is Meaning.CONSTANTS:
             return check(Outcome.HOLDS, "the gradient is the slope except for the rounding of constants", **evidence)
         if difference is not None:
             return check(Outcome.UNDECIDED, f"at the given input {difference.said}", **evidence)

@@ -53,7 +53,7 @@ from handprop.verifier.report.values import Worst
 
 __all__ = [
     "LOOSE",
-    "Kind",
+    "Meaning",
     "of_autodiff",
     "refused_by_values",
     "ruling",
@@ -71,7 +71,7 @@ PLAINLY = 8  # times the slope's error: an answer that differs by more is wrong
 LOOSE = 1e-3  # relative difference that directions taken one by one cannot resolve
 
 
-class Kind(enum.Enum):
+class Meaning(enum.Enum):
     """What a difference at a point means."""
 
     WRONG = "the rule is wrong"
@@ -92,7 +92,7 @@ class Ruling(NamedTuple):
     or autodiff is no nearer to being right.
     """
 
-    kind: Kind
+    kind: Meaning
     said: str = ""
     worst: Worst | None = None
     everywhere: bool = False
@@ -106,7 +106,7 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
     found = limits_along(evaluator, point, random)
     disputed = list(disputed_entries(problem, point))
     if all(entry_off(found, k, worst, output) for k in range(len(random))):
-        return _by_values(problem, point, worst, disputed) or Ruling(Kind.WRONG, "", worst, True)
+        return _by_values(problem, point, worst, disputed) or Ruling(Meaning.WRONG, "", worst, True)
     if not problem.gradients[output] or not disputed:
         own = alike(problem, point, output, worst)
         return _at_a_value(with_own(problem, evaluator, point, found, own, options), output, worst)
@@ -114,26 +114,26 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
         return _along_each_alone(problem, point, disputed)
     found = with_own(problem, evaluator, point, found, disputed, options)
     kinds = {entry: _kind_of(found, entry, point) for entry in disputed}
-    for n, entry in enumerate(e for e in disputed if kinds[e] in (Kind.WRONG, None)):
+    for n, entry in enumerate(e for e in disputed if kinds[e] in (Meaning.WRONG, None)):
         if entry not in disputed[:MAX_DISPUTED]:
             if n < MAX_REFUSED:
                 found = with_own(problem, evaluator, point, found, [entry], options)
-            kinds[entry] = _kind_of(found, entry, point) if n < MAX_REFUSED else Kind.UNKNOWN
-        if kinds[entry] not in (Kind.WRONG, None):
+            kinds[entry] = _kind_of(found, entry, point) if n < MAX_REFUSED else Meaning.UNKNOWN
+        if kinds[entry] not in (Meaning.WRONG, None):
             continue
         slopes = _refusing(problem, point, entry)
-        if kinds[entry] is Kind.WRONG or slopes is not None:
+        if kinds[entry] is Meaning.WRONG or slopes is not None:
             return _wrong_there(worst_at(problem, point, entry.output, entry.at), slopes)
-        kinds[entry] = Kind.UNKNOWN
-    if Kind.KINK in kinds.values():
-        kinky = [entry for entry, kind in kinds.items() if kind is Kind.KINK]
+        kinds[entry] = Meaning.UNKNOWN
+    if Meaning.KINK in kinds.values():
+        kinky = [entry for entry, kind in kinds.items() if kind is Meaning.KINK]
         kinky += _beside(problem, point, found, kinds)
         return _together(problem, evaluator, point, found, kinky, options)
-    if Kind.UNKNOWN in kinds.values():
-        return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
+    if Meaning.UNKNOWN in kinds.values():
+        return Ruling(Meaning.UNKNOWN, f"{worst.path} cannot be decided there")
     first = disputed[0]
     slope, want = float(found.tends[first.output][(0, *first.at)]), float(point.want[first.output][first.at])
-    return Ruling(Kind.AUTODIFF, of_autodiff(problem, first, want, slope))
+    return Ruling(Meaning.AUTODIFF, of_autodiff(problem, first, want, slope))
 
 
 def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
@@ -143,8 +143,8 @@ def _wrong_there(worst: Worst, slopes: Sides | None) -> Ruling:
     not the rule's alone.
     """
     if slopes is None or not 0 < slopes.beyond(worst.got) <= slopes.beyond(worst.want) < np.inf:
-        return Ruling(Kind.WRONG, "", worst)
-    return Ruling(Kind.WRONG, _no_subgradient(slopes, worst.got), worst, no_subgradient=True)
+        return Ruling(Meaning.WRONG, "", worst)
+    return Ruling(Meaning.WRONG, _no_subgradient(slopes, worst.got), worst, no_subgradient=True)
 
 
 def ruling_of_a_value(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Ruling:
@@ -161,11 +161,11 @@ def _at_a_value(found: Limits, output: int, worst: Worst) -> Ruling:
         close = np.isfinite(tends) & (np.abs(tends - worst.want) < (gap / 4 if np.isfinite(gap) else np.inf))
         still = close if np.isfinite(worst.want) else near == worst.want
     if still.all():
-        return Ruling(Kind.WRONG, "", worst)
-    return Ruling(Kind.JUMP, f"the reference jumps there, and {worst.path} by hand is another of its values")
+        return Ruling(Meaning.WRONG, "", worst)
+    return Ruling(Meaning.JUMP, f"the reference jumps there, and {worst.path} by hand is another of its values")
 
 
-def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
+def _kind_of(found: Limits, entry: Entry, point: Point) -> Meaning | None:
     """Return what the limits say about one entry; None means wrong if the function's values say so too.
 
     The function counts as smooth only where its whole gradient with respect to this input is: a median of equal entries
@@ -179,12 +179,14 @@ def _kind_of(found: Limits, entry: Entry, point: Point) -> Kind | None:
     size = max(abs(low), abs(high), abs(want))
     gap = abs(got - want) if np.isfinite(got) else SETTLED * (size + 0.1)
     if not np.isfinite([low, high, room]).all() or not room <= gap / 4:
-        return Kind.UNKNOWN
+        return Meaning.UNKNOWN
     if (leaf.max(axis=0) - leaf.min(axis=0)).max() < gap / 4:
         if abs(want - low) < gap / 4 + room:
-            return Kind.WRONG
-        return Kind.AUTODIFF if abs(got - low) < gap / 4 + room else None
-    return Kind.KINK if low - room <= got <= high + room or _is_selection(leaf, point.got[entry.output], room) else None
+            return Meaning.WRONG
+        return Meaning.AUTODIFF if abs(got - low) < gap / 4 + room else None
+    return (
+        Meaning.KINK if low - room <= got <= high + room or _is_selection(leaf, point.got[entry.output], room) else None
+    )
 
 
 def _is_selection(leaf: np.ndarray, got: np.ndarray, room: float) -> bool:
@@ -204,13 +206,13 @@ def _by_values(problem: Problem, point: Point, worst: Worst, disputed: Sequence[
         return None
     wrong = of_autodiff(problem, here[0], worst.want, worst.got)
     if not problem.solves:
-        return Ruling(Kind.AUTODIFF, wrong) if _is_more_precise(problem, point, here[0], worst) else None
+        return Ruling(Meaning.AUTODIFF, wrong) if _is_more_precise(problem, point, here[0], worst) else None
     slopes = sides_along(problem, point, {here[0]: 1.0})
     if slopes is None:
-        return Ruling(Kind.UNKNOWN, f"{worst.path} cannot be decided there")
+        return Ruling(Meaning.UNKNOWN, f"{worst.path} cannot be decided there")
     if not slopes.allow(worst.got, LOOSE * abs(worst.got)) or slopes.allow(worst.want, LOOSE * abs(worst.want)):
         return None
-    return Ruling(Kind.AUTODIFF, wrong)
+    return Ruling(Meaning.AUTODIFF, wrong)
 
 
 def _is_more_precise(problem: Problem, point: Point, entry: Entry, worst: Worst) -> bool:
@@ -294,8 +296,8 @@ def _along_each_alone(problem: Problem, point: Point, disputed: Sequence[Entry])
     """
     for entry in disputed:
         if _refusing(problem, point, entry) is not None:
-            return Ruling(Kind.WRONG, "", worst_at(problem, point, entry.output, entry.at))
-    return Ruling(Kind.UNKNOWN, "the function jumps there, so its gradient cannot be decided")
+            return Ruling(Meaning.WRONG, "", worst_at(problem, point, entry.output, entry.at))
+    return Ruling(Meaning.UNKNOWN, "the function jumps there, so its gradient cannot be decided")
 
 
 def _beside(problem: Problem, point: Point, found: Limits, kinds: Container[Entry]) -> Iterator[Entry]:
@@ -322,10 +324,10 @@ def _together(problem: Problem, evaluator: Evaluator, point: Point, limits: Limi
         low, high = _extremes(evaluator, point, limits, kinky, v)
         if not low - slack <= g @ v <= high + slack:
             first = kinky[int(np.argmax(np.abs(g - want)))]
-            return Ruling(Kind.WRONG, _no_subgradient(slopes, float(g @ v)),
+            return Ruling(Meaning.WRONG, _no_subgradient(slopes, float(g @ v)),
                           worst_at(problem, point, first.output, first.at), no_subgradient=True)  # fmt: skip
     paths = ", ".join(dict.fromkeys(problem.out_paths[e.output] for e in kinky))
-    return Ruling(Kind.KINK, f"the function has a kink: {paths} by hand is a different subgradient from autodiff's")
+    return Ruling(Meaning.KINK, f"the function has a kink: {paths} by hand is a different subgradient from autodiff's")
 
 
 def _no_subgradient(slopes: Sides, slope: float) -> str:

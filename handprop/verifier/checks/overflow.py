@@ -29,7 +29,7 @@ from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.report.values import Worst
 
-__all__ = ["Left", "Overflow", "Run", "overflow", "run_of", "said_of"]
+__all__ = ["Overflow", "RangeExit", "Step", "overflow", "run_of", "said_of"]
 
 BISECTIONS = 40
 FINE = 2.0**-10
@@ -41,7 +41,7 @@ MAX_STEPS = 4000
 NEGATIVE = -1e-6
 
 
-class Left(enum.Enum):
+class RangeExit(enum.Enum):
     """How numbers leave float64's range."""
 
     NAN = "NaN"
@@ -49,7 +49,7 @@ class Left(enum.Enum):
     TOO_SMALL = "zero or a denormal number"
 
 
-class Run(NamedTuple):
+class Step(NamedTuple):
     """One run of an equation, within the calls that lead to it, with its operands and outputs.
 
     ``how`` is how it left the range, None if it did not, and ``entries`` is in how many entries.
@@ -59,7 +59,7 @@ class Run(NamedTuple):
     stack: tuple[Any, ...]
     operands: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
-    how: Left | None = None
+    how: RangeExit | None = None
     entries: int = 0
 
 
@@ -70,8 +70,8 @@ class Overflow(NamedTuple):
     """
 
     size: float
-    candidate: Run | None
-    reference: Run | None
+    candidate: Step | None
+    reference: Step | None
 
 
 def overflow(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, options: Options) -> Overflow | None:
@@ -107,7 +107,7 @@ def _differs(problem: Problem, evaluator: Evaluator, point: Point, places: Seque
     return worst_entry(problem, compared(evaluator, _scaled(point.inputs, places, scale), 300)) is not None
 
 
-def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable[[Run], bool]) -> Run | None:
+def _sets_in(before: Sequence[Step], after: Sequence[Step], is_undefined: Callable[[Step], bool]) -> Step | None:
     """Return the first equation that leaves the range after and not before, or in more entries, or in another way.
 
     NaN made from an infinity is one of range only if something left the range earlier in the run.
@@ -123,33 +123,33 @@ def _sets_in(before: Sequence[Run], after: Sequence[Run], is_undefined: Callable
     return None
 
 
-def _leaves(step: Run) -> bool:
+def _leaves(step: Step) -> bool:
     """Whether the equation itself leaves the range, rather than making NaN from an infinity that was there before."""
-    return step.how is not None and not (step.how is Left.NAN and any(np.isinf(x).any() for x in step.operands))
+    return step.how is not None and not (step.how is RangeExit.NAN and any(np.isinf(x).any() for x in step.operands))
 
 
-def _nan_of_large_numbers(program: Any, point: Point) -> Run | None:
+def _nan_of_large_numbers(program: Any, point: Point) -> Step | None:
     """Return the first equation that makes NaN from an infinity, if an infinity was made from numbers before."""
     too_large = False
     for step in run_of(program, point.inputs):
-        if step.how is Left.NAN and too_large:
+        if step.how is RangeExit.NAN and too_large:
             return None if _is_undefined(step) else step
-        too_large |= step.how is Left.INFINITY
+        too_large |= step.how is RangeExit.INFINITY
     return None
 
 
-def _is_undefined(step: Run) -> bool:
+def _is_undefined(step: Step) -> bool:
     """Whether NaN is made from a negative number, which is no matter of range; rounding makes none as large as this."""
-    return (step.how is Left.NAN and has(step.eqn, Trait.OF_POSITIVE)
+    return (step.how is RangeExit.NAN and has(step.eqn, Trait.OF_POSITIVE)
             and bool((step.operands[0] < NEGATIVE).any()))  # fmt: skip
 
 
-def _has_no_value(step: Run) -> bool:
+def _has_no_value(step: Step) -> bool:
     """Whether NaN is made from finite numbers by a function that is undefined there and at numbers nearby.
 
     A program that returns a number all the same must have asked whether it is one.
     """
-    if step.how is not Left.NAN or not has(step.eqn, Trait.UNINTERPRETED, Trait.OF_POSITIVE):
+    if step.how is not RangeExit.NAN or not has(step.eqn, Trait.UNINTERPRETED, Trait.OF_POSITIVE):
         return False
     near = [[jaxprs.widened(x * (1 + part) + part) if jaxprs.is_float(x.dtype) else x for x in step.operands]
             for part in (0.0, NEGATIVE, -NEGATIVE)]  # fmt: skip
@@ -159,18 +159,18 @@ def _has_no_value(step: Run) -> bool:
     return bool((np.isnan(made).all(0) & np.all(finite, axis=0)).any())
 
 
-def _by_entry(steps: Sequence[Run]) -> list[Run]:
+def _by_entry(steps: Sequence[Step]) -> list[Step]:
     """Return the same run with underflow decided entry by entry, also where an operand has zeros."""
     found = (leaves_range(step.eqn, step.operands, step.outputs, by_entry=True) for step in steps)
     return [step._replace(how=how, entries=entries) for step, (how, entries) in zip(steps, found, strict=True)]
 
 
-def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
-    """Run the program in float64, equation by equation and iteration by iteration.
+def run_of(program: Any, inputs: Sequence[Any]) -> list[Step]:
+    """Step the program in float64, equation by equation and iteration by iteration.
 
     Empty if that fails or takes too many equations.
     """
-    found: list[Run] = []
+    found: list[Step] = []
     stack: list[Any] = []
 
     @contextlib.contextmanager
@@ -186,7 +186,7 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
             raise TooLarge("too many equations to run one by one")
         outputs = [jaxprs.widened(x) for x in widen.wide_step(eqn, values)]
         operands, made = (tuple(np.asarray(x) for x in xs if not jaxprs.is_key(x)) for xs in (values, outputs))
-        found.append(Run(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
+        found.append(Step(eqn, tuple(stack), operands, made, *leaves_range(eqn, operands, made)))
         return outputs
 
     try:
@@ -200,20 +200,23 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Run]:
 
 
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
-                 by_entry: bool = False) -> tuple[Left | None, int]:  # fmt: skip
+                 by_entry: bool = False) -> tuple[RangeExit | None, int]:  # fmt: skip
     """Return how the equation's output is out of range where its operands are not, and in how many entries."""
     floats = [v for v in operands if jaxprs.is_float(v.dtype)]
     made = [o for o in outputs if jaxprs.is_float(o.dtype)]
     if not made or not floats:
         return None, 0
-    for how, found, is_in in ((Left.NAN, np.isnan, np.isnan), (Left.INFINITY, np.isinf, lambda v: ~np.isfinite(v))):
+    for how, found, is_in in (
+        (RangeExit.NAN, np.isnan, np.isnan),
+        (RangeExit.INFINITY, np.isinf, lambda v: ~np.isfinite(v)),
+    ):
         lost = sum(int((found(o) & ~_taken_in(is_in, floats, o.shape)).sum()) for o in made)
         if lost:
             return how, lost
     if has(eqn, Trait.UNDERFLOWS) and (by_entry or all(v.all() for v in floats)):
         least = np.finfo(np.float64).tiny
         small = sum(int(((np.abs(o) < least) & _of_numbers(eqn, floats, o.shape)).sum()) for o in made)
-        return (Left.TOO_SMALL, small) if small else (None, 0)
+        return (RangeExit.TOO_SMALL, small) if small else (None, 0)
     return None, 0
 
 

@@ -10,7 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from handprop.verifier.checks.differences import Difference, Kind, failed, meaning_of
+from handprop.verifier.checks.differences import Difference, Meaning, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
 from handprop.verifier.internal import noted
@@ -81,15 +81,17 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
         measured = not problem.shared.proved and is_compiled(problem)
         points.append(compared(evaluator, sample(problem, options, i), i, measured))
         difference = meaning_of(problem, [evaluator], points[-1:], options)
-        told += not points[-1].raised and (difference is None or difference.kind is not Kind.UNKNOWN)
+        told += not points[-1].raised and (difference is None or difference.kind is not Meaning.UNKNOWN)
         where = "at the given input" if i == 0 else f"at sample {i}"
         if points[-1].raised:
             findings.append(f"{where} {points[-1].raised}; the point was left out")
-        elif difference is not None and (difference.kind is Kind.WRONG or (difference.kind is Kind.JUMP and i == 0)):
+        elif difference is not None and (
+            difference.kind is Meaning.WRONG or (difference.kind is Meaning.JUMP and i == 0)
+        ):
             return Sampled(points, findings, told, difference)
-        elif difference is not None and not (by_constants and difference.kind is Kind.CONSTANTS):
+        elif difference is not None and not (by_constants and difference.kind is Meaning.CONSTANTS):
             findings.append(f"{where} {difference.said}")
-            by_constants |= difference.kind is Kind.CONSTANTS
+            by_constants |= difference.kind is Meaning.CONSTANTS
     return Sampled(points, findings, told, None, by_constants)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.checks.differences import Kind, failed, meaning_of
+from handprop.verifier.checks.differences import Meaning, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, evaluators, in_float64, is_own, untraceable
 from handprop.verifier.checks.sampling import Point, compared, not_repeated, repeats, sample, worst_entry
 from handprop.verifier.internal import noted
@@ -45,7 +45,7 @@ def transformations(problem: Problem, options: Options) -> Check:
     tried = _cotangents(problem, options)
     for i, other in enumerate(tried):
         difference = meaning_of(problem, found, [compared(evaluator, other, 100 + i) for evaluator in found], options)
-        if difference is not None and difference.kind is Kind.WRONG:
+        if difference is not None and difference.kind is Meaning.WRONG:
             return failed("transformations", problem, difference, "for another cotangent", start)
     done, cannot = _traced(problem)
     batched = _under_vmap(problem, evaluator, options) if "vmap" in done else ""

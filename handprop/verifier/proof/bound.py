@@ -5,7 +5,7 @@ programs differ as rational functions of their inputs and of oracle values, let 
 degree D and let the sizes of its coefficients sum to at most ``2^H``. The programs agree at a random point of GF(p), p
 a random prime, with probability at most ``c = D / p + H / 49 / 2^31.8``. The second term is the chance that p divides
 every coefficient: primes above ``2^49`` are drawn from more than ``2^31.8``, and at most ``H / 49`` of these divide a
-number below ``2^H`` (:func:`vanishing`; D and H are the ``over`` and ``bits`` of a
+number below ``2^H`` (:func:`vanishing`; D and H are the ``numerator`` and ``bits`` of a
 :class:`~handprop.verifier.proof.field.degrees.Bound`).
 
 *Oracles.* Two arguments of an oracle that differ, of degree ``D_a`` and size ``2^H_a``, are equal with probability at
@@ -128,7 +128,7 @@ def log2_false(trials: list[Trial]) -> float:
     relations = 0 if trials[-1].grouped else relation_counts(trials)
     if relations:
         chances = np.minimum(
-            chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.over, CERTAIN) * WEIL, 1.0
+            chances + 1 - 2.0**-relations + min(trials[-1].run.root_argument.numerator, CERTAIN) * WEIL, 1.0
         )
     with np.errstate(divide="ignore"):  # log2(0) if no oracle was called
         terms = np.array([np.log2(chances).sum(), pairs + np.log2(collisions).sum()])
@@ -166,7 +166,7 @@ def relation_counts(trials: list[Trial], of_numbers: bool = False) -> int:
 def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a nonzero function of that degree is zero at a random point, and that it is zero
     everywhere modulo a random prime."""
-    over, bits = (min(x, CERTAIN) for x in (max(degree.over, 1), degree.bits + 1))  # long loops overflow floats
+    over, bits = (min(x, CERTAIN) for x in (max(degree.numerator, 1), degree.bits + 1))  # long loops overflow floats
     return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from handprop.verifier.checks.overflow import Left, Run, run_of
+from handprop.verifier.checks.overflow import RangeExit, Step, run_of
 from handprop.verifier.checks.sampling import Point
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
@@ -102,17 +102,17 @@ def _program(problem: Problem, output: int) -> Any:
     return jaxprs.only(program, [k == output for k in range(len(program.out_avals))])
 
 
-def _birth(steps: Sequence[Run]) -> tuple[Run, str] | None:
+def _birth(steps: Sequence[Step]) -> tuple[Step, str] | None:
     for step in steps:
-        if step.how in (Left.NAN, Left.INFINITY):
+        if step.how in (RangeExit.NAN, RangeExit.INFINITY):
             return step, f"{step.how.value} first appears here: {_in_words(step)}"
     return None
 
 
-def _in_words(step: Run) -> str:
+def _in_words(step: Step) -> str:
     """The equation at the first entry that is not finite, written with the numbers that go into it."""
     made = step.outputs[0]
-    index = tuple(np.argwhere(np.isnan(made) if step.how is Left.NAN else np.isinf(made))[0])
+    index = tuple(np.argwhere(np.isnan(made) if step.how is RangeExit.NAN else np.isinf(made))[0])
     numbers = [f"{float(np.broadcast_to(v, made.shape)[index]):.3g}" for v in step.operands
                if np.ndim(v) == 0 or np.shape(v) == made.shape]  # fmt: skip
     name = step.eqn.primitive.name
@@ -122,10 +122,10 @@ def _in_words(step: Run) -> str:
     return form.format(*numbers)
 
 
-def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[Run], worst: Worst,
+def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[Step], worst: Worst,
                   options: Options) -> BreakingLine | None:  # fmt: skip
     """Locate the last equation at which the wrong output is chosen for this very input."""
-    last: tuple[int, Run] | None = None
+    last: tuple[int, Step] | None = None
     for n in range(BESIDE):
         beside = run_of(program, _beside(problem, point, options.rng(Stream.NEARBY, n)))
         if len(beside) != len(steps):
@@ -139,7 +139,7 @@ def _located_jump(problem: Problem, point: Point, program: Any, steps: Sequence[
     return _located(last[1], said, worst.path)
 
 
-def _located_branch(problem: Problem, point: Point, program: Any, steps: Sequence[Run],
+def _located_branch(problem: Problem, point: Point, program: Any, steps: Sequence[Step],
                     worst: Worst) -> BreakingLine | None:  # fmt: skip
     """Locate the last selection that takes another branch at this point than at the given input."""
     with jax.enable_x64(True):
@@ -162,7 +162,7 @@ def _beside(problem: Problem, point: Point, rng: np.random.Generator) -> tuple[A
     return tuple(jaxprs.with_replaced(point.inputs, places, moved))
 
 
-def _jumps(here: Run, there: Run) -> bool:
+def _jumps(here: Step, there: Step) -> bool:
     """Whether a float output jumps between two nearby inputs.
 
     It must change by more than ``JUMP`` relative to its size. The change must also be larger than a steep slope would
@@ -185,7 +185,7 @@ def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(change.max(initial=0.0)), float(np.abs(size).max(initial=0.0))
 
 
-def _located(step: Run, said: str, path: str) -> BreakingLine | None:
+def _located(step: Step, said: str, path: str) -> BreakingLine | None:
     calls = (e for e in step.stack[:-1] if jaxprs.called(e) is not None and jaxprs.of_jax(e))
     found = frames.user_frames(next(calls, step.stack[-1]))
     if not found:

@@ -21,12 +21,12 @@ MAX_FACTORS = 256
 
 
 class Degree(NamedTuple):
-    """For each entry: the degrees of N and M, their bits, and the shift."""
+    """For each entry: the degrees of numerator and denominator, the bits of both, and the shift."""
 
-    over: float = 0
-    under: float = 0
+    numerator: float = 0
+    denominator: float = 0
     bits: float = 0
-    under_bits: float = 0
+    denominator_bits: float = 0
     shift: float = 0
 
     def shifted(self, shift: float) -> "Degree":
@@ -44,10 +44,10 @@ class Degree(NamedTuple):
         shift = max(self.shift, other.shift)
         a, b = self.shifted(shift), other.shifted(shift)
         return Degree(
-            max(a.over + b.under, b.over + a.under),
-            a.under + b.under,
-            max(a.bits + b.under_bits, b.bits + a.under_bits) + 1,
-            a.under_bits + b.under_bits,
+            max(a.numerator + b.denominator, b.numerator + a.denominator),
+            a.denominator + b.denominator,
+            max(a.bits + b.denominator_bits, b.bits + a.denominator_bits) + 1,
+            a.denominator_bits + b.denominator_bits,
             shift,
         )
 
@@ -60,10 +60,10 @@ class Degree(NamedTuple):
         """The bound for a sum of ``count`` such functions, each with its own denominator."""
         n = max(count, 1)
         return Degree(
-            self.over + (n - 1) * self.under,
-            n * self.under,
-            self.bits + (n - 1) * self.under_bits + math.log2(n),
-            n * self.under_bits,
+            self.numerator + (n - 1) * self.denominator,
+            n * self.denominator,
+            self.bits + (n - 1) * self.denominator_bits + math.log2(n),
+            n * self.denominator_bits,
             self.shift,
         )
 
@@ -71,19 +71,22 @@ class Degree(NamedTuple):
         return Degree(*(exponent * x for x in self))
 
     def inverse(self) -> "Degree":
-        return Degree(self.under, self.over, self.under_bits + self.shift, self.bits)
+        return Degree(self.denominator, self.numerator, self.denominator_bits + self.shift, self.bits)
 
     def grown(self, factor: int) -> "Degree":
         """The bound for a determinant or a solution with ``factor`` rows: sums of products of that many such
         functions."""
-        size, bits = factor * (self.over + self.under), factor * (self.bits + self.under_bits + self.shift + factor)
+        size, bits = (
+            factor * (self.numerator + self.denominator),
+            factor * (self.bits + self.denominator_bits + self.shift + factor),
+        )
         return Degree(size, size, bits, bits)
 
 
 class Whole(NamedTuple):
     """For all entries over one denominator ``M``, the product of ``factors``: exponent, degree and bits by name."""
 
-    over: float = 0
+    numerator: float = 0
     bits: float = 0
     shift: float = 0
     factors: Mapping[Any, tuple[int, float, float]] = {}
@@ -91,17 +94,17 @@ class Whole(NamedTuple):
     def lifted(self, other: "Whole") -> "Whole":
         """This bound over the least common denominator of both, at the larger shift."""
         shift = max(self.shift, other.shift)
-        over, bits, factors = self.over, self.bits + shift - self.shift, dict(self.factors)
+        numerator, bits, factors = self.numerator, self.bits + shift - self.shift, dict(self.factors)
         for name, (exponent, degree, size) in other.factors.items():
             lacking = exponent - factors.get(name, (0,))[0]
             if lacking > 0:
-                over, bits = over + lacking * degree, bits + lacking * size
+                numerator, bits = numerator + lacking * degree, bits + lacking * size
                 factors[name] = (exponent, degree, size)
-        return Whole(over, bits, shift, factors) if len(factors) <= MAX_FACTORS else UNBOUNDED
+        return Whole(numerator, bits, shift, factors) if len(factors) <= MAX_FACTORS else UNBOUNDED
 
     def worst(self, other: "Whole") -> "Whole":
         a, b = self.lifted(other), other.lifted(self)
-        return a._replace(over=max(a.over, b.over), bits=max(a.bits, b.bits))
+        return a._replace(numerator=max(a.numerator, b.numerator), bits=max(a.bits, b.bits))
 
     def __add__(self, other: object) -> "Whole":
         if not isinstance(other, Whole):
@@ -115,14 +118,14 @@ class Whole(NamedTuple):
         factors = dict(self.factors)
         for name, (exponent, degree, size) in other.factors.items():
             factors[name] = (exponent + factors.get(name, (0,))[0], degree, size)
-        return Whole(self.over + other.over, self.bits + other.bits, self.shift + other.shift, factors)
+        return Whole(self.numerator + other.numerator, self.bits + other.bits, self.shift + other.shift, factors)
 
     def summed(self, count: int) -> "Whole":
         return self._replace(bits=self.bits + math.log2(max(count, 1)))
 
     def power(self, exponent: int) -> "Whole":
         factors = {name: (exponent * e, *sizes) for name, (e, *sizes) in self.factors.items()} if exponent else {}
-        return Whole(exponent * self.over, exponent * self.bits, exponent * self.shift, factors)  # pyright: ignore
+        return Whole(exponent * self.numerator, exponent * self.bits, exponent * self.shift, factors)  # pyright: ignore
 
     def denominator(self) -> tuple[float, float]:
         """Degree and bits of M."""
@@ -132,12 +135,12 @@ class Whole(NamedTuple):
         """``M / N_i`` for each of ``count`` entries, over the product of all N_i, which becomes the factor ``name``."""
         degree, bits = self.denominator()
         n, others = max(count, 1), max(count, 1) - 1
-        over, size = degree + others * self.over, bits + self.shift + others * self.bits
-        return Whole(over, size, 0, {name: (1, n * self.over, n * self.bits)})
+        numerator, size = degree + others * self.numerator, bits + self.shift + others * self.bits
+        return Whole(numerator, size, 0, {name: (1, n * self.numerator, n * self.bits)})
 
     def grown(self, factor: int, count: int, name: Hashable) -> "Whole":
         degree, size = self.denominator()
-        d, b = factor * (self.over + degree) * count, factor * (self.bits + self.shift + size + factor) * count
+        d, b = factor * (self.numerator + degree) * count, factor * (self.bits + self.shift + size + factor) * count
         return Whole(d, b, 0, {name: (1, d, b)})
 
 
@@ -156,9 +159,9 @@ class Bound(NamedTuple):
 
     @staticmethod
     def of(ratio: Fraction) -> "Bound":
-        over, under = math.log2(max(abs(ratio.numerator), 1)), math.log2(ratio.denominator)
-        factors = {("number", ratio.denominator): (1, 0.0, under)} if under else {}
-        return Bound(Degree(0, 0, over, under), Whole(0, over, 0, factors))
+        numerator, denominator = math.log2(max(abs(ratio.numerator), 1)), math.log2(ratio.denominator)
+        factors = {("number", ratio.denominator): (1, 0.0, denominator)} if denominator else {}
+        return Bound(Degree(0, 0, numerator, denominator), Whole(0, numerator, 0, factors))
 
     def worst(self, other: "Bound") -> "Bound":
         return Bound(self.entry.worst(other.entry), self.whole.worst(other.whole))
@@ -187,8 +190,8 @@ class Bound(NamedTuple):
         return Bound(self.entry.grown(factor), self.whole.grown(factor, count, name))
 
     @property
-    def over(self) -> float:
-        return min(self.entry.over, self.whole.over)
+    def numerator(self) -> float:
+        return min(self.entry.numerator, self.whole.numerator)
 
     @property
     def bits(self) -> float:
