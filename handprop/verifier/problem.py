@@ -46,7 +46,7 @@ class Shared:
 
     ``user_programs`` are both programs as the user's own mode traces them. ``evaluators`` are both in float64, by how
     they were traced; None stands for programs that cannot be traced so, and ``untraceable`` is the reason.
-    ``readings`` identify those that were compiled. ``values`` are runs of the function whose gradients these are, and
+    ``compiled`` are digests of those that can. ``values`` are runs of the function whose gradients these are, and
     ``iterated`` is its run with one more iteration of each loop (None where it has no such loop).
 
     ``proved`` says whether a check has proved the problem, ``conditional`` whether the proof holds under conditions,
@@ -59,7 +59,7 @@ class Shared:
     user_programs: list[Any] | None = None
     evaluators: dict[Any, Any] = dataclasses.field(default_factory=dict)
     untraceable: str = ""
-    readings: list[Any] = dataclasses.field(default_factory=list)
+    compiled: list[Any] = dataclasses.field(default_factory=list)
     values: dict[Any, Callable] = dataclasses.field(default_factory=dict)
     iterated: Any = UNSET
     proved: bool = False

@@ -49,7 +49,7 @@ class Difference(NamedTuple):
 def meaning_of(
     problem: Problem, found: Sequence[Evaluator], points: Sequence[Point], options: Options
 ) -> Difference | None:
-    """Decide what it means that every reading of the programs differs at its point; None if one does not."""
+    """Decide what it means that the programs differ in every trace, each at its point; None if they agree in one."""
     worsts = [worst_entry(problem, point) for point in points]
     if any(worst is None for worst in worsts):
         return None

@@ -13,7 +13,7 @@ from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import constants, executables, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.programs.readings import is_widened, reading_of
+from handprop.verifier.programs.traces import digest_of, is_widened
 from handprop.verifier.report.values import Check, Outcome
 
 __all__ = [
@@ -80,12 +80,12 @@ class Evaluator(NamedTuple):
 
 
 def evaluators(problem: Problem) -> Iterator[Evaluator]:
-    """Yield two readings of the programs: traced in float64, and traced at the dtypes of the inputs.
+    """Yield the programs in two traces: in float64, and at the dtypes of the inputs.
 
     In the first, numbers in the source keep their digits; a number that the source itself makes a float32 is read as it
-    was written in the second only. A program is refuted only if both readings are. A reading is left out if it equals
+    was written in the second only. A program is refuted only if both traces are. A trace is left out if it equals
     the first, cannot be traced, or is another program because the source asks for the dtype. If neither can be traced,
-    the programs are traced as the user runs them, and only their equations are widened. Each reading is compiled once
+    the programs are traced as the user runs them, and only their equations are widened. Each trace is compiled once
     for all checks.
     """
     with jax.enable_x64(True):
@@ -101,7 +101,7 @@ def evaluators(problem: Problem) -> Iterator[Evaluator]:
 
 
 def _compiled_once(problem: Problem, traced: Traced, inputs: tuple[Any, ...]) -> Evaluator | None:
-    """Return one reading of the programs, or None if it cannot be traced; the reason is kept too."""
+    """Return the programs traced in one way, or None if they cannot be; the reason is kept too."""
     known = problem.shared.evaluators
     if traced not in known:
         try:
@@ -125,7 +125,7 @@ def as_users(problem: Problem) -> list[Any]:
 
 
 def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator | None:
-    """Compile one reading; None if the same reading was compiled before."""
+    """Compile one trace of the programs; None if the same was compiled before."""
     programs = as_users(problem)
     with jax.enable_x64(True):
         if x64:
@@ -133,10 +133,10 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             if not all(map(is_widened, wide, programs)):
                 raise AnotherProgram("in float64 it becomes another program")
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
-        reading, known = [reading_of(program) for program in programs], problem.shared.readings
-        if reading in known:
+        digests, known = [digest_of(program) for program in programs], problem.shared.compiled
+        if digests in known:
             return None
-        known.append(reading)
+        known.append(digests)
         eta = (ROUNDINGS + max(jaxprs.longest_sum(program) for program in programs)) * 2.0**-52
         widened = [widen.widen(program) for program in programs]
         is_quick = executables.compile_within(programs, problem.compiling, NOISY)

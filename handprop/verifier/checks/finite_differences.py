@@ -51,8 +51,8 @@ def finite_differences(problem: Problem, options: Options) -> Check:
     if problem.primal is None or not problem.wrt or evaluator is None:
         return check(Outcome.SKIPPED, WITHIN if problem.domains else WITHOUT)
     slopes, told, off = [], [], []
-    for reading in evaluators(problem):  # the gradient has to be the slope in one of them
-        slopes = _slopes(problem, reading, options)
+    for each in evaluators(problem):  # the gradient has to be the slope in one of them
+        slopes = _slopes(problem, each, options)
         told = [s for s in slopes if np.isfinite(s.estimate) and s.error <= TRUSTED * abs(s.estimate) + 1e-12]
         off = [s for s in told if not s.agrees(s.candidate, options.accuracy)]
         if not off:

@@ -13,7 +13,7 @@ from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.labels import label_of
 from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["is_widened", "reading_of"]
+__all__ = ["digest_of", "is_widened"]
 
 ROUNDED = 16  # units in the last place by which a number computed in fewer bits may be off
 
@@ -57,7 +57,7 @@ def _is_rounded(wide: np.ndarray, number: np.ndarray) -> bool:
     return bool((near | (exact == held) | (np.isnan(exact) & np.isnan(held))).all())
 
 
-def reading_of(program: Any) -> str:
+def digest_of(program: Any) -> str:
     """Return a digest of what :func:`widen.widen` makes of the program.
 
     Another trace has the same digest if only the widths of floats, and casts between them, differ.
