@@ -39,8 +39,8 @@ from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 __all__ = ["MAX_TRIED", "Cause", "Explained", "explain"]
 
 Check: TypeAlias = Callable[[Problem], Report]
-SECONDS = 6.0  # of counted work, which take 5 seconds on an idle core
-LATEST = 10 * SECONDS  # of wall time: a safeguard for machines that are much slower
+SECONDS = 10.0  # of counted work, which take about 8 seconds on an idle core
+LATEST = 6 * SECONDS  # of wall time: a safeguard for machines that are much slower
 SHOWN = 3
 MAX_NARROW = 8  # edits that need extra conditions, before the search for a better one ends
 MAX_TRIED = 16  # edits that are put through the whole verification
