@@ -44,10 +44,11 @@ def in_turn(cases):
 
 
 def named(pairs):
-    """The cases in float32, and every eighth of the others in the plain run."""
+    """In the plain run: every case in float32, jitted, and a part of the other dtypes and ways to run it."""
     pairs = list(pairs)
-    plain = {pair for pair in pairs if pair[0].dtype == "float32"}
-    plain.update([pair for pair in pairs if pair[0].dtype != "float32"][::8])
+    plain = {(case, mode) for case, mode in pairs if case.dtype == "float32" and mode == "jit"}
+    plain.update([pair for pair in pairs if pair[0].dtype == "float32" and pair[1] != "jit"][::3])
+    plain.update([pair for pair in pairs if pair[0].dtype != "float32"][::13])
     return [pytest.param(case, mode, id=f"{case.id}-{mode}", marks=() if (case, mode) in plain else pytest.mark.sweep)
             for case, mode in pairs]  # fmt: skip
 

@@ -95,7 +95,7 @@ TWINS = {
 }
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("quantity", TWINS)
 @pytest.mark.parametrize("case", NETS, ids=lambda case: case.id)
 def test_equals_its_autodiff_twin(quantity, case):

@@ -25,13 +25,9 @@ ALLEGED = [name for name, case in CASES.items() if case.alleged]
 EDGES = [name for name, case in CASES.items() if case.edge]
 HIDDEN = [name for name, case in CASES.items() if case.hidden]
 POINTS = [(name, where) for name, case in CASES.items() for where in ("args", "edge") if getattr(case, where)]
-RANK: dict[str, int | None] = {
-    "token_losses": 2,
-    "lstm": 2,
-}  # of the first good line where it is not 1, None where none is named
+RANK: dict[str, int | None] = {"lstm": 2}  # of the first good line where it is not 1, None where none is named
 UNMENDED = {  # no fix is found
-    "weighted_logsumexp", "log_sigmoid", "token_losses", "ctc", "running_product", "column_maximum", "lstm", "triplet",
-    "embedding_biases",
+    "weighted_logsumexp", "log_sigmoid", "ctc", "running_product", "column_maximum", "lstm", "triplet",
 }  # fmt: skip
 BUDGET = 120.0  # a loaded machine is not what is tested
 STEPS = (1e-3, 5e-4, 2.5e-4)

@@ -93,7 +93,7 @@ def test_half_precisions_are_rounded_once(activation, dtype):
     assert got.dtype == dtype and (got == want.astype(dtype)).all()
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("hidden", "output", "loss"),
     [

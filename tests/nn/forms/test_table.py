@@ -26,6 +26,7 @@ def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), np.float32)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("form", ["fused", "fast_sigmoid", "auto"])
 @pytest.mark.parametrize(
     ("hidden", "output", "loss", "bias"),
@@ -74,6 +75,7 @@ def test_the_fast_sigmoid_keeps_its_bound():
 SGD, MOMENTUM, ADAM = optax.sgd(1.0), optax.sgd(0.1, momentum=0.9), optax.adam(1e-2)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", [SGD, MOMENTUM, ADAM], ids=["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("form", ["fused", "fast_sigmoid", "auto"])

@@ -95,6 +95,7 @@ def test_a_loop_that_tends_to_nothing_excuses_nothing(wrong_from, holds):
     assert v.verify(doubled(wrong_from), X).ok == holds
 
 
+@pytest.mark.sweep
 def test_products_too_small_for_their_digits_are_no_difference():
     factors = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 60000), jnp.float32)
     report = v.equivalent(

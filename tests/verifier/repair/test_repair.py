@@ -445,6 +445,7 @@ def test_fractions_come_back_from_residues(numerator, denominator):
     assert rational(p, Field(p).ratio(numerator, denominator)) == (numerator, denominator)
 
 
+@pytest.mark.sweep
 def test_a_line_that_only_the_field_sees_as_different_is_not_blamed():
     """The reference unrolls what the rule solves: of their values none is the same, and dx is right all the same."""
 
