@@ -498,7 +498,7 @@ def test_a_maximum_that_compiled_code_rounds_in_two_ways_is_no_mistake():
 
     report = v.equivalent(jax.grad(by_minimum), jax.grad(by_maximum), X[:6].reshape(2, 3), skip=["repair"])
     assert report.verdict is not v.Verdict.REFUTED, report
-    half = v.equivalent(lambda x: jax.grad(by_minimum)(x) / 2, jax.grad(by_maximum), X[:6].reshape(2, 3))
+    half = v.equivalent(lambda x: jax.grad(by_minimum)(x) / 2, jax.grad(by_maximum), X[:6].reshape(2, 3), skip="repair")
     assert half.verdict is v.Verdict.REFUTED, half
 
 

@@ -274,7 +274,7 @@ def test_another_function_for_large_numbers_is_no_overflow():
     other = ruled(
         lambda x: jnp.exp(-x * x), lambda x, d: (jnp.where(jnp.abs(x) > 1e3, d, -2 * x * jnp.exp(-x * x) * d),)
     )
-    assert v.verify(other, X).verdict is v.Verdict.REFUTED
+    assert v.verify(other, X, skip="repair").verdict is v.Verdict.REFUTED
 
 
 def rooted(x):
@@ -291,7 +291,7 @@ def test_an_accuracy_that_is_stated():
     assert held.verdict is v.Verdict.VERIFIED, held
     assert held.conditions == ("a relative error of 1e-08 is allowed, as stated",)
     assert "provided a relative error of 1e-08 is allowed" in " ".join(str(held).split())
-    assert v.verify(near, X, accuracy=1e-12).verdict is v.Verdict.REFUTED
+    assert v.verify(near, X, accuracy=1e-12, skip="repair").verdict is v.Verdict.REFUTED
     exact = v.verify(ruled(rooted, lambda x, d: (d * x / rooted(x),)), X, accuracy=1e-8)
     assert exact.verdict is v.Verdict.PROVED
     assert exact.conditions == ()
@@ -445,7 +445,7 @@ def test_where_the_function_jumps_each_slope_is_that_along_its_input_alone(name)
 
     held = lambda gradient: ruled(f, lambda *a: (gradient(*a), None))  # noqa: E731
     assert v.verify(held(right), *args).ok, v.verify(held(right), *args)
-    assert v.verify(held(wrong), *args).verdict is v.Verdict.REFUTED, v.verify(held(wrong), *args)
+    assert v.verify(held(wrong), *args, skip="repair").verdict is v.Verdict.REFUTED, v.verify(held(wrong), *args)
 
 
 def test_a_number_that_is_lost_within_a_loop_is_located_there():

@@ -98,7 +98,7 @@ def test_a_loop_of_more_turns_than_are_tried_is_not_judged():
 
     report = v.equivalent(turned, lambda x, n: 1 * x, X, np.int32(200_000), budget=10)
     assert report.verdict is not v.Verdict.REFUTED, report
-    assert v.equivalent(turned, lambda x, n: 2 * x, X, np.int32(20)).verdict is v.Verdict.REFUTED
+    assert v.equivalent(turned, lambda x, n: 2 * x, X, np.int32(20), skip="repair").verdict is v.Verdict.REFUTED
 
 
 def test_why_a_program_cannot_be_traced_in_float64_is_said():

@@ -56,4 +56,4 @@ def test_a_kernel_in_blocks_is_proved(interpret):
 def test_a_rule_around_a_kernel():
     twin = lambda x: jax.nn.softmax(x, -1)  # noqa: E731
     assert v.verify(rule(1.0), A, reference=twin).verdict is v.Verdict.PROVED
-    assert v.verify(rule(1.001), A, reference=twin).verdict is v.Verdict.REFUTED
+    assert v.verify(rule(1.001), A, reference=twin, skip="repair").verdict is v.Verdict.REFUTED
