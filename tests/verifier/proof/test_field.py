@@ -9,6 +9,8 @@ import pytest
 
 import handprop as v
 from handprop.verifier.proof.field.arithmetic import HIGH, LOW, POSITIVE, Elements, Field, draw_prime, is_prime
+from handprop.verifier.proof.field.degrees import VARIABLE
+from handprop.verifier.proof.field.values import Value, moved
 
 RNG = np.random.default_rng(0)
 P = draw_prime(RNG)
@@ -54,6 +56,15 @@ def test_sums_and_products_along_axes():
     a = FIELD.draw(RNG, (40, 3))
     assert FIELD.sum(a, (0,)).re.tolist() == [sum(map(int, column)) % P for column in a.re.T]
     assert FIELD.prod(a, 0).re.tolist() == [math.prod(map(int, column)) % P for column in a.re.T]
+
+
+def test_a_value_that_is_related_to_others_in_many_ways_is_moved_once():
+    value = Value(draws(3), VARIABLE)
+    for _ in range(60):
+        value = value._replace(factors=(value, value, 1))
+    other = moved(value, np.flip)
+    assert other.factors is not None and other.factors[0] is other.factors[1]
+    assert (other.x.re == value.x.re[::-1]).all()
 
 
 def test_roots_square_to_what_they_are_roots_of():

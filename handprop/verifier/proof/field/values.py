@@ -115,26 +115,35 @@ def plain(v: Value) -> Value:
 
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
-    """The value with its entries moved, copied or dropped by ``move``, and its relations and facts too."""
+    """The value with its entries moved, copied or dropped by ``move``, and its relations and facts too.
+
+    A value that others are related to in several ways is moved once: there are exponentially many ways to it.
+    """
+    done: dict[int, Value] = {}
 
     def each(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-        return tuple((c, moved(atom, move)) for c, atom in terms)
+        return tuple((c, once(atom)) for c, atom in terms)
 
     def maybe(v: Value | None) -> Value | None:
-        return None if v is None else moved(v, move)
+        return None if v is None else once(v)
 
-    return value._replace(
-        x=value.x.move(move),
-        known=None if value.known is None else move(value.known),
-        terms=each(value.terms),
-        log=each(value.log),
-        rest=maybe(value.rest),
-        log_of=maybe(value.log_of),
-        special=None if value.special is None else move(value.special),
-        sure=None if value.sure is None else move(value.sure),
-        power_of=None if value.power_of is None else (value.power_of[0], moved(value.power_of[1], move)),
-        factors=None if value.factors is None else (*(moved(v, move) for v in value.factors[:2]), value.factors[2]),
-    )
+    def once(v: Value) -> Value:
+        if id(v) not in done:
+            done[id(v)] = v._replace(
+                x=v.x.move(move),
+                known=None if v.known is None else move(v.known),
+                terms=each(v.terms),
+                log=each(v.log),
+                rest=maybe(v.rest),
+                log_of=maybe(v.log_of),
+                special=None if v.special is None else move(v.special),
+                sure=None if v.sure is None else move(v.sure),
+                power_of=None if v.power_of is None else (v.power_of[0], once(v.power_of[1])),
+                factors=None if v.factors is None else (once(v.factors[0]), once(v.factors[1]), v.factors[2]),
+            )
+        return done[id(v)]
+
+    return once(value)
 
 
 def is_positive(value: Value) -> bool:
