@@ -104,11 +104,13 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
         return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))
 
+    def twice(problem: Problem) -> Problem:
+        return differentiated(problem, options.rng(Stream.SECOND_ORDER))  # the same draws each time it is asked
+
     def report_on(problem: Problem, options: Options) -> Report:
         if order == 1:
             return judged(problem, options, "verify", domain)
-        rng = options.rng(Stream.SECOND_ORDER)
-        return judged(problem, options, "verify", domain, lambda problem: differentiated(problem, rng))
+        return judged(problem, options, "verify", domain, twice)
 
     def reported() -> Report:
         problem = problem_of(argnums)

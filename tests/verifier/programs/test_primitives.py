@@ -182,12 +182,11 @@ def test_what_the_field_leaves_to_an_oracle_is_not_rational():
 
 def test_every_primitive_has_one_row():
     """In the table's text: in the table itself the last of two rows would stand."""
-    names = []
-    for node in ast.walk(ast.parse(inspect.getsource(primitives))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "_rows":
-            names += ast.literal_eval(node.args[0]).split()
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict.fromkeys" and len(names):
-            names += ast.literal_eval(node.args[0])
+    text = inspect.getsource(primitives)
+    (rows,) = (node.value.values for node in ast.parse(text).body
+               if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict))  # fmt: skip
+    held = [ast.literal_eval(call.args[0]) for call in rows if isinstance(call, ast.Call)]
+    names = [name for one in held for name in (one.split() if isinstance(one, str) else one)]
     assert sorted(names) == sorted(TABLE)
 
 
