@@ -10,10 +10,6 @@ verifier, that each pair is what the corpus says.
 
 import argparse
 import itertools
-import json
-import os
-import select
-import subprocess
 import sys
 import time
 import warnings
@@ -23,10 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _worker import HANG, Worker, serve
 from corpus.red_team import CONDITIONAL, MISSED, REFUSED, Case, cases
 
 LIMIT = 60.0  # seconds per call
-START = 300.0  # seconds for a worker to start
 KEPT = ("structure", "proof")
 POINTS = 8
 LISTED = ("different, verified", "different, inconclusive", "proved with a condition", "known to be proved")
@@ -160,62 +156,23 @@ def judge(case: Case, skip: Sequence[str]) -> Said:
 
 
 def work() -> None:
-    """Run as a worker: read names of cases, and write two lines of JSON for each."""
+    """Run as a worker, which judges each case twice."""
     from handprop.verifier.checks.registry import CHECKS
 
     warnings.filterwarnings("ignore")
     everything = cases()
     others = (*(name for name, _ in CHECKS if name not in KEPT), "repair")
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        for skip in ((), others):
-            print(json.dumps({"said": judge(everything[line.strip()], skip)}), flush=True)
+    serve(lambda name: (judge(everything[name], skip) for skip in ((), others)))
 
 
-class Worker:
-    """A process that verifies cases. It is the only mutable object in this script."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, "--work"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
-        self.buffer = b""
-        if self.line(START) is None:
-            raise RuntimeError("a worker did not start")
-
-    def line(self, limit: float) -> dict[str, Any] | None:
-        """Return the next line of JSON, or None if it does not come within ``limit`` seconds."""
-        assert self.process.stdout is not None
-        end = time.monotonic() + limit
-        while True:
-            while b"\n" not in self.buffer:
-                if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-                    return None
-                if not (got := os.read(self.process.stdout.fileno(), 1 << 16)):
-                    return {"said": Said("CRASH", reason=f"the process ended with {self.process.wait()}"), "dead": True}
-                self.buffer += got
-            text, self.buffer = self.buffer.split(b"\n", 1)
-            if text.startswith(b'{"'):  # other lines are printed by the programs that are verified
-                return json.loads(text)
-
-    def ask(self, name: str) -> tuple[list[Said], bool]:
-        """Return both reports of a case, and whether the worker can continue."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{name}\n".encode())
-        self.process.stdin.flush()
-        said: list[Said] = []
-        while len(said) < 2:
-            got = self.line(LIMIT)
-            if got is None:
-                return [*said, Said("HANG", seconds=LIMIT)], False
-            verdict, proved_by, failed, reason, conditions, seconds = got["said"]
-            said.append(Said(verdict, tuple(proved_by), tuple(failed), reason, tuple(conditions), seconds))
-            if "dead" in got:
-                return said, False
-        return said, True
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+def reports_of(worker: Worker, case: Case) -> tuple[list[Said], bool]:
+    """Return both reports of a case, and whether the worker can continue."""
+    answers, failed = worker.ask(case.name, 2, LIMIT)
+    said = [Said(verdict, tuple(proved_by), tuple(against), reason, tuple(conditions), seconds)
+            for verdict, proved_by, against, reason, conditions, seconds in answers]  # fmt: skip
+    if failed:
+        said.append(Said("HANG", seconds=LIMIT) if failed == HANG else Said("CRASH", reason=failed))
+    return said, not failed
 
 
 def marks(case: Case, said: Sequence[Said]) -> set[str]:
@@ -242,8 +199,8 @@ def judge_all(chosen: Sequence[Case]) -> int:
     totals: dict[str, list[str]] = {}
     worker: Worker | None = None
     for case in chosen:
-        worker = worker or Worker()
-        said, alive = worker.ask(case.name)
+        worker = worker or Worker(__file__)
+        said, alive = reports_of(worker, case)
         if not alive:
             worker.stop()
             worker = None

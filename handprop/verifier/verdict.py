@@ -154,8 +154,8 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     if undefined := sampled.evidence["undefined"]:
         what = ", ".join(undefined)
         return Verdict.INCONCLUSIVE, f"the reference's {what} is NaN at every sample, so nothing is compared"
-    if sampled.evidence["apart"]:
-        return Verdict.INCONCLUSIVE, sampled.evidence["apart"][0]
+    if sampled.evidence["clear_differences"]:
+        return Verdict.INCONCLUSIVE, sampled.evidence["clear_differences"][0]
     if hidden := sampled.evidence["hidden"]:
         sensitivity = sampled.evidence["sensitivity"]
         what = ", ".join(f"an error of {100 * sensitivity[path]:.2g} % of {path}" if np.isfinite(sensitivity[path])

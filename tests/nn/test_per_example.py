@@ -95,7 +95,7 @@ TWINS = {
 }
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("quantity", TWINS)
 @pytest.mark.parametrize("case", NETS, ids=lambda case: case.id)
 def test_equals_its_autodiff_twin(quantity, case):
@@ -116,7 +116,7 @@ PROVED = [(case, quantity) for case in (NETS[0], NETS[1], NETS[4]) for quantity 
 PROVED += [(NETS[2]._replace(hidden="tanh"), quantity) for quantity in TWINS if quantity != "gauss_newton"]
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize(("case", "quantity"), PROVED, ids=lambda value: getattr(value, "id", value))
 def test_is_proved_to_be_its_autodiff_twin(case, quantity):
     hand, twin = TWINS[quantity] if quantity != "variance" else (per_example.gradient_variance, moments)
@@ -127,7 +127,7 @@ def test_is_proved_to_be_its_autodiff_twin(case, quantity):
     assert report.verdict is handprop.Verdict.PROVED, str(report)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_root_squared_is_the_second_derivative(loss):
     with jax.enable_x64(True):
@@ -138,6 +138,7 @@ def test_a_root_squared_is_the_second_derivative(loss):
         np.testing.assert_allclose(jnp.einsum("cnk,cnj->nkj", R, R), H, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("quantity", TWINS)
 def test_one_network_one_answer_whatever_the_reduction(quantity):
     """Examples' own errors: the mean's 1/N is in none, and in all of the Gauss-Newton matrix, which is the loss's."""
@@ -162,7 +163,7 @@ def test_kronecker_factors_are_means_of_outer_products():
             np.testing.assert_allclose(G, sum(np.outer(v, v) for v in np.asarray(delta)) / 7, rtol=1e-12, atol=1e-18)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("case", NETS, ids=lambda case: case.id)
 def test_kronecker_factors_of_one_example_are_exact(case):
     with jax.enable_x64(True):

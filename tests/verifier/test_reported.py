@@ -170,13 +170,13 @@ def test_where_a_mistake_is_easily_missed_it_is_refuted_or_a_condition(name):
     assert report.verdict is v.Verdict.REFUTED or "it fails" in said or "at other sizes" in said, report
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize(("name", "where"), [*POINTS, *((name, "hidden") for name in HIDDEN)])
 def test_the_right_one_holds(name, where):
     assert report_of(name, "right", where).ok, report_of(name, "right", where)
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(14)
 @pytest.mark.parametrize("name", WRONG)
 def test_the_wrong_one_is_refuted_with_the_line_and_a_fix_that_makes_it_right(name, tmp_path):
     """One test for all of it: a report takes seconds, and another worker would make it again."""

@@ -354,7 +354,7 @@ def _lost_on_the_way(problem: Problem, evaluator: Evaluator, point: Point) -> bo
     if any(has(eqn, Trait.SINGULAR) for eqn in jaxprs.equations(programs[0])):
         return True
     values = [not gradient for gradient in problem.gradients]
-    steps = [run_of(jaxprs.only(program, values), evaluator.arguments(point.inputs)) for program in programs]
+    steps = [run_of(jaxprs.pruned(program, values), evaluator.arguments(point.inputs)) for program in programs]
     decides = any(has(step.eqn, Trait.ORDER, Trait.RANKS) and any(np.isnan(x).any() for x in step.operands)
                   for step in itertools.chain(*steps))  # fmt: skip
     return decides or any(step.how is RangeExit.NAN for step in steps[1])

@@ -60,7 +60,7 @@ def finite_differences(problem: Problem, options: Options) -> Check:
     if not told:
         return check(Outcome.UNDECIDED, "the function is not smooth enough here for finite differences")
     error = max(s.error / max(abs(s.estimate), 1e-300) for s in told)
-    evidence = {"directions": len(slopes), "told": len(told), "relative_error": float(f"{error:.2e}")}
+    evidence = {"directions": len(slopes), "usable_directions": len(told), "relative_error": float(f"{error:.2e}")}
     if not off:
         summary = f"the gradient is the slope along {len(told)} of {len(slopes)} directions, to {error:.0e}"
         return check(Outcome.HOLDS, summary, **evidence)

@@ -144,7 +144,7 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
         "unexercised": idle,
         "undefined": tuple(path for k, path in enumerate(problem.out_paths) if _is_never(points, k)),
         "hidden": tuple(path for path, error in sensitivity.items() if error > MAX_HIDDEN and met[path]),
-        "apart": () if proved else tuple(_apart(problem, points)),
+        "clear_differences": () if proved else tuple(_apart(problem, points)),
         "lost_bits": {path: round(bits, 1) for path, (_, bits, _) in lost.items()},
         "lost_bits_autodiff": {path: round(bits, 1) for path, (_, _, bits) in lost.items()},
         "product_precision": "highest",

@@ -54,7 +54,7 @@ def transformations(problem: Problem, options: Options) -> Check:
     summary = f"the same bits twice; {len(tried)} cotangents; supports {', '.join(k for k in done if k not in cannot)}"
     if cannot:
         summary += f"; does not support {'; does not support '.join(f'{name}: {why}' for name, why in cannot.items())}"
-    evidence = {"cotangents": len(tried), "bears": tuple(done), "cannot": tuple(cannot)}
+    evidence = {"cotangents": len(tried), "tried": tuple(done), "unsupported": tuple(cannot)}
     outcome = Outcome.NOTES if cannot else Outcome.HOLDS
     return Check("transformations", outcome, summary, evidence, seconds=time.monotonic() - start)
 

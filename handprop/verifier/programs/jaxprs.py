@@ -27,7 +27,7 @@ from handprop.verifier.programs.primitives import Trait, has
 __all__ = [
     "as_written",
     "batch_axes",
-    "called",
+    "called_program",
     "closed",
     "equations",
     "first_line",
@@ -46,8 +46,8 @@ __all__ = [
     "narrower",
     "numbers",
     "of_jax",
-    "only",
     "outside_of_jax",
+    "pruned",
     "rules_of_jax",
     "scan_counts",
     "scan_parts",
@@ -113,13 +113,13 @@ def trace(f: Callable, inputs: Sequence[Any]) -> Any:
         return jax.make_jaxpr(f)(*inputs)
 
 
-def only(program: Any, wanted: Sequence[bool]) -> Any:
+def pruned(program: Any, wanted: Sequence[bool]) -> Any:
     """The program reduced to the wanted outputs and the equations that they need."""
     jaxpr, _ = partial_eval.dce_jaxpr(program.jaxpr, list(wanted), instantiate=True)
     return core.ClosedJaxpr(jaxpr, program.consts)
 
 
-def called(eqn: Any) -> Any:
+def called_program(eqn: Any) -> Any:
     """The program that a call equation calls; None for any other equation.
 
     Only primitives count that call their program and do nothing else; under ``shard_map``, for example, the program has
@@ -162,7 +162,7 @@ def while_parts(params: dict, operands: list[Any]) -> tuple[list[Any], list[Any]
     return operands[:n_cond], operands[n_cond : n_cond + n_body], operands[n_cond + n_body :]
 
 
-def parts(program: Any) -> Iterator[Any]:
+def programs_in(program: Any) -> Iterator[Any]:
     """The program and every one inside it."""
     yield program
     yield from (body for eqn in equations(program) for body in inner(eqn))
@@ -170,7 +170,7 @@ def parts(program: Any) -> Iterator[Any]:
 
 def leaks(program: Any) -> bool:
     """Whether it contains tracers of another trace in place of numbers."""
-    return any(isinstance(c, Tracer) for part in parts(program) for c in part.consts)
+    return any(isinstance(c, Tracer) for part in programs_in(program) for c in part.consts)
 
 
 def longest_sum(program: Any) -> int:
@@ -215,7 +215,7 @@ def numbers(program: Any) -> Iterator[np.ndarray]:
 
 
 def _held(program: Any) -> Iterator[np.ndarray]:
-    for part in parts(program):
+    for part in programs_in(program):
         consts = [c for c in part.consts if not is_key(c)]
         keys = [c for c in part.consts if is_key(c)]
         with jax.ensure_compile_time_eval():
@@ -259,13 +259,13 @@ def is_iteration(eqn: Any) -> bool:
 
 def of_jax(eqn: Any) -> bool:
     """Whether the primal function of a custom rule is part of JAX itself."""
-    place = getattr(closed(called(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
+    place = getattr(closed(called_program(eqn)).jaxpr.debug_info, "func_src_info", "") or ""
     return place.rpartition(" at ")[2].startswith(JAX)
 
 
 def stands_for_exp_neg_sq(eqn: Any) -> bool:
     """Whether it is JAX's ``exp(-x^2)``, which since jax 0.12 takes apart the bits of x."""
-    return of_jax(eqn) and str(called(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
+    return of_jax(eqn) and str(called_program(eqn).jaxpr.debug_info.func_src_info).startswith("exp_neg_sq ")
 
 
 def solves(program: Any) -> bool:
@@ -293,7 +293,7 @@ def outside_of_jax(program: Any) -> Iterator[Any]:
     """The program and those inside it, except for JAX's own functions that it calls."""
     yield program
     for eqn in program.jaxpr.eqns:
-        if called(eqn) is None or not of_jax(eqn):
+        if called_program(eqn) is None or not of_jax(eqn):
             for body in inner(eqn):
                 yield from outside_of_jax(body)
 
@@ -301,7 +301,7 @@ def outside_of_jax(program: Any) -> Iterator[Any]:
 def rules_of_jax(program: Any) -> tuple[str, ...]:
     """The names of JAX's own custom rules that the program contains."""
     found = [eqn for eqn in equations(program) if has(eqn, Trait.CUSTOM_RULE) and of_jax(eqn)]
-    return tuple(sorted({called(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
+    return tuple(sorted({called_program(eqn).jaxpr.debug_info.func_src_info.split(" at ")[0] for eqn in found}))
 
 
 def wide_dtype(dtype: Any) -> Any:

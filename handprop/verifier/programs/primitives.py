@@ -22,15 +22,15 @@ class Kind(enum.IntEnum):
     ``ANALYTIC``: any expression with exponentials, sines or erf, and with logarithms and roots of values that are
     positive at every point. ``RELATED``: an expression with other functions, which have relations such as
     ``log(x y) = log x + log y``. Values of the last two kinds may equal others, and numbers, by identities that the
-    field does not know. ``LOOSE``: a value that came through something that may be constant on a set that matters: a
-    truth value read as a polynomial, a rounding, or a function that is not understood.
+    field does not know. ``PIECEWISE``: a value that came through something that may be constant on a set that matters:
+    a truth value read as a polynomial, a rounding, or a function that is not understood.
     """
 
     RATIONAL = 0
     UNIVARIATE = 1
     ANALYTIC = 2
     RELATED = 3
-    LOOSE = 4
+    PIECEWISE = 4
 
     @property
     def of_analytic(self) -> "Kind":
@@ -136,7 +136,7 @@ class Primitive(NamedTuple):
     ``first_index``: the first operand that tells where entries are. ``domain``: which arguments have a real value."""
 
     acts: Acts = Acts.OTHERWISE
-    kind: Kind = Kind.LOOSE
+    kind: Kind = Kind.PIECEWISE
     decisions: Decisions = Decisions.MIXED
     traits: frozenset[Trait] = frozenset()
     carries: tuple[int, ...] = ()
@@ -206,7 +206,7 @@ TABLE: dict[str, Primitive] = {
     **_rows("one_minus_square", A.ENTRYWISE, K.RATIONAL, D.NONLINEAR),
     **_rows("div", A.ENTRYWISE, K.RATIONAL, D.DIVIDED, T.POLYNOMIAL, T.WHOLE, T.KNOWN, T.ERRORS, T.SCALES,
             T.UNDERFLOWS, T.DIVIDES, carries=(0,), domain=lambda x, y: y != 0),
-    **_rows("rem", A.ENTRYWISE, K.LOOSE, D.NONLINEAR, T.UNINTERPRETED, T.DIVIDES),
+    **_rows("rem", A.ENTRYWISE, K.PIECEWISE, D.NONLINEAR, T.UNINTERPRETED, T.DIVIDES),
     # Functions with identities that the field knows.
     **_rows("exp", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.TOTAL, T.MASKS, T.SCALES, T.UNDERFLOWS, T.NEVER_ZERO),
     **_rows("exp2", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.TOTAL, T.ERRORS, T.SCALES, T.UNDERFLOWS, T.NEVER_ZERO),
@@ -239,9 +239,9 @@ TABLE: dict[str, Primitive] = {
     **_rows("clamp", A.ENTRYWISE, K.RATIONAL, D.COMPARED, T.EXACT, T.TOTAL, T.BOUNDS, T.CHOOSES),
     **_rows("abs", A.ENTRYWISE, K.RATIONAL, D.COMPARED, T.EXACT, T.TOTAL, T.CHOOSES),
     **_rows("sign", A.ENTRYWISE, K.RATIONAL, D.COMPARED, T.EXACT, T.TOTAL, T.CHOOSES, T.ROUNDS),
-    **_rows("floor ceil", A.ENTRYWISE, K.LOOSE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS),
-    **_rows("round", A.ENTRYWISE, K.LOOSE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS, T.ODD),
-    **_rows("nextafter", A.OTHERWISE, K.LOOSE, D.MIXED, T.TOTAL),
+    **_rows("floor ceil", A.ENTRYWISE, K.PIECEWISE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS),
+    **_rows("round", A.ENTRYWISE, K.PIECEWISE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS, T.ODD),
+    **_rows("nextafter", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.TOTAL),
     **_rows("select_n", A.ENTRYWISE, K.RATIONAL, D.SELECTED,
             T.EXACT, T.TOTAL, T.KNOWN, T.INTEGERS, T.MASKS, T.ERRORS, T.NONFINITE),
     **_rows("is_finite", A.ENTRYWISE, K.RATIONAL, D.NONLINEAR),
@@ -266,9 +266,9 @@ TABLE: dict[str, Primitive] = {
             carries=(0, 2)),
     **_rows("scatter-sub scatter_sub", A.MOVES, K.RATIONAL, D.SUMMED, PLACED, T.POLYNOMIAL, carries=(0, 2)),
     **_rows("scatter-mul scatter_mul", A.MOVES, K.RATIONAL, D.MIXED, PLACED),
-    **_rows("scatter-max scatter_max scatter-min scatter_min", A.OTHERWISE, K.LOOSE, D.MIXED, T.EXACT),
+    **_rows("scatter-max scatter_max scatter-min scatter_min", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.EXACT),
     **_rows("sort top_k", A.MOVES, K.RATIONAL, D.ORDERED, T.EXACT, T.TOTAL, T.ERRORS, T.RANKS, T.CHOOSES),
-    **_rows("approx_top_k", A.OTHERWISE, K.LOOSE, D.MIXED, T.TOTAL),
+    **_rows("approx_top_k", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.TOTAL),
     # Sums, products and extremes of many entries.
     **_rows("dot_general", A.CONTRACTS, K.RATIONAL, D.DOT, T.TOTAL, T.POLYNOMIAL, T.WHOLE, T.ADDS, T.UNDERFLOWS),
     **_rows("conv_general_dilated", A.CONTRACTS, K.RATIONAL, D.MIXED, T.TOTAL, T.POLYNOMIAL, T.ADDS, T.MIXES_AXES),
@@ -286,35 +286,35 @@ TABLE: dict[str, Primitive] = {
     **_rows("cumlogsumexp", A.CONTRACTS, K.RELATED, D.MIXED, T.TOTAL, T.RUNNING_SUM),
     **_rows("reduce_window_sum", A.CONTRACTS, K.RATIONAL, D.SUMMED, T.TOTAL, T.POLYNOMIAL),
     **_rows("reduce_window_max reduce_window_min", A.CONTRACTS, K.RATIONAL, D.WINDOW, T.EXACT, T.CHOOSES),
-    **_rows("select_and_gather_add", A.OTHERWISE, K.LOOSE, D.UNBOUNDED, T.EXACT),
-    **_rows("select_and_scatter_add", A.OTHERWISE, K.LOOSE, D.UNBOUNDED),
-    **_rows("fft", A.OTHERWISE, K.LOOSE, D.MIXED, T.TOTAL, T.RUNNING_SUM),
+    **_rows("select_and_gather_add", A.OTHERWISE, K.PIECEWISE, D.UNBOUNDED, T.EXACT),
+    **_rows("select_and_scatter_add", A.OTHERWISE, K.PIECEWISE, D.UNBOUNDED),
+    **_rows("fft", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.TOTAL, T.RUNNING_SUM),
     # Matrices.
     **_rows("triangular_solve", A.CONTRACTS, K.RATIONAL, D.MIXED, T.SINGULAR, T.MIXES_AXES),
     **_rows("lu", A.CONTRACTS, K.RATIONAL, D.PIVOTED, T.SINGULAR, T.MIXES_AXES),
     **_rows("cholesky", A.CONTRACTS, K.RELATED, D.MIXED, T.SINGULAR, T.MIXES_AXES),
-    **_rows("qr", A.OTHERWISE, K.LOOSE, D.MIXED, T.SINGULAR, T.MIXES_AXES),
-    **_rows("eigh svd", A.OTHERWISE, K.LOOSE, D.MIXED, T.SINGULAR, T.MIXES_AXES, T.ITERATES),
-    **_rows("eig", A.OTHERWISE, K.LOOSE, D.MIXED, T.MIXES_AXES, T.ITERATES),
-    **_rows("schur hessenberg", A.OTHERWISE, K.LOOSE, D.MIXED, T.ITERATES),
-    **_rows("householder_product", A.OTHERWISE, K.LOOSE, D.MIXED, T.SINGULAR),
+    **_rows("qr", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES),
+    **_rows("eigh svd", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES, T.ITERATES),
+    **_rows("eig", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.MIXES_AXES, T.ITERATES),
+    **_rows("schur hessenberg", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.ITERATES),
+    **_rows("householder_product", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR),
     # Programs within a program.
-    **_rows("jit pjit closed_call core_call core_closed_call", A.CALLS, K.LOOSE, D.MIXED, T.INLINED),
-    **_rows("remat remat2 checkpoint remat_opt custom_vmap_call composite", A.CALLS, K.LOOSE, D.MIXED, T.INLINED),
-    **_rows("custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr", A.CALLS, K.LOOSE, D.MIXED,
+    **_rows("jit pjit closed_call core_call core_closed_call", A.CALLS, K.PIECEWISE, D.MIXED, T.INLINED),
+    **_rows("remat remat2 checkpoint remat_opt custom_vmap_call composite", A.CALLS, K.PIECEWISE, D.MIXED, T.INLINED),
+    **_rows("custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr", A.CALLS, K.PIECEWISE, D.MIXED,
             T.INLINED, T.CUSTOM_RULE),
-    **_rows("scan", A.CALLS, K.LOOSE, D.MIXED, T.LOOPS),
-    **_rows("while cond", A.CALLS, K.LOOSE, D.UNBOUNDED, T.LOOPS),
-    **_rows("pallas_call", A.CALLS, K.LOOSE, D.MIXED),
-    **_rows("custom_linear_solve", A.CALLS, K.LOOSE, D.MIXED, T.SOLVES, T.SINGULAR, T.MIXES_AXES),
+    **_rows("scan", A.CALLS, K.PIECEWISE, D.MIXED, T.LOOPS),
+    **_rows("while cond", A.CALLS, K.PIECEWISE, D.UNBOUNDED, T.LOOPS),
+    **_rows("pallas_call", A.CALLS, K.PIECEWISE, D.MIXED),
+    **_rows("custom_linear_solve", A.CALLS, K.PIECEWISE, D.MIXED, T.SOLVES, T.SINGULAR, T.MIXES_AXES),
     # call_hi_primitive is custom_root since jax 0.11.
-    **_rows("linear_call call_hi_primitive", A.OTHERWISE, K.LOOSE, D.MIXED, T.SOLVES),
+    **_rows("linear_call call_hi_primitive", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SOLVES),
     # Primitives that read or change state, or leave the program.
-    **_rows("pure_callback io_callback", A.OTHERWISE, K.LOOSE, D.MIXED, T.CALLBACK, T.OWN_DTYPE),
-    **_rows("debug_callback debug_print", A.OTHERWISE, K.LOOSE, D.MIXED, T.PRINTS),
-    **_rows("bitcast_convert_type", A.OTHERWISE, K.LOOSE, D.MIXED, T.OWN_DTYPE),
-    **_rows("random_gamma", A.OTHERWISE, K.LOOSE, D.MIXED, T.SERIES, T.BY_REJECTION),
-    **_rows("rng_uniform", A.OTHERWISE, K.LOOSE, D.MIXED, T.NO_FUNCTION),
+    **_rows("pure_callback io_callback", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.CALLBACK, T.OWN_DTYPE),
+    **_rows("debug_callback debug_print", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.PRINTS),
+    **_rows("bitcast_convert_type", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.OWN_DTYPE),
+    **_rows("random_gamma", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SERIES, T.BY_REJECTION),
+    **_rows("rng_uniform", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.NO_FUNCTION),
     # Primitives known by name only; nothing is claimed about them.
     **dict.fromkeys((
         "random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_bits",

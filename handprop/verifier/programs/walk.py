@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 
 from handprop._compat import closed
-from handprop.verifier.programs.jaxprs import called, kernel_program, scan_parts
+from handprop.verifier.programs.jaxprs import called_program, kernel_program, scan_parts
 from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["Walk", "taken"]
@@ -70,8 +70,8 @@ class Walk:
         if has(eqn, Trait.PRINTS) and not eqn.outvars:
             return []
         if has(eqn, Trait.CUSTOM_RULE):
-            return self.custom_rule(eqn, called(eqn), operands)
-        if (program := called(eqn)) is not None:
+            return self.custom_rule(eqn, called_program(eqn), operands)
+        if (program := called_program(eqn)) is not None:
             return self.evaluate(program, operands)
         if name == "scan":
             return self.scan(eqn, closed(params["jaxpr"]), operands)

@@ -87,7 +87,7 @@ class Trial(NamedTuple):
 
     ``differs``: the first output that differs, None where all agree. ``chance``: the probability that programs that
     differ agree in this run. ``collision``: the probability that two given arguments of an oracle that differ are
-    equal. ``partition``: which arguments were equal to which, None where they are not compared. ``lanes``: the number
+    equal. ``partition``: which arguments were equal to which, None where they are not compared. ``points``: the number
     of points that the run stands for. ``grouped``: whether its roots were divided into groups.
     """
 
@@ -96,7 +96,7 @@ class Trial(NamedTuple):
     chance: float
     collision: float
     partition: bytes | None
-    lanes: int = 1
+    points: int = 1
     grouped: bool = False
 
 
@@ -200,7 +200,7 @@ def missed_with_decisions(pair: Pair, run: Run, decision_bits: float, points: in
     probability that it is not seen at the first such point. The latter is for one point, as is the number m of oracle
     calls. Each of the ``decision_bits`` unknowns may also be taken for one of the numbers that it is compared with.
     """
-    calls = max(pair.calls, run.calls / pair.lanes)
+    calls = max(pair.calls, run.calls / pair.batch)
     unseen = RESTARTS * (chance**2 + calls**2 / 2 * collision**2)
     taken_for_numbers = decision_bits * (len(NUMBERS) + len(pair.thresholds or ())) * 2 * collision
     return min(1.0, (1 - 2.0**-decision_bits) ** points + unseen + taken_for_numbers)

@@ -6,13 +6,13 @@ import numpy as np
 
 from handprop.verifier.internal import noted
 from handprop.verifier.problem import Problem
+from handprop.verifier.proof.batching import batched, largest_array
 from handprop.verifier.proof.bound import MISSED_CLAIMS, decided_alike
 from handprop.verifier.proof.evaluation import Pair, drawn_inputs, evaluated_at, new_run
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.reals import Reals
 from handprop.verifier.proof.field.values import Value
-from handprop.verifier.proof.lanes import batched, largest_array
 
 __all__ = ["claims_hold"]
 
@@ -30,7 +30,7 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     """
     if not pair.claim_bits:
         return _tested(_alone(problem, pair), rng)[0]
-    at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.lanes, 1), 1)
+    at_once = max(ENTRIES_IN_REALS // max(largest_array(pair) // pair.batch, 1), 1)
     wanted = math.ceil(MISSED_CLAIMS * 2.0 ** min(pair.claim_bits, MAX_CLAIM_BITS))
     if wanted > at_once * MAX_IN_REALS:
         raise Unsupported("a comparison that rests on too many decisions")
@@ -39,7 +39,7 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
     except Exception as error:  # JAX raises errors of many types where it cannot batch a program
         noted(error, "the proof at many points")
         raise Unsupported("a comparison that rests on decisions, in a program that cannot be batched") from error
-    for _ in range(math.ceil(wanted / wide.lanes)):
+    for _ in range(math.ceil(wanted / wide.batch)):
         hold, alike = _tested(wide, rng)
         if not hold:
             return False
@@ -53,7 +53,7 @@ def claims_hold(problem: Problem, pair: Pair, rng: np.random.Generator) -> bool:
 
 def _alone(problem: Problem, pair: Pair) -> Pair:
     """Both programs at one point."""
-    return pair if pair.lanes == 1 else batched(problem, pair, 1)
+    return pair if pair.batch == 1 else batched(problem, pair, 1)
 
 
 def _tested(pair: Pair, rng: np.random.Generator) -> tuple[bool, bool]:

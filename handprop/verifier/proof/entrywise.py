@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from handprop.verifier.programs.jaxprs import called, is_float
+from handprop.verifier.programs.jaxprs import called_program, is_float
 from handprop.verifier.programs.primitives import Acts, row
 
 __all__ = ["like_entries"]
@@ -30,7 +30,7 @@ def _read(jaxpr: Any) -> set[Any]:
 
 def _is_entrywise(program: Any) -> bool:
     def is_same(eqn: Any) -> bool:
-        if (inside := called(eqn)) is not None:
+        if (inside := called_program(eqn)) is not None:
             return _is_entrywise(inside)
         if eqn.primitive.name == "broadcast_in_dim":  # integers would be broadcast to all entries
             return not eqn.invars[0].aval.shape and is_float(eqn.invars[0].aval.dtype)

@@ -45,7 +45,7 @@ class Reading(NamedTuple):
 class Pair(NamedTuple):
     """Both programs with their inputs, and how they are evaluated.
 
-    ``thresholds``: the numbers that unknowns are compared with, None where nothing is decided. ``lanes``: the number of
+    ``thresholds``: the numbers that unknowns are compared with, None where nothing is decided. ``batch``: the number of
     points drawn at once. ``entries``: the number of entries that are the same function, each of its own entries of the
     inputs, so that each counts as a point too. ``sample``: the shape of the entries that are evaluated, where there are
     too many to evaluate all. ``calls``, ``roots``: the numbers of oracle calls and of roots at one point, where many
@@ -58,7 +58,7 @@ class Pair(NamedTuple):
     thresholds: tuple[float, ...] | None
     reading: Reading
     work: Work
-    lanes: int = 1
+    batch: int = 1
     entries: int = 1
     sample: tuple[int, ...] | None = None
     calls: int = 0
@@ -68,7 +68,7 @@ class Pair(NamedTuple):
     @property
     def points(self) -> int:
         """The number of points that a run stands for."""
-        return self.lanes * self.entries
+        return self.batch * self.entries
 
 
 class Evaluation(NamedTuple):

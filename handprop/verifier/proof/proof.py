@@ -127,7 +127,7 @@ def _agreed(problem: Problem, trials: list[Trial], reading: Reading, assumed: Ma
         "oracle_calls": max(trial.run.calls for trial in trials),
         "roots": last.roots,
         "truths": last.unknown_comparisons,
-        "assignments": trials[-1].lanes * len(trials) if branching and last.unknown_comparisons else 0,
+        "assignments": trials[-1].points * len(trials) if branching and last.unknown_comparisons else 0,
         "assumptions": (*sorted(last.readings), *sorted(last.assumptions)),
         "uninterpreted": tuple(sorted(last.uninterpreted)),
         "conditions": _conditions(trials, reading, assumed, given),

@@ -8,6 +8,7 @@ import numpy as np
 
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs.primitives import Kind, Trait, least_kind, named
+from handprop.verifier.proof.batching import MAX_RUNS, at_many_points
 from handprop.verifier.proof.bound import (
     RESTARTS,
     Trial,
@@ -24,7 +25,6 @@ from handprop.verifier.proof.evaluation import Evaluation, Pair, Reading, evalua
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.work import Work
-from handprop.verifier.proof.lanes import MAX_RUNS, in_lanes
 
 __all__ = ["run_trials", "with_negatives"]
 
@@ -76,9 +76,9 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
             limit = MAX_RUNS if log2_false(trials) > -wanted else len(last.run.characters) + SPARE_RUNS
             if last.differs is not None or len(trials) >= limit or last.chance >= 1:
                 return pair, trials
-            if last.partition is None and len(trials) == 1 and pair.lanes == 1:
-                wide = in_lanes(problem, _with_counts(pair, last.run), bits)
-                if wide.lanes > 1:
+            if last.partition is None and len(trials) == 1 and pair.batch == 1:
+                wide = at_many_points(problem, _with_counts(pair, last.run), bits)
+                if wide.batch > 1:
                     pair = wide
                     break
             if _too_long(trials, (work.spent - before) / len(trials), wanted, work):

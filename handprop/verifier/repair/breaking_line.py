@@ -99,7 +99,7 @@ def _program(problem: Problem, output: int) -> Any:
     if problem.as_program is not None and problem.written is not None:
         candidate = problem.as_program(rebuilt(problem.written, {}))
     program = jaxprs.trace(candidate, problem.inputs)
-    return jaxprs.only(program, [k == output for k in range(len(program.out_avals))])
+    return jaxprs.pruned(program, [k == output for k in range(len(program.out_avals))])
 
 
 def _birth(steps: Sequence[Step]) -> tuple[Step, str] | None:
@@ -186,7 +186,7 @@ def _change(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def _located(step: Step, said: str, path: str) -> BreakingLine | None:
-    calls = (e for e in step.stack[:-1] if jaxprs.called(e) is not None and jaxprs.of_jax(e))
+    calls = (e for e in step.stack[:-1] if jaxprs.called_program(e) is not None and jaxprs.of_jax(e))
     found = frames.user_frames(next(calls, step.stack[-1]))
     if not found:
         return None

@@ -122,10 +122,11 @@ class Check(ByContent):
     - rounding: the number of ``points``; by output, the smallest relative error that would have shown
       (``sensitivity``), and the bits that the own dtype loses by hand (``lost_bits``) and by autodiff
       (``lost_bits_autodiff``); the outputs that are zero at every point (``unexercised``), NaN at every point
-      (``undefined``), or would show only large errors (``hidden``); why nothing can be said (``apart``); the
-      ``product_precision`` of matrix products;
-    - finite_differences: the numbers of ``directions`` and of those that ``told`` something, the ``relative_error``;
-    - transformations: the number of ``cotangents``; the transformations that the rule ``bears`` and ``cannot`` bear;
+      (``undefined``), or would show only large errors (``hidden``); entries that differ clearly where nothing decides
+      which is right (``clear_differences``); the ``product_precision`` of matrix products;
+    - finite_differences: the numbers of ``directions`` and of ``usable_directions``, the ``relative_error``;
+    - transformations: the number of ``cotangents``; the transformations that were ``tried``, and those that are
+      ``unsupported``;
     - edge_cases: the inputs that were ``tried``, those where something is ``not_finite``, and the ``kinks``;
     - other_sizes: the ``sizes`` that were tried, and whether the rule ``fails`` there.
     """

@@ -38,7 +38,7 @@ def test_chances_multiply_over_runs_and_collisions_count_for_every_pair_of_calls
 
 
 def test_a_run_that_decides_counts_the_points_that_meet_a_difference():
-    pair, run = SimpleNamespace(calls=4, lanes=8, thresholds=(0.0,)), SimpleNamespace(calls=32)
+    pair, run = SimpleNamespace(calls=4, batch=8, thresholds=(0.0,)), SimpleNamespace(calls=32)
 
     def missed(points, chance, collision):
         return bound.missed_with_decisions(pair, run, 3.0, points, chance, collision)

@@ -296,7 +296,7 @@ def test_where_a_function_jumps_its_gradient_is_nowhere():
     assert v.verify_gradient(lambda a: 1.0 * jax.grad(first)(a), first, ENTRIES, skip=["repair"]).ok
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.sweep
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_a_sample_by_rejection_has_an_implicit_derivative(factor):

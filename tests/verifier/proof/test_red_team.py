@@ -30,7 +30,7 @@ def report_of(case):
     return v.equivalent(case.f, case.g, *case.args, skip=PROOF_ALONE, budget=SECONDS)
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(14)
 @pytest.mark.usefixtures("jax_as_it_comes")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth == "different"])
 @pytest.mark.filterwarnings("ignore")

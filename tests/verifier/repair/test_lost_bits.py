@@ -168,7 +168,7 @@ def test_half_precision_is_rounded_as_its_dtype_rounds(dtype):
         return (grown - x) * 32
 
     x = normal(6).astype(dtype)
-    trial = lost_bits.Trial(jax.make_jaxpr(steps)(x), [x], 0, (lost_bits.Mode.OWN,))
+    trial = lost_bits.RoundedProgram(jax.make_jaxpr(steps)(x), [x], 0, (lost_bits.Mode.OWN,))
     want = (np.asarray(x, np.float64) * (1 + 2.0**-5)).astype(dtype).astype(np.float64) - np.asarray(x, np.float64)
     assert [unit.name for unit in trial.units.values()] == ["mul", "sub", "mul"]
     np.testing.assert_array_equal(trial.run({0: lost_bits.Mode.OWN}), want * 32)
@@ -181,7 +181,7 @@ def fine(report):
 
 def test_where_the_arithmetic_is_fine_nothing_is_run(monkeypatch):
     ran = []
-    monkeypatch.setattr(lost_bits, "Trial", lambda *args: ran.append(args))
+    monkeypatch.setattr(lost_bits, "RoundedProgram", lambda *args: ran.append(args))
     monkeypatch.setattr(lost_bits, "rebuilt", lambda *args: ran.append(args))
     assert fine(handprop.verify_gradient(lambda w: 2 * w, lambda w: (w * w).sum(), normal(3)))
     assert not ran
@@ -196,8 +196,8 @@ def log_variance(x):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_float64_has_nothing_wider(dtype, monkeypatch):
     made = []
-    real = lost_bits.Trial
-    monkeypatch.setattr(lost_bits, "Trial", lambda *args: made.append(args) or real(*args))
+    real = lost_bits.RoundedProgram
+    monkeypatch.setattr(lost_bits, "RoundedProgram", lambda *args: made.append(args) or real(*args))
     with jax.enable_x64(True):
         x = jnp.asarray(100 + RNG.normal(size=64), dtype)
         report = handprop.verify_gradient(log_variance, lambda x: jnp.log(jnp.var(x)), x, skip=ROUNDING_ALONE)
@@ -215,5 +215,5 @@ def test_a_program_too_large_is_left_alone(monkeypatch):
     x = SATURATED[0]
     program = jax.make_jaxpr(lambda x: jnp.sin(jnp.sin(jnp.sin(jnp.sin(x)))))(x)
     with pytest.raises(TooLarge, match="too many equations"):
-        lost_bits.Trial(program, [x], 0, (lost_bits.Mode.OWN,))
+        lost_bits.RoundedProgram(program, [x], 0, (lost_bits.Mode.OWN,))
     assert fine(one_minus())

@@ -33,8 +33,8 @@ def as_constant(run: Run, out: Value) -> Value:
     """The result of the next step; it is no longer loose if the step is constant."""
     step, run.steps = run.steps, run.steps + 1
     if run.probe:
-        run.words.append(word(out) if out.kind is Kind.LOOSE else 0)
-    if step < len(run.constant_steps) and run.constant_steps[step] and out.kind is Kind.LOOSE:
+        run.words.append(word(out) if out.kind is Kind.PIECEWISE else 0)
+    if step < len(run.constant_steps) and run.constant_steps[step] and out.kind is Kind.PIECEWISE:
         run.constant_degree = run.constant_degree.worst(out.degree)
         return out._replace(kind=Kind.RELATED)
     return out

@@ -193,7 +193,7 @@ def _rem(run: Run, a: Value, b: Value) -> Thing:
 
 
 def _is_finite(run: Run, a: Value) -> Thing:
-    if Kind.LOOSE in run.kinds.values() and a.kind is Kind.LOOSE:
+    if Kind.PIECEWISE in run.kinds.values() and a.kind is Kind.PIECEWISE:
         raise NotUnderstood("whether the result of an unknown function is finite")
     return np.ones(a.shape, bool)
 

@@ -92,7 +92,7 @@ def _some_extremum(run: Run, value: Value, largest: bool) -> Value:
     if special is not None:
         x = x.move(lambda part: np.where(special == 0, part, 0))
     degree = value.degree.summed(value.shape[-1]) * Bound.of(Fraction(1, max(value.shape[-1], 1))) + VARIABLE
-    return Value(x, degree, special=special, kind=Kind.LOOSE, positive=value.positive,
+    return Value(x, degree, special=special, kind=Kind.PIECEWISE, positive=value.positive,
                  nonnegative=is_nonnegative(value))  # fmt: skip
 
 

@@ -348,7 +348,7 @@ def uninterpreted(run: Run, name: str, *arguments: Value) -> Value:
     run.uninterpreted.add(name)
     kind = max(least_kind(primitive), *(a.kind for a in arguments))
     xs = [a.x for a in arguments]
-    oracle = run.loose_oracle if least_kind(primitive) is Kind.LOOSE else run.oracle
+    oracle = run.loose_oracle if least_kind(primitive) is Kind.PIECEWISE else run.oracle
     if primitive not in named(Trait.ODD):
         return Value(oracle(name, *xs), VARIABLE, kind=kind)
     flipped, canonical = run.canonical(xs[0])

@@ -294,7 +294,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
         raise NotUnderstood(f"{name} of keys")
     values = [as_value(run, thing) for thing in inputs]
     run.asked(*values)
-    run.kinds[name] = Kind.LOOSE
+    run.kinds[name] = Kind.PIECEWISE
     if not any(name == known.split(" (")[0] for known in run.uninterpreted):
         run.uninterpreted.add(name)
     shape, params = run.shape_of(outs[0].shape), label_of(eqn.params, eqn.primitive)
@@ -316,7 +316,7 @@ def _uninterpreted(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
 
 def _drawn(run: Run, label: str, shape: tuple[int, ...]) -> Value:
     places = Elements(np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(shape))
-    return Value(run.loose_oracle(label, places), VARIABLE, kind=Kind.LOOSE)
+    return Value(run.loose_oracle(label, places), VARIABLE, kind=Kind.PIECEWISE)
 
 
 COMPARES = {"eq": np.equal, "ne": np.not_equal, "gt": np.greater, "ge": np.greater, "lt": np.less, "le": np.less}

@@ -143,7 +143,7 @@ class Record:
         False under a probe, whatever ``a`` is: a probe proves nothing, and it must pass divisions by such values to
         show at which steps they do not depend on what is loose.
         """
-        return a.kind is Kind.LOOSE and not self.probe
+        return a.kind is Kind.PIECEWISE and not self.probe
 
     def check_not_zero(self, a: Value, refused: str, assumed: str) -> None:
         """Make sure that ``a`` is zero almost nowhere.

@@ -67,7 +67,7 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     apart = logical_not(run, equal(run, a, b))  # ties may have positive measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
         return np.asarray(more & apart)
-    return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.LOOSE, nonnegative=True, most=1)
+    return run.mul(as_value(run, more), as_value(run, apart))._replace(kind=Kind.PIECEWISE, nonnegative=True, most=1)
 
 
 def _surely_greater(a: Value, b: Value) -> bool | None:
@@ -136,7 +136,7 @@ def _chance(run: Run, a: Value, b: Value) -> Value:
 
 
 def _truth(residues: np.ndarray) -> Value:
-    return Value(Elements(residues), VARIABLE, kind=Kind.LOOSE, nonnegative=True, most=1)
+    return Value(Elements(residues), VARIABLE, kind=Kind.PIECEWISE, nonnegative=True, most=1)
 
 
 def equal(run: Run, a: Value, b: Value) -> Thing:
@@ -234,7 +234,7 @@ def _mixed(run: Run, which: Value, no: Value, yes: Value) -> Value:
     no, yes = (v._replace(special=None) for v in (no, yes))
     mixed = run.add(no, run.mul(which, run.add(yes, no, -1)))
     return mixed._replace(
-        special=special, kind=Kind.LOOSE, positive=is_positive(no) and is_positive(yes),
+        special=special, kind=Kind.PIECEWISE, positive=is_positive(no) and is_positive(yes),
         nonnegative=is_nonnegative(no) and is_nonnegative(yes), most=max(no.most, yes.most),
         everywhere=Everywhere.UNKNOWN,
     )  # fmt: skip

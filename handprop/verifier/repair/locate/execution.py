@@ -45,7 +45,7 @@ def record(interpretation: Interpretation, program: Any) -> tuple[tuple[Value, .
 
     def observer(eqn: Any, operands: list[Thing], step: Any) -> list[Thing]:
         own = inside[-1] if inside else tuple(frames.user_frames(eqn))
-        calls = jaxprs.called(eqn) is not None
+        calls = jaxprs.called_program(eqn) is not None
         hides = calls and jaxprs.of_jax(eqn)
         before = len(steps)
         again = id(eqn) in ran

@@ -61,7 +61,7 @@ class Unit(NamedTuple):
     iterations: int
 
 
-class Trial:
+class RoundedProgram:
     """The candidate program, compiled once with a selectable mode for each unit, or for the unit ``only``.
 
     It measures the bits that one output loses in given modes.
@@ -132,7 +132,7 @@ def _is_narrow(aval: Any) -> bool:
 
 def _frame(stack: list[Any]) -> frames.Frame | None:
     """Return the user's innermost frame. For an equation inside one of JAX's own functions, that is its call."""
-    calls = (e for e in stack[:-1] if jaxprs.called(e) is not None and jaxprs.of_jax(e))
+    calls = (e for e in stack[:-1] if jaxprs.called_program(e) is not None and jaxprs.of_jax(e))
     found = frames.user_frames(next(calls, stack[-1]))
     return found[0] if found else None
 
@@ -203,12 +203,12 @@ def lost_bits(problem: Problem, report: Report) -> LostBits | None:
         program = jaxprs.trace(problem.as_program(rebuilt(problem.written, {})), problem.inputs)
         if not _is_narrow(program.out_avals[output]):
             return None
-        trial = Trial(program, problem.inputs, output, (Mode.OWN, Mode.ROUNDED), None, seconds)
+        trial = RoundedProgram(program, problem.inputs, output, (Mode.OWN, Mode.ROUNDED), None, seconds)
         blamed = _blamed(trial, lost[path])
         if blamed is None:
             return None
         n, bits = blamed
-        cause = _cause(Trial(program, problem.inputs, output, tuple(Mode)[1:], n, seconds), n)
+        cause = _cause(RoundedProgram(program, problem.inputs, output, tuple(Mode)[1:], n, seconds), n)
     frame = list(trial.units.values())[n].frame
     assert frame is not None
     text, (start, end) = quoted(frame)
@@ -216,7 +216,7 @@ def lost_bits(problem: Problem, report: Report) -> LostBits | None:
                     f"{cause} in {text[start:end]}" if cause else "")  # fmt: skip
 
 
-def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
+def _blamed(trial: RoundedProgram, in_all: float) -> tuple[int, float] | None:
     """Return the number of the equation most to blame, and the bits its line loses.
 
     Returns None if no line loses half of the bits, or if the runs take too long.
@@ -243,7 +243,7 @@ def _blamed(trial: Trial, in_all: float) -> tuple[int, float] | None:
     return found[1:] if found else None
 
 
-def _cause(trial: Trial, n: int) -> str:
+def _cause(trial: RoundedProgram, n: int) -> str:
     """Name the cause if a measurement shows it: one fault alone loses what the equation loses, to within one bit."""
     unit = list(trial.units.values())[n]
     own = trial.lost({n: Mode.OWN})

@@ -92,7 +92,7 @@ def _gradient_of(problem: Problem, inputs: tuple[Any, ...]) -> Callable[..., lis
     Other outputs are dropped because they may have no derivative. Custom rules and ``stop_gradient`` are bypassed
     because their derivatives may differ from those of the values.
     """
-    program = jaxprs.only(jaxprs.trace(problem.candidate, inputs), problem.gradients)
+    program = jaxprs.pruned(jaxprs.trace(problem.candidate, inputs), problem.gradients)
 
     def leaf(eqn: Any, values: list[Any]) -> list[Any]:
         return values if eqn.primitive.name == "stop_gradient" else running.bind(eqn, values)
