@@ -75,6 +75,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
             The outputs and the cotangents of all inexact leaves are compared, for a random output cotangent.
         kwargs: the rule's keyword arguments.
         reference: a function whose derivative is taken as correct, such as a plain JAX version of a kernel.
+            Without a derivative in reverse mode, forward mode is used; without any, differences of its values.
         argnums: the positions of the arguments whose gradients are compared; by default all of them.
         nondiff_argnums: the positions of the arguments that have no gradient.
         key: the seed of every random draw, an integer or a JAX key.

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact
+from handprop.verifier.derivatives import Derivative, estimated, of_values, pulled_back
 from handprop.verifier.faults import Fault, leaf_faults
 from handprop.verifier.internal import noted
 from handprop.verifier.problem import (
@@ -46,16 +47,20 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
     _check_loss(loss, value)
     wrt = _positions(given, argnums)
     by_hand = with_rules(given.calling(candidate))
-    differentiated = functools.partial(jax.value_and_grad, argnums=argnums)
+    differentiated = functools.partial(_differentiated, loss, given, argnums, wrt)
     with own_width(given.leaves):
+        way = of_values(differentiated, given.leaves, wrt)
         try:
-            value, grads = jax.eval_shape(given.calling(differentiated(without_rules(loss))), *given.leaves)
+            value, *found = jax.eval_shape(differentiated(way), *given.leaves)
         except CONCRETE:
             raise
-        except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
+        except Exception as error:  # whatever JAX raises where a function has no derivative
             noted(error, "autodiff of the loss")
             obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
             return _alone(faulty(candidate, given)._replace(obstacle=obstacle), by_hand, wrt)
+        args = given.rebuild(given.leaves)[0]
+        chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
+        grads = jax.tree.unflatten(jax.tree.structure(chosen), found)
         try:
             got = jax.eval_shape(by_hand, *given.leaves)
         except CONCRETE:
@@ -73,8 +78,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
     leaves = [path for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
 
     def reference(*leaves: Any) -> tuple:
-        value, grads = given.calling(differentiated(without_rules(loss)))(*leaves)
-        return tuple(jax.tree.leaves((value, grads) if with_value else grads))
+        return differentiated(way)(*leaves)[0 if with_value else 1 :]
 
     as_program = functools.partial(_as_program, given)
     return Problem(
@@ -96,10 +100,22 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         stops=jaxprs.stops(program),
         solves=jaxprs.solves(program),
         as_program=as_program,
-        conditions=given.conditions(),
+        conditions=(*given.conditions(), *estimated(way).conditions),
         heads=given.heads,
         drawn=given.drawn,
+        accuracy=estimated(way).accuracy,
+        assumed=estimated(way).assumed,
     )
+
+
+def _differentiated(loss: Callable, given: Arguments, argnums: int | tuple[int, ...], wrt: Sequence[int],
+                    way: Derivative) -> Program:  # fmt: skip
+    """Return the program of the loss's value and of its gradients, differentiated in this way."""
+    plain = without_rules(loss)
+    if way is pulled_back:
+        grad = given.calling(jax.value_and_grad(plain, argnums))
+        return lambda *leaves: tuple(jax.tree.leaves(grad(*leaves)))
+    return lambda *leaves: way(given.calling(plain), leaves, [1.0], list(wrt))
 
 
 def _as_program(given: Arguments, f: Callable) -> Program:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
+from handprop.verifier.derivatives import Derivative, by_directions, estimated, floats, of_values, pulled_back
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
@@ -106,22 +107,22 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
     plain = [f"{PLAIN}{path}" for path, _ in outputs] if with_plain else []
 
-    def pulled_back(f: Callable, undifferentiated: Callable | None = None,
-                    gradients: Callable = _pulled_back) -> Program:  # fmt: skip
+    def differentiated(f: Callable, gradients: Derivative, undifferentiated: Callable | None = None) -> Program:
         program = lambda *inputs: gradients(f, inputs[:count], inputs[count:], chosen)  # noqa: E731
         return _with_plain(program, undifferentiated, count, len(values)) if with_plain else program
 
-    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Callable = _pulled_back) -> Program:
-        return pulled_back(with_rules(given.calling(f), watch), stripped(f), gradients)
+    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Derivative = pulled_back) -> Program:
+        return differentiated(with_rules(given.calling(f), watch), gradients, stripped(f))
 
     def faults_of(f: Any) -> list[Fault]:
         return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
 
     inputs = (*given.leaves, *cotangents)
+    way = of_values(lambda way: differentiated(primal, way), inputs, chosen)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
-        reference=pulled_back(primal),
+        reference=differentiated(primal, way),
         inputs=inputs,
         in_paths=(*given.paths, *(f"cotangent of value{path}" for path, o in outputs if is_inexact(o))),
         out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *plain),
@@ -135,20 +136,22 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         written=rule,
         as_program=by_hand,
         faults_of=faults_of,
-        as_reference=None if reference else lambda f: pulled_back(stripped(f)),
+        as_reference=None if reference else lambda f: differentiated(stripped(f), way),
         original=original,
         stops=_stops(original, given, program),
         solves=jaxprs.solves(program),
-        conditions=given.conditions(),
+        conditions=(*given.conditions(), *estimated(way).conditions),
         heads=given.heads,
         drawn=given.drawn,
+        accuracy=estimated(way).accuracy,
+        assumed=estimated(way).assumed,
     )
     if problem.obstacle:
         return problem
     other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
     faults = tuple(other or _standing(faults_of(rule), problem.reference, inputs))
     if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
-        return _forwards(problem, functools.partial(by_hand, gradients=_by_directions))
+        return _forwards(problem, functools.partial(by_hand, gradients=by_directions))
     return problem._replace(faults=faults)
 
 
@@ -232,48 +235,12 @@ def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequen
     return "" if chosen else "there is no argument of a floating dtype to differentiate"
 
 
-def _floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
-    """Return f as a function of the chosen leaves that returns its float outputs, and all outputs beside them."""
-
-    def partial(*diff: Any) -> tuple[list[Any], Any]:
-        outputs = outputs_of(f(*jaxprs.with_replaced(leaves, chosen, diff)))
-        return [o for o in outputs if is_inexact(o)], outputs
-
-    return partial
-
-
-def _pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Return the outputs of f and the cotangents of the chosen leaves."""
-    wrt = [leaves[i] for i in chosen]
-    _, pull, outputs = jax.vjp(_floats(f, leaves, chosen), *wrt, has_aux=True)
-    # The cotangent of a weakly typed number may have any float dtype.
-    found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
-             for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
-    return (*outputs, *found)
-
-
-def _by_directions(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Return the same without transposing: each entry of a cotangent is a derivative along one axis."""
-    wrt = [leaves[i] for i in chosen]
-    partial, found = _floats(f, leaves, chosen), []
-    for k, x in enumerate(wrt):
-
-        def slope(axis: jax.Array, k: int = k, x: jax.Array = x) -> jax.Array:
-            along = [jnp.zeros(y.shape, y.dtype) for y in wrt]
-            along[k] = axis.reshape(x.shape)
-            _, tangents, _ = jax.jvp(partial, wrt, along, has_aux=True)
-            return jnp.asarray(sum(jnp.sum(c * t) for c, t in zip(cotangents, tangents, strict=True)), x.dtype)
-
-        found.append(jax.lax.map(slope, jnp.eye(x.size, dtype=x.dtype)).reshape(x.shape))
-    return (*partial(*wrt)[1], *found)
-
-
 def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
     """Whether the derivative along a sum is the sum of the derivatives, at zeros too.
 
     What JAX cannot transpose may still be linear. This is tried only where few numbers are differentiated.
     """
-    partial, wrt = _floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
+    partial, wrt = floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
     if sum(x.size for x in wrt) > MAX_DIRECTIONS:
         return False
     halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]

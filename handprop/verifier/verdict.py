@@ -27,7 +27,8 @@ ANOTHER_PROGRAM = "tracing it again gives another program: it keeps state outsid
 
 def fresh(problem: Problem, options: Options) -> Problem:
     """Return the problem with nothing found yet, as if no check had run."""
-    return problem._replace(shared=Shared(), compiling=options.budget * COMPILING, accuracy=options.accuracy)
+    return problem._replace(shared=Shared(), compiling=options.budget * COMPILING,
+                            accuracy=max(problem.accuracy, options.accuracy))  # fmt: skip
 
 
 def explained(problem: Problem, options: Options, report: Report) -> Report:

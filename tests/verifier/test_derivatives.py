@@ -1,0 +1,109 @@
+"""References for functions that have no derivative in reverse mode, or none at all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from handprop import verifier as v
+from handprop.verifier.derivatives import at_once, by_differences, by_directions, estimated, of_values, pulled_back
+
+X = jnp.array([0.3, 1.2, -0.7])
+PARTS = ["repair", "edge_cases", "transformations", "other_sizes"]
+
+
+def rule(f, slope):
+    made = jax.custom_jvp(f)
+    made.defjvp(lambda primals, tangents: (made(*primals), slope(primals[0]) * tangents[0]))
+    return made
+
+
+def on_the_host(f):
+    def call(x):
+        return jax.pure_callback(lambda x: f(np.asarray(x)), x, x, vmap_method="expand_dims")
+
+    return call
+
+
+def repeated_sine(x):
+    """A ``while`` loop, which has no derivative in reverse mode."""
+    return lax.while_loop(lambda c: c[1] < 3, lambda c: (jnp.sin(c[0]), c[1] + 1), (x, 0))[0]
+
+
+def slope_of_repeated_sine(x):
+    return jnp.cos(jnp.sin(jnp.sin(x))) * jnp.cos(jnp.sin(x)) * jnp.cos(x)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, v.Verdict.PROVED), (1.01, v.Verdict.REFUTED)])
+def test_a_loop_is_differentiated_forwards(factor, verdict):
+    report = v.verify(rule(repeated_sine, lambda x: factor * slope_of_repeated_sine(x)), X, skip=PARTS)
+    assert report.verdict is verdict, report
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, v.Verdict.PROVED), (1.01, v.Verdict.REFUTED)])
+def test_so_is_the_loop_in_a_loss(factor, verdict):
+    def loss(parameters):
+        return jnp.sum(repeated_sine(parameters["w"]) * parameters["b"])
+
+    def hand(parameters):
+        w, b = parameters["w"], parameters["b"]
+        return {"w": factor * b * slope_of_repeated_sine(w), "b": jnp.sum(repeated_sine(w))}
+
+    report = v.verify_gradient(hand, loss, {"w": X, "b": jnp.float32(1.5)}, skip=PARTS)
+    assert report.verdict is verdict, report
+
+
+@pytest.mark.parametrize("of_a_loss", [False, True])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, v.Verdict.VERIFIED), (1.001, v.Verdict.REFUTED)])
+def test_a_callback_is_compared_with_differences_of_its_values(factor, verdict, of_a_loss):
+    f = on_the_host(np.exp)
+    if of_a_loss:
+        report = v.verify_gradient(lambda x: factor * jnp.exp(x), lambda x: jnp.sum(f(x)), X, skip=PARTS)
+    else:
+        report = v.verify(rule(f, lambda x: factor * jnp.exp(x)), X, skip=PARTS)
+    assert report.verdict is verdict, report
+    assert any("central differences" in condition for condition in report.conditions)
+
+
+def test_no_proof_rests_on_differences():
+    """Both are the same estimate here, which the field would see."""
+    f = on_the_host(np.exp)
+    same = rule(f, lambda x: by_differences(f, (x,), (jnp.ones_like(x),), [0])[1])
+    assert v.verify(same, X, skip=PARTS).verdict is not v.Verdict.PROVED
+
+
+@pytest.mark.parametrize("f", [np.floor, np.sign, lambda x: np.round(x * 1e4) / x.dtype.type(1e4)])
+def test_a_staircase_refutes_no_right_rule(f):
+    """Seen from afar, a staircase has a slope; the finest steps show that it has none."""
+    report = v.verify(rule(on_the_host(f), jnp.zeros_like), 1e3 * X, skip=["repair", "transformations", "other_sizes"])
+    assert report.verdict is not v.Verdict.REFUTED, report
+
+
+@pytest.mark.parametrize("way", [at_once, by_directions, by_differences])
+def test_every_way_is_reverse_mode(way):
+    def f(x, y):
+        return jnp.tanh(x) @ y, jnp.sum(x * x)
+
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, y, c = (jnp.asarray(rng.normal(size=s)) for s in ((2, 3), (3, 4), (2, 4)))
+        args = (f, (x, y), (c, jnp.float64(0.7)), [0, 1])
+        for got, want in zip(way(*args), pulled_back(*args), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_estimates_that_steps_do_not_agree_on_are_not_given():
+    with jax.enable_x64(True):
+        x = jnp.array([0.0, 0.5, 1e-4])
+        found = by_differences(jnp.sign, (x,), (jnp.ones_like(x),), [0])[1]
+    np.testing.assert_array_equal(np.isnan(found), [True, False, True])
+
+
+def test_the_first_way_that_can_be_traced_is_taken():
+    def way_of(f):
+        return of_values(lambda way: lambda x: way(f, (x,), (jnp.ones_like(x),), [0]), (X,), [0])
+
+    ways = [way_of(f) for f in (jnp.sin, repeated_sine, on_the_host(np.sin))]
+    assert ways == [pulled_back, at_once, by_differences]
+    assert [bool(estimated(way).assumed) for way in ways] == [False, False, True]
