@@ -28,7 +28,11 @@ def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
 
 def closed(jaxpr: Any) -> Any:
     """Return a ClosedJaxpr. Parameters of equations hold closed jaxprs until jax 0.11, then plain ones."""
-    return jaxpr if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
+    if hasattr(jaxpr, "jaxpr") and hasattr(jaxpr, "consts"):
+        return jaxpr
+    if jaxpr.constvars:  # its constants are held elsewhere, and become arguments
+        jaxpr = jaxpr.replace(constvars=(), invars=[*jaxpr.constvars, *jaxpr.invars])
+    return core.ClosedJaxpr(jaxpr, ())
 
 
 def inner(eqn: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.domains import Domain
-from handprop.verifier.internal import call_users
+from handprop.verifier.internal import call_users, first_line
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem, Program, Shared
 from handprop.verifier.programs import jaxprs, widen
@@ -181,7 +181,7 @@ def _given(problem: Problem, place: int, domain: Domain, rng: np.random.Generato
         made = jax.eval_shape(domain.from_free, np.asarray(x, np.float32) if domain.free is None else domain.free)
         off = domain.lacks(np.asarray(x, np.float64), tolerance(x)) if place not in problem.drawn else ""
     except Exception as error:  # whatever the user's own function raises, or a map at a shape that it does not support
-        reason = jaxprs.first_line(error)
+        reason = first_line(error)
         raise ValueError(f"{path} of shape {x.shape} does not fit its domain, {domain.says!r}: {reason}") from error
     if made.shape != x.shape:
         raise ValueError(f"{path} has shape {x.shape}, but its domain makes {made.shape}: pass an array of that shape")

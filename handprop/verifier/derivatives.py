@@ -4,48 +4,53 @@ JAX has no derivative in reverse mode of a ``while`` loop, and none at all of a 
 written. The cotangent of x for the cotangent c of f(x) is ``J(x)^T c``, and its entry k is ``<c, J(x) e_k>``, where e_k
 is the k-th unit vector. Forward mode gives ``J(x) e_k`` exactly, and central differences give an estimate:
 
-    D(h) = (f(x + h e_k) - f(x - h e_k)) / (2 h),    J(x) e_k = (4 D(h) - D(2 h)) / 3 + O(h^4).
+    D(h) = (f(x + h e_k) - f(x - h e_k)) / (2 h),    R(h) = (4 D(h) - D(2 h)) / 3,    J(x) e_k = R(h) + O(h^4).
+
+An estimate is used where R(h) and R(2 h) agree, and where no smaller step shows another slope.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from handprop.verifier.arguments import is_inexact
 from handprop.verifier.internal import noted
-from handprop.verifier.problem import outputs_of
+from handprop.verifier.problem import Problem, outputs_of
 from handprop.verifier.programs import jaxprs
 
-__all__ = ["Derivative", "at_once", "by_differences", "by_directions", "estimated", "floats", "of_values", "pulled_back"]
+__all__ = [
+    "Derivative",
+    "at_once",
+    "by_differences",
+    "by_directions",
+    "floats",
+    "of_values",
+    "pulled_back",
+    "with_estimate",
+]
 
 # derivative(f, leaves, cotangents, chosen): the outputs of f and the cotangents of the chosen leaves
 Derivative = Callable[[Callable, Sequence[Any], Sequence[Any], list[int]], tuple]
 
-MAX_ENTRIES = 1024  # numbers that are differentiated one by one
-STEP = 2.0**-9  # relative to a number, or absolute if the number is below 1
-ALLOWED = 1e-6  # the error that estimates may have, relative to the largest entry
-# By how much a slope with one of these steps may differ, relative to the largest entry: with the same step once, which
-# leaves an error of the order of h^2, and with absolute steps below which no staircase is seen.
-NEAR, FINE = 1e-3, ((2.0**-13, 1e-2), (2.0**-19, 0.25))
+MAX_ENTRIES, MAX_ESTIMATED = 1024, 256  # numbers that are differentiated one by one
+# Relative to a number, or absolute if the number is below 1.
+RELATIVE = tuple(k * step for step in (2.0**-6, 2.0**-10, 2.0**-14) for k in (1, 2, 4))
+ALLOWED = 1e-5  # the error that estimates may have, relative to the largest entry
+# Absolute steps, and by how much the slopes with them may differ, relative to the largest entry. Below the last of them
+# no staircase is seen.
+FINE, OFF = (2.0**-13, 2.0**-19), (1e-2, 0.25)
 NOTHING = 1e-9
 
 
-class Estimated(NamedTuple):
-    """What a problem has to say if its reference is an estimate; see :class:`~handprop.verifier.problem.Problem`."""
-
-    conditions: tuple[str, ...] = ()
-    accuracy: float = 0.0
-    assumed: str = ""
-
-
-def estimated(way: Derivative) -> Estimated:
+def with_estimate(problem: Problem, way: Derivative) -> Problem:
+    """The problem, which says so if its reference is an estimate."""
     if way is not by_differences:
-        return Estimated()
-    said = f"compared with central differences of its function's values, to {ALLOWED:.0e}: JAX has no derivative of it"
-    return Estimated((said,), ALLOWED, "differences of values are no proof")
+        return problem
+    said = f"autodiff gives no derivative, and central differences of the values are the reference, to {ALLOWED:.0e}"
+    return problem._replace(conditions=(*problem.conditions, said), accuracy=ALLOWED, is_estimated=True,
+                            assumed="differences of values are no proof")  # fmt: skip
 
 
 def floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
@@ -106,36 +111,50 @@ def at_once(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chose
 def by_differences(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
     """Central differences; NaN where different steps give different slopes, as at a jump or on a fine staircase."""
     wrt, partial = [leaves[i] for i in chosen], floats(f, leaves, chosen)
-    coarse = [STEP * jnp.maximum(jnp.abs(x), 1) for x in wrt]
+    sizes = [jnp.maximum(jnp.abs(x), 1) for x in wrt]
 
     def slopes(along: list[jax.Array]) -> list[jax.Array]:
-        # ``along`` is an axis, so the sum has one term: the step of the entry that moves.
-        h = sum(jnp.sum(axis * size) for axis, size in zip(along, coarse, strict=True))
-        near, far = (_central(partial, wrt, along, k * h) for k in (1, 2))
-        found = [(4 * a - b) / 3 for a, b in zip(near, far, strict=True)]
-        others = [(near, NEAR), *((_central(partial, wrt, along, step), off) for step, off in FINE)]
-        return [functools.reduce(_where_alike, [(other[k], off) for other, off in others], best)
-                for k, best in enumerate(found)]  # fmt: skip
+        # ``along`` is an axis, so the sum has one term: the size of the entry that moves.
+        size = jnp.asarray(sum(jnp.sum(axis * s) for axis, s in zip(along, sizes, strict=True)))
+        steps = jnp.concatenate([size * jnp.asarray(RELATIVE, size.dtype), jnp.asarray(FINE, size.dtype)])
+
+        def moved(step: jax.Array) -> list[jax.Array]:
+            return partial(*(x + step * axis for x, axis in zip(wrt, along, strict=True)))[0]
+
+        # In a loop, as a program with a copy of f for every step would take long to compile.
+        values = jax.lax.map(moved, jnp.concatenate([steps, -steps]))
+        return [_slope(steps, v[: len(steps)] - v[len(steps) :]) for v in values]
 
     return (*partial(*wrt)[1], *_along_axes(slopes, wrt, cotangents, _in_turn))
 
 
-def _where_alike(best: jax.Array, other: tuple[jax.Array, float]) -> jax.Array:
-    slope, off = other
-    size = jnp.max(jnp.abs(best), initial=0.0)
-    return jnp.where(jnp.abs(slope - best) <= off * size + NOTHING, best, jnp.nan)
+def _slope(steps: jax.Array, rises: jax.Array) -> jax.Array:
+    """Return the slope for the largest step at which it is known, from ``f(x + step) - f(x - step)`` for all steps."""
+    central = rises / (2 * steps.reshape(-1, *(1,) * (rises.ndim - 1)))
+    best = jnp.full_like(central[0], jnp.nan)
+    for k in reversed(range(0, len(RELATIVE), 3)):
+        one, two, four = central[k : k + 3]
+        near, far = (4 * one - two) / 3, (4 * two - four) / 3
+        best = jnp.where(_is_alike(near, far, ALLOWED), near, best)
+    for fine, off in zip(central[len(RELATIVE) :], OFF, strict=True):
+        best = jnp.where(_is_alike(best, fine, off), best, jnp.nan)
+    return best
 
 
-def _central(f: Callable, wrt: Sequence[Any], along: Sequence[Any], h: Any) -> list[Any]:
-    ahead, behind = (f(*(x + sign * h * axis for x, axis in zip(wrt, along, strict=True)))[0] for sign in (1, -1))
-    return [(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)]
+def _is_alike(slope: jax.Array, other: jax.Array, off: float) -> jax.Array:
+    return jnp.abs(slope - other) <= off * jnp.max(jnp.abs(slope), initial=0.0) + NOTHING
 
 
-def of_values(as_program: Callable[[Derivative], Any], inputs: Sequence[Any], chosen: Sequence[int]) -> Derivative:
-    """Return the first way to differentiate that JAX can trace: in reverse, forwards, by differences of values."""
-    ways = [pulled_back]
-    if sum(inputs[i].size for i in chosen) <= MAX_ENTRIES:
-        ways += [at_once, by_directions, by_differences]
+def of_values(as_program: Callable[[Derivative], Any], inputs: Sequence[Any], chosen: Sequence[int],
+              autodiff: bool = True) -> Derivative:  # fmt: skip
+    """Return the first way to differentiate that JAX can trace: in reverse, forwards, by differences of values.
+
+    Without ``autodiff`` only differences are taken. Reverse mode is returned where nothing can be traced.
+    """
+    entries = sum(inputs[i].size for i in chosen)
+    ways = [pulled_back] if autodiff else []
+    ways += [at_once, by_directions] if autodiff and entries <= MAX_ENTRIES else []
+    ways += [by_differences] if entries <= MAX_ESTIMATED else []
     for way in ways:
         try:
             jaxprs.trace(as_program(way), inputs)

@@ -9,7 +9,7 @@ import jax
 from jax.custom_derivatives import CustomVJPPrimal
 
 from handprop.verifier.arguments import CONCRETE
-from handprop.verifier.internal import call_users, noted, said
+from handprop.verifier.internal import call_users, first_line, noted, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of, parts_of
 
@@ -74,7 +74,7 @@ def _told(error: Exception) -> Fault:
     if "Transpose rule" in text or (isinstance(error, AssertionError) and (not text or "Accum" in text)):
         what = f"{How.NOT_LINEAR.value}, so JAX cannot transpose it ({said(error)})"
         return Fault("rule", what, How.NOT_LINEAR)
-    what = jaxprs.first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
+    what = first_line(error) if isinstance(error, TypeError | ValueError) else f"raises {said(error)}"
     return Fault("rule", what, How.RAISED)
 
 

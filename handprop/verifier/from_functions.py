@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact
-from handprop.verifier.derivatives import Derivative, estimated, of_values, pulled_back
+from handprop.verifier.derivatives import Derivative, of_values, pulled_back, with_estimate
 from handprop.verifier.faults import Fault, leaf_faults
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.problem import (
     Problem,
     Program,
@@ -48,19 +48,17 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
     wrt = _positions(given, argnums)
     by_hand = with_rules(given.calling(candidate))
     differentiated = functools.partial(_differentiated, loss, given, argnums, wrt)
+    way = of_values(differentiated, given.leaves, wrt)
     with own_width(given.leaves):
-        way = of_values(differentiated, given.leaves, wrt)
         try:
             value, *found = jax.eval_shape(differentiated(way), *given.leaves)
         except CONCRETE:
             raise
         except Exception as error:  # whatever JAX raises where a function has no derivative
             noted(error, "autodiff of the loss")
-            obstacle = f"jax.grad of the loss fails: {jaxprs.first_line(error)}"
+            obstacle = f"jax.grad of the loss fails: {first_line(error)}"
             return _alone(faulty(candidate, given)._replace(obstacle=obstacle), by_hand, wrt)
-        args = given.rebuild(given.leaves)[0]
-        chosen = args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
-        grads = jax.tree.unflatten(jax.tree.structure(chosen), found)
+        grads = jax.tree.unflatten(jax.tree.structure(_chosen(given, argnums)), found)
         try:
             got = jax.eval_shape(by_hand, *given.leaves)
         except CONCRETE:
@@ -68,11 +66,10 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         except Exception as error:  # whatever JAX or the user's function raises
             if stopped := noted(error, "the gradient by hand"):
                 return faulty(candidate, given)._replace(obstacle=stopped)
-            return faulty(candidate, given, Fault("hand", f"cannot be traced: {jaxprs.first_line(error)}"))
+            return faulty(candidate, given, Fault("hand", f"cannot be traced: {first_line(error)}"))
     with_value = jax.tree.structure(got) == jax.tree.structure((value, grads))
     fits, faults = _compared(got, (value, grads) if with_value else grads, grads, with_value)
-    if faults:
-        faults = _by_others(got, given, argnums, faults)
+    faults = _by_others(got, given, argnums, faults) if faults else faults
     if not fits:
         return faulty(candidate, given, *faults)
     leaves = [path for path, _ in jax.tree_util.tree_leaves_with_path(grads)]
@@ -81,7 +78,7 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         return differentiated(way)(*leaves)[0 if with_value else 1 :]
 
     as_program = functools.partial(_as_program, given)
-    return Problem(
+    problem = Problem(
         name=name_of(candidate),
         candidate=as_program(candidate),
         reference=reference,
@@ -100,12 +97,16 @@ def _of_gradient(candidate: Callable, loss: Callable, given: Arguments, argnums:
         stops=jaxprs.stops(program),
         solves=jaxprs.solves(program),
         as_program=as_program,
-        conditions=(*given.conditions(), *estimated(way).conditions),
+        conditions=given.conditions(),
         heads=given.heads,
         drawn=given.drawn,
-        accuracy=estimated(way).accuracy,
-        assumed=estimated(way).assumed,
     )
+    return with_estimate(problem, way)
+
+
+def _chosen(given: Arguments, argnums: int | tuple[int, ...]) -> Any:
+    args, _ = given.rebuild(given.leaves)
+    return args[argnums] if isinstance(argnums, int) else tuple(args[n] for n in argnums)
 
 
 def _differentiated(loss: Callable, given: Arguments, argnums: int | tuple[int, ...], wrt: Sequence[int],

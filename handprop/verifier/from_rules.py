@@ -1,7 +1,7 @@
 """Problems from custom rules, or functions that call them: the reference is the function without its rules."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
-from handprop.verifier.derivatives import Derivative, by_directions, estimated, floats, of_values, pulled_back
+from handprop.verifier.derivatives import Derivative, by_directions, floats, of_values, pulled_back, with_estimate
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
@@ -24,6 +24,7 @@ from handprop.verifier.problem import (
     traced,
 )
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.implementations import implementation, is_foreign
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
 
@@ -103,9 +104,9 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     program, out = traced(primal, given.leaves, original)
     _check_holds(rule, given, reference)
     outputs = named(out)
-    values = [f"value{path}" for path, _ in outputs]
-    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in outputs if is_inexact(o))
-    plain = [f"{PLAIN}{path}" for path, _ in outputs] if with_plain else []
+    values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
+    floating = [(path, o) for path, o in outputs if is_inexact(o)]
+    cotangents = tuple(rng.normal(size=o.shape).astype(o.dtype) for _, o in floating)
 
     def differentiated(f: Callable, gradients: Derivative, undifferentiated: Callable | None = None) -> Program:
         program = lambda *inputs: gradients(f, inputs[:count], inputs[count:], chosen)  # noqa: E731
@@ -114,19 +115,17 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Derivative = pulled_back) -> Program:
         return differentiated(with_rules(given.calling(f), watch), gradients, stripped(f))
 
-    def faults_of(f: Any) -> list[Fault]:
-        return rule_faults(lambda watch: by_hand(f, watch), inputs, f, out)
-
     inputs = (*given.leaves, *cotangents)
-    way = of_values(lambda way: differentiated(primal, way), inputs, chosen)
+    autodiff = reference is not None or not _is_cut_off(rule, given, program)
+    way = of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
         reference=differentiated(primal, way),
         inputs=inputs,
-        in_paths=(*given.paths, *(f"cotangent of value{path}" for path, o in outputs if is_inexact(o))),
-        out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *plain),
-        gradients=(*(False for _ in values), *(True for _ in chosen), *(False for _ in plain)),
+        in_paths=(*given.paths, *(f"cotangent of value{path}" for path, _ in floating)),
+        out_paths=(*values, *(f"d{given.paths[i]}" for i in chosen), *(plain if with_plain else ())),
+        gradients=(*(False for _ in values), *(True for _ in chosen), *(False for _ in plain if with_plain)),
         trusted=jaxprs.rules_of_jax(program),
         source=source_of(rule),
         obstacle=obstacle_of(given.leaves, [o for _, o in outputs]) or _nothing_to_differentiate(outputs, chosen),
@@ -135,24 +134,22 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         cotangents=tuple(range(count, count + len(cotangents))),
         written=rule,
         as_program=by_hand,
-        faults_of=faults_of,
+        faults_of=lambda f: rule_faults(lambda watch: by_hand(f, watch), inputs, f, out),
         as_reference=None if reference else lambda f: differentiated(stripped(f), way),
         original=original,
         stops=_stops(original, given, program),
         solves=jaxprs.solves(program),
-        conditions=(*given.conditions(), *estimated(way).conditions),
+        conditions=given.conditions(),
         heads=given.heads,
         drawn=given.drawn,
-        accuracy=estimated(way).accuracy,
-        assumed=estimated(way).assumed,
     )
     if problem.obstacle:
-        return problem
-    other = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
-    faults = tuple(other or _standing(faults_of(rule), problem.reference, inputs))
+        return with_estimate(problem, way)
+    faults = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
+    faults = faults or _standing(problem)
     if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
-        return _forwards(problem, functools.partial(by_hand, gradients=by_directions))
-    return problem._replace(faults=faults)
+        problem, faults = _forwards(problem, functools.partial(by_hand, gradients=by_directions)), []
+    return with_estimate(problem._replace(faults=tuple(faults)), way)
 
 
 def _with_plain(program: Program, undifferentiated: Callable | None, count: int, values: int) -> Program:
@@ -186,11 +183,36 @@ def _stops(original: Any, given: Arguments, program: Any) -> bool:
         return True
 
 
-def _standing(faults: list[Fault], reference: Program, inputs: Sequence[Any]) -> list[Fault]:
-    """Drop the fault that a rule raises if autodiff of its function raises too: then there is no reference."""
+def _is_cut_off(rule: Any, given: Arguments, program: Any) -> bool:
+    """Whether a gradient is stopped where the derivative of a primitive that is not JAX's may stand for it.
+
+    A solver does so, for example. Autodiff of the primitive's implementation is then no reference.
+    """
+    if all(eqn.primitive.name != "stop_gradient" for eqn in jaxprs.equations(program)):
+        return False
+    try:
+        whole, _ = traced(with_rules(given.calling(rule)), given.leaves, rule)
+    except CONCRETE:
+        return True
+    parts = [whole, *_implementations(whole)]
+    return len(parts) > 1 and any(part is None or jaxprs.stops(part) for part in parts)
+
+
+def _implementations(program: Any) -> Iterator[Any]:
+    """Yield the implementations of all primitives that are not JAX's, None for one that cannot be traced."""
+    for eqn in jaxprs.equations(program):
+        if is_foreign(eqn.primitive):
+            inside = implementation(eqn)
+            yield inside
+            yield from _implementations(inside) if inside is not None else ()
+
+
+def _standing(problem: Problem) -> list[Fault]:
+    """The faults of the rule, but none if it raises and autodiff of its function raises too: there is no reference."""
+    faults = list(problem.faults_of(problem.written) if problem.faults_of else ())
     if any(fault.how is not How.RETURNED for fault in faults):
         try:
-            jaxprs.trace(reference, inputs)
+            jaxprs.trace(problem.reference, problem.inputs)
         except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
             noted(error, "autodiff of the function")
             return []

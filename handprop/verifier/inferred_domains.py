@@ -21,7 +21,7 @@ from handprop.verifier.checks.edge_cases import edge_cases
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.sampling import compared, sample, wrong_outputs
 from handprop.verifier.domains import Domain
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
@@ -62,7 +62,7 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         try:
             whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
         except Exception as error:  # whatever the user's code raises for other values
-            failed = f"the properties of the given values were not tried: {jaxprs.first_line(error)}"
+            failed = f"the properties of the given values were not tried: {first_line(error)}"
             line = noted(error, "the search for properties of the given values") or failed
             report = dataclasses.replace(report, internal=(*report.internal, line))
     return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)

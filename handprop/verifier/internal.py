@@ -14,15 +14,16 @@ that JAX traces: a list would have to be an argument of nearly every function in
 
 import contextlib
 import os
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 from handprop._compat import whole_tracebacks
-from handprop.verifier.programs import frames, jaxprs
+from handprop.verifier.programs import frames
 
-__all__ = ["TooLarge", "call_users", "collected", "noted", "place_of", "said"]
+__all__ = ["TooLarge", "call_users", "collected", "first_line", "noted", "place_of", "said"]
 
 KINDS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RecursionError,
          TypeError, ValueError)  # fmt: skip
@@ -83,7 +84,12 @@ def place_of(error: Exception) -> str:
     return ""
 
 
+def first_line(error: BaseException) -> str:
+    """The error's message in one line."""
+    return textwrap.shorten(str(error).strip().split("\n")[0], 200, placeholder=" ...") or type(error).__name__
+
+
 def said(error: BaseException) -> str:
     """Describe an error by its type and first line."""
-    line, kind = jaxprs.first_line(error), type(error).__name__
+    line, kind = first_line(error), type(error).__name__
     return kind if line == kind else f"{kind}: {line}"

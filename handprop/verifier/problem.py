@@ -15,7 +15,7 @@ import numpy as np
 from handprop.verifier.arguments import CONCRETE, Arguments, Failing, Unusable
 from handprop.verifier.domains import Domain
 from handprop.verifier.faults import Fault
-from handprop.verifier.internal import place_of, said
+from handprop.verifier.internal import first_line, place_of, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of
 
@@ -95,7 +95,8 @@ class Problem(NamedTuple):
     inputs that were given as shapes, and ``asked_any`` the inputs for which the user asked about all numbers.
 
     ``compiling`` is the number of seconds that one program may take to compile; a larger program is run equation by
-    equation. ``accuracy`` is the relative error that the user allows beyond rounding. ``assumed`` names a property of
+    equation. ``accuracy`` is the relative error that is allowed beyond rounding, by the user or because the reference
+    ``is_estimated`` from differences of values. ``assumed`` names a property of
     the rule that was tested but not proved, and without which no proof counts.
     """
 
@@ -128,6 +129,7 @@ class Problem(NamedTuple):
     asked_any: tuple[int, ...] = ()
     compiling: float = float("inf")
     accuracy: float = 0.0
+    is_estimated: bool = False
     assumed: str = ""
 
     @property
@@ -155,7 +157,7 @@ def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem])
             first = first or error
     if isinstance(first, Failing):
         raise first
-    return faulty(f, given)._replace(obstacle=EAGER.format(jaxprs.first_line(first or Exception())))
+    return faulty(f, given)._replace(obstacle=EAGER.format(first_line(first or Exception())))
 
 
 def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:

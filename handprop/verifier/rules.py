@@ -21,6 +21,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from handprop.verifier.internal import call_users
 from handprop.verifier.programs import frames, jaxprs, running
+from handprop.verifier.programs.implementations import is_foreign
 from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = [
@@ -224,12 +225,15 @@ def _replaced(handed: Any, met: list[Any] | None = None, anew: bool = False) -> 
 
 
 def holds_rules(f: Callable, inputs: Sequence[Any]) -> bool:
-    """Whether ``f(*inputs)`` calls a custom rule that is not JAX's."""
+    """Whether ``f(*inputs)`` calls a custom rule, or a primitive with a derivative of its own, that is not JAX's."""
     met: list[Any] = []
     for anew in (False, True):
         with _replaced(None, met, anew):
             program = jaxprs.trace(f, inputs)
-        calls = (eqn for eqn in jaxprs.equations(program) if has(eqn, Trait.CUSTOM_RULE))
-        if met or any(not jaxprs.of_jax(eqn) for eqn in calls):
+        if met or any(map(_is_custom, jaxprs.equations(program))):
             return True
     return False
+
+
+def _is_custom(eqn: Any) -> bool:
+    return is_foreign(eqn.primitive) or (has(eqn, Trait.CUSTOM_RULE) and not jaxprs.of_jax(eqn))

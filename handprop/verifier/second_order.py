@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.problem import Problem, Program
 from handprop.verifier.programs import jaxprs
 
@@ -30,7 +30,7 @@ def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
         _ = [jaxprs.trace(f, inputs) for f in (candidate, reference)]
     except Exception as error:  # whatever JAX or the rule raises at its own derivative
         noted(error, "the second derivative")
-        return problem._replace(obstacle=f"it cannot be differentiated twice: {jaxprs.first_line(error)}")
+        return problem._replace(obstacle=f"it cannot be differentiated twice: {first_line(error)}")
     named = [path for path, is_gradient in zip(problem.out_paths, problem.gradients, strict=True) if is_gradient]
     more = tuple(f"second d{problem.in_paths[i]}" for i in jaxprs.float_places(problem.inputs))
     once = problem.as_program

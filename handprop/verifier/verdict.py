@@ -10,7 +10,7 @@ import numpy as np
 
 from handprop.verifier.checks.registry import CHECKS, Checker
 from handprop.verifier.checks.sampling import NONDETERMINISTIC
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
@@ -55,7 +55,7 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
         broken = nonlinear_line(problem, failing.worst) if sought else None
         broken = broken or breaking_line(problem, point, failing.worst, options)
     except Exception as error:  # the verdict stands without this
-        failed = f"the search for the line failed: {jaxprs.first_line(error)}"
+        failed = f"the search for the line failed: {first_line(error)}"
         line = noted(error, "the search for the line") or failed
         return dataclasses.replace(found, internal=(*found.internal, line))
     if broken is None:
@@ -120,7 +120,7 @@ def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Che
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check
     except Exception as error:  # a bug of the verifier, or whatever JAX or the user's code raises at other values
-        failed = f"the check {name!r} failed to run: {type(error).__name__}: {jaxprs.first_line(error)}"
+        failed = f"the check {name!r} failed to run: {type(error).__name__}: {first_line(error)}"
         line = noted(error, f"the check {name!r}") or failed
         return Check(name, Outcome.UNDECIDED, line, {"internal": (line,)})
 

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from handprop import verifier as v
-from handprop.verifier.derivatives import at_once, by_differences, by_directions, estimated, of_values, pulled_back
+from handprop.verifier.derivatives import at_once, by_differences, by_directions, of_values, pulled_back
 
 X = jnp.array([0.3, 1.2, -0.7])
 PARTS = ["repair", "edge_cases", "transformations", "other_sizes"]
@@ -80,8 +80,8 @@ def test_a_staircase_refutes_no_right_rule(f):
     assert report.verdict is not v.Verdict.REFUTED, report
 
 
-@pytest.mark.parametrize("way", [at_once, by_directions, by_differences])
-def test_every_way_is_reverse_mode(way):
+@pytest.mark.parametrize(("way", "error"), [(at_once, 1e-12), (by_directions, 1e-12), (by_differences, 1e-6)])
+def test_every_way_is_reverse_mode(way, error):
     def f(x, y):
         return jnp.tanh(x) @ y, jnp.sum(x * x)
 
@@ -90,7 +90,7 @@ def test_every_way_is_reverse_mode(way):
         x, y, c = (jnp.asarray(rng.normal(size=s)) for s in ((2, 3), (3, 4), (2, 4)))
         args = (f, (x, y), (c, jnp.float64(0.7)), [0, 1])
         for got, want in zip(way(*args), pulled_back(*args), strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(got, want, rtol=error, atol=error)
 
 
 def test_estimates_that_steps_do_not_agree_on_are_not_given():
@@ -106,4 +106,3 @@ def test_the_first_way_that_can_be_traced_is_taken():
 
     ways = [way_of(f) for f in (jnp.sin, repeated_sine, on_the_host(np.sin))]
     assert ways == [pulled_back, at_once, by_differences]
-    assert [bool(estimated(way).assumed) for way in ways] == [False, False, True]

@@ -25,8 +25,7 @@ def _call(rule: str, make: Callable, *rest, **more) -> Call:
 
 CALLS = (
     _call(_ARCCOS, lambda: _math("safe_arccos", uniform(1, -0.95, 0.95, 6))),
-    _call(_ARCCOS, lambda: _math("safe_arccos", floats(0.2, 1.0, -1.0)), "wrong", "clipped",
-          why=_CLIPPED.format(205)),
+    _call(_ARCCOS, lambda: _math("safe_arccos", floats(0.2, 1.0, -1.0)), "wrong", "clipped", why=_CLIPPED.format(205)),
     _call(_ARCSIN, lambda: _math("safe_arcsin", uniform(2, -0.95, 0.95, 2, 3))),
     _call(_ARCSIN, lambda: _math("safe_arcsin", floats(1.0)), "wrong", "clipped", why=_CLIPPED.format(220)),
     _call(_ARCSIN, lambda: _math("quat_to_euler", draw(3, 4) / 3)),

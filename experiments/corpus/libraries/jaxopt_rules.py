@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from corpus.libraries.call import Call
-from corpus.libraries.draws import definite, named, normal, uniform
+from corpus.libraries.draws import definite, named, normal
 
 __all__ = ["CALLS"]
 
@@ -140,7 +140,7 @@ CALLS = (
          lambda: (_composite("BlockCoordinateDescent", "prox.prox_lasso", jnp.zeros),
                   (jnp.asarray(0.3), normal(9, (8, 4)), normal(10, (8,)))), float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
-         lambda: (_composite("ProjectedGradient", _PROJECT[7:] + "simplex", lambda n: jnp.ones(n) / n, tol=1e-14),
+         lambda: (_composite("ProjectedGradient", _PROJECT[7:] + "simplex", lambda n: jnp.ones(n) / n, stepsize=0.05),
                   (jnp.asarray(1.3), normal(11, (6, 3)), normal(12, (6,)))), float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (_composite("ProjectedGradient", "projection.projection_box", jnp.zeros),
@@ -170,9 +170,6 @@ CALLS = (
     Call("jaxopt", _ROOT, _equality_program, float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT, _inequality_program, float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT, _decorated, float64=True, why=_TOLERANCE),
-    Call("jaxopt", _ROOT,
-         lambda: (lambda x, w, c: named(_PROJECT + "box_section")(x, (-0.5, 1.5, w, c)),
-                  (normal(26, (6,)), uniform(27, (6,), 0.5, 1.5), jnp.asarray(1.2))), float64=True, why=_TOLERANCE),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "simplex"), (normal(28, (7,)), jnp.asarray(2.0)))),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "simplex"), (jnp.full((4,), -1.0),))),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "l1_ball"), (normal(29, (9,), scale=3.0), 1.5)), argnums=(0,)),

@@ -105,15 +105,16 @@ CALLS = (
         lambda: (_lanczos(2, reortho="none", materialize=False), (normal(15, (5,)), normal(16, (5,)))), float64=True,
     ),
     Call(
-        "matfree", _LANCZOS, lambda: (_lanczos(5, materialize=False), (normal(17, (5,)), normal(18, (5,)))), float64=True,
+        "matfree", _LANCZOS, lambda: (_lanczos(5, materialize=False), (normal(17, (5,)), normal(18, (5,)))),
+        float64=True,
     ),
     Call(
         "matfree", _LANCZOS,
         lambda: (lambda v, a: tuple(named(_LANCZOS)(3, reortho="none")(lambda x, m: m @ x, v, a)),
                  (normal(19, (4,)), definite(20, 4))),
         truth="wrong", meant="other", float64=True,
-        why="matfree/decomp.py:343 takes the products of the adjoint with the matrix itself, which is its transpose only "
-        "while it is symmetric: the gradient in single entries differs.",
+        why="matfree/decomp.py:343 takes the products of the adjoint with the matrix itself, which is its transpose "
+        "only while it is symmetric: the gradient in single entries differs.",
     ),
     Call("matfree", _LANCZOS, _logdet, float64=True),
     Call("matfree", _LANCZOS, _exponential, float64=True),
@@ -140,7 +141,8 @@ CALLS = (
     Call(
         "matfree", _LSMR, lambda: (_lsmr(), (normal(59, (2,)), normal(60, (2, 5)), 0.0, normal(61, (5,)))),
         truth="wrong", meant="zero", float64=True, argnums=(3,),
-        why="matfree/lstsq.py:594 calls x0 non-differentiable and gives it no cotangent, but a wide system keeps a part.",
+        why="matfree/lstsq.py:594 calls x0 non-differentiable and gives it no cotangent, but a wide system keeps "
+        "a part of it; the docstring says so.",
     ),
     Call(
         "matfree", _LSMR, lambda: (_lsmr(), (normal(62, (6,)), normal(63, (6, 2)), 0.0, normal(64, (2,)))),

@@ -57,7 +57,7 @@ CALLS = (
     Call("optax", _SIMPLEX, lambda: (named(_SIMPLEX), (jnp.arange(5.0) * 4.0,))),
     Call(
         "optax", _SIMPLEX,
-        lambda: (named("optax.projections.projection_l1_sphere"), (normal(11, (7,)), jnp.asarray(1.5))),
+        lambda: (named("optax.projections.projection_l1_sphere"), (normal(211, (7,), scale=2.0), jnp.asarray(1.5))),
     ),
     Call(
         "optax", _SIMPLEX,

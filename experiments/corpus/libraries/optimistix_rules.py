@@ -57,6 +57,11 @@ def _curve(y: tuple, args: tuple) -> jax.Array:
     return height * jnp.exp(-rate * times) - seen
 
 
+def _seen() -> tuple[jax.Array, jax.Array]:
+    times = jnp.linspace(0.0, 3.0, 7)
+    return times, jnp.exp(0.4 - 0.7 * times) + normal(13, (7,), scale=0.05)
+
+
 def _bracketed() -> tuple[Callable, tuple]:
     optx = named("optimistix")
 
@@ -163,8 +168,7 @@ CALLS = (
         "optimistix", _RULE,
         lambda: (
             _solved("least_squares", _curve, "GaussNewton"),
-            ((jnp.asarray(1.0), jnp.asarray(0.5)),
-             (jnp.linspace(0.0, 3.0, 7), 1.5 * jnp.exp(-0.7 * jnp.linspace(0.0, 3.0, 7)) + normal(13, (7,), scale=0.05))),
+            ((jnp.asarray(1.0), jnp.asarray(0.5)), _seen()),
         ),
         float64=True, argnums=(1,), why=_TOLERANCE,
     ),

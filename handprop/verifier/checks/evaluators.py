@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import constants, executables, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has
@@ -59,7 +59,7 @@ class Evaluator(NamedTuple):
     noise of size ``eta``. Integers and booleans are converted to numbers. At most ``draws`` runs with noise are made.
     Where a program raises, in a callback, every output is NaN; the reason is appended to ``raised``, and so is that a
     loop was cut off. ``accuracy`` is the error, relative to an output's largest entry, that the user allows beyond
-    rounding.
+    rounding; where the reference ``is_estimated``, it is relative to the largest entry of all outputs.
 
     ``shifted(inputs)`` returns the outputs with constants as they are, then with one constant after the other shifted
     by half a unit (:mod:`handprop.verifier.programs.constants`). ``traced_at`` are the inputs at which the two
@@ -72,6 +72,7 @@ class Evaluator(NamedTuple):
     eta: float
     raised: list[str]
     accuracy: float = 0.0
+    is_estimated: bool = False
     draws: int = DRAWS
     shifted: Callable[[Sequence[Any]], list[tuple[Outputs, Outputs]]] = lambda inputs: []
     traced_at: tuple[Any, ...] = ()
@@ -108,7 +109,7 @@ def _compiled_once(problem: Problem, traced: Traced, inputs: tuple[Any, ...]) ->
             known[traced] = _compiled(problem, inputs, traced is not Traced.OWN)
         except Exception as error:  # whatever JAX raises where a program has no form in float64
             noted(error, "the programs in float64")
-            known[traced], problem.shared.untraceable = None, jaxprs.first_line(error)
+            known[traced], problem.shared.untraceable = None, first_line(error)
     return known[traced]
 
 
@@ -175,7 +176,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     problem.accuracy, MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
+                     problem.accuracy, problem.is_estimated, MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
                      tuple(programs))  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.checks.rounding import rounding
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
@@ -49,7 +49,7 @@ def _found_there(problem: Problem, pair: Any, options: Options) -> tuple[str, st
     try:
         got = jaxprs.trace(problem.candidate, problem.inputs).out_avals
     except Exception as error:  # whatever JAX or the rule raises at these sizes
-        return "" if noted(error, "the program by hand at other sizes") else jaxprs.first_line(error), ""
+        return "" if noted(error, "the program by hand at other sizes") else first_line(error), ""
     for path, a, b in zip(problem.out_paths, got, want, strict=True):
         if a.shape != b.shape:
             return "", f"{path} has shape {a.shape}, expected {b.shape}"

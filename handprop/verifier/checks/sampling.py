@@ -108,8 +108,9 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
     if len(evaluator.raised) > before:
         return Point(inputs, got, want, [np.full(w.shape, np.inf) for w in want], evaluator.raised[-1])
     with np.errstate(all="ignore"):
-        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * largest(w) + NOTHING * min(largest(w), 1.0)
-                 + UNDERFLOW for w in want]  # fmt: skip
+        most = max(map(largest, want), default=0.0) if evaluator.is_estimated else 0.0
+        least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * max(largest(w), most)
+                 + NOTHING * min(largest(w), 1.0) + UNDERFLOW for w in want]  # fmt: skip
     if not measured and not is_off(got, want, least):
         return Point(inputs, got, want, least)
     bound, changes = least, [[np.full(x.shape, np.nan) for x in program] for program in (got, want)]

@@ -4,7 +4,7 @@ import time
 
 import jax
 
-from handprop.verifier.internal import place_of
+from handprop.verifier.internal import first_line, place_of
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Fault, Problem
 from handprop.verifier.programs import jaxprs
@@ -29,7 +29,7 @@ def structure(problem: Problem, options: Options) -> Check:
         except Exception as error:  # whatever JAX raises where a function has no derivative in reverse
             if place_of(error):
                 raise
-            summary = f"{NO_REFERENCE}: {jaxprs.first_line(error)}"
+            summary = f"{NO_REFERENCE}: {first_line(error)}"
             return Check("structure", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
         try:
             candidate = jaxprs.trace(problem.candidate, problem.inputs)
@@ -38,7 +38,7 @@ def structure(problem: Problem, options: Options) -> Check:
         except (TypeError, ValueError) as error:
             if place_of(error):
                 raise
-            faults.append(Fault("rule", jaxprs.first_line(error)))
+            faults.append(Fault("rule", first_line(error)))
         else:
             if jaxprs.leaks(candidate) or jaxprs.leaks(reference):
                 return Check("structure", Outcome.UNDECIDED, CLOSED_OVER, {}, seconds=time.monotonic() - start)

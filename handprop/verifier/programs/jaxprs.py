@@ -5,7 +5,6 @@ other code meets too in :mod:`handprop._compat`.
 import hashlib
 import itertools
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -22,7 +21,8 @@ from handprop._compat import closed, equations, inner, interpreted_kernel
 from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.frames import JAX, is_users
-from handprop.verifier.programs.primitives import Trait, has
+from handprop.verifier.programs.implementations import implementation
+from handprop.verifier.programs.primitives import TABLE, Trait, has
 
 __all__ = [
     "as_written",
@@ -30,7 +30,6 @@ __all__ = [
     "called_program",
     "closed",
     "equations",
-    "first_line",
     "float_places",
     "has_readings",
     "hash_of",
@@ -80,11 +79,6 @@ def is_complex(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.complexfloating))
 
 
-def first_line(error: BaseException) -> str:
-    """The error's message in one line."""
-    return textwrap.shorten(str(error).strip().split("\n")[0], 200, placeholder=" ...") or type(error).__name__
-
-
 def wide(inputs: Sequence[Any]) -> bool:
     """Whether any input has a 64-bit type, which JAX only traces with x64 on."""
     return any(np.dtype(x.dtype).itemsize == 8 for x in inputs if not is_key(x))
@@ -123,8 +117,10 @@ def called_program(eqn: Any) -> Any:
     """The program that a call equation calls; None for any other equation.
 
     Only primitives count that call their program and do nothing else; under ``shard_map``, for example, the program has
-    another meaning.
+    another meaning. The program of a primitive that is not JAX's is that of its implementation.
     """
+    if (program := implementation(eqn)) is not None:
+        return program
     if not has(eqn, Trait.INLINED):
         return None
     for key in ("call_jaxpr", "jaxpr", "fun_jaxpr", "call"):
@@ -198,10 +194,17 @@ def hash_of(program: Any) -> str:
 
 
 def namesake(*programs: Any) -> str:
-    """A name that two primitives share, one of which may be JAX's own; empty if there is none."""
+    """A name that two primitives share, one of which may be JAX's own; empty if there is none.
+
+    A primitive that is walked through may have any name but that of a primitive of JAX that has a row in the table.
+    """
     met: dict[str, Any] = {}
     for eqn in (eqn for program in programs for eqn in equations(program)):
         name = eqn.primitive.name
+        if implementation(eqn) is not None:
+            if name in TABLE:
+                return name
+            continue
         known = getattr(primitives, f"{name.replace('-', '_')}_p", eqn.primitive)
         if met.setdefault(name, known) is not eqn.primitive:
             return name

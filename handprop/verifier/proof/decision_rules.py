@@ -82,6 +82,8 @@ class Rules:
             return self.pivoted(eqn, facts)
         if decisions is Decisions.MOVED:  # each of several outputs has entries of its own
             return [self.moved(eqn, facts, shapes, i) for i, _ in enumerate(eqn.outvars)]
+        if decisions is Decisions.MIXED:  # which several outputs may have other ranks
+            return [self.mixing(eqn, facts, shapes, len(getattr(v.aval, "shape", ()))) for v in eqn.outvars]
         return [self.rules[decisions](eqn, facts, shapes)] * len(eqn.outvars)
 
     def linear(self, eqn: Any, facts: list[Fact], shapes: list) -> Fact:

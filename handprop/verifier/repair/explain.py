@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from handprop.verifier.checks.other_sizes import AS_GIVEN
 from handprop.verifier.checks.resized import at_other_sizes
 from handprop.verifier.checks.sampling import wrong_outputs
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
@@ -97,7 +97,7 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
     except Unsupported:  # the field cannot represent the programs
         return plain
     except Exception as error:  # the user's code may raise anything when it is traced again; the verdict stands
-        line = noted(error) or f"the search for the mistake failed: {jaxprs.first_line(error)}"
+        line = noted(error) or f"the search for the mistake failed: {first_line(error)}"
         return plain._replace(report=dataclasses.replace(report, internal=(*report.internal, line)))
 
 

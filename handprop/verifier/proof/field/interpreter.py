@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from handprop.verifier.internal import noted
+from handprop.verifier.internal import first_line, noted
 from handprop.verifier.programs.executables import applied
 from handprop.verifier.programs.jaxprs import (
-    first_line,
     is_float,
     is_key,
     kernel_program,

@@ -49,7 +49,8 @@ def _two_blocks(theta: dict, phi: jax.Array) -> jax.Array:
 
 
 def _laplace(log_joint: Callable, start: Any, method: str, **options: Any) -> Callable:
-    return getattr(named(_LAPLACE)(log_joint, start, **{"maxiter": 200, "gtol": 1e-12, "ftol": 1e-16, **options}), method)
+    options = {"maxiter": 200, "gtol": 1e-12, "ftol": 1e-16, **options}
+    return getattr(named(_LAPLACE)(log_joint, start, **options), method)
 
 
 def _hyper() -> dict:
@@ -127,7 +128,9 @@ CALLS = (
     ),
     Call("s2fft", _INVERSE, lambda: (_transform("inverse_jax"), _sphere(40, 4, 7)), float64=True),
     Call("s2fft", _INVERSE, lambda: (_transform("inverse_jax", reality=True), _sphere(41, 4, 7)), float64=True),
-    Call("s2fft", _INVERSE, lambda: (_transform("inverse_jax", spin=2, sampling="dh"), _sphere(42, 4, 7)), float64=True),
+    Call(
+        "s2fft", _INVERSE, lambda: (_transform("inverse_jax", spin=2, sampling="dh"), _sphere(42, 4, 7)), float64=True,
+    ),
     Call("s2fft", _FORWARD, lambda: (_transform("forward_jax"), _sphere(43, 4, 7)), float64=True),
     Call(
         "s2fft", _FORWARD, lambda: (_transform("forward_jax", reality=True, sampling="mwss"), (normal(44, (5, 8)),)),
