@@ -11,7 +11,6 @@ Answer: see ``benchmarks/public_rules.md`` and LOG.md.
 import argparse
 import importlib
 import inspect
-import json
 import pkgutil
 import sys
 import time
@@ -27,6 +26,8 @@ from _command import keep
 from _worker import HANG, Worker, serve
 from corpus import libraries
 from corpus.libraries.call import Call, version_of
+
+from handprop.verifier import Outcome, Unusable, verify
 
 RESULTS = Path(__file__).parent / "benchmarks" / "public_rules.json"
 TABLE = RESULTS.with_suffix(".md")
@@ -53,7 +54,9 @@ class Said(NamedTuple):
 
     @property
     def right(self) -> bool:
-        return self.verdict in (("PROVED", "VERIFIED") if self.truth == "right" else ("REFUTED",))
+        """Whether the report says what is true. Where a rule is wrong at other arguments alone, it may say either."""
+        fits = {"right": ("PROVED", "VERIFIED"), "wrong": ("REFUTED",), "right here": ("PROVED", "VERIFIED", "REFUTED")}
+        return self.verdict in fits[self.truth] and not self.fault
 
     @property
     def fault(self) -> str:
@@ -62,7 +65,7 @@ class Said(NamedTuple):
             return self.verdict
         if self.truth == "right" and self.verdict == "REFUTED":
             return "FALSE REFUTATION"
-        if self.truth == "wrong" and self.verdict == "PROVED":
+        if self.verdict == "PROVED" and (self.truth == "wrong" or (self.truth == "right here" and not self.conditions)):
             return "FALSE PROOF"
         return ""
 
@@ -101,9 +104,6 @@ def shape_of(x: Any) -> str:
 
 
 def judged(name: str, call: Call) -> Said:
-    import handprop
-    from handprop.verifier import Outcome
-
     start = time.monotonic()
     row = Said(name, call.library, call.rule, "", "", call.truth, call.meant, "CRASH")
     try:
@@ -111,7 +111,9 @@ def judged(name: str, call: Call) -> Said:
             f, args = call.make()
             leaves = jax.tree.leaves((args, dict(call.kwargs)))
             row = row._replace(place=place_of(call), arguments=", ".join(map(shape_of, leaves)))
-            report = handprop.verify(f, *args, kwargs=call.kwargs, argnums=call.argnums, **call.options)
+            report = verify(f, *args, kwargs=call.kwargs, argnums=call.argnums, **call.options)
+    except Unusable as error:  # a sentence for the user, such as that there is no rule
+        return row._replace(verdict="REFUSED", reason=str(error)[:300], seconds=time.monotonic() - start)
     except Exception as error:  # crashes are among what the study counts
         at = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {str(error)[:300]} ({Path(at.filename).name}:{at.lineno})"
@@ -174,7 +176,8 @@ def table(rows: Sequence[Said]) -> str:
     lines += ["", "| call | rule | arguments | the rule is | said | what stopped a proof, or what it is | s |",
               "|---|---|---|---|---|---|---|"]  # fmt: skip
     for r in rows:
-        truth = "the derivative" if r.truth == "right" else "wrong" if r.meant == "derivative" else r.meant
+        said = {"right": "the derivative", "right here": "the derivative here", "wrong": "wrong"}[r.truth]
+        truth = said if r.meant == "derivative" else r.meant
         because = "; ".join(filter(None, (r.diagnosis or r.stopped or r.reason, *r.conditions))).replace("|", "\\|")
         lines.append(f"| {r.name} | {r.place} | {r.arguments} | {truth} | {r.verdict} | {because} | {r.seconds:.1f} |")
     return "\n".join(lines) + "\n"

@@ -41,7 +41,7 @@ ALLOWED = 1e-5  # the error that estimates may have, relative to the largest ent
 # Absolute steps, and by how much the slopes with them may differ, relative to the largest entry. Below the last of them
 # no staircase is seen.
 FINE, OFF = (2.0**-13, 2.0**-19), (1e-2, 0.25)
-NOTHING = 1e-9
+NOTHING = 1e-9  # a slope that is nothing, relative to the function's largest value
 
 
 def with_estimate(problem: Problem, way: Derivative) -> Problem:
@@ -51,6 +51,10 @@ def with_estimate(problem: Problem, way: Derivative) -> Problem:
     said = f"autodiff gives no derivative, and central differences of the values are the reference, to {ALLOWED:.0e}"
     return problem._replace(conditions=(*problem.conditions, said), accuracy=ALLOWED, is_estimated=True,
                             assumed="differences of values are no proof")  # fmt: skip
+
+
+class NoDerivative(Exception):
+    """There is no way to differentiate the function."""
 
 
 def floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
@@ -123,33 +127,38 @@ def by_differences(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any]
 
         # In a loop, as a program with a copy of f for every step would take long to compile.
         values = jax.lax.map(moved, jnp.concatenate([steps, -steps]))
-        return [_slope(steps, v[: len(steps)] - v[len(steps) :]) for v in values]
+        return [_slope(steps, v[: len(steps)], v[len(steps) :]) for v in values]
 
     return (*partial(*wrt)[1], *_along_axes(slopes, wrt, cotangents, _in_turn))
 
 
-def _slope(steps: jax.Array, rises: jax.Array) -> jax.Array:
-    """Return the slope for the largest step at which it is known, from ``f(x + step) - f(x - step)`` for all steps."""
-    central = rises / (2 * steps.reshape(-1, *(1,) * (rises.ndim - 1)))
+def _slope(steps: jax.Array, ahead: jax.Array, behind: jax.Array) -> jax.Array:
+    """Return the slope for the largest step at which it is known, from ``f(x + step)`` and ``f(x - step)``."""
+    central = (ahead - behind) / (2 * steps.reshape(-1, *(1,) * (ahead.ndim - 1)))
+    nothing = NOTHING * jnp.max(jnp.where(jnp.isfinite(ahead), jnp.abs(ahead), 0.0), initial=0.0)
     best = jnp.full_like(central[0], jnp.nan)
     for k in reversed(range(0, len(RELATIVE), 3)):
         one, two, four = central[k : k + 3]
         near, far = (4 * one - two) / 3, (4 * two - four) / 3
-        best = jnp.where(_is_alike(near, far, ALLOWED), near, best)
+        best = jnp.where(_is_alike(near, far, ALLOWED, nothing), near, best)
     for fine, off in zip(central[len(RELATIVE) :], OFF, strict=True):
-        best = jnp.where(_is_alike(best, fine, off), best, jnp.nan)
+        best = jnp.where(_is_alike(best, fine, off, nothing), best, jnp.nan)
     return best
 
 
-def _is_alike(slope: jax.Array, other: jax.Array, off: float) -> jax.Array:
-    return jnp.abs(slope - other) <= off * jnp.max(jnp.abs(slope), initial=0.0) + NOTHING
+def _is_alike(slope: jax.Array, other: jax.Array, off: float, nothing: jax.Array) -> jax.Array:
+    return jnp.abs(slope - other) <= off * jnp.max(jnp.abs(slope), initial=0.0) + nothing
+
+
+def _nowhere(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+    raise NoDerivative(f"autodiff gives no derivative, and differences are taken of {MAX_ESTIMATED} entries at most")
 
 
 def of_values(as_program: Callable[[Derivative], Any], inputs: Sequence[Any], chosen: Sequence[int],
               autodiff: bool = True) -> Derivative:  # fmt: skip
     """Return the first way to differentiate that JAX can trace: in reverse, forwards, by differences of values.
 
-    Without ``autodiff`` only differences are taken. Reverse mode is returned where nothing can be traced.
+    Without ``autodiff`` only differences are taken. What is returned where nothing can be traced raises an error.
     """
     entries = sum(inputs[i].size for i in chosen)
     ways = [pulled_back] if autodiff else []
@@ -162,4 +171,4 @@ def of_values(as_program: Callable[[Derivative], Any], inputs: Sequence[Any], ch
             noted(error, "autodiff of the function")
         else:
             return way
-    return pulled_back
+    return pulled_back if autodiff else _nowhere

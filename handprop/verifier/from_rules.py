@@ -26,7 +26,17 @@ from handprop.verifier.problem import (
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.implementations import implementation, is_foreign
 from handprop.verifier.programs.primitives import Trait, has
-from handprop.verifier.rules import RULES, holds_rules, is_of_jax, name_of, parts_of, with_rules, without_rules
+from handprop.verifier.rules import (
+    EVERY,
+    RULES,
+    holds_rules,
+    is_function_of_jax,
+    is_of_jax,
+    name_of,
+    parts_of,
+    with_rules,
+    without_rules,
+)
 
 __all__ = ["of_rule"]
 
@@ -87,14 +97,22 @@ def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list
 
 
 def _check_holds(rule: Any, given: Arguments, reference: Callable | None) -> None:
-    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves):
+    of_jax = _rules_of_jax(rule, reference) is not None
+    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves, of_jax):
         raise Unusable(NO_RULE.format(name_of(rule)))
+
+
+def _rules_of_jax(rule: Any, reference: Callable | None) -> Any:
+    """The rules of JAX that are judged and not trusted: the one that is passed, or all in a function of JAX's."""
+    if isinstance(rule, RULES):
+        return rule if is_of_jax(rule) else None
+    return EVERY if reference is None and is_function_of_jax(rule) else None
 
 
 def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
              with_plain: bool) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
-    handed, count = rule if isinstance(rule, RULES) and is_of_jax(rule) else None, len(given.leaves)
+    handed, count = _rules_of_jax(rule, reference), len(given.leaves)
 
     def stripped(f: Any) -> Callable:
         return without_rules(given.calling(f), handed if f is rule else None)
@@ -184,10 +202,13 @@ def _stops(original: Any, given: Arguments, program: Any) -> bool:
 
 
 def _is_cut_off(rule: Any, given: Arguments, program: Any) -> bool:
-    """Whether a gradient is stopped where the derivative of a primitive that is not JAX's may stand for it.
+    """Whether autodiff of the function without its rules is no reference, because a gradient is stopped that a rule may
+    stand for.
 
-    A solver does so, for example. Autodiff of the primitive's implementation is then no reference.
+    The bits of a number have no derivative for JAX. A solver stops gradients beside a primitive with a derivative.
     """
+    if any(map(_reads_bits, jaxprs.equations(program))):
+        return True
     if all(eqn.primitive.name != "stop_gradient" for eqn in jaxprs.equations(program)):
         return False
     try:
@@ -196,6 +217,10 @@ def _is_cut_off(rule: Any, given: Arguments, program: Any) -> bool:
         return True
     parts = [whole, *_implementations(whole)]
     return len(parts) > 1 and any(part is None or jaxprs.stops(part) for part in parts)
+
+
+def _reads_bits(eqn: Any) -> bool:
+    return eqn.primitive.name == "bitcast_convert_type" and jaxprs.is_float(eqn.invars[0].aval.dtype)
 
 
 def _implementations(program: Any) -> Iterator[Any]:

@@ -25,9 +25,11 @@ from handprop.verifier.programs.implementations import is_foreign
 from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = [
+    "EVERY",
     "RULES",
     "each_call",
     "holds_rules",
+    "is_function_of_jax",
     "is_of_jax",
     "marked",
     "name_of",
@@ -38,6 +40,7 @@ __all__ = [
 
 RULES = (jax.custom_vjp, jax.custom_jvp)
 ANEW = itertools.count(1)
+EVERY = object()  # in place of one of JAX's rules: all of them
 Meet = Callable[[Any, Callable, tuple, dict], Any]
 
 
@@ -53,6 +56,11 @@ def parts_of(rule: Any) -> list[Any]:
 def is_of_jax(rule: Any) -> bool:
     """Whether the function and its derivative were all written inside JAX."""
     return all(file.startswith(frames.JAX) for part in parts_of(rule) for file in _files(part))
+
+
+def is_function_of_jax(f: Any) -> bool:
+    """Whether a plain function was written inside JAX."""
+    return all(file.startswith(frames.JAX) for file in _files(f))
 
 
 def _files(f: Any) -> Iterator[str]:
@@ -195,7 +203,8 @@ def _jvp_over_arrays(rule: Any, held: dict[int, Any], taken: Sequence[int]) -> C
 
 
 def without_rules(f: Callable, handed: Any = None) -> Callable:
-    """Return ``f`` with its custom rules replaced by their primals; of JAX's own rules, only ``handed`` is replaced."""
+    """Return ``f`` with its custom rules replaced by their primals; of JAX's own rules, only ``handed`` is replaced, or
+    all if it is ``EVERY``."""
 
     def stripped(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs))
@@ -206,7 +215,7 @@ def without_rules(f: Callable, handed: Any = None) -> Callable:
             with _replaced(handed):
                 return call_users(f, *new_args, **new_kwargs)
 
-        return running.strip_rules(flat)(*(leaves[i] for i in places))
+        return running.strip_rules(flat, handed is EVERY)(*(leaves[i] for i in places))
 
     return stripped
 
@@ -214,7 +223,7 @@ def without_rules(f: Callable, handed: Any = None) -> Callable:
 @contextlib.contextmanager
 def _replaced(handed: Any, met: list[Any] | None = None, anew: bool = False) -> Iterator[None]:
     def meet(rule: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
-        if rule is not handed and is_of_jax(rule):
+        if handed is not EVERY and rule is not handed and is_of_jax(rule):
             return call(rule, *args, **kwargs)
         if met is not None:
             met.append(rule)
@@ -224,13 +233,14 @@ def _replaced(handed: Any, met: list[Any] | None = None, anew: bool = False) -> 
         yield
 
 
-def holds_rules(f: Callable, inputs: Sequence[Any]) -> bool:
-    """Whether ``f(*inputs)`` calls a custom rule, or a primitive with a derivative of its own, that is not JAX's."""
+def holds_rules(f: Callable, inputs: Sequence[Any], of_jax: bool = False) -> bool:
+    """Whether ``f(*inputs)`` calls a custom rule, or a primitive with a derivative of its own, that is not JAX's; with
+    ``of_jax``, whether it calls any custom rule."""
     met: list[Any] = []
     for anew in (False, True):
-        with _replaced(None, met, anew):
+        with _replaced(EVERY if of_jax else None, met, anew):
             program = jaxprs.trace(f, inputs)
-        if met or any(map(_is_custom, jaxprs.equations(program))):
+        if met or any(_is_custom(eqn) or (of_jax and has(eqn, Trait.CUSTOM_RULE)) for eqn in jaxprs.equations(program)):
             return True
     return False
 

@@ -106,3 +106,31 @@ def test_the_first_way_that_can_be_traced_is_taken():
 
     ways = [way_of(f) for f in (jnp.sin, repeated_sine, on_the_host(np.sin))]
     assert ways == [pulled_back, at_once, by_differences]
+
+
+def half_by_bits(x):
+    """``x / 2`` for normal numbers: one less in the exponent."""
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.int32) - (1 << 23), jnp.float32)
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(0.5, v.Verdict.VERIFIED), (0.0, v.Verdict.REFUTED)])
+def test_autodiff_of_bits_is_no_reference(slope, verdict):
+    report = v.verify(rule(half_by_bits, lambda x: slope + 0 * x), X, skip=PARTS)
+    assert report.verdict is verdict, report
+
+
+def test_of_many_entries_nothing_is_said():
+    report = v.verify(rule(half_by_bits, lambda x: 0.5 + 0 * x), jnp.ones(300), skip=PARTS)
+    assert report.verdict is v.Verdict.INCONCLUSIVE
+    assert "reference=" in report.reason
+
+
+@pytest.mark.parametrize("f", [jnp.sinc, jax.nn.relu, jnp.logaddexp])
+def test_in_a_function_of_jaxs_the_rules_of_jax_are_judged(f):
+    args = (X, X[::-1]) if f is jnp.logaddexp else (X,)
+    assert v.verify(f, *args, skip=PARTS).verdict is v.Verdict.PROVED
+
+
+def test_a_function_of_the_users_that_calls_it_holds_no_rule():
+    with pytest.raises(TypeError, match="besides JAX's own"):
+        v.verify(lambda x: jnp.sinc(x), X)

@@ -10,8 +10,9 @@ __all__ = ["Call", "Meant", "Truth", "version_of"]
 # What the library's author wants the gradient to be. All but "derivative" are deliberate.
 Meant = Literal["derivative", "straight-through", "scaled", "clipped", "masked", "zero", "normalised", "smoothed",
                 "statistic", "other"]  # fmt: skip
-# Whether the rule is the derivative of its function at these arguments, as differences of the values say.
-Truth = Literal["right", "wrong"]
+# Whether the rule is the derivative of its function, as differences of the values say: at these arguments and wherever
+# the function has one; not at these; or at these alone, where ``why`` says at which others it is wrong.
+Truth = Literal["right", "wrong", "right here"]
 
 
 class Call(NamedTuple):

@@ -46,7 +46,7 @@ def _of_parameters(name: str, method: str, keys: tuple, args: tuple, values: tup
     kind = getattr(_distrax(), name)
 
     def value(*args):
-        return getattr(kind(**dict(zip(keys, args))), method)(*args[len(keys) :])
+        return getattr(kind(**dict(zip(keys, args, strict=False))), method)(*args[len(keys) :])
 
     return value, (*args, *values)
 

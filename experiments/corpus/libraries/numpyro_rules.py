@@ -73,6 +73,8 @@ def _call(rule: str, make: Callable, *rest, **more) -> Call:
     return Call("numpyro", rule, make, *rest, mode="jvp", **more)
 
 
+_CLIP = ("numpyro/distributions/truncated.py:1357: outside of its bounds the value is clipped, and the rule leaves the "
+         "clip out")  # fmt: skip
 _LAW = (floats(1.5, 2.0, 3.1), floats(-2.5, 0.7, 1.5), floats(1.2), floats(4.0))
 _QUANTILES = (floats(0.2, 0.5, 0.9), *_LAW[1:])
 _LOGARITHMIC = (floats(1.5, 2.0, 3.1), floats(-1), floats(1.2), floats(4.0))
@@ -96,16 +98,15 @@ CALLS = (
         why="the derivative at an index of -1 is a mean of those a thousandth away, close to the limit",
     ),
     _call(_POWER_LAW + "log_prob", lambda: _power_law("log_prob", *_LOGARITHMIC), "wrong", argnums=(2, 3), why=_BOUNDS),
-    _call(_POWER_LAW + "cdf", lambda: _power_law("cdf", *_LAW)),
-    _call(_POWER_LAW + "cdf", lambda: _power_law("cdf", *_LOGARITHMIC), argnums=(0, 2)),
+    _call(_POWER_LAW + "cdf", lambda: _power_law("cdf", *_LAW), "right here", why=_CLIP),
+    _call(_POWER_LAW + "cdf", lambda: _power_law("cdf", *_LOGARITHMIC), "right here", argnums=(0, 2), why=_CLIP),
     _call(_POWER_LAW + "cdf", lambda: _power_law("cdf", *_LOGARITHMIC), "wrong", argnums=(2, 3), why=_SIGN),
     _call(
         _POWER_LAW + "cdf",
         lambda: _power_law("cdf", floats(0.5, 2.0), floats(1.5), floats(1.2), floats(4.0)),
         "wrong",
         argnums=(0, 2),
-        why="numpyro/distributions/truncated.py:1357: below the lower bound the value is clipped to 0 and the rule "
-        "leaves the clip out",
+        why=_CLIP,
     ),
     _call(_POWER_LAW + "icdf", lambda: _power_law("icdf", *_QUANTILES)),
     _call(_POWER_LAW + "icdf", lambda: _power_law("icdf", floats(0.3, 0.8), *_LOGARITHMIC[1:]), argnums=(0, 2, 3)),

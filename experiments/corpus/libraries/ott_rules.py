@@ -125,13 +125,20 @@ def _call(rule: str, make: Callable, *rest, **more) -> Call:
     return Call("ott-jax", rule, make, *rest, **more)
 
 
-_UNROLLED = dict(implicit_diff=None, threshold=1e-2, inner_iterations=5)
+_UNROLLED = {"implicit_diff": None, "threshold": 1e-2, "inner_iterations": 5}
 
 CALLS = (
-    _call(_NORM, lambda: _utils("norm", draw(1, 5)), mode="jvp"),
-    _call(_NORM, lambda: _utils("norm", draw(2, 3, 4)), kwargs={"axis": 1, "keepdims": True}, mode="jvp"),
-    _call(_NORM, lambda: _utils("norm", draw(2, 3, 4), 1, -1), mode="jvp"),
-    _call(_NORM, lambda: _utils("norm", draw(2, 3, 4), "fro", (0, 1)), mode="jvp"),
+    _call(_NORM, lambda: _utils("norm", draw(1, 5)), "right here", mode="jvp", why=_NORM_AT_ZERO),
+    _call(
+        _NORM,
+        lambda: _utils("norm", draw(2, 3, 4)),
+        "right here",
+        kwargs={"axis": 1, "keepdims": True},
+        mode="jvp",
+        why=_NORM_AT_ZERO,
+    ),
+    _call(_NORM, lambda: _utils("norm", draw(2, 3, 4), 1, -1), "right here", mode="jvp", why=_NORM_AT_ZERO),
+    _call(_NORM, lambda: _utils("norm", draw(2, 3, 4), "fro", (0, 1)), "right here", mode="jvp", why=_NORM_AT_ZERO),
     _call(_NORM, lambda: _utils("norm", floats(0, 0, 0)), "wrong", mode="jvp", why=_NORM_AT_ZERO),
     _call(
         _NORM,
@@ -141,17 +148,29 @@ CALLS = (
         why="ott/math/utils.py:101: the zero is guarded only where the whole array is zero, so that a row of zeros "
         "gets NaN where the documentation promises 0",
     ),
-    _call(_NORM, lambda: _cost("Euclidean"), mode="jvp"),
+    _call(_NORM, lambda: _cost("Euclidean"), "right here", mode="jvp", why=_NORM_AT_ZERO),
     _call(_NORM, lambda: _cost("Euclidean", at=(draw(3, 4), draw(3, 4))), "wrong", mode="jvp", why=_NORM_AT_ZERO),
-    _call(_NORM, lambda: (_cost("Euclidean")[0].all_pairs, _cloud(4, 3)), mode="jvp"),
-    _call(_NORM, lambda: _cost("SqPNorm", 1.5), mode="jvp"),
-    _call(_NORM, lambda: _cost("PNormP", 3.0), mode="jvp"),
+    _call(_NORM, lambda: (_cost("Euclidean")[0].all_pairs, _cloud(4, 3)), "right here", mode="jvp", why=_NORM_AT_ZERO),
+    _call(_NORM, lambda: _cost("SqPNorm", 1.5), "right here", mode="jvp", why=_NORM_AT_ZERO),
+    _call(_NORM, lambda: _cost("PNormP", 3.0), "right here", mode="jvp", why=_NORM_AT_ZERO),
     _call(_NORM, lambda: _cost("SqPNorm", 1.5, at=(draw(3, 4), draw(3, 4))), "wrong", mode="jvp", why=_NORM_AT_ZERO),
-    _call(_LSE, lambda: _utils("logsumexp", draw(11, 3, 4), 1), mode="jvp"),
-    _call(_LSE, lambda: _utils("logsumexp", draw(11, 6)), mode="jvp"),
+    _call(_LSE, lambda: _utils("logsumexp", draw(11, 3, 4), 1), "right here", mode="jvp", why=_LSE_AT_INFINITY),
+    _call(_LSE, lambda: _utils("logsumexp", draw(11, 6)), "right here", mode="jvp", why=_LSE_AT_INFINITY),
     _call(_LSE, lambda: _utils("logsumexp", draw(12, 5), None, False, floats(0.4, 0, 0.3, 1.1, 0)), mode="jvp"),
-    _call(_LSE, lambda: _utils("logsumexp", draw(12, 2, 3), -1, False, floats(2, -0.4, 0.3), True), mode="jvp"),
-    _call(_LSE, lambda: _utils("logsumexp", floats(-float("inf"), 0.3, -1.2), 0), mode="jvp"),
+    _call(
+        _LSE,
+        lambda: _utils("logsumexp", draw(12, 2, 3), -1, False, floats(2, -0.4, 0.3), True),
+        "right here",
+        mode="jvp",
+        why=_LSE_AT_INFINITY,
+    ),
+    _call(
+        _LSE,
+        lambda: _utils("logsumexp", floats(-float("inf"), 0.3, -1.2), 0),
+        "right here",
+        mode="jvp",
+        why=_LSE_AT_INFINITY,
+    ),
     _call(_LSE, lambda: _utils("logsumexp", floats(*[-float("inf")] * 3)), "wrong", mode="jvp", why=_LSE_AT_INFINITY),
     _call(
         _LSE,

@@ -30,7 +30,7 @@ def _of_parameters(name: str, method: str, keys: tuple, *args) -> tuple[Callable
     kind = getattr(tfp().distributions, name)
 
     def value(*args):
-        return getattr(kind(**dict(zip(keys, args))), method)(*args[len(keys) :])
+        return getattr(kind(**dict(zip(keys, args, strict=False))), method)(*args[len(keys) :])
 
     return value, args
 
@@ -40,7 +40,7 @@ def _draws(name: str, keys: tuple, *parameters) -> tuple[Callable, tuple]:
 
     kind = getattr(tfp().distributions, name)
     key = jax.random.PRNGKey(4)
-    return lambda *p: kind(**dict(zip(keys, p))).sample(3, seed=key), parameters
+    return lambda *p: kind(**dict(zip(keys, p, strict=False))).sample(3, seed=key), parameters
 
 
 def _module(path: str, name: str, *args) -> tuple[Callable, tuple]:
