@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 import handprop
+from handprop.verifier import derivatives
 
 RNG = np.random.default_rng(0)
 ALONE = ("identical", "proof", "finite_differences", "transformations", "edge_cases")
+
+
+@pytest.fixture(autouse=True)
+def too_many_entries_for_differences(monkeypatch):
+    """As in larger functions, which have no reference."""
+    monkeypatch.setattr(derivatives, "MAX_ESTIMATED", 0)
 
 
 def normal(*shape):
