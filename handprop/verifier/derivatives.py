@@ -41,6 +41,7 @@ ALLOWED = 1e-5  # the error that estimates may have, relative to the largest ent
 # Absolute steps, and by how much the slopes with them may differ, relative to the largest entry. Below the last of them
 # no staircase is seen.
 FINE, OFF = (2.0**-13, 2.0**-19), (1e-2, 0.25)
+CANCEL = 8.0  # times the largest entry: R(h) is 16 times as precise as R(2 h), from which it may differ by ALLOWED
 NOTHING = 1e-9  # a slope that is nothing, relative to the function's largest value
 
 
@@ -77,17 +78,24 @@ def pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], c
     return (*outputs, *found)
 
 
-def _along_axes(slopes: Callable, wrt: Sequence[Any], cotangents: Sequence[Any], mapped: Callable) -> list[Any]:
-    """Return the cotangents of ``wrt``: for every axis, the cotangents times ``slopes(along)``."""
+def _summed(terms: list[Any]) -> Any:
+    return sum(map(jnp.sum, terms))
+
+
+def _along_axes(slopes: Callable, wrt: Sequence[Any], cotangents: Sequence[Any], mapped: Callable,
+                combined: Callable = _summed) -> list[Any]:  # fmt: skip
+    """Return the cotangents of ``wrt``: for every axis, the cotangents times ``slopes(along)``, ``combined``."""
     found = []
     for k, x in enumerate(wrt):
 
         def entry(axis: jax.Array, k: int = k, x: jax.Array = x) -> jax.Array:
             along = [jnp.zeros(y.shape, y.dtype) for y in wrt]
             along[k] = axis.reshape(x.shape)
-            return jnp.asarray(sum(jnp.sum(c * t) for c, t in zip(cotangents, slopes(along), strict=True)), x.dtype)
+            terms = [c * t for c, t in zip(cotangents, slopes(along), strict=True)]
+            return jnp.asarray(combined(terms), x.dtype)
 
-        found.append(mapped(entry)(jnp.eye(x.size, dtype=x.dtype)).reshape(x.shape))
+        entries = mapped(entry)(jnp.eye(x.size, dtype=x.dtype))
+        found.append(entries.reshape(*x.shape, *entries.shape[1:]))
     return found
 
 
@@ -113,7 +121,8 @@ def at_once(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chose
 
 
 def by_differences(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
-    """Central differences; NaN where different steps give different slopes, as at a jump or on a fine staircase."""
+    """Central differences; NaN where different steps give different slopes, as at a jump or on a fine staircase, and
+    where terms cancel, so that their errors may be larger than the error that is allowed."""
     wrt, partial = [leaves[i] for i in chosen], floats(f, leaves, chosen)
     sizes = [jnp.maximum(jnp.abs(x), 1) for x in wrt]
 
@@ -129,7 +138,14 @@ def by_differences(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any]
         values = jax.lax.map(moved, jnp.concatenate([steps, -steps]))
         return [_slope(steps, v[: len(steps)], v[len(steps) :]) for v in values]
 
-    return (*partial(*wrt)[1], *_along_axes(slopes, wrt, cotangents, _in_turn))
+    found = _along_axes(slopes, wrt, cotangents, _in_turn, _with_size)
+    largest = jnp.max(jnp.stack([jnp.nanmax(jnp.abs(x[..., 0]), initial=0.0) for x in found]))
+    known = [jnp.where(x[..., 1] <= CANCEL * largest, x[..., 0], jnp.nan) for x in found]
+    return (*partial(*wrt)[1], *known)
+
+
+def _with_size(terms: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_summed(terms), _summed([jnp.abs(x) for x in terms])])
 
 
 def _slope(steps: jax.Array, ahead: jax.Array, behind: jax.Array) -> jax.Array:

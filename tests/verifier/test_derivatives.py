@@ -134,3 +134,17 @@ def test_in_a_function_of_jaxs_the_rules_of_jax_are_judged(f):
 def test_a_function_of_the_users_that_calls_it_holds_no_rule():
     with pytest.raises(TypeError, match="besides JAX's own"):
         v.verify(lambda x: jnp.sinc(x), X)
+
+
+def test_where_terms_cancel_no_estimate_is_given():
+    """Two slopes of 1000 have errors that are as large as their difference is."""
+
+    def f(x):
+        return jnp.stack([1e3 * jnp.exp(x), 1e-3 * x - 1e3 * jnp.exp(x)])
+
+    with jax.enable_x64(True):
+        x = jnp.array([0.3, 1.2])
+        found = by_differences(f, (x,), (jnp.ones((2, 2)),), [0])[1]
+        one = by_differences(f, (x,), (jnp.array([[1.0, 1.0], [0.0, 0.0]]),), [0])[1]
+    assert np.isnan(found).all()
+    np.testing.assert_allclose(one, 1e3 * np.exp(x), rtol=1e-6)
