@@ -197,7 +197,7 @@ def main() -> int:
     rows = []
     for row in judged_in_turn(chosen):
         rows.append(row)
-        print(f"{row.name:44} {row.truth:6}{row.meant:16} {row.verdict:12} {row.seconds:5.1f} s  {row.fault}\n"
+        print(f"{row.name:44} {row.truth:11}{row.meant:16} {row.verdict:12} {row.seconds:5.1f} s  {row.fault}\n"
               f"    {(row.diagnosis or row.stopped or row.reason)[:200]}", flush=True)  # fmt: skip
     said, faults = Counter(r.verdict for r in rows), Counter(r.fault for r in rows if r.fault)
     print(f"\n{len(rows)} calls: {', '.join(f'{n} {v}' for v, n in said.most_common())}; judged rightly: "

@@ -6,7 +6,8 @@ is the k-th unit vector. Forward mode gives ``J(x) e_k`` exactly, and central di
 
     D(h) = (f(x + h e_k) - f(x - h e_k)) / (2 h),    R(h) = (4 D(h) - D(2 h)) / 3,    J(x) e_k = R(h) + O(h^4).
 
-An estimate is used where R(h) and R(2 h) agree, and where no smaller step shows another slope.
+The largest of three steps is taken at which R(h) and R(2 h) agree and D(2 h) and D(4 h) are close. No smaller step may
+show another slope.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ Derivative = Callable[[Callable, Sequence[Any], Sequence[Any], list[int]], tuple
 MAX_ENTRIES, MAX_ESTIMATED = 1024, 256  # numbers that are differentiated one by one
 # Relative to a number, or absolute if the number is below 1.
 RELATIVE = tuple(k * step for step in (2.0**-6, 2.0**-10, 2.0**-14) for k in (1, 2, 4))
+SMOOTH = 3e-3  # how close D(2 h) and D(4 h) have to be: the square of their difference is of the order h^4
 ALLOWED = 1e-5  # the error that estimates may have, relative to the largest entry
 # Absolute steps, and by how much the slopes with them may differ, relative to the largest entry. Below the last of them
 # no staircase is seen.
@@ -149,14 +151,18 @@ def _with_size(terms: list[jax.Array]) -> jax.Array:
 
 
 def _slope(steps: jax.Array, ahead: jax.Array, behind: jax.Array) -> jax.Array:
-    """Return the slope for the largest step at which it is known, from ``f(x + step)`` and ``f(x - step)``."""
+    """Return the slope for the largest step at which it is known, from ``f(x + step)`` and ``f(x - step)``.
+
+    R(h) and R(2 h) may agree by accident at a step that is too large, where D(2 h) and D(4 h) are far apart.
+    """
     central = (ahead - behind) / (2 * steps.reshape(-1, *(1,) * (ahead.ndim - 1)))
     nothing = NOTHING * jnp.max(jnp.where(jnp.isfinite(ahead), jnp.abs(ahead), 0.0), initial=0.0)
     best = jnp.full_like(central[0], jnp.nan)
     for k in reversed(range(0, len(RELATIVE), 3)):
         one, two, four = central[k : k + 3]
         near, far = (4 * one - two) / 3, (4 * two - four) / 3
-        best = jnp.where(_is_alike(near, far, ALLOWED, nothing), near, best)
+        known = _is_alike(near, far, ALLOWED, nothing) & _is_alike(two, four, SMOOTH, nothing)
+        best = jnp.where(known, near, best)
     for fine, off in zip(central[len(RELATIVE) :], OFF, strict=True):
         best = jnp.where(_is_alike(best, fine, off, nothing), best, jnp.nan)
     return best
