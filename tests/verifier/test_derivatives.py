@@ -125,7 +125,7 @@ def test_of_many_entries_nothing_is_said():
     assert "reference=" in report.reason
 
 
-@pytest.mark.parametrize("f", [jnp.sinc, jax.nn.relu, jnp.logaddexp])
+@pytest.mark.parametrize("f", [jax.nn.relu, jnp.logaddexp])
 def test_in_a_function_of_jaxs_the_rules_of_jax_are_judged(f):
     args = (X, X[::-1]) if f is jnp.logaddexp else (X,)
     assert v.verify(f, *args, skip=PARTS).verdict is v.Verdict.PROVED
@@ -133,7 +133,7 @@ def test_in_a_function_of_jaxs_the_rules_of_jax_are_judged(f):
 
 def test_a_function_of_the_users_that_calls_it_holds_no_rule():
     with pytest.raises(TypeError, match="besides JAX's own"):
-        v.verify(lambda x: jnp.sinc(x), X)
+        v.verify(lambda x: jax.nn.relu(x), X)
 
 
 def test_where_terms_cancel_no_estimate_is_given():
