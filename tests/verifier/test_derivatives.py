@@ -8,6 +8,7 @@ from jax import lax
 
 from handprop import verifier as v
 from handprop.verifier.derivatives import at_once, by_differences, by_directions, of_values, pulled_back
+from handprop.verifier.programs.widen import widen
 
 X = jnp.array([0.3, 1.2, -0.7])
 PARTS = ["repair", "edge_cases", "transformations", "other_sizes"]
@@ -148,3 +149,20 @@ def test_where_terms_cancel_no_estimate_is_given():
         one = by_differences(f, (x,), (jnp.array([[1.0, 1.0], [0.0, 0.0]]),), [0])[1]
     assert np.isnan(found).all()
     np.testing.assert_allclose(one, 1e3 * np.exp(x), rtol=1e-6)
+
+
+def test_a_callback_that_runs_where_x64_is_off_is_given_64_bits():
+    """JAX may call it in another thread; it was then given float32, in one of ten reports."""
+    seen = []
+
+    def host(x):
+        seen.append(np.asarray(x).dtype)
+        return np.exp(np.asarray(x))
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.asarray(X, np.float64))
+        run = widen(jax.make_jaxpr(on_the_host(host))(x))
+        program = jax.jit(lambda x: run([x], None, None)).lower(x).compile()
+    found = program(x)[0]
+    assert seen == [np.dtype(np.float64)]
+    np.testing.assert_allclose(found, np.exp(np.asarray(x)), rtol=1e-15)

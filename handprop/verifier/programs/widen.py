@@ -169,8 +169,8 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
             return [_scattered_by(update, values, dimensions, named)]
         return [applied(SCATTERS[name], *values, dimension_numbers=dimensions, **named)]
     if has(eqn, Trait.OWN_DTYPE):
-        return bind(eqn, [v.astype(a.aval.dtype) if is_float(v.dtype) else v
-                           for v, a in zip(values, eqn.invars, strict=True)])  # fmt: skip
+        own = [v.astype(a.aval.dtype) if is_float(v.dtype) else v for v, a in zip(values, eqn.invars, strict=True)]
+        return _called_back(eqn, own) if name == "pure_callback" else bind(eqn, own)
     changed: dict[str, Any] = {
         key: wide_dtype(value) for key, value in eqn.params.items()
         if key in ("new_dtype", "dtype", "preferred_element_type") and value is not None
@@ -191,6 +191,36 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
     if has(eqn, Trait.ITERATES):
         return _of_finite_matrices(eqn, values, changed)
     return bind(eqn, values, **changed)
+
+
+def _called_back(eqn: Any, values: list[Any]) -> list[Any]:
+    """The results of a callback, which takes and returns 64-bit numbers as pairs of 32-bit words.
+
+    JAX may call it in another thread, where x64 is not enabled, and would round 64-bit numbers there.
+    """
+    taken, made = ([v.aval.dtype for v in vs] for vs in (eqn.invars, eqn.outvars))
+    if not any(_has_words(dtype) for dtype in (*taken, *made)):
+        return bind(eqn, values)
+
+    def host(*args: Any) -> list[np.ndarray]:
+        numbers = [np.ascontiguousarray(x).view(d)[..., 0] if _has_words(d) else np.asarray(x)
+                   for x, d in zip(args, taken, strict=True)]  # fmt: skip
+        with jax.enable_x64(True):
+            found = [np.asarray(x) for x in jax.tree.leaves(eqn.params["callback"](*map(jnp.asarray, numbers)))]
+        for x, v in zip(found, eqn.outvars, strict=True):
+            if (x.dtype, x.shape) != (v.aval.dtype, v.aval.shape):
+                raise TypeError(f"a callback returns {x.dtype}{list(x.shape)} instead of {v.aval.str_short()}")
+        return [np.ascontiguousarray(x)[..., None].view(np.uint32) if _has_words(x.dtype) else x for x in found]
+
+    shapes = [jax.ShapeDtypeStruct((*v.aval.shape, 2), np.uint32) if _has_words(v.aval.dtype)
+              else jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.outvars]  # fmt: skip
+    words = [lax.bitcast_convert_type(x, np.uint32) if _has_words(d) else x for x, d in zip(values, taken, strict=True)]
+    found = jax.pure_callback(host, shapes, *words)
+    return [lax.bitcast_convert_type(x, d) if _has_words(d) else x for x, d in zip(found, made, strict=True)]
+
+
+def _has_words(dtype: Any) -> bool:
+    return dtype in (np.float64, np.int64, np.uint64)
 
 
 def _of_finite_matrices(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
