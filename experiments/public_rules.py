@@ -26,6 +26,7 @@ from _command import keep
 from _worker import HANG, Worker, serve
 from corpus import libraries
 from corpus.libraries.call import Call, version_of
+from corpus.libraries.draws import named
 
 from handprop.verifier import Outcome, Unusable, verify
 
@@ -84,18 +85,12 @@ def calls() -> dict[str, Call]:
 
 def place_of(call: Call) -> str:
     """Return the file and line of the rule within its library, "" if its name leads to no source."""
-    parts = call.rule.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:length]))
-            for part in parts[length:]:
-                found = getattr(found, part)
-            source = inspect.unwrap(found)
-            path, line = inspect.getsourcefile(source) or "", inspect.getsourcelines(source)[1]
-        except (ImportError, AttributeError, TypeError, OSError):
-            continue
-        return f"{path.partition('site-packages/')[2] or path}:{max(line, 1)}"
-    return ""
+    try:
+        source = inspect.unwrap(named(call.rule))
+        path, line = inspect.getsourcefile(source) or "", inspect.getsourcelines(source)[1]
+    except (ImportError, AttributeError, TypeError, OSError):
+        return ""
+    return f"{path.partition('site-packages/')[2] or path}:{max(line, 1)}"
 
 
 def shape_of(x: Any) -> str:

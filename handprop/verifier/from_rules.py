@@ -96,8 +96,7 @@ def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list
         raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no float array")
 
 
-def _check_holds(rule: Any, given: Arguments, reference: Callable | None) -> None:
-    of_jax = _rules_of_jax(rule, reference) is not None
+def _check_holds(rule: Any, given: Arguments, reference: Callable | None, of_jax: bool) -> None:
     if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves, of_jax):
         raise Unusable(NO_RULE.format(name_of(rule)))
 
@@ -120,7 +119,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     original = rule if reference is None else reference
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
-    _check_holds(rule, given, reference)
+    _check_holds(rule, given, reference, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
     floating = [(path, o) for path, o in outputs if is_inexact(o)]

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from corpus.libraries.draws import one_hot
+
 __all__ = ["draw", "floats", "logits", "one_hot", "positive_definite", "simplex", "tfp", "uniform"]
 
 
@@ -36,11 +38,6 @@ def positive_definite(seed: int, *shape: int) -> jnp.ndarray:
     """Return symmetric matrices with eigenvalues between about one and four; the last two sizes are equal."""
     root = np.random.default_rng(seed).normal(size=shape)
     return jnp.asarray(np.eye(shape[-1]) + root @ np.swapaxes(root, -1, -2) / shape[-1])
-
-
-def one_hot(labels: list[int], classes: int) -> jnp.ndarray:
-    """Return the labels as rows of zeros with a single one."""
-    return jnp.asarray(np.eye(classes)[labels])
 
 
 def tfp():
