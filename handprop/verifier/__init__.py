@@ -64,8 +64,8 @@ def _options(key: Any, budget: float, skip: str | Sequence[str], accuracy: float
 def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs: Mapping[str, Any] | None = None,
            reference: Callable | None = None, argnums: int | Sequence[int] | None = None,
            nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
-           skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0
-           ) -> Report:  # fmt: skip
+           skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0,
+           satisfies: Callable | None = None) -> Report:  # fmt: skip
     """Verify that a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     Args:
@@ -103,7 +103,8 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
 
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
-        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))
+        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS),
+                       satisfies)  # fmt: skip
 
     def twice(problem: Problem) -> Problem:
         return differentiated(problem, options.rng(Stream.SECOND_ORDER))  # the same draws each time it is asked

@@ -10,6 +10,7 @@ import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.derivatives import Derivative, by_directions, floats, of_values, pulled_back, with_estimate
+from handprop.verifier.equation import by_equation, equation_of, with_equation
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
@@ -49,8 +50,10 @@ NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it w
 
 
 def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: int | Sequence[int] | None,
-            nondiff_argnums: int | Sequence[int], rng: np.random.Generator) -> Problem:  # fmt: skip
-    """Compare a custom rule, or a function that calls some, with autodiff of its primal or of ``reference``.
+            nondiff_argnums: int | Sequence[int], rng: np.random.Generator, satisfies: Callable | None = None
+            ) -> Problem:  # fmt: skip
+    """Compare a custom rule, or a function that calls some, with autodiff of its primal or of ``reference``, or with
+    the derivative by the equation that its values satisfy.
 
     Raises:
         Unusable: it calls no custom rule, or it cannot be called with these arguments.
@@ -68,7 +71,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
-        return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired)
+        return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired, satisfies)
 
     return first_built(rule, given, built)
 
@@ -109,7 +112,7 @@ def _rules_of_jax(rule: Any, reference: Callable | None) -> Any:
 
 
 def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
-             with_plain: bool) -> Problem:  # fmt: skip
+             with_plain: bool, satisfies: Callable | None) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
     handed, count = _rules_of_jax(rule, reference), len(given.leaves)
 
@@ -119,7 +122,9 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     original = rule if reference is None else reference
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
-    _check_holds(rule, given, reference, handed is not None)
+    equation = None if satisfies is None else equation_of(satisfies, given, program, out)
+    if equation is None:
+        _check_holds(rule, given, reference, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
     floating = [(path, o) for path, o in outputs if is_inexact(o)]
@@ -134,7 +139,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
 
     inputs = (*given.leaves, *cotangents)
     autodiff = reference is not None or not _is_cut_off(rule, given, program)
-    way = of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
+    way = by_equation(equation) if equation else of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
@@ -166,7 +171,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     faults = faults or _standing(problem)
     if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
         problem, faults = _forwards(problem, functools.partial(by_hand, gradients=by_directions)), []
-    return with_estimate(problem._replace(faults=tuple(faults)), way)
+    problem = with_estimate(problem._replace(faults=tuple(faults)), way)
+    return with_equation(problem, equation, with_rules(given.calling(rule))) if equation else problem
 
 
 def _with_plain(program: Program, undifferentiated: Callable | None, count: int, values: int) -> Program:

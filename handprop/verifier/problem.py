@@ -5,7 +5,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -96,8 +96,9 @@ class Problem(NamedTuple):
 
     ``compiling`` is the number of seconds that one program may take to compile; a larger program is run equation by
     equation. ``accuracy`` is the relative error that is allowed beyond rounding, by the user or because the reference
-    ``is_estimated`` from differences of values. ``assumed`` names a property of
-    the rule that was tested but not proved, and without which no proof counts.
+    ``is_estimated`` from differences of values. ``assumed`` names a property of the rule that was tested but not
+    proved, and without which no proof counts. Where the programs themselves say too little, as those of a function that
+    is known by an equation, ``to_prove()`` yields problems each of which proves this one.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Problem(NamedTuple):
     accuracy: float = 0.0
     is_estimated: bool = False
     assumed: str = ""
+    to_prove: Callable[[], Iterable[Any]] | None = None
 
     @property
     def moving(self) -> list[int]:

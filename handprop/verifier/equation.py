@@ -1,0 +1,371 @@
+"""Derivatives of a function that is known by an equation which its values satisfy: the implicit function theorem.
+
+A root finder, a fixed point, a solver or an optimizer returns a y with ``F(y, x) = 0``, and its loop need not be
+differentiated, or even be known. Where ``F_y`` is invertible, ``F_y dy + F_x dx = 0``, so that the cotangent of x for
+the cotangent ``c`` of y is
+
+    -F_x^T v    with    F_y^T v = c.
+
+For the numbers this system is solved. For the proof it is not: y and v are unknowns like the inputs, c is what
+``F_y^T v`` is, and the rule has to return ``-F_x^T v``. What the rule computes with its own y is computed with the
+unknown y (:mod:`handprop.verifier.programs.terms`). If that holds for every y, it holds for those with F(y, x) = 0.
+Where it does not, as for ``y e^y = x`` and a rule that uses x for ``y e^y``, unknowns in which F is linear are
+eliminated: they are computed from the others by F(y, x) = 0.
+
+A loop in the rule's backward pass is taken at its limit, and a linear solver at the solution: if the state that a
+loop returns is s, then ``s = body(s)``. Both are systems of linear equations, which are solved by elimination.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from handprop._compat import closed
+from handprop.verifier.arguments import Arguments, Unusable, is_inexact
+from handprop.verifier.derivatives import Derivative
+from handprop.verifier.internal import call_users
+from handprop.verifier.problem import Problem, Shared, outputs_of, own_width
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.jaxprs import pruned, while_parts
+from handprop.verifier.programs.terms import Term, evaluated, graph_of, source_of, terms_before
+from handprop.verifier.rules import name_of, without_rules
+
+__all__ = ["Equation", "by_equation", "equation_of", "with_equation"]
+
+ALLOWED = 1e-3  # the relative error that a solver's values and the rule's own iterations may cause
+CLOSE = 1e-4  # how far values may be from the solution, relative to the largest: beyond it nothing is compared
+MOST = 256  # entries of the values
+FEW = 24  # entries of a system that is solved by elimination
+AFFINE = 1e-4
+TAKEN_AS_GIVEN = "that the values satisfy the equation is only tested, to {:.0e}; the derivative of F by y is invertible"
+LIMIT = "the loops and solvers of the rule are taken at their limits"
+
+
+class Equation(NamedTuple):
+    """``residuals(y, x)``: F, as one vector, of the float values and of all arguments; ``values`` are their shapes."""
+
+    residuals: Callable[[Sequence[Any], Sequence[Any]], Any]
+    values: tuple[Any, ...]
+
+
+def equation_of(satisfies: Callable, given: Arguments, program: Any, out: Any) -> Equation:
+    """The equation ``satisfies(y, *args)`` of a function whose values have the tree and the shapes of ``out``.
+
+    Raises:
+        Unusable: there are not as many equations as values, or the given values do not satisfy them.
+    """
+    if not callable(satisfies):
+        raise Unusable(f"satisfies must be a function of the value and the arguments; got {type(satisfies).__name__}")
+    leaves, tree = jax.tree.flatten(out)
+    floats = [i for i, o in enumerate(leaves) if is_inexact(o)]
+
+    def residuals(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
+        whole = jaxprs.with_replaced([jnp.zeros(o.shape, o.dtype) for o in leaves], floats, values)
+        args, kwargs = given.rebuild(inputs)
+        found = outputs_of(call_users(without_rules(satisfies), jax.tree.unflatten(tree, whole), *args, **kwargs))
+        return jnp.concatenate([jnp.ravel(x) for x in found])
+
+    equation = Equation(residuals, tuple(leaves[i] for i in floats))
+    _check(equation, given, program, name_of(satisfies))
+    return equation
+
+
+def _check(equation: Equation, given: Arguments, program: Any, name: str) -> None:
+    count = sum(math.prod(o.shape) for o in equation.values)
+    if count > MOST:
+        raise Unusable(f"satisfies is for functions of at most {MOST} values; this one has {count}")
+    with own_width(given.leaves):
+        values = [v for v in jax.jit(core.jaxpr_as_fun(program))(*given.leaves) if is_inexact(v)]
+        try:
+            found = jax.jit(equation.residuals)(values, given.leaves)
+        except Exception as error:
+            raise Unusable(f"satisfies cannot be called with the value and the arguments: {error}") from error
+        if found.size != count:
+            raise Unusable(f"satisfies gives {found.size} equations for {count} values: there must be one for each")
+        step = jax.jit(lambda: _newton(equation, values, given.leaves))()
+    size = max(float(jnp.max(jnp.abs(v), initial=0.0)) for v in values)
+    if not bool(jnp.isfinite(step).all()):
+        raise Unusable(f"the derivative of {name} by the value has no inverse at the given arguments: it does not "
+                       "determine the value")  # fmt: skip
+    if not float(jnp.abs(step).max(initial=0.0)) <= CLOSE * max(size, 1e-3):
+        raise Unusable(f"the value at the given arguments does not satisfy {name}: the solution is off by "
+                       f"{float(jnp.abs(step).max()):.2g}, and the value's largest entry is {size:.2g}")  # fmt: skip
+
+
+def _by_values(equation: Equation, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
+    """F_y, as a matrix."""
+    parts = jax.jacfwd(lambda *y: equation.residuals(y, leaves), argnums=tuple(range(len(values))))(*values)
+    return jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
+
+
+def _newton(equation: Equation, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
+    """How far the values are from the solution, to first order."""
+    return jnp.linalg.solve(_by_values(equation, values, leaves), equation.residuals(values, leaves))
+
+
+def _split(flat: Any, shapes: Sequence[Any]) -> list[Any]:
+    bounds = list(itertools.accumulate((math.prod(o.shape) for o in shapes), initial=0))
+    return [flat[a:b].reshape(o.shape).astype(o.dtype)
+            for a, b, o in zip(bounds, bounds[1:], shapes, strict=False)]  # fmt: skip
+
+
+def by_equation(equation: Equation) -> Derivative:
+    """The derivative that the equation gives, at the function's own values; NaN where they do not satisfy it."""
+
+    def derivative(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
+        outputs = outputs_of(f(*leaves))
+        values = [o for o in outputs if is_inexact(o)]
+        step = _newton(equation, values, leaves)
+        largest = jnp.maximum(jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0.0) for v in values])), 1e-3)
+        solved = jnp.max(jnp.abs(step), initial=0.0) <= CLOSE * largest
+        matrix = _by_values(equation, values, leaves)
+        along = jnp.linalg.solve(matrix.T, jnp.concatenate([jnp.ravel(c) for c in cotangents]))
+        found = _pulled(equation, values, leaves, chosen, along)
+        return (*outputs, *(jnp.where(solved, -x, jnp.nan) for x in found))
+
+    return derivative
+
+
+def _pulled(equation: Equation, values: Sequence[Any], leaves: Sequence[Any], chosen: Sequence[int], along: Any
+            ) -> tuple:  # fmt: skip
+    """``F_x^T v`` for the chosen arguments."""
+
+    def of_chosen(*x: Any) -> Any:
+        return equation.residuals(values, jaxprs.with_replaced(leaves, chosen, x))
+
+    return jax.vjp(of_chosen, *(leaves[i] for i in chosen))[1](along)
+
+
+def with_equation(problem: Problem, equation: Equation, undifferentiated: Callable) -> Problem:
+    """The problem of a rule whose reference is :func:`by_equation`, with what there is to prove.
+
+    ``undifferentiated(*leaves)`` is the function as it is called, with its rules.
+    """
+    said = TAKEN_AS_GIVEN.format(CLOSE)
+    return problem._replace(accuracy=ALLOWED, is_estimated=True, conditions=(*problem.conditions, said),
+                            to_prove=lambda: _obligations(problem, equation, undifferentiated))  # fmt: skip
+
+
+def _obligations(problem: Problem, equation: Equation, undifferentiated: Callable) -> Iterator[Problem]:
+    """Yield problems each of which proves this one: for all y, then for those that satisfy the equation."""
+    count = len(problem.inputs) - len(problem.cotangents)
+    rule = _rule_of(problem, undifferentiated, count)
+    if rule is None:
+        return
+    leaves, wrt = problem.inputs[:count], list(problem.wrt)
+    values = [np.asarray(v) for v in problem.primal(*leaves)]  # pyright: ignore[reportOptionalCall]
+    rng, dtype, size = np.random.default_rng(0), np.result_type(*values), sum(v.size for v in values)
+    along, elsewhere = (rng.normal(size=n).astype(dtype) for n in (size, max(size, FEW)))
+
+    def both(*inputs: Any) -> tuple[list[Any], list[Any]]:
+        *inputs, along, elsewhere = inputs
+        leaves, values = inputs[:count], inputs[count:]
+        _, pull = jax.vjp(lambda *y: equation.residuals(y, leaves), *values)
+        got, zeros = rule(leaves, _cotangents(equation, pull(along)), values, elsewhere)
+        want = [-x for x in _pulled(equation, values, leaves, wrt, along)]
+        return [*got, *zeros], [*want, *map(jnp.zeros_like, zeros)]
+
+    numbers = (*leaves, *values, along, elsewhere)
+    names = (*problem.in_paths[:count], *(f"value {i}" for i in range(len(values))), "the cotangent", "elsewhere")
+    gradients = [path for path, of_gradient in zip(problem.out_paths, problem.gradients, strict=True) if of_gradient]
+
+    def stated(f: Callable, said: tuple[str, ...]) -> Problem:
+        more = len(jax.eval_shape(lambda *x: f(*x)[0], *numbers)) - len(gradients)
+        return problem._replace(
+            candidate=lambda *x: tuple(f(*x)[0]), reference=lambda *x: tuple(f(*x)[1]), inputs=numbers, in_paths=names,
+            out_paths=(*gradients, *("what shows that a system is linear",) * more), gradients=(), cotangents=(),
+            conditions=said, shared=Shared(), to_prove=None, domains={})  # fmt: skip
+
+    limits = (LIMIT,) if rule.has_limits else ()
+    yield stated(both, limits)
+    for unknowns in _eliminable(equation, leaves, values):
+        yield stated(lambda *x, u=unknowns: _eliminated(equation, both, count, u, x), limits)
+
+
+class Rule(NamedTuple):
+    """``rule(leaves, cotangents, values, elsewhere)``: the gradients that a rule returns where its values are these,
+    and zeros if the systems of equations in it are linear."""
+
+    inputs: list[Term]
+    values: list[Term]
+    gradients: list[Term]
+    has_limits: bool
+
+    def __call__(self, leaves: Sequence[Any], cotangents: Sequence[Any], values: Sequence[Any], elsewhere: Any
+                 ) -> tuple[list[Any], list[Any]]:  # fmt: skip
+        known = {t.digest: x for t, x in zip(self.inputs, (*leaves, *cotangents), strict=True)}
+        for term, x in zip(self.values, values, strict=True):
+            source, held = source_of(term, x)
+            known |= {term.digest: x, source.digest: held}
+        zeros: list[Any] = []
+        found = evaluated(self.gradients, known, lambda term, value_of: _at_limit(term, value_of, elsewhere, zeros))
+        return found, zeros
+
+
+def _rule_of(problem: Problem, undifferentiated: Callable, count: int) -> Rule | None:
+    """The rule as terms; None if its values are not those of its function, or are given."""
+    _, own = graph_of(jaxprs.trace(lambda *x: outputs_of(undifferentiated(*x)), problem.inputs[:count]))
+    inputs, terms = graph_of(jaxprs.trace(problem.candidate, problem.inputs))
+    values, gradients = terms[: len(own)], terms[len(own) :]
+    if [term.digest for term in own] != [term.digest for term in values] or any(term.eqn is None for term in values):
+        return None
+    floats = [term for term in values if is_inexact(term.eqn.outvars[term.index].aval)]
+    known = {source_of(term, jnp.zeros(term.eqn.outvars[term.index].aval.shape))[0].digest for term in floats}
+    return Rule(inputs, floats, gradients, any(map(_is_solved, terms_before(gradients, known))))
+
+
+def _cotangents(equation: Equation, found: Sequence[Any]) -> list[Any]:
+    return [c.astype(o.dtype) for c, o in zip(found, equation.values, strict=True)]
+
+
+def _is_solved(term: Term) -> bool:
+    return term.eqn is not None and term.eqn.primitive.name in ("while", "custom_linear_solve")
+
+
+def _at_limit(term: Term, value_of: Callable[[Term], Any], elsewhere: Any, zeros: list[Any]) -> Any:
+    """The value of a loop's state where another iteration changes nothing, or of a linear solver's solution; None for
+    another term, and where the equations are not of a few numbers."""
+    name, params = term.eqn.primitive.name, term.eqn.params
+    if name == "while":
+        _, consts, state = while_parts(params, list(map(value_of, term.operands)))
+        body = closed(params["body_jaxpr"])
+        needed = _needed(body, len(consts), term.index)
+        if not all(is_inexact(state[i]) for i in needed):
+            return None
+
+        def turned(*parts: Any) -> list[Any]:
+            whole = jaxprs.with_replaced(state, needed, parts)
+            found = core.jaxpr_as_fun(body)(*consts, *whole)
+            return [found[i] - x for i, x in zip(needed, parts, strict=True)]
+
+        return _root(turned, [state[i] for i in needed], elsewhere, zeros)[needed.index(term.index)]
+    if name == "custom_linear_solve":
+        lengths = params["const_lengths"]
+        consts, given = (list(map(value_of, part)) for part in (term.operands[: lengths.matvec],
+                                                                term.operands[sum(lengths) :]))  # fmt: skip
+        product = core.jaxpr_as_fun(closed(params["jaxprs"].matvec))
+
+        def off(*parts: Any) -> list[Any]:
+            return [a - b for a, b in zip(product(*consts, *parts), given, strict=True)]
+
+        return _root(off, given, elsewhere, zeros)[term.index]
+    return None
+
+
+def _needed(body: Any, consts: int, k: int) -> list[int]:
+    """The parts of a loop's state on which part k depends in any number of iterations."""
+    needed = [k]
+    for i in needed:
+        only = pruned(body, [j == i for j in range(len(body.out_avals))]).jaxpr
+        used = {id(v) for eqn in only.eqns for v in eqn.invars} | {id(v) for v in only.outvars}
+        needed += [j for j, v in enumerate(only.invars[consts:]) if id(v) in used and j not in needed]
+    return needed
+
+
+def _root(f: Callable, like: Sequence[Any], elsewhere: Any, zeros: list[Any]) -> list[Any]:
+    """The s with f(s) = 0, for a linear f plus a constant: ``zeros`` gets what is zero if f is that."""
+    size = sum(math.prod(x.shape) for x in like)
+    if size > FEW:
+        return [None] * len(like)
+
+    def flat(s: Any) -> Any:
+        return jnp.concatenate([jnp.ravel(x) for x in f(*_split(s, like))])
+
+    return _split(_linear_root(flat, elsewhere[:size].astype(like[0].dtype), zeros), like)
+
+
+def _linear_root(f: Callable, elsewhere: Any, zeros: list[Any], is_diagonal: bool = False) -> Any:
+    origin = jnp.zeros_like(elsewhere)
+    constant, along = jax.linearize(f, origin)
+    if is_diagonal:
+        slopes = along(jnp.ones_like(origin))
+        zeros.append(f(elsewhere) - constant - slopes * elsewhere)
+        return -constant / slopes
+    matrix = jnp.stack([along(axis) for axis in jnp.eye(elsewhere.size, dtype=elsewhere.dtype)], axis=1)
+    zeros.append(f(elsewhere) - constant - jnp.sum(matrix * elsewhere, axis=1))
+    return -_solution(matrix, constant)
+
+
+def _solution(matrix: Any, right: Any) -> Any:
+    """Gauss-Jordan elimination without pivots, after a fixed change of basis that leaves no pivot zero by structure."""
+    n, rng = len(right), np.random.default_rng(1)
+    rows, columns = (jnp.asarray(rng.integers(-9, 10, (n, n)) + 20 * np.eye(n), matrix.dtype) for _ in range(2))
+    matrix, right = rows @ matrix @ columns, rows @ right
+    for k in range(n):
+        factors = jnp.where(np.arange(n) == k, 0, matrix[:, k] / matrix[k, k])
+        matrix, right = matrix - factors[:, None] * matrix[k], right - factors * right[k]
+    return columns @ (right / jnp.diagonal(matrix))
+
+
+class Unknowns(NamedTuple):
+    """Entries of one of the arguments and values, in which the equations are linear."""
+
+    place: int
+    entries: tuple[int, ...]
+    is_diagonal: bool
+
+
+def _eliminable(equation: Equation, leaves: Sequence[Any], values: Sequence[Any]) -> Iterator[Unknowns]:
+    """Yield unknowns that the equations seem to determine, at the given numbers."""
+    rng, whole = np.random.default_rng(2), [*leaves, *values]
+    size = sum(v.size for v in values)
+    for place in range(len(whole)):
+        if not is_inexact(whole[place]) or whole[place].size < size:
+            continue
+        slopes = _slopes(equation, whole, len(leaves), place)
+        other = np.asarray(whole[place]) * rng.uniform(0.9, 1.1, whole[place].shape)
+        moved = jaxprs.with_replaced(whole, [place], [other.astype(whole[place].dtype)])
+        again = _slopes(equation, moved, len(leaves), place)
+        if not np.allclose(slopes, again, rtol=AFFINE, atol=AFFINE * np.abs(slopes).max(initial=0.0)):
+            continue
+        off = slopes - np.diag(np.diagonal(slopes)) if slopes.shape[1] == size else slopes
+        if not off.any() and np.diagonal(slopes).all():
+            yield Unknowns(place, tuple(range(size)), True)
+        elif size <= FEW and np.linalg.matrix_rank(slopes) == size:
+            yield Unknowns(place, tuple(_independent(slopes)), False)
+
+
+def _slopes(equation: Equation, whole: Sequence[Any], count: int, place: int) -> np.ndarray:
+    def residuals(x: Any) -> Any:
+        moved = jaxprs.with_replaced(whole, [place], [x])
+        return equation.residuals(moved[count:], moved[:count])
+
+    with own_width(whole):
+        slopes = jax.jit(jax.jacfwd(residuals))(jnp.asarray(whole[place]))
+    return np.asarray(slopes, np.float64).reshape(len(slopes), -1)
+
+
+def _independent(slopes: np.ndarray) -> list[int]:
+    """Columns that are linearly independent, chosen greedily by what is left of each."""
+    left, found = slopes.copy(), []
+    for _ in range(len(slopes)):
+        found.append(int(np.argmax(np.linalg.norm(left, axis=0))))
+        axis = left[:, found[-1]] / np.linalg.norm(left[:, found[-1]])
+        left = left - np.outer(axis, axis @ left)
+    return sorted(found)
+
+
+def _eliminated(equation: Equation, both: Callable, count: int, unknowns: Unknowns, inputs: Sequence[Any]) -> tuple:
+    """Both programs where the unknowns are what the other numbers make them by the equation."""
+    *whole, along, elsewhere = inputs
+    place, entries = unknowns.place, np.asarray(unknowns.entries)
+    given, zeros = whole[place], []
+
+    def with_unknowns(u: Any) -> list[Any]:
+        changed = jnp.ravel(given).at[entries].set(u) if len(entries) < given.size else u
+        return jaxprs.with_replaced(whole, [place], [changed.reshape(given.shape)])
+
+    def residuals(u: Any) -> Any:
+        moved = with_unknowns(u)
+        return equation.residuals(moved[count:], moved[:count])
+
+    point = elsewhere[: len(entries)].astype(given.dtype)
+    root = _linear_root(residuals, point, zeros, unknowns.is_diagonal)
+    got, want = both(*with_unknowns(root), along, elsewhere)
+    return [*got, *zeros], [*want, *map(jnp.zeros_like, zeros)]

@@ -1,0 +1,130 @@
+"""A program as a graph of terms, in which equal terms are one.
+
+Calls are inlined, and what is computed twice from the same terms stands once, however the program came to compute it
+again. So the value of a function and what its derivative computes anew from the arguments are the same terms, and one
+of them can be replaced wherever it is used.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from handprop._compat import inner
+from handprop.verifier.programs.jaxprs import is_key
+from handprop.verifier.programs.running import bind
+from handprop.verifier.programs.walk import Walk
+
+__all__ = ["Term", "evaluated", "graph_of", "source_of", "terms_before"]
+
+ABBREVIATED = "..."  # in the text of an array that is not written in full
+UNLIKE = itertools.count()
+SAME_ENTRIES = ("reshape", "squeeze", "broadcast_in_dim", "transpose", "copy", "copy_p", "convert_element_type",
+                "optimization_barrier")  # fmt: skip
+
+
+class Term(NamedTuple):
+    """Output ``index`` of an equation of these operands; without an equation, an input or a constant.
+
+    Terms with the same ``digest`` are equal.
+    """
+
+    digest: str
+    eqn: Any = None
+    operands: tuple["Term", ...] = ()
+    index: int = 0
+    constant: Any = None
+
+
+class _Terms(Walk):
+    """The interpretation whose values are terms. Loops and branches stay whole."""
+
+    def constant(self, const: Any) -> Term:
+        key = ("key", id(const)) if is_key(const) else (const.dtype, const.shape, np.asarray(const).tobytes())
+        return Term(_digest(*key), constant=const)
+
+    def primitive(self, eqn: Any, operands: list[Term]) -> list[Term]:
+        digest = _digest(eqn.primitive.name, *_params(eqn), *(term.digest for term in operands))
+        return [Term(f"{digest} {i}", eqn, tuple(operands), i) for i in range(len(eqn.outvars))]
+
+    def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Term]:
+        return self.primitive(eqn, operands)
+
+    def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Term]:
+        return self.primitive(eqn, operands)
+
+    def kernel(self, eqn: Any, operands: list[Any]) -> list[Term]:
+        return self.primitive(eqn, operands)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _params(eqn: Any) -> Iterator[Any]:
+    """What equations have in common that do the same with equal operands: programs inside them count by what they
+    compute. An equation of which this is not known is like no other."""
+    programs = inner(eqn)
+    texts = [(name, str(value)) for name, value in sorted(eqn.params.items()) if not _holds_programs(value)]
+    if eqn.effects or any(ABBREVIATED in text for _, text in texts):
+        yield next(UNLIKE)
+    yield from texts
+    for program in programs:
+        yield tuple(term.digest for term in graph_of(program)[1])
+
+
+def _holds_programs(value: Any) -> bool:
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return any(hasattr(part, "eqns") or hasattr(part, "jaxpr") for part in parts)
+
+
+def graph_of(program: Any) -> tuple[list[Term], list[Term]]:
+    """The inputs and the outputs of a closed jaxpr, as terms; the inputs of all programs have the same names."""
+    inputs = [Term(f"input {i}") for i in range(len(program.jaxpr.invars))]
+    return inputs, _Terms().evaluate(program, inputs)
+
+
+def terms_before(wanted: Iterable[Term], known: Set[str]) -> Iterator[Term]:
+    """Yield every term that the wanted ones are computed from, once, down to those that are known."""
+    met, left = set(known), list(wanted)
+    while left:
+        term = left.pop()
+        if term.digest not in met:
+            met.add(term.digest)
+            left += term.operands
+            yield term
+
+
+def source_of(term: Term, x: Any) -> tuple[Term, Any]:
+    """The term whose entries this one only rearranges, and its value where this one's value is ``x``."""
+    while term.eqn is not None and term.eqn.primitive.name in SAME_ENTRIES:
+        before, after = term.eqn.invars[0].aval, term.eqn.outvars[0].aval
+        if math.prod(before.shape) != math.prod(after.shape) or before.dtype != after.dtype:
+            break
+        x = jnp.transpose(x, np.argsort(term.eqn.params["permutation"])) if "permutation" in term.eqn.params else x
+        term, x = term.operands[0], jnp.reshape(x, before.shape)
+    return term, x
+
+
+def evaluated(wanted: Iterable[Term], known: Mapping[str, Any],
+              special: Callable[[Term, Callable], Any] = lambda term, value_of: None) -> list[Any]:  # fmt: skip
+    """The values of the wanted terms, from the values that are known by a term's digest.
+
+    ``special(term, value_of)`` gives a term another value than its equation's; None where it does not.
+    """
+    values = dict(known)
+
+    def value_of(term: Term) -> Any:
+        if term.digest not in values:
+            values[term.digest] = term.constant if term.eqn is None else computed(term)
+        return values[term.digest]
+
+    def computed(term: Term) -> Any:
+        found = special(term, value_of)
+        return bind(term.eqn, list(map(value_of, term.operands)))[term.index] if found is None else found
+
+    return [value_of(term) for term in wanted]
