@@ -17,6 +17,7 @@ from handprop.training.ensemble import Ensemble, EnsembleResult, ensemble
 from handprop.training.loop import History, Progress, Status, TrainResult, train
 from handprop.verifier import audit, domains, equivalent, verify, verify_gradient
 from handprop.verifier.auditing import Audit
+from handprop.verifier.deliberate import with_gradient
 from handprop.verifier.report.report import GradientRefuted, Report
 from handprop.verifier.report.values import Check, Counterexample, Fix, Location, LostBits, Outcome, Verdict, Worst
 
@@ -60,4 +61,5 @@ __all__ = [
     "unstack_equal_layers",
     "verify",
     "verify_gradient",
+    "with_gradient",
 ]

@@ -244,6 +244,8 @@ def verify(
     args: str | None = None,
     shapes: str | None = None,
     reference: str | None = None,
+    satisfies: str | None = None,
+    surrogate: str | None = None,
     loss: str | None = None,
     argnums: str | None = None,
     domain: str | None = None,
@@ -265,6 +267,8 @@ def verify(
         args: a function without parameters that returns a tuple of the arguments, as pkg.module:make_args.
         shapes: the arguments' shapes instead, such as "f32[32,784] f32[784,10]"; the values are then drawn at random.
         reference: a readable function with the right derivative, as pkg.module:f (default: the rule's own primal).
+        satisfies: for the rule of a solver, a function F(y, *args) that is zero for its value y, as pkg.module:F.
+        surrogate: the function whose derivative the gradient is meant to be, if it is not that of the rule's own value.
         loss: for a gradient function, the loss that it differentiates, as pkg.module:loss.
         argnums: positions of the differentiated arguments, such as 1 or 0,1 (default: 0 for a loss, all for a rule).
         domain: the values that arguments may take, such as "y=one_hot, w=interval(0, 1)"; "any" allows all numbers.
@@ -277,9 +281,9 @@ def verify(
         replay: repeat the verification that this certificate reports; options given with it take precedence.
     """
     return _judge("verify", rule, json, replay, {
-        "args": args, "shapes": shapes, "reference": reference, "loss": loss, "argnums": argnums,
-        "domain": domain, "accuracy": accuracy, "order": order, "seed": seed, "budget": budget,
-        "skip": skip,
+        "args": args, "shapes": shapes, "reference": reference, "satisfies": satisfies, "surrogate": surrogate,
+        "loss": loss, "argnums": argnums, "domain": domain, "accuracy": accuracy, "order": order, "seed": seed,
+        "budget": budget, "skip": skip,
     })  # fmt: skip
 
 

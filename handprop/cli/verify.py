@@ -35,10 +35,14 @@ class CommandError(ValueError):
     """The command cannot be carried out; the message is one sentence."""
 
 
+AGAINST = ("reference", "satisfies", "surrogate")
+
+
 class Command(NamedTuple):
     """A command as its certificate records it.
 
-    ``rule``, ``args``, ``reference`` and ``loss`` are names such as ``pkg.module:rule`` or ``path/to/file.py:rule``.
+    ``rule``, ``args``, ``reference``, ``satisfies``, ``surrogate`` and ``loss`` are names such as ``pkg.module:rule``
+    or ``path/to/file.py:rule``.
     """
 
     entry: str
@@ -46,6 +50,8 @@ class Command(NamedTuple):
     args: str | None = None
     shapes: str | None = None
     reference: str | None = None
+    satisfies: str | None = None
+    surrogate: str | None = None
     loss: str | None = None
     argnums: str | None = None
     domain: str | None = None
@@ -65,7 +71,7 @@ def run(command: Command) -> "Report | Audit":
     _check(command)
     rule = find(command.rule)
     args = _arguments(command)
-    named = {name: find(getattr(command, name)) for name in ("reference", "loss") if getattr(command, name)}
+    named = {name: find(getattr(command, name)) for name in (*AGAINST, "loss") if getattr(command, name)}
     wide = any(str(getattr(arg, "dtype", "")) in ("float64", "complex128", "int64", "uint64") for arg in args)
     with _x64() if wide else nullcontext():
         report = _run(command, rule, args, named)
@@ -76,8 +82,9 @@ def run(command: Command) -> "Report | Audit":
 def _check(command: Command) -> None:
     if (command.args is None) == (command.shapes is None):
         raise CommandError('give exactly one of --args pkg.module:make_args and --shapes "f32[32,784]".')
-    if command.reference and command.loss:
-        raise CommandError("--reference and --loss cannot be combined; a loss is its own reference.")
+    given = [f"--{name}" for name in (*AGAINST, "loss") if getattr(command, name)]
+    if len(given) > 1:
+        raise CommandError(f"{' and '.join(given)} cannot be combined: each says what the gradient should be.")
     if command.order not in (1, 2):
         raise CommandError(f"--order must be 1 or 2; got {command.order}.")
     if not 0 <= command.seed < 2**32:
@@ -103,8 +110,7 @@ def _run(command: Command, rule: Any, args: tuple[Any, ...], named: Mapping[str,
                "accuracy": command.accuracy}  # fmt: skip
     if command.domain is not None:
         options["domain"] = parse_domains(command.domain)
-    if "reference" in named:
-        options["reference"] = named["reference"]
+    options |= {name: named[name] for name in AGAINST if name in named}
     if command.argnums is not None:
         options["argnums"] = _argnums(command.argnums)
     if command.skip is not None:
@@ -329,9 +335,9 @@ def merge_options(
         return Command(entry, str(rule), **given)
     if kept and base.entry != entry:
         raise CommandError(f"{kept[0]} was written by handprop {base.entry}; replay it with handprop {base.entry}.")
-    for new, old in (({"args", "shapes"}, {"args": None, "shapes": None}), ({"loss"}, {"reference": None})):
-        if new & set(given):
-            base = base._replace(**old)
+    for alternatives in (("args", "shapes"), (*AGAINST, "loss")):
+        if set(alternatives) & set(given):
+            base = base._replace(**dict.fromkeys(alternatives))
     return base._replace(**given, **({"rule": rule} if rule else {}))
 
 

@@ -15,7 +15,7 @@ from handprop.verifier.arguments import Unusable
 from handprop.verifier.auditing import Audit, rules_met
 from handprop.verifier.checks.registry import CHECKS
 from handprop.verifier.from_functions import of_gradient, of_pair
-from handprop.verifier.from_rules import of_rule
+from handprop.verifier.from_rules import Against, of_rule
 from handprop.verifier.inferred_domains import judged
 from handprop.verifier.internal import collected
 from handprop.verifier.one_argument import arguments_of, asks_for_zeros, with_each_alone
@@ -65,7 +65,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
            reference: Callable | None = None, argnums: int | Sequence[int] | None = None,
            nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
            skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0,
-           satisfies: Callable | None = None) -> Report:  # fmt: skip
+           satisfies: Callable | None = None, surrogate: Callable | None = None) -> Report:  # fmt: skip
     """Verify that a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     Args:
@@ -87,6 +87,12 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
             share may become a condition of the verdict.
         accuracy: the error that is allowed, relative to an output's largest entry, for a rule that is approximate on
             purpose. The verdict VERIFIED then holds under this condition; no proof makes use of it.
+        satisfies: ``F(y, *args)``, which is zero for the rule's value y: as many equations as y has entries. The rule
+            of a root finder, a fixed point, a solver or an optimizer is judged by them, with the implicit function
+            theorem ``F_y dy + F_x dx = 0``, and its iterations are not differentiated.
+        surrogate: the function whose derivative the gradient is meant to be, for a rule that is not the derivative of
+            its own values on purpose (straight-through, clipped, scaled; see ``handprop.with_gradient``). The value is
+            still compared with the rule's own.
 
     Raises:
         Unusable: the rule cannot be called with these arguments; the message is one sentence.
@@ -101,10 +107,10 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
     """
     options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
+    against = _against(reference, satisfies, surrogate, order)
 
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
-        return of_rule(rule, args, named, reference, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS),
-                       satisfies)  # fmt: skip
+        return of_rule(rule, args, named, against, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))
 
     def twice(problem: Problem) -> Problem:
         return differentiated(problem, options.rng(Stream.SECOND_ORDER))  # the same draws each time it is asked
@@ -125,6 +131,14 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
         return with_each_alone(report, problem, lambda n: report_on(problem_of((n,)), several))
 
     return _with_faults(reported)
+
+
+def _against(reference: Callable | None, satisfies: Callable | None, surrogate: Callable | None, order: int) -> Against:
+    if sum(given is not None for given in (reference, satisfies, surrogate)) > 1:
+        raise ValueError("pass one of reference, satisfies and surrogate: each says what the gradient should be.")
+    if satisfies is not None and order == 2:
+        raise ValueError("order=2 cannot be combined with satisfies: the equation gives first derivatives only.")
+    return Against(reference, satisfies, surrogate)
 
 
 def _with_faults(reported: Callable[[], Report]) -> Report:

@@ -38,20 +38,32 @@ from handprop.verifier.rules import name_of, without_rules
 
 __all__ = ["Equation", "by_equation", "equation_of", "with_equation"]
 
-ALLOWED = 1e-3  # the relative error that a solver's values and the rule's own iterations may cause
-CLOSE = 1e-4  # how far values may be from the solution, relative to the largest: beyond it nothing is compared
+# The relative error that a solver's values may cause: a multiple of how far they are from the solution at the given
+# arguments. Where the rule iterates too, and where its program is not known, it is the largest.
+LEAST, LARGEST, TIMES = 1e-5, 1e-3, 100.0
 MOST = 256  # entries of the values
 FEW = 24  # entries of a system that is solved by elimination
 AFFINE = 1e-4
-TAKEN_AS_GIVEN = "that the values satisfy the equation is only tested, to {:.0e}; the derivative of F by y is invertible"
-LIMIT = "the loops and solvers of the rule are taken at their limits"
+TINY = 1e-3  # values below it are compared in absolute terms
+SOLVED = "the value satisfies the equation, as was tested to {:.0e}, and the equation's derivative by it is invertible"
+LIMIT = "the loops and solvers of the rule run to their limits"
+DETERMINES = "the equation determines {} too"
 
 
 class Equation(NamedTuple):
-    """``residuals(y, x)``: F, as one vector, of the float values and of all arguments; ``values`` are their shapes."""
+    """``residuals(y, x)``: F, as one vector, of the float values and of all arguments; ``values`` are their shapes.
+
+    ``off`` is how far the given values are from the solution, relative to the largest.
+    """
 
     residuals: Callable[[Sequence[Any], Sequence[Any]], Any]
     values: tuple[Any, ...]
+    off: float = 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """The relative error of the gradients that this may cause."""
+        return min(max(LEAST, TIMES * self.off), LARGEST)
 
 
 def equation_of(satisfies: Callable, given: Arguments, program: Any, out: Any) -> Equation:
@@ -72,11 +84,10 @@ def equation_of(satisfies: Callable, given: Arguments, program: Any, out: Any) -
         return jnp.concatenate([jnp.ravel(x) for x in found])
 
     equation = Equation(residuals, tuple(leaves[i] for i in floats))
-    _check(equation, given, program, name_of(satisfies))
-    return equation
+    return equation._replace(off=_off(equation, given, program, name_of(satisfies)))
 
 
-def _check(equation: Equation, given: Arguments, program: Any, name: str) -> None:
+def _off(equation: Equation, given: Arguments, program: Any, name: str) -> float:
     count = sum(math.prod(o.shape) for o in equation.values)
     if count > MOST:
         raise Unusable(f"satisfies is for functions of at most {MOST} values; this one has {count}")
@@ -89,13 +100,19 @@ def _check(equation: Equation, given: Arguments, program: Any, name: str) -> Non
         if found.size != count:
             raise Unusable(f"satisfies gives {found.size} equations for {count} values: there must be one for each")
         step = jax.jit(lambda: _newton(equation, values, given.leaves))()
-    size = max(float(jnp.max(jnp.abs(v), initial=0.0)) for v in values)
     if not bool(jnp.isfinite(step).all()):
         raise Unusable(f"the derivative of {name} by the value has no inverse at the given arguments: it does not "
                        "determine the value")  # fmt: skip
-    if not float(jnp.abs(step).max(initial=0.0)) <= CLOSE * max(size, 1e-3):
-        raise Unusable(f"the value at the given arguments does not satisfy {name}: the solution is off by "
-                       f"{float(jnp.abs(step).max()):.2g}, and the value's largest entry is {size:.2g}")  # fmt: skip
+    off, size = float(jnp.abs(step).max(initial=0.0)), float(_size(values))
+    if not off <= LARGEST * size:
+        raise Unusable(f"the value at the given arguments does not satisfy {name}: the solution is off by {off:.2g}, "
+                       f"where the value's largest entry is {size:.2g}")  # fmt: skip
+    return off / size
+
+
+def _size(values: Sequence[Any]) -> Any:
+    """The largest entry."""
+    return jnp.maximum(jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0.0) for v in values])), TINY)
 
 
 def _by_values(equation: Equation, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
@@ -122,8 +139,7 @@ def by_equation(equation: Equation) -> Derivative:
         outputs = outputs_of(f(*leaves))
         values = [o for o in outputs if is_inexact(o)]
         step = _newton(equation, values, leaves)
-        largest = jnp.maximum(jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0.0) for v in values])), 1e-3)
-        solved = jnp.max(jnp.abs(step), initial=0.0) <= CLOSE * largest
+        solved = jnp.max(jnp.abs(step), initial=0.0) <= equation.accuracy * _size(values)
         matrix = _by_values(equation, values, leaves)
         along = jnp.linalg.solve(matrix.T, jnp.concatenate([jnp.ravel(c) for c in cotangents]))
         found = _pulled(equation, values, leaves, chosen, along)
@@ -147,15 +163,16 @@ def with_equation(problem: Problem, equation: Equation, undifferentiated: Callab
 
     ``undifferentiated(*leaves)`` is the function as it is called, with its rules.
     """
-    said = TAKEN_AS_GIVEN.format(CLOSE)
-    return problem._replace(accuracy=ALLOWED, is_estimated=True, conditions=(*problem.conditions, said),
-                            to_prove=lambda: _obligations(problem, equation, undifferentiated))  # fmt: skip
+    rule = _rule_of(problem, undifferentiated)
+    accuracy = LARGEST if rule is None or rule.has_limits else equation.accuracy
+    said = SOLVED.format(equation.accuracy)
+    return problem._replace(accuracy=accuracy, is_estimated=True, conditions=(*problem.conditions, said),
+                            to_prove=lambda: _obligations(problem, equation, rule))  # fmt: skip
 
 
-def _obligations(problem: Problem, equation: Equation, undifferentiated: Callable) -> Iterator[Problem]:
+def _obligations(problem: Problem, equation: Equation, rule: "Rule | None") -> Iterator[Problem]:
     """Yield problems each of which proves this one: for all y, then for those that satisfy the equation."""
     count = len(problem.inputs) - len(problem.cotangents)
-    rule = _rule_of(problem, undifferentiated, count)
     if rule is None:
         return
     leaves, wrt = problem.inputs[:count], list(problem.wrt)
@@ -164,15 +181,20 @@ def _obligations(problem: Problem, equation: Equation, undifferentiated: Callabl
     along, elsewhere = (rng.normal(size=n).astype(dtype) for n in (size, max(size, FEW)))
 
     def both(*inputs: Any) -> tuple[list[Any], list[Any]]:
-        *inputs, along, elsewhere = inputs
-        leaves, values = inputs[:count], inputs[count:]
+        *numbers, along, elsewhere = inputs
+        leaves, values = numbers[:count], numbers[count:]
         _, pull = jax.vjp(lambda *y: equation.residuals(y, leaves), *values)
         got, zeros = rule(leaves, _cotangents(equation, pull(along)), values, elsewhere)
         want = [-x for x in _pulled(equation, values, leaves, wrt, along)]
         return [*got, *zeros], [*want, *map(jnp.zeros_like, zeros)]
 
     numbers = (*leaves, *values, along, elsewhere)
-    names = (*problem.in_paths[:count], *(f"value {i}" for i in range(len(values))), "the cotangent", "elsewhere")
+    names = (
+        *problem.in_paths[:count],
+        *(f"the value{f' {i}' if i else ''}" for i in range(len(values))),
+        "the cotangent",
+        "elsewhere",
+    )
     gradients = [path for path, of_gradient in zip(problem.out_paths, problem.gradients, strict=True) if of_gradient]
 
     def stated(f: Callable, said: tuple[str, ...]) -> Problem:
@@ -185,7 +207,8 @@ def _obligations(problem: Problem, equation: Equation, undifferentiated: Callabl
     limits = (LIMIT,) if rule.has_limits else ()
     yield stated(both, limits)
     for unknowns in _eliminable(equation, leaves, values):
-        yield stated(lambda *x, u=unknowns: _eliminated(equation, both, count, u, x), limits)
+        said = DETERMINES.format(names[unknowns.place])
+        yield stated(lambda *x, u=unknowns: _eliminated(equation, both, count, u, x), (*limits, said))
 
 
 class Rule(NamedTuple):
@@ -208,15 +231,16 @@ class Rule(NamedTuple):
         return found, zeros
 
 
-def _rule_of(problem: Problem, undifferentiated: Callable, count: int) -> Rule | None:
+def _rule_of(problem: Problem, undifferentiated: Callable) -> Rule | None:
     """The rule as terms; None if its values are not those of its function, or are given."""
+    count = len(problem.inputs) - len(problem.cotangents)
     _, own = graph_of(jaxprs.trace(lambda *x: outputs_of(undifferentiated(*x)), problem.inputs[:count]))
     inputs, terms = graph_of(jaxprs.trace(problem.candidate, problem.inputs))
     values, gradients = terms[: len(own)], terms[len(own) :]
     if [term.digest for term in own] != [term.digest for term in values] or any(term.eqn is None for term in values):
         return None
-    floats = [term for term in values if is_inexact(term.eqn.outvars[term.index].aval)]
-    known = {source_of(term, jnp.zeros(term.eqn.outvars[term.index].aval.shape))[0].digest for term in floats}
+    floats = [term for term in values if is_inexact(term.eqn.outvars[term.place].aval)]
+    known = {source_of(term, jnp.zeros(term.eqn.outvars[term.place].aval.shape))[0].digest for term in floats}
     return Rule(inputs, floats, gradients, any(map(_is_solved, terms_before(gradients, known))))
 
 
@@ -235,7 +259,7 @@ def _at_limit(term: Term, value_of: Callable[[Term], Any], elsewhere: Any, zeros
     if name == "while":
         _, consts, state = while_parts(params, list(map(value_of, term.operands)))
         body = closed(params["body_jaxpr"])
-        needed = _needed(body, len(consts), term.index)
+        needed = _needed(body, len(consts), term.place)
         if not all(is_inexact(state[i]) for i in needed):
             return None
 
@@ -244,7 +268,7 @@ def _at_limit(term: Term, value_of: Callable[[Term], Any], elsewhere: Any, zeros
             found = core.jaxpr_as_fun(body)(*consts, *whole)
             return [found[i] - x for i, x in zip(needed, parts, strict=True)]
 
-        return _root(turned, [state[i] for i in needed], elsewhere, zeros)[needed.index(term.index)]
+        return _root(turned, [state[i] for i in needed], elsewhere, zeros)[needed.index(term.place)]
     if name == "custom_linear_solve":
         lengths = params["const_lengths"]
         consts, given = (list(map(value_of, part)) for part in (term.operands[: lengths.matvec],
@@ -254,7 +278,7 @@ def _at_limit(term: Term, value_of: Callable[[Term], Any], elsewhere: Any, zeros
         def off(*parts: Any) -> list[Any]:
             return [a - b for a, b in zip(product(*consts, *parts), given, strict=True)]
 
-        return _root(off, given, elsewhere, zeros)[term.index]
+        return _root(off, given, elsewhere, zeros)[term.place]
     return None
 
 
@@ -288,7 +312,7 @@ def _linear_root(f: Callable, elsewhere: Any, zeros: list[Any], is_diagonal: boo
         zeros.append(f(elsewhere) - constant - slopes * elsewhere)
         return -constant / slopes
     matrix = jnp.stack([along(axis) for axis in jnp.eye(elsewhere.size, dtype=elsewhere.dtype)], axis=1)
-    zeros.append(f(elsewhere) - constant - jnp.sum(matrix * elsewhere, axis=1))
+    zeros.append(f(elsewhere) - constant - matrix @ elsewhere)
     return -_solution(matrix, constant)
 
 
@@ -299,7 +323,7 @@ def _solution(matrix: Any, right: Any) -> Any:
     matrix, right = rows @ matrix @ columns, rows @ right
     for k in range(n):
         factors = jnp.where(np.arange(n) == k, 0, matrix[:, k] / matrix[k, k])
-        matrix, right = matrix - factors[:, None] * matrix[k], right - factors * right[k]
+        matrix, right = matrix - jnp.outer(factors, matrix[k]), right - factors * right[k]
     return columns @ (right / jnp.diagonal(matrix))
 
 

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
+from handprop.verifier.deliberate import TRUSTED, by_surrogate
 from handprop.verifier.derivatives import Derivative, by_directions, floats, of_values, pulled_back, with_estimate
 from handprop.verifier.equation import by_equation, equation_of, with_equation
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
@@ -39,7 +40,7 @@ from handprop.verifier.rules import (
     without_rules,
 )
 
-__all__ = ["of_rule"]
+__all__ = ["Against", "of_rule"]
 
 MAX_DIRECTIONS = 64
 FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
@@ -49,17 +50,24 @@ NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it w
            "gradient against its loss (verify_gradient, --loss), or any other function against reference=")  # fmt: skip
 
 
-def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, argnums: int | Sequence[int] | None,
-            nondiff_argnums: int | Sequence[int], rng: np.random.Generator, satisfies: Callable | None = None
-            ) -> Problem:  # fmt: skip
-    """Compare a custom rule, or a function that calls some, with autodiff of its primal or of ``reference``, or with
-    the derivative by the equation that its values satisfy.
+class Against(NamedTuple):
+    """What a rule is compared with: the derivative of ``reference``, by the equation that its values satisfy, or of a
+    ``surrogate`` beside the rule's own values; without any, the derivative of its own primal."""
+
+    reference: Callable | None = None
+    satisfies: Callable | None = None
+    surrogate: Callable | None = None
+
+
+def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int | Sequence[int] | None,
+            nondiff_argnums: int | Sequence[int], rng: np.random.Generator) -> Problem:  # fmt: skip
+    """Compare a custom rule, or a function that calls some, with what it should be.
 
     Raises:
         Unusable: it calls no custom rule, or it cannot be called with these arguments.
     """
     paired = isinstance(rule, tuple)
-    rule = _of_pair(rule, reference) if paired else rule
+    rule = _of_pair(rule, against.reference) if paired else rule
     _check_rule(rule)
     given = arguments(args, kwargs, _still(rule), rng, rule.fun if isinstance(rule, RULES) else rule)
     _check_kinds(rule, given)
@@ -71,7 +79,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, reference: Callable | None, ar
         chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
-        return _of_rule(rule, given, reference, chosen, rng, reference is not None and not paired, satisfies)
+        return _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
 
     return first_built(rule, given, built)
 
@@ -111,9 +119,10 @@ def _rules_of_jax(rule: Any, reference: Callable | None) -> Any:
     return EVERY if reference is None and is_function_of_jax(rule) else None
 
 
-def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: list[int], rng: np.random.Generator,
-             with_plain: bool, satisfies: Callable | None) -> Problem:  # fmt: skip
+def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], rng: np.random.Generator,
+             with_plain: bool) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
+    reference, surrogate = against.reference, against.surrogate
     handed, count = _rules_of_jax(rule, reference), len(given.leaves)
 
     def stripped(f: Any) -> Callable:
@@ -122,8 +131,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
     original = rule if reference is None else reference
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
-    equation = None if satisfies is None else equation_of(satisfies, given, program, out)
-    if equation is None:
+    equation = None if against.satisfies is None else equation_of(against.satisfies, given, program, out)
+    if equation is None and surrogate is None:
         _check_holds(rule, given, reference, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
@@ -138,8 +147,13 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         return differentiated(with_rules(given.calling(f), watch), gradients, stripped(f))
 
     inputs = (*given.leaves, *cotangents)
-    autodiff = reference is not None or not _is_cut_off(rule, given, program)
-    way = by_equation(equation) if equation else of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
+    if equation is not None:
+        way = by_equation(equation)
+    elif surrogate is not None:
+        way = by_surrogate(surrogate, given, out)
+    else:
+        autodiff = reference is not None or not _is_cut_off(rule, given, program)
+        way = of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
@@ -151,7 +165,7 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         trusted=jaxprs.rules_of_jax(program),
         source=source_of(rule),
         obstacle=obstacle_of(given.leaves, [o for _, o in outputs]) or _nothing_to_differentiate(outputs, chosen),
-        primal=lambda *inputs: tuple(o for o in outputs_of(primal(*inputs[:count])) if is_inexact(o)),
+        primal=_floats_of(primal, count),
         wrt=tuple(chosen),
         cotangents=tuple(range(count, count + len(cotangents))),
         written=rule,
@@ -165,6 +179,8 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         heads=given.heads,
         drawn=given.drawn,
     )
+    if surrogate is not None:
+        problem = _with_surrogate(problem, surrogate, given)
     if problem.obstacle:
         return with_estimate(problem, way)
     faults = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
@@ -173,6 +189,21 @@ def _of_rule(rule: Any, given: Arguments, reference: Callable | None, chosen: li
         problem, faults = _forwards(problem, functools.partial(by_hand, gradients=by_directions)), []
     problem = with_estimate(problem._replace(faults=tuple(faults)), way)
     return with_equation(problem, equation, with_rules(given.calling(rule))) if equation else problem
+
+
+def _floats_of(f: Callable, count: int) -> Program:
+    """The float values of a function of the first inputs."""
+    return lambda *inputs: tuple(o for o in outputs_of(f(*inputs[:count])) if is_inexact(o))
+
+
+def _with_surrogate(problem: Problem, surrogate: Callable, given: Arguments) -> Problem:
+    """The problem of a rule whose reference is the derivative of a surrogate: its values are what is differentiated,
+    unless it has rules of its own."""
+    meant = given.calling(surrogate)
+    has_rules, (program, _) = holds_rules(meant, given.leaves), traced(meant, given.leaves, surrogate)
+    return problem._replace(
+        primal=None if has_rules else _floats_of(meant, len(given.leaves)), as_reference=None,
+        stops=_stops(surrogate, given, program), conditions=(*problem.conditions, *([TRUSTED] if has_rules else [])))  # fmt: skip
 
 
 def _with_plain(program: Program, undifferentiated: Callable | None, count: int, values: int) -> Program:

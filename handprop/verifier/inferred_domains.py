@@ -27,6 +27,7 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
 from handprop.verifier.programs.polynomial import is_polynomial_in
 from handprop.verifier.proof.proof import proof
+from handprop.verifier.repair.intent import with_intent
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 from handprop.verifier.verdict import checked, explained, fresh
@@ -65,7 +66,20 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
             failed = f"the properties of the given values were not tried: {first_line(error)}"
             line = noted(error, "the search for properties of the given values") or failed
             report = dataclasses.replace(report, internal=(*report.internal, line))
-    return dataclasses.replace(explained(whole, options, report), seconds=time.monotonic() - start)
+    report = _with_intent(whole, options, explained(whole, options, report))
+    return dataclasses.replace(report, seconds=time.monotonic() - start)
+
+
+def _with_intent(problem: Problem, options: Options, report: Report) -> Report:
+    if "repair" in options.skip or options.seconds_left <= 0:
+        return report
+    try:
+        return with_intent(problem, options, report)
+    except Exception as error:  # the verdict stands without this
+        line = (
+            noted(error, "the search for what is meant") or f"the search for what is meant failed: {first_line(error)}"
+        )
+        return dataclasses.replace(report, internal=(*report.internal, line))
 
 
 def _fails_as_given(problem: Problem, needed: Inferred, report: Report) -> bool:

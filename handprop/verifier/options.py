@@ -33,6 +33,7 @@ class Stream(enum.IntEnum):
     INTERPRETATIONS = 16
     MISSING_TERMS = 17
     SYMMETRY = 18
+    INTENT = 19
 
 
 class Options(NamedTuple):

@@ -28,7 +28,7 @@ SAME_ENTRIES = ("reshape", "squeeze", "broadcast_in_dim", "transpose", "copy", "
 
 
 class Term(NamedTuple):
-    """Output ``index`` of an equation of these operands; without an equation, an input or a constant.
+    """Output ``place`` of an equation of these operands; without an equation, an input or a constant.
 
     Terms with the same ``digest`` are equal.
     """
@@ -36,7 +36,7 @@ class Term(NamedTuple):
     digest: str
     eqn: Any = None
     operands: tuple["Term", ...] = ()
-    index: int = 0
+    place: int = 0
     constant: Any = None
 
 
@@ -69,8 +69,12 @@ def _params(eqn: Any) -> Iterator[Any]:
     """What equations have in common that do the same with equal operands: programs inside them count by what they
     compute. An equation of which this is not known is like no other."""
     programs = inner(eqn)
-    texts = [(name, str(value)) for name, value in sorted(eqn.params.items()) if not _holds_programs(value)]
-    if eqn.effects or any(ABBREVIATED in text for _, text in texts):
+    texts = [
+        (name, value.tobytes() if hasattr(value, "tobytes") else str(value))
+        for name, value in sorted(eqn.params.items())
+        if not _holds_programs(value)
+    ]
+    if eqn.effects or any(isinstance(text, str) and ABBREVIATED in text for _, text in texts):
         yield next(UNLIKE)
     yield from texts
     for program in programs:
@@ -105,7 +109,11 @@ def source_of(term: Term, x: Any) -> tuple[Term, Any]:
         before, after = term.eqn.invars[0].aval, term.eqn.outvars[0].aval
         if math.prod(before.shape) != math.prod(after.shape) or before.dtype != after.dtype:
             break
-        x = jnp.transpose(x, np.argsort(term.eqn.params["permutation"])) if "permutation" in term.eqn.params else x
+        x = (
+            jnp.transpose(x, np.argsort(term.eqn.params["permutation"]).tolist())
+            if "permutation" in term.eqn.params
+            else x
+        )
         term, x = term.operands[0], jnp.reshape(x, before.shape)
     return term, x
 
@@ -125,6 +133,6 @@ def evaluated(wanted: Iterable[Term], known: Mapping[str, Any],
 
     def computed(term: Term) -> Any:
         found = special(term, value_of)
-        return bind(term.eqn, list(map(value_of, term.operands)))[term.index] if found is None else found
+        return bind(term.eqn, list(map(value_of, term.operands)))[term.place] if found is None else found
 
     return [value_of(term) for term in wanted]

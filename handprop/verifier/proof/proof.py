@@ -3,6 +3,7 @@
 The theorem and the bound are in :mod:`handprop.verifier.proof.bound`.
 """
 
+import dataclasses
 import operator
 import time
 from collections.abc import Mapping
@@ -46,7 +47,8 @@ def _by_others(problem: Problem, options: Options) -> Check:
     for other in problem.to_prove():  # pyright: ignore[reportOptionalCall]
         check = _proof(other, options)
         if check.outcome is Outcome.PROVES:
-            return check
+            said = (*check.evidence["conditions"], *other.conditions)
+            return dataclasses.replace(check, evidence={**check.evidence, "conditions": said})
         summary = check.summary
     return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
 

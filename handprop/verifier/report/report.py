@@ -49,6 +49,8 @@ class Report(ByContent):
     * ``counterexample``: an input where the gradient is wrong
     * ``locations`` (the likeliest first), ``diagnosis``, ``fix``: for a refuted gradient, where the mistake is, what it
       is and how to fix it, if known. If there is no reference, ``diagnosis`` says what the gradient alone shows.
+    * ``intent``: what a refuted gradient is, if it has one of the shapes that gradients are given on purpose, and what
+      to pass as ``surrogate`` if that is meant
     * ``lost_bits``: where a right gradient with poor arithmetic loses its bits
     * ``sensitivity``: for each output leaf, the smallest relative error that the sampled checks would have caught
     * ``findings``: what else the user should know
@@ -82,6 +84,7 @@ class Report(ByContent):
     locations: tuple[Location, ...] = ()
     diagnosis: str | None = None
     fix: Fix | None = None
+    intent: str | None = None
     lost_bits: LostBits | None = None
     conditions: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ def lines(report: Any) -> Iterator[str]:
         yield from _pointed(location)
     yield from _section("also look at", (f"{at.file}:{at.line}: {at.text.strip()}" for at in report.locations[shown:]))
     yield from _section("diagnosis", [report.diagnosis] if report.diagnosis else [])
+    yield from _section("intent", [report.intent] if report.intent else [])
     if report.fix is not None:
         yield from _section(f"fix, {'proved' if report.fix.proved else 'not proved'}", fixed)
         if report.fix.conditions:
