@@ -60,7 +60,7 @@ class NoDerivative(Exception):
     """There is no way to differentiate the function."""
 
 
-def floats(f: Callable, leaves: Sequence[Any], chosen: list[int]) -> Callable:
+def floats(f: Callable, leaves: Sequence[Any], chosen: Sequence[int]) -> Callable:
     """Return f as a function of the chosen leaves that returns its float outputs, and all outputs beside them."""
 
     def partial(*diff: Any) -> tuple[list[Any], Any]:

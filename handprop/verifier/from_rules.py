@@ -11,7 +11,7 @@ import numpy as np
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.deliberate import TRUSTED, by_surrogate
 from handprop.verifier.derivatives import Derivative, by_directions, floats, of_values, pulled_back, with_estimate
-from handprop.verifier.equation import by_equation, equation_of, with_equation
+from handprop.verifier.equation import Equation, by_equation, equation_of, with_equation
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
 from handprop.verifier.problem import (
@@ -107,8 +107,8 @@ def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list
         raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no float array")
 
 
-def _check_holds(rule: Any, given: Arguments, reference: Callable | None, of_jax: bool) -> None:
-    if reference is None and not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves, of_jax):
+def _check_holds(rule: Any, given: Arguments, of_jax: bool) -> None:
+    if not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves, of_jax):
         raise Unusable(NO_RULE.format(name_of(rule)))
 
 
@@ -132,8 +132,8 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
     equation = None if against.satisfies is None else equation_of(against.satisfies, given, program, out)
-    if equation is None and surrogate is None:
-        _check_holds(rule, given, reference, handed is not None)
+    if against == Against():
+        _check_holds(rule, given, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
     floating = [(path, o) for path, o in outputs if is_inexact(o)]
@@ -147,13 +147,9 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
         return differentiated(with_rules(given.calling(f), watch), gradients, stripped(f))
 
     inputs = (*given.leaves, *cotangents)
-    if equation is not None:
-        way = by_equation(equation)
-    elif surrogate is not None:
-        way = by_surrogate(surrogate, given, out)
-    else:
-        autodiff = reference is not None or not _is_cut_off(rule, given, program)
-        way = of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
+    autodiff = reference is not None or not _is_cut_off(rule, given, program)
+    way = _stated(against, equation, given, out)
+    way = way or of_values(lambda way: differentiated(primal, way), inputs, chosen, autodiff)
     problem = Problem(
         name=name_of(rule),
         candidate=by_hand(rule),
@@ -179,16 +175,28 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
         heads=given.heads,
         drawn=given.drawn,
     )
-    if surrogate is not None:
-        problem = _with_surrogate(problem, surrogate, given)
-    if problem.obstacle:
+    problem = problem if surrogate is None else _with_surrogate(problem, surrogate, given)
+    others = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
+    problem = problem if problem.obstacle else _with_faults(problem, others, given, rng)
+    if equation is None or problem.obstacle or problem.faults:
         return with_estimate(problem, way)
-    faults = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
+    return with_equation(problem, equation, with_rules(given.calling(rule)))
+
+
+def _stated(against: Against, equation: Equation | None, given: Arguments, out: Any) -> Derivative | None:
+    """The derivative that the user states by an equation or a surrogate."""
+    if equation is not None:
+        return by_equation(equation)
+    return by_surrogate(against.surrogate, given, out) if against.surrogate is not None else None
+
+
+def _with_faults(problem: Problem, faults: Sequence[Fault], given: Arguments, rng: np.random.Generator) -> Problem:
+    """The problem with these faults, or those of its rule; a rule that JAX cannot transpose is tried forwards."""
     faults = faults or _standing(problem)
-    if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, rule, chosen, rng):
-        problem, faults = _forwards(problem, functools.partial(by_hand, gradients=by_directions)), []
-    problem = with_estimate(problem._replace(faults=tuple(faults)), way)
-    return with_equation(problem, equation, with_rules(given.calling(rule))) if equation else problem
+    if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, problem.written, problem.wrt, rng):
+        assert problem.as_program is not None
+        return _forwards(problem, functools.partial(problem.as_program, gradients=by_directions))
+    return problem._replace(faults=tuple(faults))
 
 
 def _floats_of(f: Callable, count: int) -> Program:
@@ -201,9 +209,10 @@ def _with_surrogate(problem: Problem, surrogate: Callable, given: Arguments) -> 
     unless it has rules of its own."""
     meant = given.calling(surrogate)
     has_rules, (program, _) = holds_rules(meant, given.leaves), traced(meant, given.leaves, surrogate)
-    return problem._replace(
-        primal=None if has_rules else _floats_of(meant, len(given.leaves)), as_reference=None,
-        stops=_stops(surrogate, given, program), conditions=(*problem.conditions, *([TRUSTED] if has_rules else [])))  # fmt: skip
+    if has_rules:
+        problem = problem._replace(conditions=(*problem.conditions, TRUSTED))
+    return problem._replace(primal=None if has_rules else _floats_of(meant, len(given.leaves)), as_reference=None,
+                            stops=_stops(surrogate, given, program))  # fmt: skip
 
 
 def _with_plain(program: Program, undifferentiated: Callable | None, count: int, values: int) -> Program:
@@ -318,7 +327,7 @@ def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequen
     return "" if chosen else "there is no argument of a floating dtype to differentiate"
 
 
-def _is_additive(given: Arguments, rule: Any, chosen: list[int], rng: np.random.Generator) -> bool:
+def _is_additive(given: Arguments, rule: Any, chosen: Sequence[int], rng: np.random.Generator) -> bool:
     """Whether the derivative along a sum is the sum of the derivatives, at zeros too.
 
     What JAX cannot transpose may still be linear. This is tried only where few numbers are differentiated.

@@ -117,7 +117,7 @@ class Problem(NamedTuple):
     cotangents: tuple[int, ...] = ()
     shared: Shared = None  # pyright: ignore[reportAssignmentType] (``verdict.fresh`` gives every report its own)
     written: Any = None
-    as_program: Callable[[Any], Program] | None = None
+    as_program: Callable[..., Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
     as_reference: Callable[[Any], Program] | None = None
     original: Any = None
