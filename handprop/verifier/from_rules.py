@@ -122,8 +122,7 @@ def _rules_of_jax(rule: Any, reference: Callable | None) -> Any:
 def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], rng: np.random.Generator,
              with_plain: bool) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
-    reference, surrogate = against.reference, against.surrogate
-    handed, count = _rules_of_jax(rule, reference), len(given.leaves)
+    reference, handed, count = against.reference, _rules_of_jax(rule, against.reference), len(given.leaves)
 
     def stripped(f: Any) -> Callable:
         return without_rules(given.calling(f), handed if f is rule else None)
@@ -175,7 +174,7 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
         heads=given.heads,
         drawn=given.drawn,
     )
-    problem = problem if surrogate is None else _with_surrogate(problem, surrogate, given)
+    problem = _with_surrogate(problem, against.surrogate, given) if against.surrogate else problem
     others = _other_outputs(stripped(rule), given, rule, out) if with_plain else []
     problem = problem if problem.obstacle else _with_faults(problem, others, given, rng)
     if equation is None or problem.obstacle or problem.faults:
