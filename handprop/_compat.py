@@ -7,12 +7,13 @@ from typing import Any
 import jax
 from jax import lax
 from jax._src import config, source_info_util
+from jax._src.config import trace_context
 from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
 __all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "source_info_util",
-           "times_one_minus_square", "trace_state_clean", "whole_tracebacks"]  # fmt: skip
+           "times_one_minus_square", "trace_context", "trace_state_clean", "whole_tracebacks"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:

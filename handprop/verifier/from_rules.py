@@ -10,7 +10,16 @@ import numpy as np
 
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.deliberate import TRUSTED, by_surrogate
-from handprop.verifier.derivatives import Derivative, by_directions, floats, of_values, pulled_back, with_estimate
+from handprop.verifier.derivatives import (
+    MAX_ESTIMATED,
+    Derivative,
+    by_differences,
+    by_directions,
+    floats,
+    of_values,
+    pulled_back,
+    with_estimate,
+)
 from handprop.verifier.equation import Equation, by_equation, equation_of, with_equation
 from handprop.verifier.faults import Fault, How, leaf_faults, rule_faults
 from handprop.verifier.internal import call_users, noted
@@ -52,11 +61,13 @@ NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it w
 
 class Against(NamedTuple):
     """What a rule is compared with: the derivative of ``reference``, by the equation that its values satisfy, or of a
-    ``surrogate`` beside the rule's own values; without any, the derivative of its own primal."""
+    ``surrogate`` beside the rule's own values; without any, the derivative of its own primal. ``values``: differences
+    of the primal's values."""
 
     reference: Callable | None = None
     satisfies: Callable | None = None
     surrogate: Callable | None = None
+    values: bool = False
 
 
 def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int | Sequence[int] | None,
@@ -79,7 +90,10 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int
         chosen = [i for i, owner in enumerate(owners) if is_inexact(given.arrays[i])
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
-        return _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
+        problem = _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
+        if against != Against() or sum(given.arrays[i].size for i in chosen) > MAX_ESTIMATED:
+            return problem
+        return problem._replace(by_values=lambda: _of_rule(rule, given, Against(values=True), chosen, rng, False))
 
     return first_built(rule, given, built)
 
@@ -131,7 +145,7 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
     equation = None if against.satisfies is None else equation_of(against.satisfies, given, program, out)
-    if against == Against():
+    if against in (Against(), Against(values=True)):
         _check_holds(rule, given, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
@@ -186,6 +200,8 @@ def _stated(against: Against, equation: Equation | None, given: Arguments, out: 
     """The derivative that the user states by an equation or a surrogate."""
     if equation is not None:
         return by_equation(equation)
+    if against.values:
+        return by_differences
     return by_surrogate(against.surrogate, given, out) if against.surrogate is not None else None
 
 

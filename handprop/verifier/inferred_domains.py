@@ -30,6 +30,7 @@ from handprop.verifier.proof.proof import proof
 from handprop.verifier.repair.intent import with_intent
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
+from handprop.verifier.second_opinion import reconsidered
 from handprop.verifier.verdict import checked, explained, fresh
 
 __all__ = ["domains_of", "judged"]
@@ -54,18 +55,25 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
     """
     start = time.monotonic()
     executables.forget()
-    given, problem = problem, fresh(declared(problem, domain, options), options)
-    whole = prepare(problem)
-    whole = whole if whole is problem else fresh(whole, options)
-    report = checked(whole, options, entry, _proved_wider(given, problem, options, prepare))
-    late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
-    if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
-        try:
-            whole, report = _as_they_are(problem, whole, report, options, entry, prepare)
-        except Exception as error:  # whatever the user's code raises for other values
-            failed = f"the properties of the given values were not tried: {first_line(error)}"
-            line = noted(error, "the search for properties of the given values") or failed
-            report = dataclasses.replace(report, internal=(*report.internal, line))
+    jaxprs.forget_traces()
+
+    def attempt(given: Problem) -> tuple[Problem, Report]:
+        problem = fresh(declared(given, domain, options), options)
+        whole = prepare(problem)
+        whole = whole if whole is problem else fresh(whole, options)
+        report = checked(whole, options, entry, _proved_wider(given, problem, options, prepare))
+        late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
+        if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
+            try:
+                return _as_they_are(problem, whole, report, options, entry, prepare)
+            except Exception as error:  # whatever the user's code raises for other values
+                failed = f"the properties of the given values were not tried: {first_line(error)}"
+                line = noted(error, "the search for properties of the given values") or failed
+                report = dataclasses.replace(report, internal=(*report.internal, line))
+        return whole, report
+
+    whole, report = attempt(problem)
+    whole, report = reconsidered(problem, whole, report, options, attempt)
     report = _with_intent(whole, options, explained(whole, options, report))
     return dataclasses.replace(report, seconds=time.monotonic() - start)
 

@@ -19,6 +19,8 @@ from handprop.verifier.rules import marked
 
 __all__ = ["arguments_of", "asks_for_zeros", "with_each_alone"]
 
+TOGETHER_OR_ALONE = "all arguments are differentiated, in all of their parts, or one alone"
+TOGETHER = "all arguments are differentiated together, as the time was too short to try each alone"
 WORST_FIRST = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.VERIFIED, Verdict.PROVED)
 
 
@@ -51,18 +53,21 @@ def arguments_of(problem: Problem) -> list[int]:
 def with_each_alone(together: Report, problem: Problem, judged: Callable[[int], Report]) -> Report:
     """Return the worst of the reports for all arguments together and for each alone; ``judged(n)`` is of argument n.
 
-    If all are right, the verdict rests on all of them, and so it holds under the conditions of all.
+    If all are right, the verdict rests on all of them, and so it holds under the conditions of all. If the time is too
+    short for one alone, that is a condition.
     """
-    numbers, reports = arguments_of(problem), [together]
+    numbers, reports, late = arguments_of(problem), [together], False
     for n in numbers:
         one = judged(n)
+        if late := one.verdict is Verdict.INCONCLUSIVE and one.late:
+            break
         name = f"{one.subject}, differentiated with respect to {problem.heads[n]} alone"
         reports.append(dataclasses.replace(one, subject=name))
     worst = min(reports, key=lambda report: WORST_FIRST.index(report.verdict))
     if not worst.ok:
         return worst
-    every = len(problem.wrt) == 1 or len(problem.wrt) == len(numbers) == 2
-    left = [] if every else ["all arguments are differentiated, in all of their parts, or one alone"]
+    every = not late and (len(problem.wrt) == 1 or len(problem.wrt) == len(numbers) == 2)
+    left = [] if every else [TOGETHER if late else TOGETHER_OR_ALONE]
     left += ["every value of the rule is used"] if problem.gradients.count(False) > 1 else []
     held = (condition for report in (worst, *reports) for condition in report.conditions)
     return dataclasses.replace(worst, conditions=tuple(dict.fromkeys((*held, *left))))

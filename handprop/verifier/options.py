@@ -34,6 +34,7 @@ class Stream(enum.IntEnum):
     MISSING_TERMS = 17
     SYMMETRY = 18
     INTENT = 19
+    SECOND_OPINION = 20
 
 
 class Options(NamedTuple):

@@ -99,6 +99,9 @@ class Problem(NamedTuple):
     ``is_estimated`` from differences of values. ``assumed`` names a property of the rule that was tested but not
     proved, and without which no proof counts. Where the programs themselves say too little, as those of a function that
     is known by an equation, ``to_prove()`` yields problems each of which proves this one.
+
+    ``by_values()`` is the same problem with differences of the function's values as the reference, None where they are
+    no way out. ``allowance`` says why an error is allowed; it is a condition of what is verified.
     """
 
     name: str
@@ -133,6 +136,8 @@ class Problem(NamedTuple):
     is_estimated: bool = False
     assumed: str = ""
     to_prove: Callable[[], Iterable[Any]] | None = None
+    by_values: Callable[[], Any] | None = None
+    allowance: str = ""
 
     @property
     def moving(self) -> list[int]:

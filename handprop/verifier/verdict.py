@@ -16,7 +16,7 @@ from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.breaking_line import breaking_line, nonlinear_line
 from handprop.verifier.repair.explain import MAX_TRIED, Cause, Explained, explain
-from handprop.verifier.report.report import Report
+from handprop.verifier.report.report import LATE, Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 
 __all__ = ["checked", "explained", "fresh"]
@@ -78,7 +78,7 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
         elif any(check.outcome is Outcome.FAILS for check in checks):
             checks.append(Check(name, Outcome.SKIPPED, "already refuted"))
         elif options.seconds_left <= 0:
-            checks.append(Check(name, Outcome.SKIPPED, "the time budget was used up"))
+            checks.append(Check(name, Outcome.SKIPPED, LATE))
         else:
             checks.append(
                 proved if proved is not None and proved.name == name else _run(name, checker, problem, options)
@@ -93,8 +93,9 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
     evidence: dict[str, Any] = {}
     for check in checks:
         evidence |= {key: check.evidence[key] for key in ("sensitivity", "assumptions") if key in check.evidence}
-    stated = options.accuracy and verdict is Verdict.VERIFIED
-    accuracy = (f"a relative error of {options.accuracy:.2g} is allowed, as stated",) if stated else ()
+    allowed = [problem.allowance] if problem.allowance else []
+    allowed += [f"a relative error of {options.accuracy:.2g} is allowed, as stated"] if options.accuracy else []
+    accuracy = allowed if verdict is Verdict.VERIFIED else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in problem.trusted)
     return Report(
         subject=problem.name,

@@ -162,11 +162,13 @@ def largest(x: Any) -> float:
 def beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool = True) -> np.ndarray:
     """Return by how many times its bound each entry is off, if that is more than once; 0 elsewhere.
 
-    A gradient that is not finite is off only where the function's own values are ``defined``.
+    A number that is not finite is off only where the function's own values are ``defined``, and where rounding does not
+    decide what the other number is.
     """
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
-        lost = defined & np.isfinite(want) & np.isfinite(bound) & ~np.isfinite(got)
+        known = bound <= np.maximum(np.abs(want), largest(want)) / 2 + NOTHING
+        lost = defined & np.isfinite(want) & known & ~np.isfinite(got)
         times = np.where(np.isfinite(error), error / np.maximum(bound, 5e-324), 0.0)
     return np.where(lost, np.inf, np.where(times > 1, times, 0.0))
 

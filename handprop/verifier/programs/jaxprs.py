@@ -5,6 +5,7 @@ other code meets too in :mod:`handprop._compat`.
 import hashlib
 import itertools
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -17,7 +18,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 from jax.interpreters import partial_eval
 
-from handprop._compat import closed, equations, inner, interpreted_kernel
+from handprop._compat import closed, equations, inner, interpreted_kernel, trace_context
 from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import array
 from handprop.verifier.programs.frames import JAX, is_users
@@ -31,6 +32,7 @@ __all__ = [
     "closed",
     "equations",
     "float_places",
+    "forget_traces",
     "has_readings",
     "hash_of",
     "inner",
@@ -62,6 +64,8 @@ __all__ = [
     "with_replaced",
 ]
 
+MOST_TRACED = 64
+_TRACED: OrderedDict[Any, tuple[Callable, Any]] = OrderedDict()
 KERNEL_PARAMS = ("jaxpr", "debug", "input_output_aliases", "grid_mapping", "mesh", "compiler_params", "cost_estimate",
                  "out_avals", "metadata", "name")  # fmt: skip
 
@@ -102,9 +106,18 @@ def with_replaced(whole: Sequence[Any], places: Sequence[int], parts: Sequence[A
 
 
 def trace(f: Callable, inputs: Sequence[Any]) -> Any:
-    """The closed jaxpr of ``f(*inputs)``, 64-bit types kept."""
+    """The closed jaxpr of ``f(*inputs)``, 64-bit types kept; the same one where f was traced for such inputs before."""
     with jax.enable_x64(wide(inputs) or jax.config.jax_enable_x64):  # pyright: ignore[reportAttributeAccessIssue]
-        return jax.make_jaxpr(f)(*inputs)
+        key = id(f), tuple((x.shape, x.dtype, getattr(x, "weak_type", False)) for x in inputs), trace_context()
+        if key not in _TRACED:
+            _TRACED[key] = f, jax.make_jaxpr(f)(*inputs)  # f is kept, so that no other function gets its id
+            if len(_TRACED) > MOST_TRACED:
+                _TRACED.popitem(last=False)
+        return _TRACED[key][1]
+
+
+def forget_traces() -> None:
+    _TRACED.clear()
 
 
 def pruned(program: Any, wanted: Sequence[bool]) -> Any:

@@ -27,6 +27,8 @@ from handprop.verifier.programs.primitives import Decisions, Kind, Trait, has, l
 from handprop.verifier.programs.walk import Walk
 from handprop.verifier.proof.decision_facts import UNBOUNDED, Fact, relabelled, text_of
 from handprop.verifier.proof.decision_rules import Rules
+from handprop.verifier.proof.field.errors import OutOfWork
+from handprop.verifier.proof.field.work import Work
 from handprop.verifier.proof.integer_bounds import largest_of_constant, largest_of_result, largest_of_type
 
 __all__ = ["Bits", "asks_for_numbers", "decision_bits"]
@@ -43,14 +45,18 @@ class Bits(NamedTuple):
 
 
 def decision_bits(program: Any, interval_bits: float, decides_domains: bool = False,
-                  kinds: Mapping[str, Kind] | None = None, claiming: bool = True) -> Bits:  # fmt: skip
+                  kinds: Mapping[str, Kind] | None = None, claiming: bool = True, work: Work | None = None
+                  ) -> Bits:  # fmt: skip
     """Count the bits of decisions that outputs and claims rest on; one comparison decides ``interval_bits``.
 
     ``decides_domains``: whether the sign of the argument of log or sqrt is decided too. ``kinds``: the kinds of
     primitives' results that runs met, where they are not those of the table. ``claiming``: whether two analytic
-    unknowns are claimed never to tie.
+    unknowns are claimed never to tie. The equations count as ``work``.
+
+    Raises:
+        OutOfWork: the limit of the work is reached.
     """
-    walk = _Count(interval_bits, decides_domains, kinds or {}, claiming)
+    walk = _Count(interval_bits, decides_domains, kinds or {}, claiming, work)
     outputs = [fact.bits for fact in walk.evaluate(program, _inputs(program, walk))]
     return Bits(max(outputs, default=0.0), walk.claims)
 
@@ -87,8 +93,10 @@ class _Count(Rules, Walk):
     """One pass over a program. ``decides_domains``: whether the sign of the argument of log or sqrt is decided.
     ``asks``: whether the program tests if a value is a number."""
 
-    def __init__(self, bits: float, decides_domains: bool, kinds: Mapping[str, Kind], claiming: bool):
+    def __init__(self, bits: float, decides_domains: bool, kinds: Mapping[str, Kind], claiming: bool,
+                 work: Work | None = None):  # fmt: skip
         super().__init__(bits, claiming)
+        self.work = work or Work()
         self.decides_domains, self.kinds, self.turns, self.asks = decides_domains, kinds, 0, False
 
     def constant(self, const: Any) -> Fact:
@@ -99,6 +107,9 @@ class _Count(Rules, Walk):
         return super().step(eqn, operands) if eqn.outvars else []
 
     def primitive(self, eqn: Any, operands: list[Fact]) -> list[Fact]:
+        self.work.add(0)
+        if self.work.over:
+            raise OutOfWork(self.work.over)
         name, facts = eqn.primitive.name, operands
         decisions = Decisions.COMPARED if self.decides_domains and has(eqn, Trait.BY_SIGN) else row(name).decisions
         where = self.named(name, text_of(eqn.params), *(f.name for f in facts))

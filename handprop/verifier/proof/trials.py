@@ -144,6 +144,6 @@ def _decision_bits(pair: Pair, kinds: Mapping[str, Kind], *programs: Any) -> Bit
     if pair.thresholds is None:
         return Bits(0.0, 0.0)
     interval = math.log2(len(pair.thresholds) + 1)
-    counted = [decision_bits(program, interval, pair.reading.decides_domains, kinds, pair.reading.claiming)
+    counted = [decision_bits(program, interval, pair.reading.decides_domains, kinds, pair.reading.claiming, pair.work)
                for program in programs]  # fmt: skip
     return Bits(*(max(each) for each in zip(*counted, strict=True)))

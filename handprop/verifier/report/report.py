@@ -16,14 +16,16 @@ from handprop.verifier.report.values import (
     Fix,
     Location,
     LostBits,
+    Outcome,
     Verdict,
     set_fields,
     text_of,
 )
 
-__all__ = ["GradientRefuted", "Report"]
+__all__ = ["LATE", "GradientRefuted", "Report"]
 
 FORMAT = "handprop.report.v2"
+LATE = "the time budget was used up"
 SEQUENCES = ("checks", "assumptions", "locations", "conditions", "findings", "internal")
 
 
@@ -100,6 +102,11 @@ class Report(ByContent):
     def location(self) -> Location | None:
         """The likeliest of ``locations``, or None if none is known."""
         return self.locations[0] if self.locations else None
+
+    @property
+    def late(self) -> bool:
+        """Whether a check was left out because the time was used up."""
+        return any(check.outcome is Outcome.SKIPPED and check.summary == LATE for check in self.checks)
 
     @property
     def ok(self) -> bool:

@@ -1,0 +1,106 @@
+"""What speaks for a rule that autodiff of its function refutes.
+
+Autodiff differentiates what the program computes. That is not always the derivative of the function that the program
+stands for: an iteration ends at a tolerance, a series or a rational approximation is as precise as the program's own
+dtype, and a bisection is a staircase whose slope is zero. A refutation by autodiff alone is therefore tried again
+
+1. with the error that these allow, where the difference is not larger, and
+2. against differences of the function's own values, where these agree with the rule and not with autodiff.
+
+What holds then is verified, and the report says by what.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from handprop._compat import equations
+from handprop.verifier.checks.evaluators import evaluators
+from handprop.verifier.checks.sampling import largest
+from handprop.verifier.checks.slopes import central, values_along
+from handprop.verifier.internal import noted
+from handprop.verifier.options import Options, Stream
+from handprop.verifier.problem import Problem
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.report.report import Report
+from handprop.verifier.report.values import Outcome, Verdict
+
+__all__ = ["reconsidered"]
+
+# The relative error of an iteration that ends at a tolerance, at the input where it shows first, and at inputs of all
+# sizes: a tolerance is absolute, and says less of small numbers.
+ITERATED, AT_ALL_SIZES = 1e-6, 1e-4
+RESOLVED = 2.0**2  # times the unit of a dtype: what functions that approximate are off by
+AGREES = 1e-4  # relative: how close the rule's slope has to be to that of the values
+Judge = Callable[[Problem], tuple[Problem, Report]]
+
+
+def reconsidered(problem: Problem, whole: Problem, report: Report, options: Options, judge: Judge
+                 ) -> tuple[Problem, Report]:  # fmt: skip
+    """Return what was judged and its report; those of another problem if the rule holds there."""
+    if report.verdict is not Verdict.REFUTED or report.checks[0].outcome is Outcome.FAILS:
+        return whole, report
+    if problem.by_values is None or whole.shared.failed_at is None or options.order != 1:
+        return whole, report
+    least, most, said = _allowed(problem)
+    judged, again = whole, report
+    if least and _is_within(whole.shared.failed_at, least):
+        judged, again = judge(problem._replace(accuracy=most, is_estimated=True, allowance=said))
+    if not again.ok and judged.shared.failed_at is not None and not problem.stops and _values_agree(judged, options):
+        judged, again = judge(problem.by_values())
+    if not again.ok:
+        return whole, report
+    found = f"autodiff of the function itself says otherwise: {report.reason}"
+    return judged, dataclasses.replace(again, findings=(*again.findings, found))
+
+
+def _allowed(problem: Problem) -> tuple[float, float, str]:
+    """The relative error that autodiff of this function may have where it shows and anywhere, and why; 0 if there is no
+    reason for one."""
+    if _iterates(problem):
+        said = f"the function's loops end at a tolerance: a relative error of {AT_ALL_SIZES:.0e} is allowed"
+        return ITERATED, AT_ALL_SIZES, said
+    floats = [x.dtype for x in problem.inputs if jaxprs.is_float(x.dtype)]
+    least = max((float(np.finfo(dtype).eps) for dtype in floats if dtype in (np.float32, np.float16)), default=0.0)
+    error = RESOLVED * least
+    return error, error, f"the relative error is below {error:.0e}, which the numbers' dtype does not resolve"
+
+
+def _iterates(problem: Problem) -> bool:
+    """Whether the function contains a loop whose length depends on its arguments."""
+    assert problem.primal is not None
+    program = jaxprs.trace(problem.primal, problem.inputs)
+    return any(eqn.primitive.name == "while" for eqn in equations(program))
+
+
+def _is_within(point: Any, error: float) -> bool:
+    """Whether both programs differ by no more than this, relative to the largest entry of all outputs."""
+    most = max(map(largest, point.want), default=0.0)
+    with np.errstate(all="ignore"):
+        return all(np.nanmax(np.abs(g - w), initial=0.0) <= error * most
+                   for g, w in zip(point.got, point.want, strict=True))  # fmt: skip
+
+
+def _values_agree(problem: Problem, options: Options) -> bool:
+    """Whether the slope of the function's values, where the rule fails, is the rule's and not that of autodiff."""
+    point, rng = problem.shared.failed_at, options.rng(Stream.SECOND_OPINION)
+    if not problem.owners:
+        return False
+    if problem.domains:  # the gradient is not the slope along free parameters
+        return _iterates(problem)
+    along = {i: rng.normal(size=np.shape(point.inputs[i])) for _, i in problem.owners}
+    slopes = [
+        sum(float(np.sum(outputs[k] * along[i])) for k, i in problem.owners) for outputs in (point.got, point.want)
+    ]
+    try:
+        evaluator = next(evaluators(problem))
+        values = values_along(problem, point.inputs, along, traced_at=evaluator.traced_at or None)
+        slope, error = central(values, [np.asarray(point.inputs[i]) for i in problem.cotangents])
+    except Exception as failed:  # whatever the user's function raises at other values
+        noted(failed, "the slopes of the function's values")
+        return False
+    room = error + AGREES * abs(slope)
+    by_hand, by_autodiff = (abs(found - slope) <= room for found in slopes)
+    return bool(np.isfinite(slope) and by_hand and not by_autodiff)
