@@ -158,12 +158,9 @@ def _pulled(equation: Equation, values: Sequence[Any], leaves: Sequence[Any], ch
     return jax.vjp(of_chosen, *(leaves[i] for i in chosen))[1](along)
 
 
-def with_equation(problem: Problem, equation: Equation, undifferentiated: Callable) -> Problem:
-    """The problem of a rule whose reference is :func:`by_equation`, with what there is to prove.
-
-    ``undifferentiated(*leaves)`` is the function as it is called, with its rules.
-    """
-    rule = _rule_of(problem, undifferentiated)
+def with_equation(problem: Problem, equation: Equation) -> Problem:
+    """The problem of a rule whose reference is :func:`by_equation`, with what there is to prove."""
+    rule = _rule_of(problem)
     accuracy = LARGEST if rule is None or rule.has_limits else equation.accuracy
     said = SOLVED.format(equation.accuracy)
     return problem._replace(accuracy=accuracy, is_estimated=True, conditions=(*problem.conditions, said),
@@ -231,13 +228,13 @@ class Rule(NamedTuple):
         return found, zeros
 
 
-def _rule_of(problem: Problem, undifferentiated: Callable) -> Rule | None:
-    """The rule as terms; None if its values are not those of its function, or are given."""
-    count = len(problem.inputs) - len(problem.cotangents)
-    _, own = graph_of(jaxprs.trace(lambda *x: outputs_of(undifferentiated(*x)), problem.inputs[:count]))
+def _rule_of(problem: Problem) -> Rule | None:
+    """The rule as terms; None if a value is one of its arguments or a number."""
     inputs, terms = graph_of(jaxprs.trace(problem.candidate, problem.inputs))
-    values, gradients = terms[: len(own)], terms[len(own) :]
-    if [term.digest for term in own] != [term.digest for term in values] or any(term.eqn is None for term in values):
+    values, gradients = (
+        [term for term, is_gradient in zip(terms, problem.gradients, strict=True) if is_gradient is wanted]
+        for wanted in (False, True))  # fmt: skip
+    if any(term.eqn is None for term in values):
         return None
     floats = [term for term in values if is_inexact(term.eqn.outvars[term.place].aval)]
     known = {source_of(term, jnp.zeros(term.eqn.outvars[term.place].aval.shape))[0].digest for term in floats}

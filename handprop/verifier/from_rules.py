@@ -193,7 +193,7 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
     problem = problem if problem.obstacle else _with_faults(problem, others, given, rng)
     if equation is None or problem.obstacle or problem.faults:
         return with_estimate(problem, way)
-    return with_equation(problem, equation, with_rules(given.calling(rule)))
+    return with_equation(problem, equation)
 
 
 def _stated(against: Against, equation: Equation | None, given: Arguments, out: Any) -> Derivative | None:

@@ -139,12 +139,14 @@ CALLS = (
         "jax.lax.custom_root",
         lambda: _root(uniform(8, 0.5, 2, 4), draw(9, 4)),
         float64=True,
+        options={"satisfies": lambda x, a, b: x**3 + a * x - b},
         why="implicit: the rule is the derivative of the exact root",
     ),
     _call(
         "jax.scipy.sparse.linalg.gmres",
         lambda: _solver("gmres", positive_definite(12, 4, 4), draw(13, 4)),
         float64=True,
+        options={"satisfies": lambda y, matrix, b: matrix @ y - b},
         why="implicit: the rule solves a second system up to the tolerance",
     ),
     _call(

@@ -42,6 +42,15 @@ def _ridge(name: str, **options: Any) -> Callable:
     return solve
 
 
+def _minimum() -> dict[str, Any]:
+    """Return the option that says what the weights of a ridge regression satisfy: a gradient of zero."""
+
+    def gradient(weights: jax.Array, penalty: jax.Array, features: jax.Array, targets: jax.Array) -> jax.Array:
+        return jax.grad(named("jaxopt.objective.ridge_regression"))(weights, penalty, (features, targets))
+
+    return {"satisfies": gradient}
+
+
 def _composite(name: str, second: str, start: Callable[[int], jax.Array], **options: Any) -> Callable:
     jaxopt_second = named("jaxopt." + second)
     solver = _solver(name, named("jaxopt.objective.least_squares"), jaxopt_second, **options)
@@ -70,6 +79,10 @@ def _residuals(weights: jax.Array, features: jax.Array, targets: jax.Array) -> j
     return jnp.tanh(features @ weights) + 0.3 * features @ weights - targets
 
 
+def _stationary(weights: jax.Array, features: jax.Array, targets: jax.Array) -> jax.Array:
+    return jax.grad(lambda w: 0.5 * jnp.sum(_residuals(w, features, targets) ** 2))(weights)
+
+
 def _contraction(y: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
     return jnp.tanh(matrix @ y + shift)
 
@@ -96,11 +109,12 @@ def _inequality_program() -> tuple[Callable, tuple]:
     return solve, (normal(85, (3,)), normal(86, (2, 3)), jnp.asarray([-0.5, 4.0]))
 
 
+def _balance(x: jax.Array, matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    return matrix @ x - vector + 0.1 * jnp.sin(x)
+
+
 def _decorated() -> tuple[Callable, tuple]:
     """A solver of the user's own, with the rule as a decorator."""
-
-    def stationary(x: jax.Array, matrix: jax.Array, vector: jax.Array) -> jax.Array:
-        return matrix @ x - vector + 0.1 * jnp.sin(x)
 
     def solver(start: Any, matrix: jax.Array, vector: jax.Array) -> jax.Array:
         del start
@@ -109,7 +123,7 @@ def _decorated() -> tuple[Callable, tuple]:
             x = jnp.linalg.solve(matrix, vector - 0.1 * jnp.sin(x))
         return x
 
-    wrapped = named(_ROOT)(stationary)(solver)
+    wrapped = named(_ROOT)(_balance)(solver)
     return (lambda matrix, vector: wrapped(None, matrix, vector)), (
         normal(87, (4, 4), scale=0.3) + 2.0 * jnp.eye(4),
         normal(88, (4,)),
@@ -126,11 +140,11 @@ def _perturbed(rule: str, function: Callable, **options: Any) -> Callable:
 
 CALLS = (
     Call("jaxopt", _ROOT, lambda: (_ridge("LBFGS"), (jnp.asarray(0.4), normal(1, (6, 3)), normal(2, (6,)))),
-         float64=True, why=_TOLERANCE),
+         float64=True, options=_minimum(), why=_TOLERANCE),
     Call("jaxopt", _ROOT, lambda: (_ridge("BFGS"), (jnp.asarray(0.2), normal(3, (7, 2)), normal(4, (7,)))),
-         float64=True, why=_TOLERANCE),
+         float64=True, options=_minimum(), why=_TOLERANCE),
     Call("jaxopt", _ROOT, lambda: (_ridge("NonlinearCG"), (jnp.asarray(0.5), normal(5, (5, 4)), normal(6, (5,)))),
-         float64=True, why=_TOLERANCE),
+         float64=True, options=_minimum(), why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (_ridge("GradientDescent", maxiter=3), (jnp.asarray(0.4), normal(7, (6, 3)), normal(8, (6,)))),
          truth="wrong", float64=True,
@@ -151,25 +165,29 @@ CALLS = (
                                normal(16, (6,)))), float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda x, y: _solver("LevenbergMarquardt", _residuals).run(jnp.zeros(2), x, y).params,
-                  (normal(17, (6, 2)), normal(18, (6,), scale=0.3))), float64=True, why=_TOLERANCE),
+                  (normal(17, (6, 2)), normal(18, (6,), scale=0.3))), float64=True,
+         options={"satisfies": _stationary}, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda x, y: _solver("GaussNewton", _residuals).run(jnp.zeros(3), x, y).params,
-                  (normal(19, (7, 3)), normal(20, (7,), scale=0.1))), float64=True, why=_TOLERANCE),
+                  (normal(19, (7, 3)), normal(20, (7,), scale=0.1))), float64=True,
+         options={"satisfies": _stationary}, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda a, b: _solver("FixedPointIteration", _contraction).run(jnp.zeros(4), a, b).params,
-                  (normal(21, (4, 4), scale=0.2), normal(22, (4,)))), float64=True, why=_TOLERANCE),
+                  (normal(21, (4, 4), scale=0.2), normal(22, (4,)))), float64=True,
+         options={"satisfies": lambda y, a, b: y - _contraction(y, a, b)}, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda a, b: _solver("AndersonAcceleration", _contraction).run(jnp.zeros(3), a, b).params,
-                  (normal(23, (3, 3), scale=0.3), normal(24, (3,)))), float64=True, why=_TOLERANCE),
+                  (normal(23, (3, 3), scale=0.3), normal(24, (3,)))), float64=True,
+         options={"satisfies": lambda y, a, b: y - _contraction(y, a, b)}, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda a, b: _solver("Broyden", _cubic, implicit_diff_solve=_exact).run(jnp.zeros(5), a, b).params,
-                  (jnp.asarray(1.5), normal(25, (5,)))), float64=True, why=_TOLERANCE),
+                  (jnp.asarray(1.5), normal(25, (5,)))), float64=True, options={"satisfies": _cubic}, why=_TOLERANCE),
     Call("jaxopt", _ROOT,
          lambda: (lambda a, b: _solver("Bisection", _cubic, -5.0, 5.0, check_bracket=False).run(None, a, b).params,
-                  (jnp.asarray(0.7), jnp.asarray(2.2))), float64=True, why=_TOLERANCE),
+                  (jnp.asarray(0.7), jnp.asarray(2.2))), float64=True, options={"satisfies": _cubic}, why=_TOLERANCE),
     Call("jaxopt", _ROOT, _equality_program, float64=True, why=_TOLERANCE),
     Call("jaxopt", _ROOT, _inequality_program, float64=True, why=_TOLERANCE),
-    Call("jaxopt", _ROOT, _decorated, float64=True, why=_TOLERANCE),
+    Call("jaxopt", _ROOT, _decorated, float64=True, options={"satisfies": _balance}, why=_TOLERANCE),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "simplex"), (normal(28, (7,)), jnp.asarray(2.0)))),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "simplex"), (jnp.full((4,), -1.0),))),
     Call("jaxopt", _SIMPLEX, lambda: (named(_PROJECT + "l1_ball"), (normal(29, (9,), scale=3.0), 1.5)), argnums=(0,)),

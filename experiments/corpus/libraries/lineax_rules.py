@@ -19,6 +19,9 @@ _TAGGED = (
     "this solver reads only those that the tag leaves, so that the others have a gradient but no influence."
 )
 
+_SQUARE = {"satisfies": lambda y, matrix, vector: matrix @ y - vector}
+_NORMAL = {"satisfies": lambda y, matrix, vector: matrix.T @ (matrix @ y - vector)}
+
 
 def _solver(solver: str = "AutoLinearSolver", tags: Any = (), **options: Any) -> Callable:
     """Return the solve of a matrix and a right-hand side."""
@@ -76,31 +79,34 @@ CALLS = (
     Call("lineax", _NORM, lambda: (named("lineax.internal.two_norm"), (complex_normal(5, (6,)),))),
     Call("lineax", _NORM, lambda: (named("lineax.internal.rms_norm"), ([normal(6, (7,)), normal(7, (2, 3))],))),
     Call("lineax", _MAX, lambda: (named("lineax.internal.max_norm"), ((normal(8, (4,)), normal(9, (3,))),))),
-    Call("lineax", _SOLVE, lambda: (_solver(), (_shifted(10, 4), normal(11, (4,))))),
-    Call("lineax", _SOLVE, lambda: (_solver("LU"), (_shifted(12, 1), normal(13, (1,))))),
-    Call("lineax", _SOLVE, lambda: (_solver("QR"), (normal(14, (7, 3)), normal(15, (7,))))),
+    Call("lineax", _SOLVE, lambda: (_solver(), (_shifted(10, 4), normal(11, (4,)))), options=_SQUARE),
+    Call("lineax", _SOLVE, lambda: (_solver("LU"), (_shifted(12, 1), normal(13, (1,)))), options=_SQUARE),
+    Call("lineax", _SOLVE, lambda: (_solver("QR"), (normal(14, (7, 3)), normal(15, (7,)))), options=_NORMAL),
     Call("lineax", _SOLVE, lambda: (_solver("QR"), (normal(16, (3, 6)), normal(17, (3,))))),
-    Call("lineax", _SOLVE, lambda: (_solver("SVD"), (normal(18, (5, 4)), normal(19, (5,))))),
+    Call("lineax", _SOLVE, lambda: (_solver("SVD"), (normal(18, (5, 4)), normal(19, (5,)))), options=_NORMAL),
     Call("lineax", _SOLVE, lambda: (_solver("SVD"), (normal(20, (2, 5)), normal(21, (2,))))),
     Call(
         "lineax", _SOLVE,
-        lambda: (_solver("GMRES", rtol=1e-9, atol=1e-9), (_shifted(22, 5), normal(23, (5,)))), float64=True,
+        lambda: (_solver("GMRES", rtol=1e-9, atol=1e-9), (_shifted(22, 5), normal(23, (5,)))),
+        float64=True, options=_SQUARE,
         why="Right up to the tolerance of the iterative solver.",
     ),
     Call(
         "lineax", _SOLVE,
-        lambda: (_solver("BiCGStab", rtol=1e-9, atol=1e-9), (_shifted(24, 4), normal(25, (4,)))), float64=True,
+        lambda: (_solver("BiCGStab", rtol=1e-9, atol=1e-9), (_shifted(24, 4), normal(25, (4,)))),
+        float64=True, options=_SQUARE,
         why="Right up to the tolerance of the iterative solver.",
     ),
     Call(
         "lineax", _SOLVE,
-        lambda: (_solver("LSMR", rtol=1e-10, atol=1e-10), (normal(26, (6, 4)), normal(27, (6,)))), float64=True,
+        lambda: (_solver("LSMR", rtol=1e-10, atol=1e-10), (normal(26, (6, 4)), normal(27, (6,)))),
+        float64=True, options=_NORMAL,
         why="Right up to the tolerance of the iterative solver.",
     ),
     Call(
         "lineax", _SOLVE,
         lambda: (_solver("Cholesky", "positive_semidefinite_tag"), (definite(28, 5), normal(29, (5,)))),
-        argnums=(1,),
+        argnums=(1,), options=_SQUARE,
     ),
     Call(
         "lineax", _SOLVE,

@@ -71,6 +71,11 @@ def _lsmr(only: bool = True, **options: Any) -> Callable:
     return jax.jit(least_squares)
 
 
+def _normal(x: jax.Array, vector: jax.Array, matrix: jax.Array, damp: Any = 0.0) -> jax.Array:
+    """The normal equations of damped least squares."""
+    return matrix.T @ (matrix @ x - vector) + damp**2 * x
+
+
 def _lsmr_tree() -> tuple[Callable, tuple]:
     solve = named(_LSMR)(**_TIGHT)
 
@@ -118,9 +123,11 @@ CALLS = (
     ),
     Call("matfree", _LANCZOS, _logdet, float64=True),
     Call("matfree", _LANCZOS, _exponential, float64=True),
-    Call("matfree", _LSMR, lambda: (_lsmr(), (normal(40, (6,)), normal(41, (6, 3)))), float64=True),
+    Call("matfree", _LSMR, lambda: (_lsmr(), (normal(40, (6,)), normal(41, (6, 3)))), float64=True,
+         options={"satisfies": _normal}),
     Call("matfree", _LSMR, lambda: (_lsmr(), (normal(42, (3,)), normal(43, (3, 5)))), float64=True),
-    Call("matfree", _LSMR, lambda: (_lsmr(), (normal(44, (5,)), normal(45, (5, 2)), jnp.asarray(0.6))), float64=True),
+    Call("matfree", _LSMR, lambda: (_lsmr(), (normal(44, (5,)), normal(45, (5, 2)), jnp.asarray(0.6))), float64=True,
+         options={"satisfies": _normal}),
     Call(
         "matfree", _LSMR,
         lambda: (_lsmr(is_full_rank=True), (normal(46, (2,)), normal(47, (2, 4)), jnp.asarray(0.8))), float64=True,

@@ -28,6 +28,27 @@ def _solved(
     return lambda start, args: getattr(optx, what)(function, chosen, start, args, **options).value
 
 
+def _root(function: Callable) -> dict[str, Callable]:
+    return {"satisfies": lambda y, start, args: function(y, args)}
+
+
+def _fixed(function: Callable) -> dict[str, Callable]:
+    return {"satisfies": lambda y, start, args: y - function(y, args)}
+
+
+def _minimum(function: Callable) -> dict[str, Callable]:
+    """Return the option that says what a minimum satisfies, also of a sum of squares: a gradient of zero."""
+
+    def gradient(y: Any, start: Any, args: Any) -> Any:
+        def value(y: Any) -> jax.Array:
+            leaves = jax.tree.leaves(function(y, args))
+            return leaves[0] if leaves[0].ndim == 0 else 0.5 * sum(jnp.sum(leaf**2) for leaf in leaves)
+
+        return jax.grad(value)(y)
+
+    return {"satisfies": gradient}
+
+
 def _square_root(y: jax.Array, a: jax.Array) -> jax.Array:
     return y**2 - a
 
@@ -101,12 +122,12 @@ CALLS = (
     Call(
         "optimistix", _RULE,
         lambda: (_solved("root_find", _square_root, "Newton"), (jnp.ones(4), uniform(1, (4,), 1.0, 3.0))),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_root(_square_root), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
         lambda: (_solved("root_find", _square_root, "Chord"), (jnp.full((3,), 1.4), uniform(2, (3,), 1.5, 2.5))),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_root(_square_root), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -114,7 +135,7 @@ CALLS = (
             _solved("root_find", _coupled, "Newton"),
             ({"u": jnp.zeros(2), "v": jnp.zeros(3)}, (normal(3, (2,)), jnp.asarray(1.7))),
         ),
-        float64=True, argnums=(1,), why=_TOLERANCE,
+        float64=True, options=_root(_coupled), argnums=(1,), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -122,18 +143,19 @@ CALLS = (
             _solved("root_find", _coupled, "Dogleg"),
             ({"u": jnp.zeros(3), "v": jnp.zeros(1)}, (normal(4, (3,)), jnp.asarray(0.4))),
         ),
-        float64=True, argnums=(1,), why=_TOLERANCE,
+        float64=True, options=_root(_coupled), argnums=(1,), why=_TOLERANCE,
     ),
-    Call("optimistix", _RULE, _bracketed, float64=True, why=_TOLERANCE),
-    Call("optimistix", _RULE, _solution, float64=True, why=_TOLERANCE),
-    Call("optimistix", _RULE, _implicit_rule),
+    Call("optimistix", _RULE, _bracketed, float64=True, why=_TOLERANCE,
+         options={"satisfies": lambda y, a: jnp.exp(y) - a[0] - a[1] * y}),
+    Call("optimistix", _RULE, _solution, float64=True, why=_TOLERANCE, options={"satisfies": _square_root}),
+    Call("optimistix", _RULE, _implicit_rule, options={"satisfies": lambda y, a: y**3 - a}),
     Call(
         "optimistix", _RULE,
         lambda: (
             _solved("fixed_point", _cosine, "FixedPointIteration", max_steps=2000),
             (jnp.zeros(4), (normal(5, (4, 4), scale=0.3), normal(6, (4,)))),
         ),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_fixed(_cosine), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -141,7 +163,7 @@ CALLS = (
             _solved("fixed_point", _cosine, "Newton"),
             (jnp.zeros(3), (normal(7, (3, 3), scale=0.3), normal(8, (3,)))),
         ),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_fixed(_cosine), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -149,12 +171,12 @@ CALLS = (
             _solved("minimise", _quadratic, "BFGS", tags=frozenset({named("lineax").positive_semidefinite_tag})),
             (jnp.zeros(3), (definite(9, 3), normal(10, (3,)))),
         ),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_minimum(_quadratic), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
         lambda: (_solved("minimise", _quadratic, "LBFGS"), (jnp.ones(5), (definite(11, 5), normal(12, (5,))))),
-        float64=True, argnums=(1,), why=_TOLERANCE,
+        float64=True, options=_minimum(_quadratic), argnums=(1,), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -162,7 +184,7 @@ CALLS = (
             _solved("least_squares", _rosenbrock, "LevenbergMarquardt"),
             (jnp.zeros(3), (jnp.asarray([1.2, 0.8]), jnp.asarray(3.0))),
         ),
-        float64=True, why=_TOLERANCE,
+        float64=True, options=_minimum(_rosenbrock), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,
@@ -170,7 +192,7 @@ CALLS = (
             _solved("least_squares", _curve, "GaussNewton"),
             ((jnp.asarray(1.0), jnp.asarray(0.5)), _seen()),
         ),
-        float64=True, argnums=(1,), why=_TOLERANCE,
+        float64=True, options=_minimum(_curve), argnums=(1,), why=_TOLERANCE,
     ),
     Call(
         "optimistix", _RULE,

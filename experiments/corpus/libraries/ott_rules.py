@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from corpus.libraries.call import Call
 from corpus.libraries.draws_b import draw, floats, positive_definite, simplex, uniform
 
@@ -216,12 +218,14 @@ CALLS = (
         kwargs={"threshold": 1e-8, "inner_iterations": 5},
         why=_ROOTS,
         float64=True,
+        options={"satisfies": lambda y, x, **kwargs: y @ y - x},
     ),
     _call(
         "ott.math.matrix_square_root.inv_sqrtm_only",
         lambda: _roots("inv_sqrtm_only", positive_definite(18, 4, 4)),
         why=_ROOTS,
         float64=True,
+        options={"satisfies": lambda y, x: y @ y @ x - np.eye(4)},
     ),
     _call(_FIXED, lambda: _fixed_point(0, 8, 2)),
     _call(_FIXED, lambda: _fixed_point(6, 6, 6)),

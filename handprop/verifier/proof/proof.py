@@ -43,7 +43,7 @@ def proof(problem: Problem, options: Options) -> Check:
 def _by_others(problem: Problem, options: Options) -> Check:
     """The first proof of a problem that proves this one."""
     start = time.monotonic()
-    summary = "the proof does not succeed: the rule's values are not computed as its function computes them"
+    summary = "the proof does not succeed: the value is one of the arguments, and no unknown"
     for other in problem.to_prove():  # pyright: ignore[reportOptionalCall]
         check = _proof(other, options)
         if check.outcome is Outcome.PROVES:
