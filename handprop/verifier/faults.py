@@ -154,7 +154,7 @@ def _cotangent_faults(where: str, cotangent: Any, argument: Any) -> list[Fault]:
 
 def _differ(got: Any, want: Any) -> bool:
     """Whether a leaf is not a cotangent of an argument; for a weakly typed argument, any float is one."""
-    if any(not hasattr(x, "dtype") for x in (got, want)) or got.dtype == jax.dtypes.float0:
+    if any(not hasattr(x, "shape") for x in (got, want)) or got.dtype == jax.dtypes.float0:
         return False
     if not jaxprs.is_float(want.dtype):
         return False

@@ -7,6 +7,7 @@ conditions, and the report says what fails without them. Where an argument was f
 compared in all directions, at inputs in the domain.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from handprop.verifier.checks.edge_cases import edge_cases
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.sampling import compared, sample, wrong_outputs
 from handprop.verifier.domains import Domain
-from handprop.verifier.internal import first_line, noted
+from handprop.verifier.internal import OutOfTime, ending_at, first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
@@ -56,6 +57,12 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
     start = time.monotonic()
     executables.forget()
     jaxprs.forget_traces()
+    with ending_at(options.deadline + LATE * options.budget):
+        report = _judged(problem, options, entry, domain, prepare)
+    return dataclasses.replace(report, seconds=time.monotonic() - start)
+
+
+def _judged(problem: Problem, options: Options, entry: str, domain: Domains | None, prepare: Prepare) -> Report:
 
     def attempt(given: Problem) -> tuple[Problem, Report]:
         problem = fresh(declared(given, domain, options), options)
@@ -66,6 +73,8 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
             try:
                 return _as_they_are(problem, whole, report, options, entry, prepare)
+            except OutOfTime:
+                return whole, report
             except Exception as error:  # whatever the user's code raises for other values
                 failed = f"the properties of the given values were not tried: {first_line(error)}"
                 line = noted(error, "the search for properties of the given values") or failed
@@ -73,9 +82,13 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
         return whole, report
 
     whole, report = attempt(problem)
-    whole, report = reconsidered(problem, whole, report, options, attempt)
-    report = _with_intent(whole, options, explained(whole, options, report))
-    return dataclasses.replace(report, seconds=time.monotonic() - start)
+    with contextlib.suppress(OutOfTime):
+        whole, report = reconsidered(problem, whole, report, options, attempt)
+    with contextlib.suppress(OutOfTime):
+        report = explained(whole, options, report)
+    with contextlib.suppress(OutOfTime):
+        report = _with_intent(whole, options, report)
+    return report
 
 
 def _with_intent(problem: Problem, options: Options, report: Report) -> Report:

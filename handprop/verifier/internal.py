@@ -15,6 +15,7 @@ that JAX traces: a list would have to be an argument of nearly every function in
 import contextlib
 import os
 import textwrap
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -23,11 +24,16 @@ from typing import Any
 from handprop._compat import whole_tracebacks
 from handprop.verifier.programs import frames
 
-__all__ = ["TooLarge", "call_users", "collected", "first_line", "noted", "place_of", "said"]
+__all__ = ["OutOfTime", "TooLarge", "call_users", "collected", "ending_at", "first_line", "go_on", "noted", "place_of",
+           "said"]  # fmt: skip
 
 KINDS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RecursionError,
          TypeError, ValueError)  # fmt: skip
 DELIBERATE = ("handprop", "jax", "jaxlib")  # packages that raise errors of their own types on purpose
+
+
+class OutOfTime(BaseException):
+    """The report is so late that it has to end. Handlers of errors in programs do not catch it."""
 
 
 class TooLarge(Exception):
@@ -36,6 +42,23 @@ class TooLarge(Exception):
 
 Faults = dict[tuple[str, str], str]  # the lines to report, by what stopped and where
 _FOUND: ContextVar[Faults | None] = ContextVar("handprop_internal", default=None)
+_END: ContextVar[float] = ContextVar("handprop_end", default=float("inf"))
+
+
+@contextlib.contextmanager
+def ending_at(moment: float) -> Iterator[None]:
+    """Within this context :func:`go_on` raises OutOfTime from this ``time.monotonic()`` moment on."""
+    token = _END.set(moment)
+    try:
+        yield
+    finally:
+        _END.reset(token)
+
+
+def go_on() -> None:
+    """Called before everything that may take long."""
+    if time.monotonic() > _END.get():
+        raise OutOfTime
 
 
 def call_users(f: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from handprop.verifier.checks.registry import CHECKS, Checker
 from handprop.verifier.checks.sampling import NONDETERMINISTIC
-from handprop.verifier.internal import first_line, noted
+from handprop.verifier.internal import OutOfTime, first_line, noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
@@ -120,6 +120,8 @@ def _run(name: str, checker: Checker, problem: Problem, options: Options) -> Che
         if problem.assumed and check.outcome is Outcome.PROVES:
             return dataclasses.replace(check, outcome=Outcome.UNDECIDED, summary=problem.assumed)
         return check
+    except OutOfTime:
+        return Check(name, Outcome.SKIPPED, LATE)
     except Exception as error:  # a bug of the verifier, or whatever JAX or the user's code raises at other values
         failed = f"the check {name!r} failed to run: {type(error).__name__}: {first_line(error)}"
         line = noted(error, f"the check {name!r}") or failed
@@ -167,8 +169,13 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
 
 
 def _certificate(problem: Problem, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
-    hashes = {}
-    if not problem.faults and not problem.obstacle and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS):
+    hashes = dict(problem.shared.hashes) if options.seconds_left < 0 else {}  # another trace would take time
+    if (
+        options.seconds_left >= 0
+        and not problem.faults
+        and not problem.obstacle
+        and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS)
+    ):
         hashes = {name: jaxprs.hash_of(jaxprs.trace(_anew(f), problem.inputs))
                   for name, f in (("candidate", problem.candidate), ("reference", problem.reference))}  # fmt: skip
     return {

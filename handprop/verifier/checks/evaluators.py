@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.internal import first_line, noted
+from handprop.verifier.internal import first_line, go_on, noted
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import constants, executables, jaxprs, running, widen
 from handprop.verifier.programs.primitives import Trait, has
@@ -182,6 +182,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
 def _guarded(programs: Sequence[Any], raised: list[str], f: Callable, *args: Any) -> tuple[Outputs, Outputs]:
     """Run both programs; what stops them is appended to ``raised``, and their outputs are NaN."""
+    go_on()
     try:
         with jax.enable_x64(True):
             got, want = ([_number(x) for x in program] for program in f(*args))

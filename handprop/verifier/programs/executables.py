@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from handprop._compat import equations, trace_state_clean
+from handprop.verifier.internal import go_on
 
 __all__ = ["applied", "array", "compile_within", "compiled", "forget", "run_kept", "run_once"]
 
@@ -40,6 +41,7 @@ def applied(f: Callable, *values: Any, **params: Any) -> Any:
     """
     if any(isinstance(x, Tracer) for x in values):
         return f(*values, **params)
+    go_on()
     types = _types(values)
     wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     try:
@@ -70,6 +72,7 @@ def forget() -> None:
 
 
 def _compiled(f: Callable, args: Sequence[Any], entries: int) -> Callable:
+    go_on()
     return jax.jit(f).lower(*args).compile(compiler_options=_options(entries))
 
 
@@ -85,6 +88,7 @@ def run_kept(key: Any, f: Callable, *args: Any) -> Any:
     """Do the same, and keep what is compiled, among the last few, for the next run of a function with this key."""
     if not trace_state_clean():
         return f(*args)
+    go_on()
     leaves, tree = jax.tree.flatten(args)
     types = _types(leaves)
     with jax.disable_jit(False):
