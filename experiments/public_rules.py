@@ -17,8 +17,10 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from queue import Queue
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +50,7 @@ class Said(NamedTuple):
     meant: str
     verdict: str
     reason: str = ""
+    intent: str = ""
     conditions: tuple[str, ...] = ()
     stopped: str = ""
     diagnosis: str = ""
@@ -116,7 +119,7 @@ def judged(name: str, call: Call) -> Said:
     proof = next((c for c in report.checks if c.name == "proof"), None)
     stopped = "" if proof is None or proof.outcome is Outcome.PROVES else proof.summary
     return row._replace(
-        verdict=report.verdict.name, reason=report.reason[:300], stopped=stopped[:300],
+        verdict=report.verdict.name, reason=report.reason[:300], intent=report.intent or "", stopped=stopped[:300],
         conditions=tuple(map(str, report.conditions)), diagnosis=report.diagnosis or "",
         seconds=time.monotonic() - start)  # fmt: skip
 
@@ -135,9 +138,9 @@ def work() -> None:
     serve(answers)
 
 
-def judged_in_turn(chosen: dict[str, Call]) -> Iterator[Said]:
+def judged_in_turn(chosen: Iterable[tuple[str, Call]]) -> Iterator[Said]:
     worker: Worker | None = None
-    for name, call in chosen.items():
+    for name, call in chosen:
         worker = worker or Worker(__file__)
         answers, failed = worker.ask(name, 1, LIMIT)
         if failed:
@@ -149,6 +152,33 @@ def judged_in_turn(chosen: dict[str, Call]) -> Iterator[Said]:
             yield Said(*answers[0])
     if worker:
         worker.stop()
+
+
+def judged_by_several(chosen: dict[str, Call], jobs: int) -> Iterator[Said]:
+    """Judge the calls in as many processes, each of which takes the next one; the rows come as they are ready."""
+    left, lock, found = iter(chosen.items()), Lock(), Queue[Said | None]()
+
+    def taken() -> Iterator[tuple[str, Call]]:
+        while True:
+            with lock:
+                item = next(left, None)
+            if item is None:
+                return
+            yield item
+
+    def work_off() -> None:
+        for row in judged_in_turn(taken()):
+            found.put(row)
+        found.put(None)
+
+    for _ in range(jobs):
+        Thread(target=work_off, daemon=True).start()
+    ended = 0
+    while ended < jobs:
+        row = found.get()
+        ended += row is None
+        if row is not None:
+            yield row
 
 
 def share(count: int, of: int) -> str:
@@ -173,7 +203,9 @@ def table(rows: Sequence[Said]) -> str:
     for r in rows:
         said = {"right": "the derivative", "right here": "the derivative here", "wrong": "wrong"}[r.truth]
         truth = said if r.meant == "derivative" else r.meant
-        because = "; ".join(filter(None, (r.diagnosis or r.stopped or r.reason, *r.conditions))).replace("|", "\\|")
+        because = "; ".join(filter(None, (r.intent or r.diagnosis or r.stopped or r.reason, *r.conditions))).replace(
+            "|", "\\|"
+        )
         lines.append(f"| {r.name} | {r.place} | {r.arguments} | {truth} | {r.verdict} | {because} | {r.seconds:.1f} |")
     return "\n".join(lines) + "\n"
 
@@ -181,6 +213,7 @@ def table(rows: Sequence[Said]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="calls, or beginnings of their names (default: all, and save)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that judge at the same time (default 1)")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
@@ -190,11 +223,14 @@ def main() -> int:
     if not chosen:
         parser.error(f"no call is named {' or '.join(given.names)}")
     rows = []
-    for row in judged_in_turn(chosen):
+    for row in judged_by_several(chosen, max(given.jobs, 1)):
         rows.append(row)
         print(f"{row.name:44} {row.truth:11}{row.meant:16} {row.verdict:12} {row.seconds:5.1f} s  {row.fault}\n"
               f"    {(row.diagnosis or row.stopped or row.reason)[:200]}", flush=True)  # fmt: skip
+    rows.sort(key=lambda row: list(chosen).index(row.name))
     said, faults = Counter(r.verdict for r in rows), Counter(r.fault for r in rows if r.fault)
+    deliberate = [r for r in rows if r.meant not in ("derivative", "other")]
+    print(f"deliberate rules that are named: {share(sum(bool(r.intent) for r in deliberate), len(deliberate))}")
     print(f"\n{len(rows)} calls: {', '.join(f'{n} {v}' for v, n in said.most_common())}; judged rightly: "
           f"{share(sum(r.right for r in rows), len(rows))}; {dict(faults)}")  # fmt: skip
     if not given.names:

@@ -12,8 +12,9 @@ from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
-__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "source_info_util",
-           "times_one_minus_square", "trace_context", "trace_state_clean", "whole_tracebacks"]  # fmt: skip
+__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "root_rule",
+           "source_info_util", "times_one_minus_square", "trace_context", "trace_state_clean",
+           "whole_tracebacks"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
@@ -72,6 +73,13 @@ def one_kernel(result: Any) -> Any:
     XLA itself marks small loops in the same way. Other backends, and versions that do not know the mark, ignore it.
     """
     return set_xla_metadata(result, xla_cpu_small_call="true", inlineable="false")
+
+
+def root_rule() -> Any:
+    """Return the rule in which ``jax.lax.custom_root`` wraps the derivative that its user wrote."""
+    from jax._src.lax.control_flow.solves import _custom_root
+
+    return _custom_root
 
 
 def whole_tracebacks() -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop._compat import root_rule
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.deliberate import TRUSTED, by_surrogate
 from handprop.verifier.derivatives import (
@@ -121,22 +122,32 @@ def _check_chosen(given: Arguments, wanted: tuple[int, ...] | None, chosen: list
         raise Unusable(f"argnums={n} names an argument that cannot be differentiated: it holds no float array")
 
 
-def _check_holds(rule: Any, given: Arguments, of_jax: bool) -> None:
-    if not isinstance(rule, RULES) and not holds_rules(given.calling(rule), given.leaves, of_jax):
-        raise Unusable(NO_RULE.format(name_of(rule)))
+def _rules_of_jax(rule: Any, given: Arguments, against: Against) -> Any:
+    """The rules of JAX that are judged and not trusted: the one that is passed, all in a function of JAX's, or that of
+    ``custom_root``, whose derivative its user wrote, where nothing else is judged.
 
-
-def _rules_of_jax(rule: Any, reference: Callable | None) -> Any:
-    """The rules of JAX that are judged and not trusted: the one that is passed, or all in a function of JAX's."""
+    Raises:
+        Unusable: there is nothing to judge.
+    """
     if isinstance(rule, RULES):
         return rule if is_of_jax(rule) else None
-    return EVERY if reference is None and is_function_of_jax(rule) else None
+    if against.reference is not None:
+        return None
+    of_jax = is_function_of_jax(rule)
+    if against not in (Against(), Against(values=True)):
+        return EVERY if of_jax else None
+    program, _ = traced(without_rules(given.calling(rule)), given.leaves, rule)
+    if holds_rules(given.calling(rule), given.leaves, of_jax):
+        return EVERY if of_jax else None
+    if "_custom_root" not in jaxprs.rules_of_jax(program):
+        raise Unusable(NO_RULE.format(name_of(rule)))
+    return root_rule()
 
 
 def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], rng: np.random.Generator,
              with_plain: bool) -> Problem:  # fmt: skip
     """Build the problem; ``with_plain`` also compares the rule's own, undifferentiated value with the reference's."""
-    reference, handed, count = against.reference, _rules_of_jax(rule, against.reference), len(given.leaves)
+    reference, handed, count = against.reference, _rules_of_jax(rule, given, against), len(given.leaves)
 
     def stripped(f: Any) -> Callable:
         return without_rules(given.calling(f), handed if f is rule else None)
@@ -145,8 +156,6 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
     primal = stripped(original)
     program, out = traced(primal, given.leaves, original)
     equation = None if against.satisfies is None else equation_of(against.satisfies, given, program, out)
-    if against in (Against(), Against(values=True)):
-        _check_holds(rule, given, handed is not None)
     outputs = named(out)
     values, plain = ([f"{name}{path}" for path, _ in outputs] for name in ("value", PLAIN))
     floating = [(path, o) for path, o in outputs if is_inexact(o)]

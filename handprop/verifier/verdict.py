@@ -95,6 +95,8 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
         evidence |= {key: check.evidence[key] for key in ("sensitivity", "assumptions") if key in check.evidence}
     allowed = [problem.allowance] if problem.allowance else []
     allowed += [f"a relative error of {options.accuracy:.2g} is allowed, as stated"] if options.accuracy else []
+    idle = next((check.evidence["unexercised"] for check in checks if "unexercised" in check.evidence), ())
+    allowed += [f"{', '.join(idle)} may be wrong where it is not 0, as it is at every sample"] if idle else []
     accuracy = allowed if verdict is Verdict.VERIFIED else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in problem.trusted)
     return Report(
@@ -150,11 +152,8 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
     sampled = by_name.get("rounding")
     if sampled is None or sampled.outcome not in (Outcome.HOLDS, Outcome.NOTES):
         return Verdict.INCONCLUSIVE, sampled.summary if sampled else "no check was able to judge it"
-    if sampled.evidence["unexercised"]:
-        return (
-            Verdict.INCONCLUSIVE,
-            f"every sample leaves {', '.join(sampled.evidence['unexercised'])} at zero, so an error would not show",
-        )
+    if (idle := sampled.evidence["unexercised"]) and not sampled.evidence["exercised"]:
+        return Verdict.INCONCLUSIVE, f"every sample leaves {', '.join(idle)} at zero, so an error would not show"
     if undefined := sampled.evidence["undefined"]:
         what = ", ".join(undefined)
         return Verdict.INCONCLUSIVE, f"the reference's {what} is NaN at every sample, so nothing is compared"
@@ -169,13 +168,10 @@ def _verdict(checks: list[Check]) -> tuple[Verdict, str]:
 
 
 def _certificate(problem: Problem, options: Options, entry: str, checks: list[Check]) -> Mapping[str, Any]:
-    hashes = dict(problem.shared.hashes) if options.seconds_left < 0 else {}  # another trace would take time
-    if (
-        options.seconds_left >= 0
-        and not problem.faults
-        and not problem.obstacle
-        and checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS)
-    ):
+    hashes, runs = {}, checks[0].outcome not in (Outcome.UNDECIDED, Outcome.FAILS)
+    if options.seconds_left < 0:  # another trace would take time
+        hashes = dict(problem.shared.hashes)
+    elif runs and not problem.faults and not problem.obstacle:
         hashes = {name: jaxprs.hash_of(jaxprs.trace(_anew(f), problem.inputs))
                   for name, f in (("candidate", problem.candidate), ("reference", problem.reference))}  # fmt: skip
     return {

@@ -166,3 +166,16 @@ def test_a_callback_that_runs_where_x64_is_off_is_given_64_bits():
     found = program(x)[0]
     assert seen == [np.dtype(np.float64)]
     np.testing.assert_allclose(found, np.exp(np.asarray(x)), rtol=1e-15)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_gradient_that_is_zero_throughout_is_a_condition(both):
+    """Where another gradient is not zero, the samples show something; where all are zero, they show nothing."""
+    host = on_the_host(np.sin)
+    made = jax.custom_vjp(lambda x, start: host(x) * (1.0 if both else 0.0))
+    made.defvjp(lambda x, start: (made(x, start), x),
+                lambda x, c: (jnp.cos(x) * c * (1.0 if both else 0.0), jnp.zeros_like(x)))  # fmt: skip
+    report = v.verify(made, X, X + 1, skip=PARTS)
+    assert report.verdict is (v.Verdict.VERIFIED if both else v.Verdict.INCONCLUSIVE)
+    if both:
+        assert "dstart may be wrong where it is not 0, as it is at every sample" in report.conditions

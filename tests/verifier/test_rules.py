@@ -363,3 +363,22 @@ def test_a_rule_that_is_told_of_zeros_is_judged_for_each_argument_alone():
     report = v.verify(told_of_zeros(1), X, X, X, skip=QUICK)
     assert report.verdict is REFUTED and report.subject == "f, differentiated with respect to y alone"
     assert v.verify(told_of_zeros(1), X, X, X, skip=QUICK, argnums=(0,)).verdict is PROVED
+
+
+def test_the_derivative_that_custom_root_was_given_is_judged():
+    """The rule is JAX's, but its solver of the linearized equation is written by hand."""
+
+    def cube_root(factor):
+        def root(x):
+            def newton(f, y):
+                return jax.lax.fori_loop(0, 30, lambda i, y: y - f(y) / (3 * y**2), y)
+
+            return jax.lax.custom_root(lambda y: y**3 - x, jnp.ones_like(x), newton, lambda g, b: factor * b / g(1.0))
+
+        return root
+
+    x = jnp.float32(2.0)
+    assert v.verify(cube_root(1.0), x, skip="repair").ok
+    assert v.verify(cube_root(1.5), x, skip="repair").verdict is v.Verdict.REFUTED
+    with pytest.raises(TypeError, match="calls no custom"):
+        v.verify(lambda x: jnp.sin(x), x)

@@ -27,7 +27,7 @@ POOR = 4.0
 DEFINED = "the reference is a number"
 NOT_GIVEN = ", which it is not at the given input"
 MAX_HIDDEN = 0.01  # the relative error of an output that rounding may hide
-NOTHING = 1e-9  # relative to the output at the other points
+NOTHING = 1e-9  # relative to the output at the other points, or to the other gradients
 APPROXIMATE = 1e-5  # a smaller relative error may be intended
 
 
@@ -126,7 +126,9 @@ def _largest_error(problem: Problem, difference: Difference, options: Options) -
 def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> Check:
     """Return the check if the programs agree; if it is ``late``, their own dtype is not examined any more."""
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
-    met = {path: any(_is_met(point.want[k]) for point in points) for k, path in enumerate(problem.out_paths)}
+    least = NOTHING * _of_gradients(problem, points)
+    met = {path: any(_is_met(point.want[k], least * gradient) for point in points)
+           for k, (path, gradient) in enumerate(zip(problem.out_paths, problem.gradients, strict=True))}  # fmt: skip
     idle = tuple(path for path, gradient in zip(met, problem.gradients, strict=True) if gradient and not met[path])
     proved = problem.shared.proved
     sensitivity = (
@@ -142,6 +144,7 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
         "points": len(points),
         "sensitivity": sensitivity,
         "unexercised": idle,
+        "exercised": sum(problem.gradients) > len(idle),
         "undefined": tuple(path for k, path in enumerate(problem.out_paths) if _is_never(points, k)),
         "hidden": tuple(path for path, error in sensitivity.items() if error > MAX_HIDDEN and met[path]),
         "clear_differences": () if proved else tuple(_apart(problem, points)),
@@ -156,13 +159,13 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
 
 def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
     """Yield entries that differ clearly, but no more than runs with noise do: rounding decides what they are."""
-    most = max(MAX_HIDDEN, problem.accuracy)
+    most, beside = max(MAX_HIDDEN, problem.accuracy), _of_gradients(problem, points)
     most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
     for point in points:
         leaves = zip(problem.out_paths, point.got, point.want, point.bound, most_of, strict=True)
         for path, got, want, bound, elsewhere in leaves:
             with np.errstate(all="ignore"):
-                error, least = np.abs(got - want), max(most * largest(want), NOTHING * elsewhere)
+                error, least = np.abs(got - want), max(most * largest(want), NOTHING * max(elsewhere, beside))
                 off = (error > least) & (error <= bound) & np.isfinite(error)
             if off.any():
                 index = tuple(map(int, np.argwhere(off)[0]))
@@ -171,9 +174,16 @@ def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
                 yield f"{where} is {by_hand} by hand and {by_reference} by the reference, and rounding decides which"
 
 
-def _is_met(want: np.ndarray) -> bool:
-    """Whether some entry is finite and not zero, so that it has a relative error."""
-    return bool(((want != 0) & np.isfinite(want)).any())
+def _of_gradients(problem: Problem, points: list[Point]) -> float:
+    """The largest entry of all gradients at all points, beside which a gradient may be nothing but a remainder."""
+    return max(
+        (largest(point.want[k]) for point in points for k, of in enumerate(problem.gradients) if of), default=0.0
+    )
+
+
+def _is_met(want: np.ndarray, least: float) -> bool:
+    """Whether some entry is finite and above ``least``, so that it has a relative error."""
+    return bool(((np.abs(want) > least) & np.isfinite(want)).any())
 
 
 def _is_never(points: list[Point], k: int) -> bool:

@@ -4,6 +4,7 @@ The theorem and the bound are in :mod:`handprop.verifier.proof.bound`.
 """
 
 import dataclasses
+import itertools
 import operator
 import time
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ DECIDING_DOMAINS = tuple(reading._replace(decides_domains=True) for reading in B
 # A report proves up to three times: for a wider domain, for the declared one, and for what the given arguments have.
 ATTEMPTS = 3 * (len(ASSUMING) + len(DECIDING_DOMAINS))
 SHARE = 0.25  # of the budget
+WAYS_TO_PROVE = 8  # problems that prove one, which are tried one after the other
 
 
 def proof(problem: Problem, options: Options) -> Check:
@@ -44,8 +46,9 @@ def _by_others(problem: Problem, options: Options) -> Check:
     """The first proof of a problem that proves this one."""
     start = time.monotonic()
     summary = "the proof does not succeed: the value is one of the arguments, and no unknown"
-    for other in problem.to_prove():  # pyright: ignore[reportOptionalCall]
-        check = _proof(other, options)
+    shared = options._replace(proofs=options.proofs * WAYS_TO_PROVE)
+    for other in itertools.islice(problem.to_prove(), WAYS_TO_PROVE):  # pyright: ignore[reportOptionalCall]
+        check = _proof(other, shared)
         if check.outcome is Outcome.PROVES:
             said = (*check.evidence["conditions"], *other.conditions)
             return dataclasses.replace(check, evidence={**check.evidence, "conditions": said})
