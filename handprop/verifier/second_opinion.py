@@ -1,10 +1,10 @@
 """What speaks for a rule that autodiff of its function refutes.
 
 Autodiff differentiates what the program computes. That is not always the derivative of the function that the program
-stands for: an iteration ends at a tolerance, a series or a rational approximation is as precise as the program's own
-dtype, and a bisection is a staircase whose slope is zero. A refutation by autodiff alone is therefore tried again
+stands for: an iteration ends at a tolerance, and a bisection is a staircase whose slope is zero. A refutation by
+autodiff alone is therefore tried again
 
-1. with the error that these allow, where the difference is not larger, and
+1. with the error that a tolerance causes, where there is a loop and the difference is not larger, and
 2. against differences of the function's own values, where these agree with the rule and not with autodiff.
 
 What holds then is verified, and the report says by what.
@@ -32,7 +32,7 @@ __all__ = ["reconsidered"]
 # The relative error of an iteration that ends at a tolerance, at the input where it shows first, and at inputs of all
 # sizes: a tolerance is absolute, and says less of small numbers.
 ITERATED, AT_ALL_SIZES = 1e-6, 1e-4
-RESOLVED = 2.0**2  # times the unit of a dtype: what functions that approximate are off by
+UNFINISHED = f"the function's loops end at a tolerance: a relative error of {AT_ALL_SIZES:.0e} is allowed"
 AGREES = 1e-4  # relative: how close the rule's slope has to be to that of the values
 Judge = Callable[[Problem], tuple[Problem, Report]]
 
@@ -44,10 +44,9 @@ def reconsidered(problem: Problem, whole: Problem, report: Report, options: Opti
         return whole, report
     if problem.by_values is None or whole.shared.failed_at is None or options.order != 1:
         return whole, report
-    least, most, said = _allowed(problem)
     judged, again = whole, report
-    if least and _is_within(whole.shared.failed_at, least):
-        judged, again = judge(problem._replace(accuracy=most, is_estimated=True, allowance=said))
+    if _iterates(problem) and _is_within(whole.shared.failed_at, ITERATED):
+        judged, again = judge(problem._replace(accuracy=AT_ALL_SIZES, is_estimated=True, allowance=UNFINISHED))
     if not again.ok and judged.shared.failed_at is not None and not problem.stops and _values_agree(judged, options):
         judged, again = judge(problem.by_values())
     if not again.ok:
@@ -56,22 +55,9 @@ def reconsidered(problem: Problem, whole: Problem, report: Report, options: Opti
     return judged, dataclasses.replace(again, findings=(*again.findings, found))
 
 
-def _allowed(problem: Problem) -> tuple[float, float, str]:
-    """The relative error that autodiff of this function may have where it shows and anywhere, and why; 0 if there is no
-    reason for one."""
-    if _iterates(problem):
-        said = f"the function's loops end at a tolerance: a relative error of {AT_ALL_SIZES:.0e} is allowed"
-        return ITERATED, AT_ALL_SIZES, said
-    floats = [x.dtype for x in problem.inputs if jaxprs.is_float(x.dtype)]
-    least = max((float(np.finfo(dtype).eps) for dtype in floats if dtype in (np.float32, np.float16)), default=0.0)
-    error = RESOLVED * least
-    return error, error, f"the relative error is below {error:.0e}, which the numbers' dtype does not resolve"
-
-
 def _iterates(problem: Problem) -> bool:
     """Whether the function contains a loop whose length depends on its arguments."""
-    assert problem.primal is not None
-    program = jaxprs.trace(problem.primal, problem.inputs)
+    program = jaxprs.trace(problem.reference, problem.inputs)
     return any(eqn.primitive.name == "while" for eqn in equations(program))
 
 

@@ -167,7 +167,7 @@ def beyond(got: np.ndarray, want: np.ndarray, bound: np.ndarray, defined: bool =
     """
     with np.errstate(all="ignore"):
         error = np.abs(got - want)
-        known = bound <= np.maximum(np.abs(want), largest(want)) / 2 + NOTHING
+        known = bound <= SAFETY / 2 * np.maximum(np.abs(want), largest(want)) + NOTHING
         lost = defined & np.isfinite(want) & known & ~np.isfinite(got)
         times = np.where(np.isfinite(error), error / np.maximum(bound, 5e-324), 0.0)
     return np.where(lost, np.inf, np.where(times > 1, times, 0.0))

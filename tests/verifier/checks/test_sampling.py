@@ -85,3 +85,10 @@ def test_what_is_beyond_a_bound():
 def test_the_largest_finite_entry():
     assert largest([1.0, -3.0, np.inf, np.nan]) == 3.0
     assert largest(np.zeros(0)) == 0.0
+
+
+def test_a_number_that_rounding_decides_is_no_match_for_nan():
+    """Where rounding changes the reference's number by many times itself, the other program's NaN says nothing."""
+    got, want = np.array([np.nan]), np.array([0.4])
+    assert beyond(got, want, np.array([8.0])).tolist() == [0.0]
+    assert beyond(got, want, np.array([1e-9])).tolist() == [np.inf]

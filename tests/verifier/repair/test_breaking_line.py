@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handprop.verifier.from_rules import of_rule
+from handprop.verifier.from_rules import Against, of_rule
 from handprop.verifier.repair.breaking_line import nonlinear_line
 from handprop.verifier.report.values import Worst
 
@@ -40,7 +40,7 @@ def ones_alone(x, d):
 def test_where_the_cotangent_is_no_factor(backward, line, says):
     rule = jax.custom_vjp(jnp.sin)
     rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, d: (backward(x, d),))
-    problem = of_rule(rule, (X,), {}, None, None, (), np.random.default_rng(0))
+    problem = of_rule(rule, (X,), {}, Against(), None, (), np.random.default_rng(0))
     found = nonlinear_line(problem, Worst("dx", (0,), 1.0, 0.0, 1.0))
     if line is None:
         assert found is None
