@@ -76,10 +76,13 @@ def one_kernel(result: Any) -> Any:
 
 
 def root_rule() -> Any:
-    """Return the rule in which ``jax.lax.custom_root`` wraps the derivative that its user wrote."""
-    from jax._src.lax.control_flow.solves import _custom_root
+    """Return the rule in which ``jax.lax.custom_root`` wraps the derivative that its user wrote.
 
-    return _custom_root
+    None in jax 0.12, where it is a primitive.
+    """
+    from jax._src.lax.control_flow import solves
+
+    return getattr(solves, "_custom_root", None)
 
 
 def whole_tracebacks() -> AbstractContextManager[None]:
