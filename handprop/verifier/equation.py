@@ -18,7 +18,7 @@ loop returns is s, then ``s = body(s)``. Both are systems of linear equations, w
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +29,12 @@ from jax.extend import core
 from handprop._compat import closed
 from handprop.verifier.arguments import Arguments, Unusable, is_inexact
 from handprop.verifier.derivatives import Derivative
+from handprop.verifier.elimination import FEW, Unknowns, eliminable, linear_root
 from handprop.verifier.internal import call_users
 from handprop.verifier.problem import Problem, Shared, outputs_of, own_width
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.jaxprs import pruned, while_parts
-from handprop.verifier.programs.terms import Term, evaluated, graph_of, source_of, terms_before
+from handprop.verifier.programs.terms import Term, Way, evaluated, graph_of, source_of, terms_before
 from handprop.verifier.rules import name_of, without_rules
 
 __all__ = ["Equation", "by_equation", "equation_of", "with_equation"]
@@ -42,8 +43,6 @@ __all__ = ["Equation", "by_equation", "equation_of", "with_equation"]
 # arguments. Where the rule iterates too, and where its program is not known, it is the largest.
 LEAST, LARGEST, TIMES = 1e-5, 1e-3, 100.0
 MOST = 256  # entries of the values
-FEW = 24  # entries of a system that is solved by elimination
-AFFINE = 1e-4
 TINY = 1e-3  # values below it are compared in absolute terms
 SOLVED = "the value satisfies the equation, as was tested to {:.0e}, and the equation's derivative by it is invertible"
 LIMIT = "the loops and solvers of the rule run to their limits"
@@ -88,9 +87,9 @@ def equation_of(satisfies: Callable, given: Arguments, program: Any, out: Any) -
 
 
 def _off(equation: Equation, given: Arguments, program: Any, name: str) -> float:
-    count = sum(math.prod(o.shape) for o in equation.values)
-    if count > MOST:
-        raise Unusable(f"satisfies is for functions of at most {MOST} values; this one has {count}")
+    count = _size_of(equation.values)
+    if not 0 < count <= MOST:
+        raise Unusable(f"satisfies is for functions of 1 to {MOST} float values; this one has {count}")
     with own_width(given.leaves):
         values = [v for v in jax.jit(core.jaxpr_as_fun(program))(*given.leaves) if is_inexact(v)]
         try:
@@ -186,12 +185,8 @@ def _obligations(problem: Problem, equation: Equation, rule: "Rule | None") -> I
         return [*got, *zeros], [*want, *map(jnp.zeros_like, zeros)]
 
     numbers = (*leaves, *values, along, elsewhere)
-    names = (
-        *problem.in_paths[:count],
-        *(f"the value{f' {i}' if i else ''}" for i in range(len(values))),
-        "the cotangent",
-        "elsewhere",
-    )
+    unknown = [f"the value{f' {i}' if i else ''}" for i in range(len(values))]
+    names = (*problem.in_paths[:count], *unknown, "the cotangent", "elsewhere")
     gradients = [path for path, of_gradient in zip(problem.out_paths, problem.gradients, strict=True) if of_gradient]
 
     def stated(f: Callable, said: tuple[str, ...]) -> Problem:
@@ -203,7 +198,7 @@ def _obligations(problem: Problem, equation: Equation, rule: "Rule | None") -> I
 
     limits = (LIMIT,) if rule.has_limits else ()
     yield stated(both, limits)
-    for unknowns in _eliminable(equation, leaves, values):
+    for unknowns in eliminable(equation.residuals, leaves, values):
         said = DETERMINES.format(names[unknowns.place])
         yield stated(lambda *x, u=unknowns: _eliminated(equation, both, count, u, x), (*limits, said))
 
@@ -224,8 +219,7 @@ class Rule(NamedTuple):
             source, held = source_of(term, x)
             known |= {term.digest: x, source.digest: held}
         zeros: list[Any] = []
-        found = evaluated(self.gradients, known, lambda term, value_of: _at_limit(term, value_of, elsewhere, zeros))
-        return found, zeros
+        return evaluated(self.gradients, known, lambda term: _at_limit(term, elsewhere, zeros)), zeros
 
 
 def _rule_of(problem: Problem) -> Rule | None:
@@ -249,34 +243,51 @@ def _is_solved(term: Term) -> bool:
     return term.eqn is not None and term.eqn.primitive.name in ("while", "custom_linear_solve")
 
 
-def _at_limit(term: Term, value_of: Callable[[Term], Any], elsewhere: Any, zeros: list[Any]) -> Any:
+def _at_limit(term: Term, elsewhere: Any, zeros: list[Any]) -> Way | None:
     """The value of a loop's state where another iteration changes nothing, or of a linear solver's solution; None for
     another term, and where the equations are not of a few numbers."""
     name, params = term.eqn.primitive.name, term.eqn.params
     if name == "while":
-        _, consts, state = while_parts(params, list(map(value_of, term.operands)))
-        body = closed(params["body_jaxpr"])
-        needed = _needed(body, len(consts), term.place)
-        if not all(is_inexact(state[i]) for i in needed):
-            return None
+        return _fixed(term, elsewhere, zeros)
+    if name != "custom_linear_solve" or _size_of(v.aval for v in term.eqn.outvars) > FEW:
+        return None
+    lengths = params["const_lengths"]
+    start, product = sum(lengths), core.jaxpr_as_fun(closed(params["jaxprs"].matvec))
 
-        def turned(*parts: Any) -> list[Any]:
-            whole = jaxprs.with_replaced(state, needed, parts)
-            found = core.jaxpr_as_fun(body)(*consts, *whole)
-            return [found[i] - x for i, x in zip(needed, parts, strict=True)]
-
-        return _root(turned, [state[i] for i in needed], elsewhere, zeros)[needed.index(term.place)]
-    if name == "custom_linear_solve":
-        lengths = params["const_lengths"]
-        consts, given = (list(map(value_of, part)) for part in (term.operands[: lengths.matvec],
-                                                                term.operands[sum(lengths) :]))  # fmt: skip
-        product = core.jaxpr_as_fun(closed(params["jaxprs"].matvec))
+    def solved(values: list[Any]) -> Any:
+        consts, given = values[: lengths.matvec], values[lengths.matvec :]
 
         def off(*parts: Any) -> list[Any]:
             return [a - b for a, b in zip(product(*consts, *parts), given, strict=True)]
 
         return _root(off, given, elsewhere, zeros)[term.place]
-    return None
+
+    return (*term.operands[: lengths.matvec], *term.operands[start:]), solved
+
+
+def _fixed(term: Term, elsewhere: Any, zeros: list[Any]) -> Way | None:
+    """The part of a loop's state that the term is, where ``s = body(s)``."""
+    body = closed(term.eqn.params["body_jaxpr"])
+    count = term.eqn.params["body_nconsts"]
+    needed = _needed(body, count, term.place)
+    parts = [body.in_avals[count + i] for i in needed]
+    if _size_of(parts) > FEW or not all(map(is_inexact, parts)):
+        return None
+
+    def fixed(values: list[Any]) -> Any:
+        _, consts, state = while_parts(term.eqn.params, values)
+
+        def turned(*parts: Any) -> list[Any]:
+            found = core.jaxpr_as_fun(body)(*consts, *jaxprs.with_replaced(state, needed, parts))
+            return [found[i] - x for i, x in zip(needed, parts, strict=True)]
+
+        return _root(turned, [state[i] for i in needed], elsewhere, zeros)[needed.index(term.place)]
+
+    return term.operands, fixed
+
+
+def _size_of(shapes: Iterable[Any]) -> int:
+    return sum(math.prod(x.shape) for x in shapes)
 
 
 def _needed(body: Any, consts: int, k: int) -> list[int]:
@@ -291,85 +302,11 @@ def _needed(body: Any, consts: int, k: int) -> list[int]:
 
 def _root(f: Callable, like: Sequence[Any], elsewhere: Any, zeros: list[Any]) -> list[Any]:
     """The s with f(s) = 0, for a linear f plus a constant: ``zeros`` gets what is zero if f is that."""
-    size = sum(math.prod(x.shape) for x in like)
-    if size > FEW:
-        return [None] * len(like)
 
     def flat(s: Any) -> Any:
         return jnp.concatenate([jnp.ravel(x) for x in f(*_split(s, like))])
 
-    return _split(_linear_root(flat, elsewhere[:size].astype(like[0].dtype), zeros), like)
-
-
-def _linear_root(f: Callable, elsewhere: Any, zeros: list[Any], is_diagonal: bool = False) -> Any:
-    origin = jnp.zeros_like(elsewhere)
-    constant, along = jax.linearize(f, origin)
-    if is_diagonal:
-        slopes = along(jnp.ones_like(origin))
-        zeros.append(f(elsewhere) - constant - slopes * elsewhere)
-        return -constant / slopes
-    matrix = jnp.stack([along(axis) for axis in jnp.eye(elsewhere.size, dtype=elsewhere.dtype)], axis=1)
-    zeros.append(f(elsewhere) - constant - matrix @ elsewhere)
-    return -_solution(matrix, constant)
-
-
-def _solution(matrix: Any, right: Any) -> Any:
-    """Gauss-Jordan elimination without pivots, after a fixed change of basis that leaves no pivot zero by structure."""
-    n, rng = len(right), np.random.default_rng(1)
-    rows, columns = (jnp.asarray(rng.integers(-9, 10, (n, n)) + 20 * np.eye(n), matrix.dtype) for _ in range(2))
-    matrix, right = rows @ matrix @ columns, rows @ right
-    for k in range(n):
-        factors = jnp.where(np.arange(n) == k, 0, matrix[:, k] / matrix[k, k])
-        matrix, right = matrix - jnp.outer(factors, matrix[k]), right - factors * right[k]
-    return columns @ (right / jnp.diagonal(matrix))
-
-
-class Unknowns(NamedTuple):
-    """Entries of one of the arguments and values, in which the equations are linear."""
-
-    place: int
-    entries: tuple[int, ...]
-    is_diagonal: bool
-
-
-def _eliminable(equation: Equation, leaves: Sequence[Any], values: Sequence[Any]) -> Iterator[Unknowns]:
-    """Yield unknowns that the equations seem to determine, at the given numbers."""
-    rng, whole = np.random.default_rng(2), [*leaves, *values]
-    size = sum(v.size for v in values)
-    for place in range(len(whole)):
-        if not is_inexact(whole[place]) or whole[place].size < size:
-            continue
-        slopes = _slopes(equation, whole, len(leaves), place)
-        other = np.asarray(whole[place]) * rng.uniform(0.9, 1.1, whole[place].shape)
-        moved = jaxprs.with_replaced(whole, [place], [other.astype(whole[place].dtype)])
-        again = _slopes(equation, moved, len(leaves), place)
-        if not np.allclose(slopes, again, rtol=AFFINE, atol=AFFINE * np.abs(slopes).max(initial=0.0)):
-            continue
-        off = slopes - np.diag(np.diagonal(slopes)) if slopes.shape[1] == size else slopes
-        if not off.any() and np.diagonal(slopes).all():
-            yield Unknowns(place, tuple(range(size)), True)
-        elif size <= FEW and np.linalg.matrix_rank(slopes) == size:
-            yield Unknowns(place, tuple(_independent(slopes)), False)
-
-
-def _slopes(equation: Equation, whole: Sequence[Any], count: int, place: int) -> np.ndarray:
-    def residuals(x: Any) -> Any:
-        moved = jaxprs.with_replaced(whole, [place], [x])
-        return equation.residuals(moved[count:], moved[:count])
-
-    with own_width(whole):
-        slopes = jax.jit(jax.jacfwd(residuals))(jnp.asarray(whole[place]))
-    return np.asarray(slopes, np.float64).reshape(len(slopes), -1)
-
-
-def _independent(slopes: np.ndarray) -> list[int]:
-    """Columns that are linearly independent, chosen greedily by what is left of each."""
-    left, found = slopes.copy(), []
-    for _ in range(len(slopes)):
-        found.append(int(np.argmax(np.linalg.norm(left, axis=0))))
-        axis = left[:, found[-1]] / np.linalg.norm(left[:, found[-1]])
-        left = left - np.outer(axis, axis @ left)
-    return sorted(found)
+    return _split(linear_root(flat, elsewhere[: _size_of(like)].astype(like[0].dtype), zeros), like)
 
 
 def _eliminated(equation: Equation, both: Callable, count: int, unknowns: Unknowns, inputs: Sequence[Any]) -> tuple:
@@ -387,6 +324,6 @@ def _eliminated(equation: Equation, both: Callable, count: int, unknowns: Unknow
         return equation.residuals(moved[count:], moved[:count])
 
     point = elsewhere[: len(entries)].astype(given.dtype)
-    root = _linear_root(residuals, point, zeros, unknowns.is_diagonal)
+    root = linear_root(residuals, point, zeros, unknowns.is_diagonal)
     got, want = both(*with_unknowns(root), along, elsewhere)
     return [*got, *zeros], [*want, *map(jnp.zeros_like, zeros)]

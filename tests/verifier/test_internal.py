@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import handprop
-from handprop.verifier import internal
+from handprop.verifier import Verdict, internal, verdict
+from handprop.verifier.internal import OutOfTime, ending_at, go_on
 from handprop.verifier.programs import frames, jaxprs
+from handprop.verifier.report.report import LATE
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), np.float32)
 ENGINE = compile("def run(f, *args):\n    return f(*args)\n", f"{frames.VERIFIER}repair/engine.py", "exec")
@@ -188,3 +190,27 @@ def test_a_fault_while_a_rule_is_read_refutes_nothing(monkeypatch):
     assert report.ok
     (line,) = report.internal
     assert line.startswith("the check of the rule's structure stopped at faults.py:")
+
+
+def test_a_check_that_is_out_of_time_is_left_out(monkeypatch):
+    """Programs that take long ask whether to go on. What is caught is the end of the time and no error of a program."""
+
+    def slow(problem, options):
+        with ending_at(0.0):
+            go_on()
+
+    checks = [(name, slow if name == "rounding" else check) for name, check in verdict.CHECKS if name != "proof"]
+    monkeypatch.setattr(verdict, "CHECKS", checks)
+    report = handprop.equivalent(lambda x: jnp.sin(x) * 2, lambda x: 2 * jnp.sin(x), X)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.check("rounding").summary == LATE
+    assert report.late
+    assert not report.internal
+
+
+def test_without_an_end_everything_goes_on():
+    go_on()
+    with ending_at(float("inf")):
+        go_on()
+    with pytest.raises(OutOfTime), ending_at(0.0):
+        go_on()

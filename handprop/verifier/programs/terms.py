@@ -8,7 +8,7 @@ of them can be replaced wherever it is used.
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from handprop.verifier.programs.jaxprs import is_key
 from handprop.verifier.programs.running import bind
 from handprop.verifier.programs.walk import Walk
 
-__all__ = ["Term", "evaluated", "graph_of", "source_of", "terms_before"]
+__all__ = ["Term", "Way", "evaluated", "graph_of", "source_of", "terms_before"]
 
 ABBREVIATED = "..."  # in the text of an array that is not written in full
 UNLIKE = itertools.count()
@@ -69,11 +69,8 @@ def _params(eqn: Any) -> Iterator[Any]:
     """What equations have in common that do the same with equal operands: programs inside them count by what they
     compute. An equation of which this is not known is like no other."""
     programs = inner(eqn)
-    texts = [
-        (name, value.tobytes() if hasattr(value, "tobytes") else str(value))
-        for name, value in sorted(eqn.params.items())
-        if not _holds_programs(value)
-    ]
+    texts = [(name, value.tobytes() if hasattr(value, "tobytes") else str(value))
+             for name, value in sorted(eqn.params.items()) if not _holds_programs(value)]  # fmt: skip
     if eqn.effects or any(isinstance(text, str) and ABBREVIATED in text for _, text in texts):
         yield next(UNLIKE)
     yield from texts
@@ -109,30 +106,38 @@ def source_of(term: Term, x: Any) -> tuple[Term, Any]:
         before, after = term.eqn.invars[0].aval, term.eqn.outvars[0].aval
         if math.prod(before.shape) != math.prod(after.shape) or before.dtype != after.dtype:
             break
-        x = (
-            jnp.transpose(x, np.argsort(term.eqn.params["permutation"]).tolist())
-            if "permutation" in term.eqn.params
-            else x
-        )
+        if "permutation" in term.eqn.params:
+            x = jnp.transpose(x, np.argsort(term.eqn.params["permutation"]).tolist())
         term, x = term.operands[0], jnp.reshape(x, before.shape)
     return term, x
 
 
-def evaluated(wanted: Iterable[Term], known: Mapping[str, Any],
-              special: Callable[[Term, Callable], Any] = lambda term, value_of: None) -> list[Any]:  # fmt: skip
+Way = tuple[Sequence[Term], Callable[[list[Any]], Any]]
+"""Another way to compute a term: from which terms, and how from their values."""
+
+
+def evaluated(wanted: Sequence[Term], known: Mapping[str, Any],
+              another: Callable[[Term], Way | None] = lambda term: None) -> list[Any]:  # fmt: skip
     """The values of the wanted terms, from the values that are known by a term's digest.
 
-    ``special(term, value_of)`` gives a term another value than its equation's; None where it does not.
+    ``another(term)``: another way to compute a term than its equation; None where there is none. No function calls
+    itself here, as programs are longer than Python's stack.
     """
-    values = dict(known)
+    values, left = dict(known), list(wanted)
+    while left:
+        term = left[-1]
+        if term.digest in values:
+            left.pop()
+        elif term.eqn is None:
+            values[term.digest] = term.constant
+        else:
+            operands, compute = another(term) or _as_written(term)
+            lacking = [operand for operand in operands if operand.digest not in values]
+            left += lacking
+            if not lacking:
+                values[term.digest] = compute([values[operand.digest] for operand in operands])
+    return [values[term.digest] for term in wanted]
 
-    def value_of(term: Term) -> Any:
-        if term.digest not in values:
-            values[term.digest] = term.constant if term.eqn is None else computed(term)
-        return values[term.digest]
 
-    def computed(term: Term) -> Any:
-        found = special(term, value_of)
-        return bind(term.eqn, list(map(value_of, term.operands)))[term.place] if found is None else found
-
-    return [value_of(term) for term in wanted]
+def _as_written(term: Term) -> Way:
+    return term.operands, lambda values: bind(term.eqn, values)[term.place]

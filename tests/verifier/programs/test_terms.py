@@ -63,3 +63,15 @@ def test_moves_are_traced_back_to_what_they_move():
     source, held = source_of(moved, value)
     assert source.eqn.primitive.name == "sin"
     assert held.tolist() == value.T.ravel().tolist()
+
+
+def test_programs_longer_than_the_stack():
+    def long(x):
+        for _ in range(3000):
+            x = jnp.sin(x)
+        return x
+
+    (x,), (y,) = graph(long, jnp.float32(0.3))
+    with jax.disable_jit(False):
+        (found,) = jax.jit(lambda at: evaluated([y], {x.digest: at}))(jnp.float32(0.3))
+    assert jnp.allclose(found, long(jnp.float32(0.3)))
