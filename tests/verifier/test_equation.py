@@ -191,7 +191,7 @@ def test_the_limit_of_a_loop_that_is_not_linear_is_not_known():
 
     def backward(args, y, c):
         def turn(state):
-            new = 0.5 * (state[0] + c) + 1e-5 * jnp.sin(state[0])
+            new = 0.5 * (state[0] + c) + 1e-5 * (1 - jnp.cos(state[0]))
             return new, new - state[0]
 
         return (lax.while_loop(lambda state: jnp.max(jnp.abs(state[1])) > 1e-6, turn, (c, c))[0],)

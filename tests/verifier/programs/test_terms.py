@@ -42,9 +42,11 @@ def test_constants_count_by_their_numbers():
 
 
 def test_callbacks_with_effects_are_never_the_same():
+    def same(x):
+        return x
+
     def told(x):
-        jax.debug.print("{}", x)
-        return jax.experimental.io_callback(lambda x: x, x, x)
+        return jax.experimental.io_callback(same, x, x)
 
     first, second = digests(lambda x: (told(x), told(x)), X)
     assert first != second
