@@ -97,6 +97,8 @@ def with_intent(problem: Problem, options: Options, report: Report) -> Report:
     """
     if report.verdict is not Verdict.REFUTED or not problem.cotangents or not problem.owners or problem.faults:
         return report
+    if problem.domains:  # the inputs are free parameters of the arguments there
+        return report
     points, run, numbers = _points(problem, options), next(evaluators(problem)).clean, _constants(problem)
     values = [k for k, of_gradient in enumerate(problem.gradients) if not of_gradient]
     wrong = [Asked(problem, k, i, points, run, numbers) for k, i in problem.owners if _is_wrong(points, k)]
