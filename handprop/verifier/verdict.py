@@ -96,7 +96,7 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
     allowed = [problem.allowance] if problem.allowance else []
     allowed += [f"a relative error of {options.accuracy:.2g} is allowed, as stated"] if options.accuracy else []
     idle = next((check.evidence["unexercised"] for check in checks if "unexercised" in check.evidence), ())
-    allowed += [f"{', '.join(idle)} may be wrong where it is not 0, as it is at every sample"] if idle else []
+    allowed += [f"{', '.join(idle)} is 0, as it is at every sample"] if idle else []
     accuracy = allowed if verdict is Verdict.VERIFIED else ()
     trusted = tuple(f"the rule of {name} is trusted" for name in problem.trusted)
     return Report(

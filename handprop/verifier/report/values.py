@@ -121,7 +121,8 @@ class Check(ByContent):
       the primitives that were left ``uninterpreted``;
     - rounding: the number of ``points``; by output, the smallest relative error that would have shown
       (``sensitivity``), and the bits that the own dtype loses by hand (``lost_bits``) and by autodiff
-      (``lost_bits_autodiff``); the outputs that are zero at every point (``unexercised``), NaN at every point
+      (``lost_bits_autodiff``); whether any gradient is not zero at some point (``exercised``), and the outputs
+      that are zero at every point (``unexercised``), NaN at every point
       (``undefined``), or would show only large errors (``hidden``); entries that differ clearly where nothing decides
       which is right (``clear_differences``); the ``product_precision`` of matrix products;
     - finite_differences: the numbers of ``directions`` and of ``usable_directions``, the ``relative_error``;
