@@ -12,8 +12,8 @@ from jax._src.core import trace_state_clean
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
-__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "root_rule",
-           "source_info_util", "times_one_minus_square", "trace_context", "trace_state_clean",
+__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "programs_of",
+           "root_rule", "source_info_util", "times_one_minus_square", "trace_context", "trace_state_clean",
            "whole_tracebacks"]  # fmt: skip
 
 
@@ -37,14 +37,15 @@ def closed(jaxpr: Any) -> Any:
     return core.ClosedJaxpr(jaxpr, ())
 
 
+def programs_of(param: Any) -> list[Any]:
+    """Return every program in a parameter of an equation."""
+    items = param if isinstance(param, tuple | list) else (param,)
+    return [closed(item) for item in items if hasattr(item, "eqns") or hasattr(item, "jaxpr")]
+
+
 def inner(eqn: Any) -> list[Any]:
     """Return every program inside an equation."""
-    found = []
-    for value in eqn.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(item, "eqns") or hasattr(item, "jaxpr"):
-                found.append(closed(item))
-    return found
+    return [program for param in eqn.params.values() for program in programs_of(param)]
 
 
 def equations(program: Any) -> Iterator[Any]:

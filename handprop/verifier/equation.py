@@ -98,7 +98,7 @@ def _off(equation: Equation, given: Arguments, program: Any, name: str) -> float
             raise Unusable(f"satisfies cannot be called with the value and the arguments: {error}") from error
         if found.size != count:
             raise Unusable(f"satisfies gives {found.size} equations for {count} values: there must be one for each")
-        step = jax.jit(lambda: _newton(equation, values, given.leaves))()
+        _, step = jax.jit(lambda: _newton(equation, values, given.leaves))()
     if not bool(jnp.isfinite(step).all()):
         raise Unusable(f"the derivative of {name} by the value has no inverse at the given arguments: it does not "
                        "determine the value")  # fmt: skip
@@ -120,9 +120,10 @@ def _by_values(equation: Equation, values: Sequence[Any], leaves: Sequence[Any])
     return jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
 
 
-def _newton(equation: Equation, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
-    """How far the values are from the solution, to first order."""
-    return jnp.linalg.solve(_by_values(equation, values, leaves), equation.residuals(values, leaves))
+def _newton(equation: Equation, values: Sequence[Any], leaves: Sequence[Any]) -> tuple[Any, Any]:
+    """F_y, and how far the values are from the solution, to first order."""
+    matrix = _by_values(equation, values, leaves)
+    return matrix, jnp.linalg.solve(matrix, equation.residuals(values, leaves))
 
 
 def _split(flat: Any, shapes: Sequence[Any]) -> list[Any]:
@@ -137,9 +138,8 @@ def by_equation(equation: Equation) -> Derivative:
     def derivative(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], chosen: list[int]) -> tuple:
         outputs = outputs_of(f(*leaves))
         values = [o for o in outputs if is_inexact(o)]
-        step = _newton(equation, values, leaves)
+        matrix, step = _newton(equation, values, leaves)
         solved = jnp.max(jnp.abs(step), initial=0.0) <= equation.accuracy * _size(values)
-        matrix = _by_values(equation, values, leaves)
         along = jnp.linalg.solve(matrix.T, jnp.concatenate([jnp.ravel(c) for c in cotangents]))
         found = _pulled(equation, values, leaves, chosen, along)
         return (*outputs, *(jnp.where(solved, -x, jnp.nan) for x in found))

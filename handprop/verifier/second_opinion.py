@@ -18,8 +18,8 @@ import numpy as np
 
 from handprop._compat import equations
 from handprop.verifier.checks.evaluators import evaluators
+from handprop.verifier.checks.finite_differences import slope_along
 from handprop.verifier.checks.sampling import largest
-from handprop.verifier.checks.slopes import central, values_along
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
@@ -76,17 +76,14 @@ def _values_agree(problem: Problem, options: Options) -> bool:
         return False
     if problem.domains:  # the gradient is not the slope along free parameters
         return _iterates(problem)
-    along = {i: rng.normal(size=np.shape(point.inputs[i])) for _, i in problem.owners}
-    slopes = [
-        sum(float(np.sum(outputs[k] * along[i])) for k, i in problem.owners) for outputs in (point.got, point.want)
-    ]
+    directions = [(k, i, rng.normal(size=np.shape(point.inputs[i]))) for k, i in problem.owners]
     try:
-        evaluator = next(evaluators(problem))
-        values = values_along(problem, point.inputs, along, traced_at=evaluator.traced_at or None)
-        slope, error = central(values, [np.asarray(point.inputs[i]) for i in problem.cotangents])
+        slope = slope_along(problem, next(evaluators(problem)), point.inputs, (point.got, point.want), directions)
     except Exception as failed:  # whatever the user's function raises at other values
         noted(failed, "the slopes of the function's values")
         return False
-    room = error + AGREES * abs(slope)
-    by_hand, by_autodiff = (abs(found - slope) <= room for found in slopes)
-    return bool(np.isfinite(slope) and by_hand and not by_autodiff)
+    return (
+        bool(np.isfinite(slope.estimate))
+        and slope.agrees(slope.candidate, AGREES)
+        and not slope.agrees(slope.reference, AGREES)
+    )

@@ -6,6 +6,7 @@ kink, and this check says nothing: :mod:`handprop.verifier.checks.kinks` decides
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.report.values import Check, Outcome
 
-__all__ = ["finite_differences"]
+__all__ = ["finite_differences", "slope_along"]
 
 MAX_DIRECTIONS = 6
 SHARED = "by the function's own values: autodiff has it too, so a rule inside the function is wrong"
@@ -91,20 +92,25 @@ def _slopes(problem: Problem, evaluator: Evaluator, options: Options) -> list[Sl
     inputs = sample(problem, options, 0)
     got, want = evaluator.clean(inputs)
     places = [i for i, gradient in enumerate(problem.gradients) if gradient]
-    weights = [np.asarray(inputs[i]) for i in problem.cotangents]
     found = []
     for d, group in enumerate(_groups(len(places))):
         if d and options.seconds_left < 0:
             break
         rng = options.rng(Stream.FINITE_DIFFERENCES, d)
         along = {j: rng.normal(size=inputs[problem.wrt[j]].shape) for j in group}
-        candidate, reference = (sum(float(np.sum(outputs[places[j]] * v)) for j, v in along.items())
-                           for outputs in (got, want))  # fmt: skip
-        values = values_along(problem, inputs, {problem.wrt[j]: v for j, v in along.items()},
-                              traced_at=evaluator.traced_at or None)  # fmt: skip
-        estimate, error = central(values, weights)
-        found.append(Slope(estimate, error, candidate, reference))
+        directions = [(places[j], problem.wrt[j], v) for j, v in along.items()]
+        found.append(slope_along(problem, evaluator, inputs, (got, want), directions))
     return found
+
+
+def slope_along(problem: Problem, evaluator: Evaluator, inputs: Sequence[Any], outputs: tuple[Any, Any],
+                directions: Sequence[tuple[int, int, np.ndarray]]) -> Slope:  # fmt: skip
+    """Return the slope at the inputs, where both programs return ``outputs``, along ``(output, input, direction)``."""
+    weights = [np.asarray(inputs[i]) for i in problem.cotangents]
+    candidate, reference = (sum(float(np.sum(program[k] * v)) for k, _, v in directions) for program in outputs)
+    values = values_along(problem, inputs, {i: v for _, i, v in directions}, traced_at=evaluator.traced_at or None)
+    estimate, error = central(values, weights)
+    return Slope(estimate, error, candidate, reference)
 
 
 def _groups(count: int) -> list[list[int]]:

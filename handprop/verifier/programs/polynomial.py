@@ -14,7 +14,7 @@ from jax.extend import core
 from handprop.verifier.programs.jaxprs import equations, inner, is_float, numbers
 from handprop.verifier.programs.primitives import Trait, has, row
 from handprop.verifier.programs.running import bind
-from handprop.verifier.programs.walk import Walk
+from handprop.verifier.programs.walk import Shallow
 
 __all__ = ["is_polynomial_in"]
 
@@ -45,7 +45,7 @@ class _NoPolynomialError(Exception):
     """An equation makes something other than a polynomial of the argument."""
 
 
-class _Held(Walk):
+class _Held(Shallow):
     """The interpretation in which a value is whether it contains the argument."""
 
     def constant(self, const: Any) -> bool:
@@ -58,15 +58,6 @@ class _Held(Walk):
         if not _keeps(eqn, operands):
             raise _NoPolynomialError
         return [True] * len(eqn.outvars)
-
-    def scan(self, eqn: Any, body: Any, operands: list[bool], most: int | None = None) -> list[bool]:
-        return self.primitive(eqn, operands)
-
-    def kernel(self, eqn: Any, operands: list[bool]) -> list[bool]:
-        return self.primitive(eqn, operands)
-
-    def linear_solve(self, eqn: Any, operands: list[bool]) -> list[bool]:
-        return self.primitive(eqn, operands)
 
 
 def _keeps(eqn: Any, held: Sequence[bool]) -> bool:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from handprop._compat import inner
+from handprop._compat import inner, programs_of
 from handprop.verifier.programs.jaxprs import is_key
 from handprop.verifier.programs.running import bind
-from handprop.verifier.programs.walk import Walk
+from handprop.verifier.programs.walk import Shallow
 
 __all__ = ["Term", "Way", "evaluated", "graph_of", "source_of", "terms_before"]
 
@@ -40,7 +40,7 @@ class Term(NamedTuple):
     constant: Any = None
 
 
-class _Terms(Walk):
+class _Terms(Shallow):
     """The interpretation whose values are terms. Loops and branches stay whole."""
 
     def constant(self, const: Any) -> Term:
@@ -51,15 +51,6 @@ class _Terms(Walk):
         digest = _digest(eqn.primitive.name, *_params(eqn), *(term.digest for term in operands))
         return [Term(f"{digest} {i}", eqn, tuple(operands), i) for i in range(len(eqn.outvars))]
 
-    def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Term]:
-        return self.primitive(eqn, operands)
-
-    def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Term]:
-        return self.primitive(eqn, operands)
-
-    def kernel(self, eqn: Any, operands: list[Any]) -> list[Term]:
-        return self.primitive(eqn, operands)
-
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
@@ -68,19 +59,13 @@ def _digest(*parts: Any) -> str:
 def _params(eqn: Any) -> Iterator[Any]:
     """What equations have in common that do the same with equal operands: programs inside them count by what they
     compute. An equation of which this is not known is like no other."""
-    programs = inner(eqn)
     texts = [(name, value.tobytes() if hasattr(value, "tobytes") else str(value))
-             for name, value in sorted(eqn.params.items()) if not _holds_programs(value)]  # fmt: skip
+             for name, value in sorted(eqn.params.items()) if not programs_of(value)]  # fmt: skip
     if eqn.effects or any(isinstance(text, str) and ABBREVIATED in text for _, text in texts):
         yield next(UNLIKE)
     yield from texts
-    for program in programs:
+    for program in inner(eqn):
         yield tuple(term.digest for term in graph_of(program)[1])
-
-
-def _holds_programs(value: Any) -> bool:
-    parts = value if isinstance(value, tuple | list) else (value,)
-    return any(hasattr(part, "eqns") or hasattr(part, "jaxpr") for part in parts)
 
 
 def graph_of(program: Any) -> tuple[list[Term], list[Term]]:

@@ -15,7 +15,7 @@ from handprop._compat import closed
 from handprop.verifier.programs.jaxprs import called_program, kernel_program, scan_parts
 from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["Walk", "taken"]
+__all__ = ["Shallow", "Walk", "taken"]
 
 
 class Walk:
@@ -111,6 +111,19 @@ class Walk:
             carry, row = out[:n_carry], out[n_carry:]
             rows.append(row)
         return [*carry, *self.stacked(eqn, rows[::-1] if eqn.params["reverse"] else rows)]
+
+
+class Shallow(Walk):
+    """A walk that does not go into loops, solvers and kernels, which are primitives to it."""
+
+    def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
+        return self.primitive(eqn, operands)
+
+    def kernel(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        return self.primitive(eqn, operands)
+
+    def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        return self.primitive(eqn, operands)
 
 
 def taken(branches: Sequence[Any], which: Any) -> Any:
