@@ -9,12 +9,13 @@ from jax import lax
 from jax._src import config, source_info_util
 from jax._src.config import trace_context
 from jax._src.core import trace_state_clean
+from jax._src.interpreters import mlir
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import core
 
-__all__ = ["closed", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel", "programs_of",
-           "root_rule", "source_info_util", "times_one_minus_square", "trace_context", "trace_state_clean",
-           "whole_tracebacks"]  # fmt: skip
+__all__ = ["closed", "compiled_from", "equations", "inner", "interpreted_kernel", "is_mutable", "one_kernel",
+           "programs_of", "root_rule", "source_info_util", "times_one_minus_square", "trace_context",
+           "trace_state_clean", "whole_tracebacks"]  # fmt: skip
 
 
 def times_one_minus_square(da: jax.Array, a: jax.Array) -> jax.Array:
@@ -35,6 +36,17 @@ def closed(jaxpr: Any) -> Any:
     if jaxpr.constvars:  # its constants are held elsewhere, and become arguments
         jaxpr = jaxpr.replace(constvars=(), invars=[*jaxpr.constvars, *jaxpr.invars])
     return core.ClosedJaxpr(jaxpr, ())
+
+
+def compiled_from(primitive: Any) -> Any:
+    """Return the JAX function that a primitive is compiled from on the CPU, None if it is compiled in another way."""
+    for table in (mlir._platform_specific_lowerings.get("cpu", {}), mlir._lowerings):
+        rule = getattr(table.get(primitive), "rule", None)
+        code = getattr(rule, "__code__", None)
+        if code is not None and code.co_filename == mlir.__file__ and "fun" in code.co_freevars:
+            held = dict(zip(code.co_freevars, getattr(rule, "__closure__", None) or (), strict=True))
+            return held["fun"].cell_contents
+    return None
 
 
 def programs_of(param: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import dataclasses
 import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from handprop.verifier import domains
 from handprop.verifier.along_domains import Domains
@@ -65,7 +65,8 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
            reference: Callable | None = None, argnums: int | Sequence[int] | None = None,
            nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
            skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0,
-           satisfies: Callable | None = None, surrogate: Callable | None = None) -> Report:  # fmt: skip
+           satisfies: Callable | None = None, surrogate: Callable | None = None,
+           mode: Literal["reverse", "forward"] = "reverse") -> Report:  # fmt: skip
     """Verify that a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     Args:
@@ -93,6 +94,8 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
         surrogate: the function whose derivative the gradient is meant to be, for a rule that is not the derivative of
             its own values on purpose (straight-through, clipped, scaled; see ``handprop.with_gradient``). The value is
             still compared with the rule's own.
+        mode: how JAX differentiates the rule. ``"forward"`` is for ``custom_jvp`` rules of arguments with few entries:
+            a tangent of zero times an infinity is NaN, which reverse mode does not show.
 
     Raises:
         Unusable: the rule cannot be called with these arguments; the message is one sentence.
@@ -107,7 +110,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
     """
     options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
-    against = _against(reference, satisfies, surrogate, order)
+    against = _against(reference, satisfies, surrogate, order)._replace(forwards=_is_forward(mode))
 
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
         return of_rule(rule, args, named, against, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))
@@ -131,6 +134,12 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
         return with_each_alone(report, problem, lambda n: report_on(problem_of((n,)), several))
 
     return _with_faults(reported)
+
+
+def _is_forward(mode: Any) -> bool:
+    if mode not in ("reverse", "forward"):
+        raise ValueError(f"mode must be 'reverse' or 'forward'; got {mode!r}.")
+    return mode == "forward"
 
 
 def _against(reference: Callable | None, satisfies: Callable | None, surrogate: Callable | None, order: int) -> Against:

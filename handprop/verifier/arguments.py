@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.complex_numbers import joined, split
 from handprop.verifier.internal import call_users
 from handprop.verifier.programs import jaxprs
 
@@ -34,7 +35,8 @@ class Arguments(NamedTuple):
 
     ``names`` and ``owners`` describe the leaves of ``whole``: the path of each, and the position of the argument that
     it belongs to (its name, for a keyword that has no position). ``heads`` are the names of the positional arguments,
-    and ``shapes`` are the places of the leaves that were given as shapes.
+    and ``shapes`` are the places of the leaves that were given as shapes. ``has_pairs``: whether complex arrays are
+    pairs of real ones here, in the arguments and in what a function of the arrays returns.
     """
 
     whole: tuple[Any, ...]
@@ -45,6 +47,7 @@ class Arguments(NamedTuple):
     tree: Any
     heads: tuple[str, ...]
     shapes: tuple[int, ...]
+    has_pairs: bool = False
 
     @property
     def leaves(self) -> tuple[Any, ...]:
@@ -61,14 +64,16 @@ class Arguments(NamedTuple):
 
     def rebuild(self, arrays: Sequence[Any]) -> tuple[tuple, dict]:
         """Return the arguments with these arrays in them."""
-        return jax.tree.unflatten(self.tree, jaxprs.with_replaced(self.whole, self.places, arrays))
+        found = jax.tree.unflatten(self.tree, jaxprs.with_replaced(self.whole, self.places, arrays))
+        return joined(found) if self.has_pairs else found
 
     def calling(self, f: Callable) -> Callable:
         """Return ``f`` as a function of the arrays."""
 
         def flat(*arrays: Any) -> Any:
             args, kwargs = self.rebuild(arrays)
-            return call_users(f, *args, **kwargs)
+            returned = call_users(f, *args, **kwargs)
+            return split(returned) if self.has_pairs else returned
 
         return flat
 
@@ -95,14 +100,15 @@ class Arguments(NamedTuple):
 
 
 def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.random.Generator,
-              f: Callable) -> Arguments:  # fmt: skip
+              f: Callable, has_pairs: bool = False) -> Arguments:  # fmt: skip
     """Split the arguments of a call: arrays and floats become arrays, and a ShapeDtypeStruct is drawn at random.
 
     Everything else stays as it is: Python integers, booleans and strings, functions, and whatever ``still`` names by
-    position or by name.
+    position or by name. With ``has_pairs``, complex arrays become pairs.
     """
     known = parameters(f)
-    entries, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    given = split((args, kwargs)) if has_pairs else (args, kwargs)
+    entries, tree = jax.tree_util.tree_flatten_with_path(given)
     whole, places, arrays, names, owners = [], [], [], [], []
     for i, (path, leaf) in enumerate(entries):
         name = _name(known, path[1].idx) if path[0].idx == 0 else str(path[1].key)
@@ -117,7 +123,8 @@ def arguments(args: tuple, kwargs: dict, still: Sequence[int | str], rng: np.ran
             arrays.append(array)
     heads = tuple(_name(known, n) for n in range(len(args)))
     shapes = tuple(i for i, (_, leaf) in enumerate(entries) if isinstance(leaf, jax.ShapeDtypeStruct))
-    return Arguments(tuple(whole), tuple(places), tuple(arrays), tuple(names), tuple(owners), tree, heads, shapes)
+    return Arguments(tuple(whole), tuple(places), tuple(arrays), tuple(names), tuple(owners), tree, heads, shapes,
+                     has_pairs)  # fmt: skip
 
 
 def parameters(f: Any) -> list[str]:

@@ -22,6 +22,7 @@ from handprop.verifier.problem import Problem, outputs_of
 from handprop.verifier.programs import jaxprs
 
 __all__ = [
+    "MAX_ENTRIES",
     "MAX_ESTIMATED",
     "Derivative",
     "at_once",

@@ -28,6 +28,7 @@ from jax.extend import core
 
 from handprop._compat import closed
 from handprop.verifier.arguments import Arguments, Unusable, is_inexact
+from handprop.verifier.complex_numbers import joined, split
 from handprop.verifier.derivatives import Derivative
 from handprop.verifier.elimination import FEW, Unknowns, eliminable, linear_root
 from handprop.verifier.internal import call_users
@@ -79,7 +80,8 @@ def equation_of(satisfies: Callable, given: Arguments, program: Any, out: Any) -
     def residuals(values: Sequence[Any], inputs: Sequence[Any]) -> Any:
         whole = jaxprs.with_replaced([jnp.zeros(o.shape, o.dtype) for o in leaves], floats, values)
         args, kwargs = given.rebuild(inputs)
-        found = outputs_of(call_users(without_rules(satisfies), jax.tree.unflatten(tree, whole), *args, **kwargs))
+        value = joined(jax.tree.unflatten(tree, whole))
+        found = outputs_of(split(call_users(without_rules(satisfies), value, *args, **kwargs)))
         return jnp.concatenate([jnp.ravel(x) for x in found])
 
     equation = Equation(residuals, tuple(leaves[i] for i in floats))

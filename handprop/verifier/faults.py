@@ -9,6 +9,7 @@ import jax
 from jax.custom_derivatives import CustomVJPPrimal
 
 from handprop.verifier.arguments import CONCRETE
+from handprop.verifier.complex_numbers import split
 from handprop.verifier.internal import call_users, first_line, noted, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of, parts_of
@@ -119,11 +120,16 @@ def _forward_faults(call: Call, out: Any, handed: Any) -> list[Fault]:
     pair = call.primal[0]
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return [Fault("fwd", "must return a pair: the value and the residuals for the backward pass")]
-    got, want = jax.tree.structure(pair[0]), jax.tree.structure(out)
+    shapes = split(jax.tree.map(_shape, pair[0]))
+    got, want = jax.tree.structure(shapes), jax.tree.structure(out)
     if got != want:
         return [Fault("fwd", f"returns {got}, but the primal returns {want}")]
-    faults = leaf_faults(jax.tree.map(jax.typeof, pair[0]), out)
+    faults = leaf_faults(shapes, out)
     return [Fault(f"fwd's value{fault.path}", fault.what) for fault in faults]
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jax.typeof(x).shape, jax.typeof(x).dtype)
 
 
 def _backward_faults(call: Call, handed: Any) -> list[Fault]:

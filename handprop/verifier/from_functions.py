@@ -241,7 +241,7 @@ def of_pair(f: Callable, g: Callable, args: tuple, rng: np.random.Generator) -> 
     for h in (f, g):
         if not callable(h):
             raise Unusable(f"equivalent compares two functions; got {type(h).__name__}")
-    given = arguments(args, {}, (), rng, f)
+    given = arguments(args, {}, (), rng, f, has_pairs=True)
     return first_built(f, given, lambda given: _of_pair(f, g, given))
 
 

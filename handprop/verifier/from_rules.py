@@ -12,6 +12,7 @@ from handprop._compat import root_rule
 from handprop.verifier.arguments import CONCRETE, Arguments, Unusable, arguments, is_inexact, parameters
 from handprop.verifier.deliberate import TRUSTED, by_surrogate
 from handprop.verifier.derivatives import (
+    MAX_ENTRIES,
     MAX_ESTIMATED,
     Derivative,
     by_differences,
@@ -63,12 +64,13 @@ NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it w
 class Against(NamedTuple):
     """What a rule is compared with: the derivative of ``reference``, by the equation that its values satisfy, or of a
     ``surrogate`` beside the rule's own values; without any, the derivative of its own primal. ``values``: differences
-    of the primal's values."""
+    of the primal's values. ``forwards``: the rule is differentiated in forward mode."""
 
     reference: Callable | None = None
     satisfies: Callable | None = None
     surrogate: Callable | None = None
     values: bool = False
+    forwards: bool = False
 
 
 def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int | Sequence[int] | None,
@@ -81,7 +83,7 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int
     paired = isinstance(rule, tuple)
     rule = _of_pair(rule, against.reference) if paired else rule
     _check_rule(rule)
-    given = arguments(args, kwargs, _still(rule), rng, rule.fun if isinstance(rule, RULES) else rule)
+    given = arguments(args, kwargs, _still(rule), rng, rule.fun if isinstance(rule, RULES) else rule, has_pairs=True)
     _check_kinds(rule, given)
     wanted = None if argnums is None else normal(argnums, len(args), "argnums")
     left = normal(nondiff_argnums, len(args), "nondiff_argnums")
@@ -92,6 +94,8 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int
                   and owner not in left and (wanted is None or owner in wanted)]  # fmt: skip
         _check_chosen(given, wanted, chosen)
         problem = _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
+        if against.forwards:
+            _check_forwards(problem)
         if against != Against() or sum(given.arrays[i].size for i in chosen) > MAX_ESTIMATED:
             return problem
         return problem._replace(by_values=lambda: _of_rule(rule, given, Against(values=True), chosen, rng, False))
@@ -165,7 +169,9 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
         program = lambda *inputs: gradients(f, inputs[:count], inputs[count:], chosen)  # noqa: E731
         return _with_plain(program, undifferentiated, count, len(values)) if with_plain else program
 
-    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Derivative = pulled_back) -> Program:
+    hand = by_directions if against.forwards else pulled_back
+
+    def by_hand(f: Any, watch: Callable = lambda rule: rule, gradients: Derivative = hand) -> Program:
         return differentiated(with_rules(given.calling(f), watch), gradients, stripped(f))
 
     inputs = (*given.leaves, *cotangents)
@@ -203,6 +209,16 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
     if equation is None or problem.obstacle or problem.faults:
         return with_estimate(problem, way)
     return with_equation(problem, equation)
+
+
+def _check_forwards(problem: Problem) -> None:
+    entries = sum(problem.inputs[i].size for i in problem.wrt)
+    if entries > MAX_ENTRIES:
+        raise Unusable(f"mode='forward' differentiates along one entry after the other, {MAX_ENTRIES} at most; these "
+                       f"arguments have {entries}: choose some with argnums, or pass smaller ones")  # fmt: skip
+    equations = jaxprs.equations(jaxprs.trace(problem.candidate, problem.inputs))
+    if any(eqn.primitive.name == "custom_lin" for eqn in equations):  # for which JAX raises when it compiles
+        raise Unusable(f"{problem.name} has no forward mode, because it calls a custom_vjp: omit mode='forward'")
 
 
 def _stated(against: Against, equation: Equation | None, given: Arguments, out: Any) -> Derivative | None:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier import domains as d
 from handprop.verifier.along_domains import ANY, Domains, at_arguments, declared, inside, tolerance, within
 from handprop.verifier.checks.edge_cases import edge_cases
 from handprop.verifier.checks.evaluators import evaluators
@@ -29,18 +28,20 @@ from handprop.verifier.programs import executables, jaxprs
 from handprop.verifier.programs.polynomial import is_polynomial_in
 from handprop.verifier.proof.proof import proof
 from handprop.verifier.repair.intent import with_intent
+from handprop.verifier.report.report import LATE as CUT
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Check, Outcome, Verdict
 from handprop.verifier.second_opinion import reconsidered
+from handprop.verifier.seen_domains import domains_of
 from handprop.verifier.verdict import checked, explained, fresh
 
-__all__ = ["domains_of", "judged"]
+__all__ = ["judged"]
 
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 SEEN = 17  # samples
 APART = 1e-6  # relative difference
 LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a condition
-MAX_PLACES = 1 << 10
+IN_DOUBT = "{}, as given, and the time was too short to tell whether that is a condition"
 MAX_ENTRIES = 1 << 20
 AMPLIFIED = 1e3  # the most by which a function amplifies the rounding error with which the given values lie in a domain
 Inferred = dict[int, Domain]
@@ -68,13 +69,13 @@ def _judged(problem: Problem, options: Options, entry: str, domain: Domains | No
         problem = fresh(declared(given, domain, options), options)
         whole = prepare(problem)
         whole = whole if whole is problem else fresh(whole, options)
-        report = checked(whole, options, entry, _proved_wider(given, problem, options, prepare))
+        report = checked(whole, options, entry, [_proved_wider(given, problem, options, prepare)])
         late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
         if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
             try:
                 return _as_they_are(problem, whole, report, options, entry, prepare)
             except OutOfTime:
-                return whole, report
+                return whole, _in_doubt(problem, report)
             except Exception as error:  # whatever the user's code raises for other values
                 failed = f"the properties of the given values were not tried: {first_line(error)}"
                 line = noted(error, "the search for properties of the given values") or failed
@@ -136,10 +137,10 @@ def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: 
             traced: one and at_arguments(one, narrow) for traced, one in problem.shared.evaluators.items()
         }
         narrow.shared.untraceable = problem.shared.untraceable
-    proved = next((check for check in everywhere.checks if check.outcome is Outcome.PROVES), None)
-    report = checked(narrow, options, entry, proved)
+        narrow.shared.resolution = problem.shared.resolution
+    report = checked(narrow, options, entry, _kept(everywhere, options))
     if report.verdict is Verdict.INCONCLUSIVE:
-        return whole, everywhere
+        return whole, _in_doubt(problem, everywhere) if any(c.summary == CUT for c in report.checks) else everywhere
     if not report.ok:
         return narrow, report
     if _fails_as_given(whole, needed, everywhere):
@@ -148,6 +149,25 @@ def _as_they_are(problem: Problem, whole: Problem, everywhere: Report, options: 
     fails = "it fails" if everywhere.verdict is Verdict.REFUTED else "it cannot be judged"
     found = f"without {this} {fails}: {everywhere.reason}"
     return narrow, dataclasses.replace(report, findings=(*report.findings, found))
+
+
+def _kept(everywhere: Report, options: Options) -> list[Check]:
+    """The checks that need not run again for fewer inputs: a proof, and one without success if time is short."""
+    short = options.seconds_left < options.budget / 2
+    return [check for check in everywhere.checks if check.outcome is Outcome.PROVES
+            or (short and check.name == "proof" and check.outcome is Outcome.UNDECIDED)]  # fmt: skip
+
+
+def _in_doubt(problem: Problem, report: Report) -> Report:
+    """The report, without a verdict if the input that refutes lacks a property that all given values have: it may be a
+    condition, and the time was too short to find out."""
+    at = dict(report.counterexample.inputs) if report.counterexample else {}
+    for place, x in enumerate(problem.inputs):
+        path, chain = problem.in_paths[place], _candidates(problem, place, place in problem.wrt, False)
+        if chain and path in at and chain[0].lacks(np.asarray(at[path], np.float64), tolerance(x)):
+            reason = f"{report.reason}; {IN_DOUBT.format(f'{path} {chain[0].says}')}"
+            return dataclasses.replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason, counterexample=None)
+    return report
 
 
 def _distance(one: Domain, x: np.ndarray) -> float:
@@ -304,86 +324,3 @@ def _candidates(problem: Problem, place: int, moving: bool, apart: bool) -> list
 
 
 HARDLY_BY_ACCIDENT = ("sums", "positive", "symmetric", "unit", "probabilities", "definite", "orthogonal")
-
-
-def domains_of(x: np.ndarray, tolerance: float) -> dict[str, Domain]:
-    """Return the domains in which an array is seen to lie, widest first.
-
-    >>> list(domains_of(np.eye(3)[[0, 2]], 0.0))
-    ['sums', 'one-hot']
-    >>> list(domains_of(np.array([0.5, 1.5]), 0.0))
-    ['positive', 'increasing']
-    >>> list(domains_of(np.diag([1.5, 2.0]), 0.0))
-    ['symmetric, diagonal', 'definite, diagonal']
-    """
-    whole = bool((np.rint(x) == x).all())
-    varied = bool((x != x.flat[0]).any())
-    rows = x.ndim > 0 and x.shape[-1] > 1
-    square = rows and x.ndim > 1 and varied
-    diagonal = "" if square and (x * (1 - np.eye(*x.shape[-2:])) != 0).any() else ", diagonal"
-    axes = [a for a in range(-1, -1 - x.ndim, -1) if x.shape[a] > 1 and not d.simplex(a).lacks(x, tolerance)]
-    along = {axis: f" along {axis}" if n else "" for n, axis in enumerate(axes)}
-    tried = {
-        **{f"sums{name}": (True, d.sum_to_one(axis)) for axis, name in along.items()},
-        "positive": (True, d.positive()),
-        "between": (not whole, d.interval(0.0, 1.0)),
-        f"symmetric{diagonal}": (square, d.symmetric()),
-        "unit": (rows and not whole, d.unit()),
-        **{f"probabilities{name}": (not whole, d.simplex(axis)) for axis, name in along.items()},
-        **{f"one-hot{name}": (whole and x.shape[axis] <= MAX_PLACES, d.one_hot(axis)) for axis, name in along.items()},
-        f"definite{diagonal}": (square, d.positive_definite()),
-        "orthogonal" + ", whole" * whole: (square, d.orthogonal()),
-        "signs": (varied, d.signs()),
-        "boolean": (varied, d.boolean()),
-        **{name: (rows, one) for name, one in ORDERS.items()},
-        "integers": (varied, d.integers()),
-        "one number": (whole and x.size == 1, _one_number(x)),
-    }
-    if not np.isfinite(x).all() or not MASK.lacks(x, tolerance):
-        tried = {"mask": (True, MASK)}
-    found = {name: one for name, (applies, one) in tried.items() if applies and not one.lacks(x, tolerance)}
-    for name, said_already in (("boolean", ("one-hot",)), ("integers", ("one-hot", "boolean", "signs"))):
-        if any(other in found for other in said_already):
-            found.pop(name, None)
-    return found
-
-
-def _ordered(says: str, sign: int, ties: bool) -> Domain:
-    """Rows in increasing (``sign`` 1) or decreasing order (``sign`` -1), with ties or without."""
-    strict = d.increasing()
-
-    def to_free(x: np.ndarray) -> np.ndarray:
-        first, _ = np.split(sign * x, [1], -1)
-        return np.concatenate([first, np.log(np.maximum(np.diff(sign * x), TIE))], -1)
-
-    def lacks(x: np.ndarray, tolerance: float) -> str:
-        steps = np.diff(sign * x)
-        tied = bool((steps == 0).any())
-        return "" if (steps >= 0).all() and (steps > 0).any() and tied == ties else "is in another order"
-
-    return dataclasses.replace(
-        strict, says=says, from_free=lambda u: sign * strict.from_free(u), to_free=to_free, lacks=lacks
-    )
-
-
-TIE = 1e-300  # stands for the step between two equal numbers
-ORDERS = {
-    "increasing": d.increasing(),
-    "decreasing": _ordered("decreases along its rows", -1, False),
-    "not decreasing": _ordered("never decreases along its rows", 1, True),
-    "not increasing": _ordered("never increases along its rows", -1, True),
-}
-
-
-def _one_number(x: np.ndarray) -> Domain:
-    """A single number, as given: what else it may be is unknown, since a temperature of 1 is not a truth value."""
-    return d.as_given(f"is {x.flat[0]:g}", lambda y, tolerance: "" if np.array_equal(x, y) else "is a different number")
-
-
-def _no_mask(x: np.ndarray, tolerance: float) -> str:
-    low = x <= LOW
-    return "" if low.any() and ((x == 0) | low).all() else "is not a mask"
-
-
-LOW = -1e4  # the mask value added to a score that should not count
-MASK = d.as_given("is the given mask", _no_mask)

@@ -45,7 +45,8 @@ class Shared:
     """What the checks of one report share, so that no program is compiled twice.
 
     ``user_programs`` are both programs as the user's own mode traces them. ``evaluators`` are both in float64, by how
-    they were traced; None stands for programs that cannot be traced so, and ``untraceable`` is the reason.
+    they were traced; None stands for programs that cannot be traced so, and ``untraceable`` is the reason. Where a
+    program is another one in float64, ``resolution`` is the relative error that its own dtype does not resolve.
     ``compiled`` are digests of those that can. ``values`` are runs of the function whose gradients these are, and
     ``iterated`` is its run with one more iteration of each loop (None where it has no such loop).
 
@@ -59,6 +60,7 @@ class Shared:
     user_programs: list[Any] | None = None
     evaluators: dict[Any, Any] = dataclasses.field(default_factory=dict)
     untraceable: str = ""
+    resolution: float = 0.0
     compiled: list[Any] = dataclasses.field(default_factory=list)
     values: dict[Any, Callable] = dataclasses.field(default_factory=dict)
     iterated: Any = UNSET
@@ -220,7 +222,7 @@ def _as_numbers(x: Any) -> Any:
 def obstacle_of(inputs: Sequence[Any], outputs: Sequence[Any]) -> str:
     """Return why there is nothing to judge, or "" if there is something."""
     if any(jaxprs.is_complex(x.dtype) for x in (*inputs, *outputs)):
-        return "complex numbers are not supported: pass the real and imaginary parts as two arrays"
+        return "complex numbers are not supported here: pass the real and imaginary parts as two arrays"
     return "" if outputs else "there is no output to compare"
 
 

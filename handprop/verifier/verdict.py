@@ -2,7 +2,7 @@
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +22,8 @@ from handprop.verifier.report.values import Check, Outcome, Verdict
 __all__ = ["checked", "explained", "fresh"]
 
 COMPILING = 1 / 6  # share of the budget that compiling one program may take
+BY_DTYPE = ("the function is another program in float64, so a relative error of {:.1e}, which its own dtype does not "
+            "resolve, is allowed")  # fmt: skip
 ANOTHER_PROGRAM = "tracing it again gives another program: it keeps state outside its arguments"
 
 
@@ -64,8 +66,9 @@ def explained(problem: Problem, options: Options, report: Report) -> Report:
     return dataclasses.replace(found, locations=(broken.location, *others)[:3], diagnosis=broken.diagnosis)
 
 
-def checked(problem: Problem, options: Options, entry: str, proved: Check | None = None) -> Report:
-    """Run the checks in their order; a structural fault ends the run. ``proved`` is a proof that holds here too."""
+def checked(problem: Problem, options: Options, entry: str, known: Iterable[Check | None] = ()) -> Report:
+    """Run the checks in their order; a structural fault ends the run. ``known`` are checks that hold here too."""
+    found = {check.name: check for check in known if check is not None}
     checks: list[Check] = []
     shared = problem.shared
     for name, checker in CHECKS:
@@ -80,9 +83,7 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
         elif options.seconds_left <= 0:
             checks.append(Check(name, Outcome.SKIPPED, LATE))
         else:
-            checks.append(
-                proved if proved is not None and proved.name == name else _run(name, checker, problem, options)
-            )
+            checks.append(found[name] if name in found else _run(name, checker, problem, options))
             proving = [check for check in checks if check.outcome is Outcome.PROVES]
             shared.proved, shared.conditional = bool(proving), bool(_said(proving, "conditions"))
             shared.identical = any(check.name == "identical" for check in proving)
@@ -95,6 +96,7 @@ def checked(problem: Problem, options: Options, entry: str, proved: Check | None
         evidence |= {key: check.evidence[key] for key in ("sensitivity", "assumptions") if key in check.evidence}
     allowed = [problem.allowance] if problem.allowance else []
     allowed += [f"a relative error of {options.accuracy:.2g} is allowed, as stated"] if options.accuracy else []
+    allowed += [BY_DTYPE.format(shared.resolution)] if shared.resolution else []
     idle = next((check.evidence["unexercised"] for check in checks if "unexercised" in check.evidence), ())
     allowed += [f"{', '.join(idle)} is 0, as it is at every sample"] if idle else []
     accuracy = allowed if verdict is Verdict.VERIFIED else ()

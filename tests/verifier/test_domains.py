@@ -12,7 +12,7 @@ from jax.nn import log_softmax, softmax
 from selecting import all_but
 
 import handprop as v
-from handprop.verifier.inferred_domains import domains_of
+from handprop.verifier.seen_domains import domains_of
 
 d = v.domains
 PROOF = all_but("structure", "identical", "proof")

@@ -119,6 +119,7 @@ CALLS = (
         lambda: _power(floats(-1.5, 0.7, -0.4), floats(2, 3, 3)),
         "wrong",
         argnums=(0,),
+        options={"mode": "forward"},
         why=_LOG_OF_ZERO + "; so it is in forward mode, while reverse mode drops the constant term",
     ),
     _call(_POWER, lambda: _power(uniform(13, 0.4, 1.6, 2, 3), 3.0), argnums=(0,)),

@@ -107,6 +107,7 @@ CALLS = (
     Call(
         "equinox", "equinox.internal.nondifferentiable_backward",
         lambda: (named("equinox.internal.nondifferentiable_backward"), (normal(11, (3, 2)),)), mode="jvp",
+        options={"mode": "forward"},
     ),
     Call(
         "equinox", "equinox.debug.announce_transform",

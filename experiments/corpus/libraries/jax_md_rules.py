@@ -15,6 +15,7 @@ _ATAN2 = "jax_md._nn.uma.common.rotation.safe_atan2"
 _SEGMENT = "jax_md._nn.uma.kernels._segment_mm_2d"
 _GRADIENTS = "jax_md._energy.electrostatics.transform_gradients"
 
+_HELD_UP = "jax_md/_nn/uma/common/rotation.py:64: near the origin the denominator is held up"
 _REAL_SPACE = (
     "jax_md/space.py:169: the tangent of the positions passes through without the box, so that gradients with respect "
     "to fractional coordinates are forces in real space"
@@ -172,14 +173,20 @@ CALLS = (
     ),
     _call(_ACOS, lambda: _rotation("safe_acos", uniform(10, -0.9, 0.9, 5))),
     _call(_ACOS, lambda: _rotation("safe_acos", floats(1, -1, 0.3)), "wrong", "clipped", why=_CLAMPED),
-    _call(_ATAN2, lambda: _rotation("safe_atan2", draw(11, 2, 3), draw(12, 2, 3))),
+    _call(
+        _ATAN2,
+        lambda: _rotation("safe_atan2", draw(11, 2, 3), draw(12, 2, 3)),
+        "right here",
+        "clipped",
+        why=_HELD_UP,
+    ),
     _call(
         _ATAN2,
         lambda: _rotation("safe_atan2", floats(0.4, 1e-8), floats(-0.3, 1e-8)),
         "wrong",
         "clipped",
         float64=True,
-        why="jax_md/_nn/uma/common/rotation.py:64: near the origin the denominator is held up",
+        why=_HELD_UP,
     ),
     _call(_SEGMENT, lambda: _segments(4, 3, 2), mode="vjp"),
     _call(_SEGMENT, lambda: _segments(3, 0, 4), mode="vjp"),

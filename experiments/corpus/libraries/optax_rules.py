@@ -83,7 +83,7 @@ CALLS = (
     ),
     Call(
         "optax", _SOFTMAX, lambda: (named("optax.safe_softmax_cross_entropy"), (_masked_logits(), _masked_labels())),
-        truth="wrong", argnums=(0,), mode="jvp",
+        truth="wrong", argnums=(0,), mode="jvp", options={"mode": "forward"},
         why="optax/losses/_classification.py:195 adds weights_dot * logsoftmax_x, which is 0 * -inf = nan in forward "
         "mode where a logit is -inf, although the labels are held and the loss stays finite.",
     ),

@@ -158,7 +158,13 @@ CALLS = (
     _call(_NORM, lambda: _cost("SqPNorm", 1.5, at=(draw(3, 4), draw(3, 4))), "wrong", mode="jvp", why=_NORM_AT_ZERO),
     _call(_LSE, lambda: _utils("logsumexp", draw(11, 3, 4), 1), "right here", mode="jvp", why=_LSE_AT_INFINITY),
     _call(_LSE, lambda: _utils("logsumexp", draw(11, 6)), "right here", mode="jvp", why=_LSE_AT_INFINITY),
-    _call(_LSE, lambda: _utils("logsumexp", draw(12, 5), None, False, floats(0.4, 0, 0.3, 1.1, 0)), mode="jvp"),
+    _call(
+        _LSE,
+        lambda: _utils("logsumexp", draw(12, 5), None, False, floats(0.4, 0, 0.3, 1.1, 0)),
+        "right here",
+        mode="jvp",
+        why=_LSE_AT_INFINITY,
+    ),
     _call(
         _LSE,
         lambda: _utils("logsumexp", draw(12, 2, 3), -1, False, floats(2, -0.4, 0.3), True),

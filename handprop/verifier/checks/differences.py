@@ -12,18 +12,20 @@ from handprop.verifier.checks.equalities import decided_by_rounding
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.kinks import Meaning, ruling
 from handprop.verifier.checks.overflow import overflow, said_of
-from handprop.verifier.checks.sampling import Point, failure, is_off, worst_entry
+from handprop.verifier.checks.sampling import Point, compared, failure, is_off, worst_entry
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, literals, widen
 from handprop.verifier.programs.constants import explain
+from handprop.verifier.programs.executables import array
 from handprop.verifier.report.values import Check, Worst
 
 __all__ = ["Difference", "Meaning", "failed", "meaning_of"]
 
 
 EQUALITY = "{} by hand differs from the reference, because rounding decides whether two numbers are equal there"
+UNDEFINED = "the function has no value there"
 LOWEST = 1e100
 UNCONVERGED = (
     "{} differs from autodiff's, but the function's own iteration has not converged there: one more step changes it"
@@ -55,6 +57,10 @@ def meaning_of(
         return None
     evaluator, point, worst = found[0], points[0], worsts[0]
     assert worst is not None
+    if (without := _without_undefined(problem, evaluator, point)) is not None:
+        if (still := worst_entry(problem, without)) is None:
+            return Difference(Meaning.UNDEFINED, UNDEFINED, evaluator, point, worst)
+        point, worst = without, still
     if _by_constants(evaluator, point):
         return Difference(Meaning.CONSTANTS, _said_of_constants(point, worst), evaluator, point, worst)
     if decided_by_rounding(evaluator, point):
@@ -68,6 +74,22 @@ def meaning_of(
     if said.kind is Meaning.WRONG and _by_iterations(problem, point, worst, options):
         return Difference(Meaning.UNCONVERGED, UNCONVERGED.format(worst.path), evaluator, point, worst)
     return Difference(said.kind, said.said, evaluator, point, said.worst or worst, said.everywhere, said.no_subgradient)
+
+
+def _without_undefined(problem: Problem, evaluator: Evaluator, point: Point) -> Point | None:
+    """The point with cotangents of 0 for the values that are NaN by the reference, None if all are numbers.
+
+    A function has no derivative where it has no value, and two programs may return any numbers for it.
+    """
+    floats = [k for k, out in enumerate(evaluator.programs[1].out_avals)
+              if jaxprs.is_float(out.dtype) and not problem.gradients[k]]  # fmt: skip
+    weights = [point.inputs[i] for i in problem.cotangents]
+    undefined = [np.isnan(point.want[k]) for k in floats[: len(weights)]]
+    if not any(x.any() for x in undefined):
+        return None
+    with jax.enable_x64(True):
+        held = [array(np.where(x, 0.0, w)) for x, w in zip(undefined, weights, strict=True)]
+    return compared(evaluator, tuple(jaxprs.with_replaced(point.inputs, problem.cotangents, held)), 0)
 
 
 def _by_iterations(problem: Problem, point: Point, worst: Worst, options: Options) -> bool:

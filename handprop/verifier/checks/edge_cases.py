@@ -27,7 +27,7 @@ import numpy as np
 
 from handprop.verifier.along_domains import reached
 from handprop.verifier.checks.differences import Difference, Meaning, failed, meaning_of
-from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, EdgeCase, between
+from handprop.verifier.checks.edge_inputs import CORNERS, EDGE_CASES, WITH_ZEROS, EdgeCase, between, is_set_to_zero
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.flipped_comparisons import flipped
 from handprop.verifier.checks.kinks import ruling_of_a_value
@@ -53,7 +53,6 @@ ABSORBED = "{} by hand is a different value, as it is at large numbers, where ro
 MANY_ENTRIES = 1 << 17
 FOR_LARGE = ("zeros", "equal entries", "inputs whose entries are all 40 or -40", "the largest numbers")
 FINITENESS_ONLY = ("the largest numbers", "denormal numbers")
-WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 SPECIAL = (*WITH_ZEROS, "equal entries")
 MAX_INFINITE = 3
 SMALL_TYPE = 1e6  # dtypes whose largest number is below this have few bits
@@ -212,10 +211,7 @@ def _excused(problem: Problem, difference: Difference, name: str) -> bool:
         return False
     if any(has(eqn, Trait.SINGULAR, Trait.SERIES) for eqn in jaxprs.equations(as_users(problem)[0])):
         return True
-    if name not in WITH_ZEROS:
-        return False
-    given = [np.asarray(problem.inputs[i]) for i in problem.moving]
-    return any(x.size and (x > 0).all() for x in given)
+    return is_set_to_zero(problem, name)
 
 
 def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: Options, seen: Seen, name: str,
@@ -229,7 +225,7 @@ def _both_wrong(problem: Problem, evaluator: Evaluator, point: Point, options: O
         return None
     said, worst = shared
     seen.found(said, name)
-    if problem.shared.identical:
+    if problem.shared.identical or (is_set_to_zero(problem, name) and not np.isfinite(worst.got)):
         return None
     where = f"at {name}: autodiff has it too, but the function's own values have the other slope"
     return failure("edge_cases", problem, evaluator, point, worst, where, time.monotonic() - start,

@@ -18,7 +18,9 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.primitives import Trait, has
 
-__all__ = ["CORNERS", "EDGE_CASES", "EdgeCase", "between"]
+__all__ = ["CORNERS", "EDGE_CASES", "WITH_ZEROS", "EdgeCase", "between", "is_set_to_zero"]
+
+WITH_ZEROS = ("zeros", "the given numbers with one entry set to zero")
 
 SHOWN = 4
 MAX_NUMBERS, MAX_TURNS = 32, 8
@@ -86,6 +88,12 @@ def between(problem: Problem) -> dict[str, EdgeCase]:
             for n in starts[:MAX_TURNS]} | {
             f"inputs whose entries are all together below {size:.3g}": partial(_below, size=size)
             for size in below[:MAX_TURNS]}  # fmt: skip
+
+
+def is_set_to_zero(problem: Problem, name: str) -> bool:
+    """Whether the edge case sets an argument to zero that is positive as given."""
+    given = [np.asarray(problem.inputs[i]) for i in problem.moving]
+    return name in WITH_ZEROS and any(x.size and (x > 0).all() for x in given)
 
 
 def _rounds(eqn: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from handprop.verifier.internal import first_line, go_on, noted
@@ -34,6 +35,7 @@ __all__ = [
 DRAWS, MORE_DRAWS = 3, 16
 
 ROUNDINGS = 64
+UNITS = 16  # in the last place of a dtype: what a function that is made for it may be off
 NOISY = 4 * executables.EQUATION
 SIGN = np.uint64(1 << 63)
 
@@ -107,10 +109,22 @@ def _compiled_once(problem: Problem, traced: Traced, inputs: tuple[Any, ...]) ->
     if traced not in known:
         try:
             known[traced] = _compiled(problem, inputs, traced is not Traced.OWN)
+        except AnotherProgram as error:
+            known[traced], problem.shared.untraceable = None, first_line(error)
+            problem.shared.resolution = _resolution(problem)
         except Exception as error:  # whatever JAX raises where a program has no form in float64
             noted(error, "the programs in float64")
             known[traced], problem.shared.untraceable = None, first_line(error)
     return known[traced]
+
+
+def _resolution(problem: Problem) -> float:
+    """The relative error that the arguments' own dtype does not resolve.
+
+    A function that is another program in float64, with other coefficients or another threshold, has been made as
+    precise as its dtype is, and no more."""
+    return UNITS * max((float(ml_dtypes.finfo(x.dtype).eps) for x in problem.inputs if jaxprs.is_float(x.dtype)),
+                       default=0.0)  # fmt: skip
 
 
 def as_users(problem: Problem) -> list[Any]:
@@ -176,8 +190,8 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
 
     return Evaluator(lambda inputs: run(clean, tuple(inputs)),
                      lambda inputs, seed: run(rough(), tuple(inputs), np.uint32(seed)), eta, raised,
-                     problem.accuracy, problem.is_estimated, MORE_DRAWS if is_quick else DRAWS, shifted, inputs,
-                     tuple(programs))  # fmt: skip
+                     max(problem.accuracy, problem.shared.resolution), problem.is_estimated,
+                     MORE_DRAWS if is_quick else DRAWS, shifted, inputs, tuple(programs))  # fmt: skip
 
 
 def _guarded(programs: Sequence[Any], raised: list[str], f: Callable, *args: Any) -> tuple[Outputs, Outputs]:

@@ -68,6 +68,7 @@ MAX_JOINT = 16
 STILL = 0.9  # share of a change that remains at a quarter of the step where the function jumps
 MAX_REFUSED = 32
 PLAINLY = 8  # times the slope's error: an answer that differs by more is wrong
+CLOSE = 1e-3  # the smallest argument is this much smaller than the largest
 LOOSE = 1e-3  # relative difference that directions taken one by one cannot resolve
 
 
@@ -82,6 +83,7 @@ class Meaning(enum.Enum):
     CONSTANTS = "rounded constants"
     UNCONVERGED = "an iteration that has not converged"
     AUTODIFF = "autodiff is wrong"
+    UNDEFINED = "no value"
     UNKNOWN = "cannot be told"
 
 
@@ -125,6 +127,9 @@ def ruling(problem: Problem, evaluator: Evaluator, point: Point, worst: Worst, o
         if kinds[entry] is Meaning.WRONG or slopes is not None:
             return _wrong_there(worst_at(problem, point, entry.output, entry.at), slopes)
         kinds[entry] = Meaning.UNKNOWN
+    for entry in [entry for entry, kind in kinds.items() if kind is Meaning.UNKNOWN][:MAX_REFUSED]:
+        if _is_refused_closely(problem, point, entry):
+            return Ruling(Meaning.WRONG, "", worst_at(problem, point, entry.output, entry.at))
     if Meaning.KINK in kinds.values():
         kinky = [entry for entry, kind in kinds.items() if kind is Meaning.KINK]
         kinky += _beside(problem, point, found, kinds)
@@ -249,6 +254,20 @@ def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, opti
     return None
 
 
+def _is_refused_closely(problem: Problem, point: Point, entry: Entry) -> bool:
+    """Whether the function's values have the reference's slope and not the rule's, at steps as small as the smallest
+    argument: beside a pole, steps of the size of the largest one lead past it."""
+    sizes = np.concatenate([np.abs(np.asarray(point.inputs[i])).ravel() for i in problem.wrt])
+    least = float(sizes[sizes > 0].min(initial=np.inf))
+    if not least < CLOSE * input_scale(point.inputs, problem.wrt):
+        return False
+    slopes = sides_along(problem, point, {entry: 1.0}, least)
+    got, want = (float(x[entry.output][entry.at]) for x in (point.got, point.want))
+    return slopes is not None and (
+        slopes.allow(want, LOOSE * abs(want)) and not slopes.allow(got, LOOSE * max(abs(want), abs(got)))
+    )
+
+
 def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
     """Return the slopes of the function's values along the entry's coordinate if they exclude the rule's answer."""
     slopes = sides_along(problem, point, {entry: 1.0})
@@ -259,14 +278,17 @@ def _refusing(problem: Problem, point: Point, entry: Entry) -> Sides | None:
     return slopes
 
 
-def sides_along(problem: Problem, point: Point, weights: dict[Entry, float]) -> Sides | None:
-    """Return the one-sided slopes along weighted coordinates, or None if they cannot be measured."""
+def sides_along(problem: Problem, point: Point, weights: dict[Entry, float], size: float = 0.0) -> Sides | None:
+    """Return the one-sided slopes along weighted coordinates, or None if they cannot be measured.
+
+    Steps are measured in ``size``, by default that of the largest argument that moves.
+    """
     if problem.primal is None:
         return None
     along = {e.source: np.zeros(point.inputs[e.source].shape) for e in weights}
     for entry, weight in weights.items():
         along[entry.source][entry.at] = weight
-    size = input_scale(point.inputs, list(along))
+    size = size or input_scale(point.inputs, list(along))
     cotangents = [np.asarray(point.inputs[i]) for i in problem.cotangents]
     found = sides(values_along(problem, point.inputs, along, size), cotangents, size)
     told = np.isfinite(found).all() and found.error <= 1e-2 * max(abs(found.left), abs(found.right)) + 1e-9
@@ -295,7 +317,7 @@ def _along_each_alone(problem: Problem, point: Point, disputed: Sequence[Entry])
     Each entry is compared with the slope along its own coordinate, with the others fixed.
     """
     for entry in disputed:
-        if _refusing(problem, point, entry) is not None:
+        if _refusing(problem, point, entry) is not None or _is_refused_closely(problem, point, entry):
             return Ruling(Meaning.WRONG, "", worst_at(problem, point, entry.output, entry.at))
     return Ruling(Meaning.UNKNOWN, "the function jumps there, so its gradient cannot be decided")
 

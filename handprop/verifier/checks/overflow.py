@@ -202,8 +202,8 @@ def run_of(program: Any, inputs: Sequence[Any]) -> list[Step]:
 def leaves_range(eqn: Any, operands: Sequence[np.ndarray], outputs: Sequence[np.ndarray],
                  by_entry: bool = False) -> tuple[RangeExit | None, int]:  # fmt: skip
     """Return how the equation's output is out of range where its operands are not, and in how many entries."""
-    floats = [v for v in operands if jaxprs.is_float(v.dtype)]
-    made = [o for o in outputs if jaxprs.is_float(o.dtype)]
+    floats, made = ([x for x in arrays if jaxprs.is_float(x.dtype) or jaxprs.is_complex(x.dtype)]
+                    for arrays in (operands, outputs))  # fmt: skip
     if not made or not floats:
         return None, 0
     for how, found, is_in in (

@@ -12,6 +12,7 @@ import numpy as np
 
 from handprop.verifier.checks.differences import Difference, Meaning, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
+from handprop.verifier.checks.infinite_slopes import INFINITE, infinite_slope
 from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
@@ -26,6 +27,7 @@ POINTS = 4
 POOR = 4.0
 DEFINED = "the reference is a number"
 NOT_GIVEN = ", which it is not at the given input"
+UNTOLD = (Meaning.UNKNOWN, Meaning.UNDEFINED)  # what such a point says about the rule is nothing
 MAX_HIDDEN = 0.01  # the relative error of an output that rounding may hide
 NOTHING = 1e-9  # relative to the output at the other points, or to the other gradients
 APPROXIMATE = 1e-5  # a smaller relative error may be intended
@@ -81,7 +83,9 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
         measured = not problem.shared.proved and is_compiled(problem)
         points.append(compared(evaluator, sample(problem, options, i), i, measured))
         difference = meaning_of(problem, [evaluator], points[-1:], options)
-        told += not points[-1].raised and (difference is None or difference.kind is not Meaning.UNKNOWN)
+        told += not points[-1].raised and (difference is None or difference.kind not in UNTOLD)
+        if i == 0 and difference is None and (worst := infinite_slope(problem, points[0])) is not None:
+            difference = Difference(Meaning.WRONG, INFINITE, evaluator, points[0], worst)
         where = "at the given input" if i == 0 else f"at sample {i}"
         if points[-1].raised:
             findings.append(f"{where} {points[-1].raised}; the point was left out")
@@ -159,7 +163,7 @@ def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> C
 
 def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
     """Yield entries that differ clearly, but no more than runs with noise do: rounding decides what they are."""
-    most, beside = max(MAX_HIDDEN, problem.accuracy), _of_gradients(problem, points)
+    most, beside = max(MAX_HIDDEN, problem.accuracy), _of_all(points)
     most_of = [max(map(largest, leaf)) for leaf in zip(*(point.want for point in points), strict=True)]
     for point in points:
         leaves = zip(problem.out_paths, point.got, point.want, point.bound, most_of, strict=True)
@@ -172,6 +176,11 @@ def _apart(problem: Problem, points: list[Point]) -> Iterator[str]:
                 by_hand, by_reference = apart(float(got[index]), float(want[index]))
                 where = f"{path}{list(index) if index else ''}"
                 yield f"{where} is {by_hand} by hand and {by_reference} by the reference, and rounding decides which"
+
+
+def _of_all(points: list[Point]) -> float:
+    """The largest entry of all outputs at all points, beside which an output may be nothing but a remainder."""
+    return max((largest(want) for point in points for want in point.want), default=0.0)
 
 
 def _of_gradients(problem: Problem, points: list[Point]) -> float:

@@ -19,7 +19,7 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.programs.executables import array
 
-__all__ = ["STEPS", "Sides", "central", "sides", "values_along"]
+__all__ = ["STEPS", "Sides", "central", "quotients", "sides", "values_along"]
 
 STEPS = [2.0**-k for k in range(6, 22, 2)]
 Values = Callable[[float], list[np.ndarray]]
@@ -102,14 +102,14 @@ def central(values: Values, weights: list[np.ndarray]) -> tuple[float, float]:
 
 def sides(values: Values, weights: list[np.ndarray], size: float = 1.0) -> Sides:
     """Return the slopes to either side, per unit of the direction; ``values`` moves by ``size`` times that unit."""
-    with np.errstate(all="ignore"):
-        here, found = values(0.0), []
-        for sign in (-1.0, 1.0):
-            quotients, noise = [], []
-            for h in STEPS:
-                change, terms = _weighed(values(sign * h), here, weights)
-                quotients.append(sign * change / (h * size))
-                noise.append(64 * 2.0**-52 * terms / (h * size))
-            found.append(_best(quotients, noise, 1))
-    (left, e), (right, f) = found
+    (left, e), (right, f) = (_best(*quotients(values, weights, sign, size), 1) for sign in (-1.0, 1.0))
     return Sides(left, right, max(e, f))
+
+
+def quotients(values: Values, weights: list[np.ndarray], sign: float, size: float) -> tuple[list[float], list[float]]:
+    """Return the difference quotients to one side, per unit of the direction, and what rounding does to each."""
+    with np.errstate(all="ignore"):
+        here = values(0.0)
+        found = [(_weighed(values(sign * h), here, weights), h * size) for h in STEPS]
+        return ([sign * change / h for (change, _), h in found],
+                [64 * 2.0**-52 * terms / h for (_, terms), h in found])  # fmt: skip

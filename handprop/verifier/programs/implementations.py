@@ -1,8 +1,9 @@
 """Primitives that others than JAX define, by the JAX program of their implementation.
 
 A library that needs a derivative, a transpose or a batching rule of its own often defines a primitive. Its
-implementation is a function of JAX operations, and is what the primitive computes without compilation; its derivative
-is written by hand, as a custom rule is. Walking through the implementation makes the primitive's values known.
+implementation is a function of JAX operations: what the primitive computes without compilation, or what it is compiled
+from. Its derivative is written by hand, as a custom rule is. Walking through the implementation makes the primitive's
+values known.
 """
 
 import functools
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 from jax import dtypes
 
-from handprop._compat import closed
+from handprop._compat import closed, compiled_from
 from handprop.verifier.internal import noted
 from handprop.verifier.programs.frames import JAX
 
@@ -25,8 +26,16 @@ _KEPT: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # by the equation's id
 
 def is_foreign(primitive: Any) -> bool:
     """Whether somebody else than JAX defined what the primitive computes."""
-    code = getattr(_innermost(getattr(primitive, "impl", None)), "__code__", None)
-    return code is not None and not code.co_filename.startswith(JAX)
+    return _function_of(primitive) is not None
+
+
+def _function_of(primitive: Any) -> Callable | None:
+    """The function that somebody else than JAX wrote for the primitive."""
+    for f in (getattr(primitive, "impl", None), compiled_from(primitive)):
+        code = getattr(_innermost(f), "__code__", None)
+        if code is not None and not code.co_filename.startswith(JAX):
+            return f
+    return None
 
 
 def implementation(eqn: Any) -> Any:
@@ -44,9 +53,10 @@ def implementation(eqn: Any) -> Any:
 def _traced(eqn: Any) -> Any:
     params = eqn.primitive.get_bind_params(eqn.params)
     types = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    function = functools.partial(_function_of(eqn.primitive), **params)  # pyright: ignore[reportArgumentType]
     try:
         with jax.enable_x64(any(dtypes.itemsize_bits(t.dtype) == 64 for t in types)):  # pyright: ignore
-            program = jax.make_jaxpr(functools.partial(eqn.primitive.impl, **params))(*types[: len(eqn.invars)])
+            program = jax.make_jaxpr(function)(*types[: len(eqn.invars)])
     except Exception as error:  # whatever the implementation raises, for example where it needs numbers
         noted(error, "the implementation of a primitive")
         return None

@@ -85,7 +85,7 @@ def nonlinear_line(problem: Problem, worst: Worst) -> BreakingLine | None:
 
 def _is_linear(once: np.ndarray, doubled: np.ndarray) -> bool:
     """Whether doubling the cotangent leaves all entries unchanged or doubles all of them."""
-    if not jaxprs.is_float(once.dtype):
+    if not (jaxprs.is_float(once.dtype) or jaxprs.is_complex(once.dtype)):
         return bool((once == doubled).all())
     kept = np.isfinite(once) & np.isfinite(doubled)
     once, doubled = once[kept], doubled[kept]

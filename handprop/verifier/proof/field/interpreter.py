@@ -89,7 +89,7 @@ class _OverTheField(Walk):
         return self.evaluate(program, operands)
 
     def entry(self, x: Thing, i: int) -> Thing:
-        return move(x, lambda part: part[i])
+        return move(x, lambda part: np.asarray(part[i]))
 
     def stacked(self, eqn: Any, rows: list[list[Thing]]) -> list[Thing]:
         if not rows:
