@@ -66,7 +66,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
            nondiff_argnums: int | Sequence[int] = (), key: Any = None, order: int = 1, budget: float = 30.0,
            skip: str | Sequence[str] = (), domain: Domains | None = None, accuracy: float = 0.0,
            satisfies: Callable | None = None, surrogate: Callable | None = None,
-           mode: Literal["reverse", "forward"] = "reverse") -> Report:  # fmt: skip
+           mode: Literal["reverse", "forward"] = "reverse", trust_jax: bool = True) -> Report:  # fmt: skip
     """Verify that a ``custom_vjp`` or ``custom_jvp`` rule is the derivative of its own primal, or of ``reference``.
 
     Args:
@@ -96,6 +96,7 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
             still compared with the rule's own.
         mode: how JAX differentiates the rule. ``"forward"`` is for ``custom_jvp`` rules of arguments with few entries:
             a tangent of zero times an infinity is NaN, which reverse mode does not show.
+        trust_jax: False judges JAX's own rules inside the function too.
 
     Raises:
         Unusable: the rule cannot be called with these arguments; the message is one sentence.
@@ -110,7 +111,9 @@ def verify(rule: Callable | tuple[Callable | None, Callable], *args: Any, kwargs
     <Verdict.PROVED: 'the two programs are the same function over the reals, at these shapes'>
     """
     options, named = _options(key, budget, skip, accuracy, order), dict(kwargs or {})
-    against = _against(reference, satisfies, surrogate, order)._replace(forwards=_is_forward(mode))
+    against = _against(reference, satisfies, surrogate, order)._replace(
+        forwards=_is_forward(mode), trusts_jax=trust_jax
+    )
 
     def problem_of(argnums: int | Sequence[int] | None) -> Problem:
         return of_rule(rule, args, named, against, argnums, nondiff_argnums, options.rng(Stream.ARGUMENTS))

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from handprop.verifier.arguments import is_inexact
 from handprop.verifier.internal import noted
@@ -29,6 +30,7 @@ __all__ = [
     "by_differences",
     "by_directions",
     "floats",
+    "is_additive",
     "of_values",
     "pulled_back",
     "with_estimate",
@@ -38,6 +40,7 @@ __all__ = [
 Derivative = Callable[[Callable, Sequence[Any], Sequence[Any], list[int]], tuple]
 
 MAX_ENTRIES, MAX_ESTIMATED = 1024, 256  # numbers that are differentiated one by one
+MAX_TRIED = 64  # numbers along which a rule is tried to be linear
 # Relative to a number, or absolute if the number is below 1.
 RELATIVE = tuple(k * step for step in (2.0**-6, 2.0**-10, 2.0**-14) for k in (1, 2, 4))
 SMOOTH = 3e-3  # how close D(2 h) and D(4 h) have to be: the square of their difference is of the order h^4
@@ -196,3 +199,30 @@ def of_values(as_program: Callable[[Derivative], Any], inputs: Sequence[Any], ch
         else:
             return way
     return pulled_back if autodiff else _nowhere
+
+
+def is_additive(f: Callable, leaves: Sequence[Any], chosen: Sequence[int], rng: np.random.Generator) -> bool:
+    """Whether the derivative along a sum is the sum of the derivatives, at zeros too.
+
+    What JAX cannot transpose may still be linear. This is tried only where few numbers are differentiated.
+    """
+    partial, wrt = floats(f, leaves, chosen), [leaves[i] for i in chosen]
+    if sum(x.size for x in wrt) > MAX_TRIED:
+        return False
+    halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]
+    one = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt]
+    # |dx| adds up where signs agree, so these signs are opposite.
+    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]
+    both = jax.tree.map(jnp.add, one, other)
+    try:
+        return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
+    except Exception as error:  # whatever the rule raises, its fault is still that it cannot be transposed
+        noted(error, "the rule along sums of directions")
+        return False
+
+
+def _adds_up(f: Callable, at: list[Any], *directions: list[Any]) -> bool:
+    """Whether the derivative of f in the third direction is the sum of those in the first two."""
+    tangents = [jax.jvp(f, at, along, has_aux=True)[1] for along in directions]
+    return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
+               for a, b, c in zip(*tangents, strict=True))  # fmt: skip

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from handprop._compat import root_rule
@@ -17,7 +16,7 @@ from handprop.verifier.derivatives import (
     Derivative,
     by_differences,
     by_directions,
-    floats,
+    is_additive,
     of_values,
     pulled_back,
     with_estimate,
@@ -53,24 +52,26 @@ from handprop.verifier.rules import (
 
 __all__ = ["Against", "of_rule"]
 
-MAX_DIRECTIONS = 64
 FORWARDS = "it is linear in its tangents, as was tried, and differentiated forwards: JAX cannot transpose it"
 TRIED = "that the rule is linear in its tangents was tested, but is not proved"
 PLAIN = "value without differentiation"
 NO_RULE = ("{} calls no custom_vjp or custom_jvp rule besides JAX's own, so it would be compared with itself; verify a "
-           "gradient against its loss (verify_gradient, --loss), or any other function against reference=")  # fmt: skip
+           "gradient against its loss (verify_gradient, --loss), or any other function against reference= "
+           "(trust_jax=False judges JAX's own rules)")  # fmt: skip
 
 
 class Against(NamedTuple):
     """What a rule is compared with: the derivative of ``reference``, by the equation that its values satisfy, or of a
     ``surrogate`` beside the rule's own values; without any, the derivative of its own primal. ``values``: differences
-    of the primal's values. ``forwards``: the rule is differentiated in forward mode."""
+    of the primal's values. ``forwards``: the rule is differentiated in forward mode. ``trusts_jax``: JAX's own rules
+    are not judged."""
 
     reference: Callable | None = None
     satisfies: Callable | None = None
     surrogate: Callable | None = None
     values: bool = False
     forwards: bool = False
+    trusts_jax: bool = True
 
 
 def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int | Sequence[int] | None,
@@ -96,9 +97,10 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int
         problem = _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
         if against.forwards:
             _check_forwards(problem)
-        if against != Against() or sum(given.arrays[i].size for i in chosen) > MAX_ESTIMATED:
+        if against._replace(trusts_jax=True) != Against() or sum(given.arrays[i].size for i in chosen) > MAX_ESTIMATED:
             return problem
-        return problem._replace(by_values=lambda: _of_rule(rule, given, Against(values=True), chosen, rng, False))
+        values = against._replace(values=True)
+        return problem._replace(by_values=lambda: _of_rule(rule, given, values, chosen, rng, False))
 
     return first_built(rule, given, built)
 
@@ -133,6 +135,9 @@ def _rules_of_jax(rule: Any, given: Arguments, against: Against) -> Any:
     Raises:
         Unusable: there is nothing to judge.
     """
+    if not against.trusts_jax and holds_rules(given.calling(rule), given.leaves, True):
+        return EVERY
+    against = against._replace(trusts_jax=True)
     if isinstance(rule, RULES):
         return rule if is_of_jax(rule) else None
     if against.reference is not None:
@@ -233,7 +238,9 @@ def _stated(against: Against, equation: Equation | None, given: Arguments, out: 
 def _with_faults(problem: Problem, faults: Sequence[Fault], given: Arguments, rng: np.random.Generator) -> Problem:
     """The problem with these faults, or those of its rule; a rule that JAX cannot transpose is tried forwards."""
     faults = faults or _standing(problem)
-    if any(fault.how is How.NOT_LINEAR for fault in faults) and _is_additive(given, problem.written, problem.wrt, rng):
+    if any(fault.how is How.NOT_LINEAR for fault in faults) and is_additive(
+        given.calling(problem.written), given.leaves, problem.wrt, rng
+    ):
         assert problem.as_program is not None
         return _forwards(problem, functools.partial(problem.as_program, gradients=by_directions))
     return problem._replace(faults=tuple(faults))
@@ -365,30 +372,3 @@ def _nothing_to_differentiate(outputs: Sequence[tuple[str, Any]], chosen: Sequen
     if not any(is_inexact(o) for _, o in outputs):
         return "there is no output of a floating dtype to compare"
     return "" if chosen else "there is no argument of a floating dtype to differentiate"
-
-
-def _is_additive(given: Arguments, rule: Any, chosen: Sequence[int], rng: np.random.Generator) -> bool:
-    """Whether the derivative along a sum is the sum of the derivatives, at zeros too.
-
-    What JAX cannot transpose may still be linear. This is tried only where few numbers are differentiated.
-    """
-    partial, wrt = floats(given.calling(rule), given.leaves, chosen), [given.leaves[i] for i in chosen]
-    if sum(x.size for x in wrt) > MAX_DIRECTIONS:
-        return False
-    halves = [jnp.where((jnp.arange(x.size) % 2 == 0).reshape(x.shape), x, 0) for x in wrt]
-    one = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in wrt]
-    # |dx| adds up where signs agree, so these signs are opposite.
-    other = [x * jnp.asarray(rng.uniform(-2.0, -1.2, x.shape), x.dtype) for x in one]
-    both = jax.tree.map(jnp.add, one, other)
-    try:
-        return all(_adds_up(partial, at, one, other, both) for at in (wrt, [jnp.zeros_like(x) for x in wrt], halves))
-    except Exception as error:  # whatever the rule raises, its fault is still that it cannot be transposed
-        noted(error, "the rule along sums of directions")
-        return False
-
-
-def _adds_up(f: Callable, at: list[Any], *directions: list[Any]) -> bool:
-    """Whether the derivative of f in the third direction is the sum of those in the first two."""
-    tangents = [jax.jvp(f, at, along, has_aux=True)[1] for along in directions]
-    return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
-               for a, b, c in zip(*tangents, strict=True))  # fmt: skip

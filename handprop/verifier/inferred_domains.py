@@ -40,6 +40,7 @@ __all__ = ["judged"]
 POINTS = range(1, 7)  # sample 0 is the given input, which lies in every domain
 SEEN = 17  # samples
 APART = 1e-6  # relative difference
+EXACT = ("structure", "identical", "proof")  # checks that know no error
 LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a condition
 IN_DOUBT = "{}, as given, and the time was too short to tell whether that is a condition"
 MAX_ENTRIES = 1 << 20
@@ -65,13 +66,17 @@ def judged(problem: Problem, options: Options, entry: str, domain: Domains | Non
 
 def _judged(problem: Problem, options: Options, entry: str, domain: Domains | None, prepare: Prepare) -> Report:
 
-    def attempt(given: Problem) -> tuple[Problem, Report]:
+    def attempt(given: Problem, before: tuple[Problem, Report] | None = None) -> tuple[Problem, Report]:
         problem = fresh(declared(given, domain, options), options)
         whole = prepare(problem)
         whole = whole if whole is problem else fresh(whole, options)
-        report = checked(whole, options, entry, [_proved_wider(given, problem, options, prepare)])
+        known = [_proved_wider(given, problem, options, prepare)]
+        if before is not None and not before[0].domains:
+            _take_programs(problem, before[0])
+            known += [check for check in before[1].checks if check.name in EXACT]
+        report = checked(whole, options, entry, known)
         late = options.seconds_left < 0 and report.verdict is not Verdict.REFUTED
-        if not (report.ok or late) and domain != ANY and "rounding" not in options.skip:
+        if not (report.ok or late or whole.shared.of_a_tolerance) and domain != ANY and "rounding" not in options.skip:
             try:
                 return _as_they_are(problem, whole, report, options, entry, prepare)
             except OutOfTime:
@@ -90,6 +95,16 @@ def _judged(problem: Problem, options: Options, entry: str, domain: Domains | No
     with contextlib.suppress(OutOfTime):
         report = _with_intent(whole, options, report)
     return report
+
+
+def _take_programs(problem: Problem, before: Problem) -> None:
+    """Take the compiled programs of a problem that differs in the error that is allowed, and in nothing else."""
+    shared, accuracy = problem.shared, max(problem.accuracy, before.shared.resolution)
+    shared.evaluators |= {traced: one and one._replace(accuracy=accuracy, is_estimated=problem.is_estimated)
+                          for traced, one in before.shared.evaluators.items()}  # fmt: skip
+    shared.user_programs, shared.values = before.shared.user_programs, before.shared.values
+    shared.untraceable, shared.resolution = before.shared.untraceable, before.shared.resolution
+    shared.hashes = before.shared.hashes
 
 
 def _with_intent(problem: Problem, options: Options, report: Report) -> Report:

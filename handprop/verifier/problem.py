@@ -15,7 +15,7 @@ import numpy as np
 from handprop.verifier.arguments import CONCRETE, Arguments, Failing, Unusable
 from handprop.verifier.domains import Domain
 from handprop.verifier.faults import Fault
-from handprop.verifier.internal import first_line, place_of, said
+from handprop.verifier.internal import first_line, noted, place_of, said
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.rules import name_of
 
@@ -48,7 +48,8 @@ class Shared:
     they were traced; None stands for programs that cannot be traced so, and ``untraceable`` is the reason. Where a
     program is another one in float64, ``resolution`` is the relative error that its own dtype does not resolve.
     ``compiled`` are digests of those that can. ``values`` are runs of the function whose gradients these are, and
-    ``iterated`` is its run with one more iteration of each loop (None where it has no such loop).
+    ``iterated`` is its run with one more iteration of each loop (None where it has no such loop). ``of_a_tolerance``:
+    whether a difference was found that a loop's tolerance may explain, whose bound was not measured.
 
     ``proved`` says whether a check has proved the problem, ``conditional`` whether the proof holds under conditions,
     and ``identical`` whether both are the same program. ``proved_pair`` are the programs that were proved equal, and
@@ -64,6 +65,7 @@ class Shared:
     compiled: list[Any] = dataclasses.field(default_factory=list)
     values: dict[Any, Callable] = dataclasses.field(default_factory=dict)
     iterated: Any = UNSET
+    of_a_tolerance: bool = False
     proved: bool = False
     conditional: bool = False
     identical: bool = False
@@ -159,14 +161,33 @@ class Problem(NamedTuple):
 def first_built(f: Any, given: Arguments, built: Callable[[Arguments], Problem]) -> Problem:
     """Build the problem with as many of the arguments traced as the functions allow."""
     first: Exception | None = None
-    for trial in given.tries():
+    closed: Problem | None = None
+    trials = list(given.tries())
+    for trial in trials:
         try:
-            return built(trial)
+            problem = built(trial)
         except (*CONCRETE, Failing) as error:
             first = first or error
+            continue
+        if len(trials) == 1 or not _closes_over(problem):
+            return problem
+        closed = closed or problem  # over a number that JAX gives it as it is
+    if closed is not None:
+        return closed
     if isinstance(first, Failing):
         raise first
     return faulty(f, given)._replace(obstacle=EAGER.format(first_line(first or Exception())))
+
+
+def _closes_over(problem: Problem) -> bool:
+    """Whether a rule holds an argument that is traced, as one of its ``nondiff_argnums`` may be."""
+    try:
+        return jaxprs.leaks(jaxprs.trace(problem.candidate, problem.inputs))
+    except jax.errors.UnexpectedTracerError:
+        return True
+    except Exception as error:  # whatever else the rule raises: the structure check reports it
+        noted(error, "the rule as it is called")
+        return False
 
 
 def normal(argnums: int | Sequence[int], count: int, what: str) -> tuple[int, ...]:

@@ -12,29 +12,27 @@ What holds then is verified, and the report says by what.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from handprop._compat import equations
+from handprop.verifier.checks.convergence import is_of_a_tolerance, iterates
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.finite_differences import slope_along
-from handprop.verifier.checks.sampling import largest
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
-from handprop.verifier.programs import jaxprs
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Outcome, Verdict
 
 __all__ = ["reconsidered"]
 
-# The relative error of an iteration that ends at a tolerance, at the input where it shows first, and at inputs of all
-# sizes: a tolerance is absolute, and says less of small numbers.
-ITERATED, AT_ALL_SIZES = 1e-6, 1e-4
+# The relative error of an iteration that ends at a tolerance, at inputs of all sizes: a tolerance is absolute, and says
+# less of small numbers.
+AT_ALL_SIZES = 1e-4
+TOO_SHORT = "autodiff may not be the derivative of this function, and the time was too short to find out"
 UNFINISHED = f"the function's loops end at a tolerance: a relative error of {AT_ALL_SIZES:.0e} is allowed"
 AGREES = 1e-4  # relative: how close the rule's slope has to be to that of the values
-Judge = Callable[[Problem], tuple[Problem, Report]]
+Judge = Callable[..., tuple[Problem, Report]]  # of a problem and, where its programs are the same, what was judged
 
 
 def reconsidered(problem: Problem, whole: Problem, report: Report, options: Options, judge: Judge
@@ -45,28 +43,19 @@ def reconsidered(problem: Problem, whole: Problem, report: Report, options: Opti
     if problem.by_values is None or whole.shared.failed_at is None or options.order != 1:
         return whole, report
     judged, again = whole, report
-    if _iterates(problem) and _is_within(whole.shared.failed_at, ITERATED):
-        judged, again = judge(problem._replace(accuracy=AT_ALL_SIZES, is_estimated=True, allowance=UNFINISHED))
-    if not again.ok and judged.shared.failed_at is not None and not problem.stops and _values_agree(judged, options):
+    if is_of_a_tolerance(problem, whole.shared.failed_at):
+        allowed = problem._replace(accuracy=AT_ALL_SIZES, is_estimated=True, allowance=UNFINISHED)
+        judged, again = judge(allowed, (whole, report))
+    if (again.verdict is Verdict.REFUTED and judged.shared.failed_at is not None and not problem.stops
+            and _values_agree(judged, options)):  # fmt: skip
         judged, again = judge(problem.by_values())
-    if not again.ok:
-        return whole, report
-    found = f"autodiff of the function itself says otherwise: {report.reason}"
-    return judged, dataclasses.replace(again, findings=(*again.findings, found))
-
-
-def _iterates(problem: Problem) -> bool:
-    """Whether the function contains a loop whose length depends on its arguments."""
-    program = jaxprs.trace(problem.reference, problem.inputs)
-    return any(eqn.primitive.name == "while" for eqn in equations(program))
-
-
-def _is_within(point: Any, error: float) -> bool:
-    """Whether both programs differ by no more than this, relative to the largest entry of all outputs."""
-    most = max(map(largest, point.want), default=0.0)
-    with np.errstate(all="ignore"):
-        return all(np.nanmax(np.abs(g - w), initial=0.0) <= error * most
-                   for g, w in zip(point.got, point.want, strict=True))  # fmt: skip
+    if again.ok:
+        found = f"autodiff of the function itself says otherwise: {report.reason}"
+        return judged, dataclasses.replace(again, findings=(*again.findings, found))
+    if again.verdict is Verdict.INCONCLUSIVE and options.seconds_left < 0:
+        reason = f"{report.reason}; {TOO_SHORT}"
+        return whole, dataclasses.replace(report, verdict=again.verdict, reason=reason, counterexample=None)
+    return (judged, again) if whole.shared.of_a_tolerance else (whole, report)
 
 
 def _values_agree(problem: Problem, options: Options) -> bool:
@@ -75,7 +64,7 @@ def _values_agree(problem: Problem, options: Options) -> bool:
     if not problem.owners:
         return False
     if problem.domains:  # the gradient is not the slope along free parameters
-        return _iterates(problem)
+        return iterates(problem)
     directions = [(k, i, rng.normal(size=np.shape(point.inputs[i]))) for k, i in problem.owners]
     try:
         slope = slope_along(problem, next(evaluators(problem)), point.inputs, (point.got, point.want), directions)

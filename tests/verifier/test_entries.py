@@ -155,7 +155,6 @@ def ruled(primal, backward):
 
 
 UNJUDGED = {
-    "complex": (ruled(lambda x: 2 * x, lambda x, d: 2 * d), X.astype(jnp.complex64), {}, "complex"),
     "integers": (ruled(lambda x: 2 * x, lambda x, d: 2 * d), jnp.arange(3), {}, "no output of a floating dtype"),
     "many entries of a callback": (ruled(called_back, lambda x, d: d * jnp.cos(x)), jnp.ones(300), {}, "reference="),
     "many entries of a while loop": (ruled(looped, lambda x, d: 8 * d), jnp.ones(1100), {}, "reference="),

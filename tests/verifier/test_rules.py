@@ -9,6 +9,7 @@ from selecting import all_but
 
 import handprop as v
 from handprop._compat import root_rule
+from handprop.verifier import Unusable
 
 X = jnp.linspace(0.1, 1.0, 5)
 QUICK = all_but("structure", "proof", "rounding")
@@ -127,7 +128,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_function_without_a_rule_is_an_error(name):
-    with pytest.raises(TypeError, match=r"calls no custom_vjp.*verify_gradient, --loss.*reference=$"):
+    with pytest.raises(TypeError, match=r"calls no custom_vjp.*verify_gradient, --loss.*reference=.*trust_jax=False"):
         v.verify(PLAIN[name], X)
     assert is_proved(PLAIN[name], X, reference=PLAIN[name])
 
@@ -387,3 +388,29 @@ def test_the_derivative_that_custom_root_was_given_is_judged():
         assert v.verify(cube_root(1.5), x, skip="repair").verdict is v.Verdict.REFUTED
     with pytest.raises(TypeError, match="calls no custom"):
         v.verify(lambda x: jnp.sin(x), x)
+
+
+def test_jax_s_own_rules_are_judged_where_they_are_asked_for():
+    def gate(x):
+        return x * jax.nn.relu(x)
+
+    with pytest.raises(Unusable, match="trust_jax=False"):
+        v.verify(gate, X)
+    report = v.verify(gate, X, trust_jax=False)
+    assert report.verdict is v.Verdict.PROVED
+    assert not any("trusted" in assumption for assumption in report.assumptions)
+    with pytest.raises(Unusable, match="calls no custom_vjp"):
+        v.verify(lambda x: x * x, X, trust_jax=False)
+
+
+def test_a_number_that_a_rule_takes_as_it_is_stays_as_it_is():
+    """Such a number is traced first, and the rule then closes over it."""
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+    def scaled(x, k):
+        return k * x
+
+    scaled.defvjp(lambda x, k: (k * x, None), lambda k, _, g: (k * g,))
+    report = v.verify(lambda x, k: scaled(x, k), X, 2.5)
+    assert report.verdict is v.Verdict.PROVED
+    assert "k is 2.5, as given" in report.conditions

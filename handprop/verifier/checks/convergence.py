@@ -13,19 +13,36 @@ import jax
 import numpy as np
 
 from handprop._compat import equations
-from handprop.verifier.checks.sampling import Point, sample
+from handprop.verifier.checks.sampling import Point, largest, sample
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import UNSET, Problem
 from handprop.verifier.programs import executables, jaxprs, running, widen
 from handprop.verifier.report.values import Worst
 
-__all__ = ["has_not_converged", "is_remainder"]
+__all__ = ["has_not_converged", "is_of_a_tolerance", "is_remainder", "iterates"]
+
+ITERATED = 1e-6  # the relative error of an iteration that ends at a tolerance, where it shows first
 
 CONVERGED = 1e-6  # the relative change of the values in one more iteration, at the given input
 ROUNDING = 1e-12
 NEAR = 2.0**-20  # relative to the inputs' size
 MOVED = 0.01  # share of a difference that one more iteration removes
 WORSE = 1e3  # times the change at the given input
+
+
+def iterates(problem: Problem) -> bool:
+    """Whether the function contains a loop whose length depends on its arguments."""
+    program = jaxprs.trace(problem.reference, problem.inputs)
+    return any(eqn.primitive.name == "while" for eqn in equations(program))
+
+
+def is_of_a_tolerance(problem: Problem, point: Point) -> bool:
+    """Whether a difference is as small as the error of a loop that ends at a tolerance, relative to the largest entry
+    of all outputs."""
+    most = ITERATED * max(map(largest, point.want), default=0.0)
+    with np.errstate(all="ignore"):
+        near = all(np.nanmax(np.abs(g - w), initial=0.0) <= most for g, w in zip(point.got, point.want, strict=True))
+    return near and iterates(problem)
 
 
 def has_not_converged(problem: Problem, point: Point, options: Options) -> bool:

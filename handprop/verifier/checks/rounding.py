@@ -10,10 +10,20 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from handprop.verifier.checks.convergence import is_of_a_tolerance
 from handprop.verifier.checks.differences import Difference, Meaning, failed, meaning_of
 from handprop.verifier.checks.evaluators import Evaluator, as_users, calls_back, evaluators, is_compiled, untraceable
 from handprop.verifier.checks.infinite_slopes import INFINITE, infinite_slope
-from handprop.verifier.checks.sampling import Point, compared, largest, not_repeated, repeats, sample
+from handprop.verifier.checks.sampling import (
+    Point,
+    compared,
+    largest,
+    not_repeated,
+    repeats,
+    sample,
+    unmeasured,
+    worst_entry,
+)
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
@@ -81,6 +91,8 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
             break
         # The smallest detectable error is only stated where nothing is proved.
         measured = not problem.shared.proved and is_compiled(problem)
+        if i == 0 and (early := _of_a_tolerance(problem, evaluator, options)) is not None:
+            return Sampled([early.point], findings, told, early)
         points.append(compared(evaluator, sample(problem, options, i), i, measured))
         difference = meaning_of(problem, [evaluator], points[-1:], options)
         told += not points[-1].raised and (difference is None or difference.kind not in UNTOLD)
@@ -97,6 +109,21 @@ def _sampled(problem: Problem, evaluator: Evaluator, options: Options) -> Sample
             findings.append(f"{where} {difference.said}")
             by_constants |= difference.kind is Meaning.CONSTANTS
     return Sampled(points, findings, told, None, by_constants)
+
+
+def _of_a_tolerance(problem: Problem, evaluator: Evaluator, options: Options) -> Difference | None:
+    """A difference at the given input that a loop's tolerance explains, found without its bound where runs with noise
+    are not compiled and take long.
+
+    The report then allows for the tolerance, which leaves no time to measure what rounding does."""
+    if problem.shared.proved or problem.by_values is None or is_compiled(problem):
+        return None
+    point = unmeasured(evaluator, sample(problem, options, 0))
+    worst = worst_entry(problem, point)
+    if point.raised or worst is None or not is_of_a_tolerance(problem, point):
+        return None
+    problem.shared.of_a_tolerance = True
+    return Difference(Meaning.WRONG, "", evaluator, point, worst)
 
 
 def _judged(problem: Problem, sampled: Sampled, options: Options, start: float) -> Check:
@@ -130,8 +157,8 @@ def _largest_error(problem: Problem, difference: Difference, options: Options) -
 def _agreed(problem: Problem, sampled: Sampled, seconds: float, late: bool) -> Check:
     """Return the check if the programs agree; if it is ``late``, their own dtype is not examined any more."""
     given, points = sampled.points[0], [point for point in sampled.points if not point.raised]
-    least = NOTHING * _of_gradients(problem, points)
-    met = {path: any(_is_met(point.want[k], least * gradient) for point in points)
+    least = {True: NOTHING * _of_gradients(problem, points), False: NOTHING * _of_all(points)}
+    met = {path: any(_is_met(point.want[k], least[gradient]) for point in points)
            for k, (path, gradient) in enumerate(zip(problem.out_paths, problem.gradients, strict=True))}  # fmt: skip
     idle = tuple(path for path, gradient in zip(met, problem.gradients, strict=True) if gradient and not met[path])
     proved = problem.shared.proved

@@ -40,6 +40,7 @@ __all__ = [
     "not_repeated",
     "repeats",
     "sample",
+    "unmeasured",
     "worst_at",
     "worst_entry",
     "wrong_outputs",
@@ -101,8 +102,8 @@ def _free(x: Any, rng: np.random.Generator, factor: float, spread: float | None 
     return executables.array(np.where(finite, rng.normal(size=wide.shape) * (scale or 1.0) * factor, wide))
 
 
-def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
-    """Compare both programs at one input; the bound is measured if asked for, or if the two differ."""
+def unmeasured(evaluator: Evaluator, inputs: tuple[Any, ...]) -> Point:
+    """Compare both programs at one input, with the least bound that there may be."""
     before = len(evaluator.raised)
     got, want = evaluator.clean(inputs)
     if len(evaluator.raised) > before:
@@ -111,8 +112,15 @@ def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured:
         most = max(map(largest, want), default=0.0) if evaluator.is_estimated else 0.0
         least = [4 * evaluator.eta * np.abs(w) + evaluator.accuracy * max(largest(w), most)
                  + NOTHING * min(largest(w), 1.0) + UNDERFLOW for w in want]  # fmt: skip
-    if not measured and not is_off(got, want, least):
-        return Point(inputs, got, want, least)
+    return Point(inputs, got, want, least)
+
+
+def compared(evaluator: Evaluator, inputs: tuple[Any, ...], seed: int, measured: bool = False) -> Point:
+    """Compare both programs at one input; the bound is measured if asked for, or if the two differ."""
+    point = unmeasured(evaluator, inputs)
+    _, got, want, least, raised = point
+    if raised or (not measured and not is_off(got, want, least)):
+        return point
     bound, changes = least, [[np.full(x.shape, np.nan) for x in program] for program in (got, want)]
     for draw in range(evaluator.draws):
         if draw >= DRAWS and not is_off(got, want, bound):
