@@ -3,8 +3,12 @@
 from math import log
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
+from selecting import all_but
 
+import handprop
 from handprop.verifier.options import Options
 from handprop.verifier.proof import bound
 from handprop.verifier.proof.field.arithmetic import HIGH, LOW, POSITIVE, PRIMES
@@ -61,3 +65,12 @@ def test_there_are_as_many_primes_as_the_bound_says():
     """By the logarithmic integral, to first order: one class of 4 modulo 8, half of those of each odd prime."""
     all_primes = HIGH / log(HIGH) * (1 + 1 / log(HIGH)) - LOW / log(LOW) * (1 + 1 / log(LOW))
     assert PRIMES < all_primes / 4 / 2 ** (len(POSITIVE) - 1) < 1.2 * PRIMES
+
+
+def test_a_degree_without_end_is_infinite_and_no_fault():
+    """The degree doubles in every turn, and is larger than any float at the end."""
+    by_quotients = lambda x: jax.lax.fori_loop(0, 1100, lambda i, y: y * y / (1 + y), x)  # noqa: E731
+    by_products = lambda x: jax.lax.fori_loop(0, 1100, lambda i, y: y * (y / (y + 1)), x)  # noqa: E731
+    report = handprop.equivalent(by_quotients, by_products, jnp.full(2, 0.3), skip=all_but("structure", "proof"))
+    assert report.verdict is not handprop.Verdict.PROVED
+    assert not report.internal

@@ -5,6 +5,8 @@ at random: inputs and oracle values. Two numbers are bounded, the degree and log
 magnitudes ("bits"). Under a product these sums at most multiply, and under a sum they at most add, so all bounds follow
 from the operations alone.
 
+All bounds are floats, which become infinite where an integer would grow without end.
+
 There are two accounts, each far better than the other for some programs. Either every entry has a denominator of its
 own, and sums multiply denominators (:class:`Degree`), or the whole array has one denominator, known by its factors
 (:class:`Whole`).
@@ -23,11 +25,11 @@ MAX_FACTORS = 256
 class Degree(NamedTuple):
     """For each entry: the degrees of numerator and denominator, the bits of both, and the shift."""
 
-    numerator: float = 0
-    denominator: float = 0
-    bits: float = 0
-    denominator_bits: float = 0
-    shift: float = 0
+    numerator: float = 0.0
+    denominator: float = 0.0
+    bits: float = 0.0
+    denominator_bits: float = 0.0
+    shift: float = 0.0
 
     def shifted(self, shift: float) -> "Degree":
         return self._replace(bits=self.bits + shift - self.shift, shift=shift)
@@ -86,10 +88,10 @@ class Degree(NamedTuple):
 class Whole(NamedTuple):
     """For all entries over one denominator ``M``, the product of ``factors``: exponent, degree and bits by name."""
 
-    numerator: float = 0
-    bits: float = 0
-    shift: float = 0
-    factors: Mapping[Any, tuple[int, float, float]] = {}
+    numerator: float = 0.0
+    bits: float = 0.0
+    shift: float = 0.0
+    factors: Mapping[Any, tuple[float, float, float]] = {}
 
     def lifted(self, other: "Whole") -> "Whole":
         """This bound over the least common denominator of both, at the larger shift."""
@@ -136,12 +138,12 @@ class Whole(NamedTuple):
         degree, bits = self.denominator()
         n, others = max(count, 1), max(count, 1) - 1
         numerator, size = degree + others * self.numerator, bits + self.shift + others * self.bits
-        return Whole(numerator, size, 0, {name: (1, n * self.numerator, n * self.bits)})
+        return Whole(numerator, size, 0.0, {name: (1.0, n * self.numerator, n * self.bits)})
 
     def grown(self, factor: int, count: int, name: Hashable) -> "Whole":
         degree, size = self.denominator()
         d, b = factor * (self.numerator + degree) * count, factor * (self.bits + self.shift + size + factor) * count
-        return Whole(d, b, 0, {name: (1, d, b)})
+        return Whole(d, b, 0.0, {name: (1.0, d, b)})
 
 
 UNBOUNDED = Whole(math.inf, math.inf)
@@ -160,8 +162,8 @@ class Bound(NamedTuple):
     @staticmethod
     def of(ratio: Fraction) -> "Bound":
         numerator, denominator = math.log2(max(abs(ratio.numerator), 1)), math.log2(ratio.denominator)
-        factors = {("number", ratio.denominator): (1, 0.0, denominator)} if denominator else {}
-        return Bound(Degree(0, 0, numerator, denominator), Whole(0, numerator, 0, factors))
+        factors = {("number", ratio.denominator): (1.0, 0.0, denominator)} if denominator else {}
+        return Bound(Degree(0.0, 0.0, numerator, denominator), Whole(0.0, numerator, 0.0, factors))
 
     def worst(self, other: "Bound") -> "Bound":
         return Bound(self.entry.worst(other.entry), self.whole.worst(other.whole))
@@ -198,5 +200,5 @@ class Bound(NamedTuple):
         return min(self.entry.bits, self.whole.bits)
 
 
-VARIABLE = Bound(Degree(1), Whole(1))
+VARIABLE = Bound(Degree(1.0), Whole(1.0))
 """The bound for an element that is drawn at random."""

@@ -259,7 +259,7 @@ def _turn(run: Run, a: Value) -> Elements:
 def _turn_degree(a: Value) -> Bound:
     n = sum(2 * abs((c * 4).numerator) for c, _ in terms_of(a))
     size = n * a.x.size
-    return Bound(Degree(n, n, n, n), Whole(size, size, 0, {("turn", digest(a.x)): (1, size, size)}))
+    return Bound(Degree(n, n, n, n), Whole(size, size, 0, {("turn", digest(a.x)): (1.0, size, size)}))
 
 
 def sin(run: Run, a: Value) -> Value:

@@ -16,7 +16,7 @@ from handprop.verifier.proof.field.values import NAN, Value, plain
 
 __all__ = ["Numbers"]
 # A power of pi or log 2 is a power of a random square.
-CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1, 8, 0.0)}))
+CONSTANT = Bound(Degree(4, 4), Whole(8, 0, 0, {"constant": (1.0, 8.0, 0.0)}))
 
 
 class Numbers(Record):

@@ -141,7 +141,7 @@ class Run(Algebra):
         name = ("facing", digest(canonical))
         first = self.memo.setdefault(name, flipped)
         n, size = abs(exponent), canonical.size
-        below = Bound(Degree(0, n), Whole(n * (size - 1), 0, 0, {name: (n, size, 0.0)}))
+        below = Bound(Degree(0, n), Whole(n * (size - 1), 0, 0, {name: (float(n), float(size), 0.0)}))
         above = VARIABLE.power(n)
         if first.shape == flipped.shape and ((first == flipped).all() or (first != flipped).all()):
             return above if bool((first == flipped).all()) == (exponent > 0) else below
