@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.elementwise import Rule
-from handprop.verifier.proof.field.errors import NeedsBranches, Unsupported
+from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
 from handprop.verifier.proof.field.extrema import arg_extremum, reduce_extremum, window_extremum
 from handprop.verifier.proof.field.factorizations import cholesky, lu, triangular_solve
 from handprop.verifier.proof.field.functions import log
 from handprop.verifier.proof.field.hashing import digest
 from handprop.verifier.proof.field.layout import bind, joined, move
 from handprop.verifier.proof.field.run import Run
-from handprop.verifier.proof.field.truth import Thing, as_value, maximum, minimum
+from handprop.verifier.proof.field.truth import Thing, as_value, logical_not, maximum, minimum
 from handprop.verifier.proof.field.values import (
     Everywhere,
     Value,
@@ -108,13 +109,20 @@ def _reduce_prod(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[
     return [value]
 
 
-def _reduce_logical(f) -> Rule:
-    def rule(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-        if isinstance(inputs[0], Value):
-            raise NeedsBranches("a reduction of truth values")
-        return [np.asarray(f(inputs[0], axis=tuple(params["axes"])))]
+def _all(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    """Whether all are true. In the polynomial reading that is the product of the truth values."""
+    (truths,) = inputs
+    if eqn.invars[0].aval.dtype != np.bool_:
+        raise NotUnderstood("a reduction of the bits of integers")
+    if isinstance(truths, np.ndarray):
+        return [np.asarray(np.all(truths, axis=tuple(params["axes"])))]
+    (product,) = _reduce_prod(run, inputs, params, eqn)
+    return [as_value(run, product)._replace(kind=Kind.PIECEWISE, nonnegative=True, most=1)]
 
-    return rule
+
+def _any(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    (none,) = _all(run, [logical_not(run, inputs[0])], params, eqn)
+    return [logical_not(run, none)]
 
 
 def _cumulative(combine) -> Rule:
@@ -181,8 +189,8 @@ CONTRACTION: dict[str, Rule] = {
     "conv_general_dilated": _convolution,
     "reduce_sum": _reduce_sum,
     "reduce_prod": _reduce_prod,
-    "reduce_and": _reduce_logical(np.all),
-    "reduce_or": _reduce_logical(np.any),
+    "reduce_and": _all,
+    "reduce_or": _any,
     "reduce_max": reduce_extremum(True),
     "reduce_min": reduce_extremum(False),
     "argmax": arg_extremum(True),

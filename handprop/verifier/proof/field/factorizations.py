@@ -6,9 +6,10 @@ import numpy as np
 
 from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements, Field
-from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood
+from handprop.verifier.proof.field.errors import NotUnderstood
 from handprop.verifier.proof.field.functions import sqrt
 from handprop.verifier.proof.field.hashing import digest
+from handprop.verifier.proof.field.pivots import factored
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input
 from handprop.verifier.proof.field.values import Value, finite, moved
@@ -57,13 +58,14 @@ def _inverse_pivot(run: Run, pivot: Elements) -> Elements:
     return run.field.inv(pivot)
 
 
-def lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
-    """``P A = L U``. The row of each pivot is a decision in which all rows with a nonzero entry are equally likely."""
+def lu(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Any]:
+    """``P A = L U``. Where decisions are drawn, the row of each pivot is one: all rows with a nonzero entry are
+    equally likely; elsewhere the pivots are left open."""
     a = as_value(run, inputs[0])
     finite(a, "a factorization")
     run.check_not_zero(a, "a factorization of a matrix that may be singular", "a matrix that is factorized is regular")
     if not run.branching:
-        raise NeedsBranches("the pivots of an LU factorization")
+        return list(factored(a))
     check_input(a)
     f, (n, m), batch = run.field, a.shape[-2:], a.shape[:-2]
     run.asked(a)

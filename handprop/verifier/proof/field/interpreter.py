@@ -36,6 +36,7 @@ from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, O
 from handprop.verifier.proof.field.functions import uninterpreted
 from handprop.verifier.proof.field.hashing import word
 from handprop.verifier.proof.field.layout import LAYOUT, bind, joined, move
+from handprop.verifier.proof.field.pivots import Pivoted, after_pivots
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import are_special, beside_infinity, patched, without_specials
 from handprop.verifier.proof.field.truth import Thing, as_value, select
@@ -135,6 +136,8 @@ def _primitive(run: Run, eqn: Any, inputs: list[Thing]) -> list[Thing]:
     if has(eqn, Trait.NO_FUNCTION) or eqn.effects or mutable:
         raise NotUnderstood(f"{name}, which reads or changes state")
     run.equation = eqn
+    if any(isinstance(thing, Pivoted) for thing in inputs):
+        return after_pivots(run, eqn, inputs)
     if all(not isinstance(thing, Value) for thing in inputs) and name != "iota":
         return _as_it_is(run, eqn, inputs)
     _check_integers(eqn, inputs)
@@ -215,6 +218,8 @@ def _check_integers(eqn: Any, inputs: list[Thing]) -> None:
 
 def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> Thing:
     """The result with the facts that follow from the primitive and its operands alone."""
+    if isinstance(out, Pivoted):
+        return out
     if not isinstance(out, Value):
         return np.asarray(out)
     name, dtype = eqn.primitive.name, eqn.outvars[i].aval.dtype
