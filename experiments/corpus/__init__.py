@@ -1,8 +1,8 @@
-"""Gradient rules written by hand, right ones and one-line mutants of them, in three parts.
+"""Gradient rules written by hand, right ones and one-line mutants of them, in four parts.
 
 ``right_rules()`` are the rules of this folder's modules; ``mutants()`` are the lines of ``mutants.csv``, each a rule of
-one module with one line of its text changed. Both take a part: "first", which the verifier was built on, "second" or
-"third", the folders of these names. Any gradient checker can be run over both::
+one module with one line of its text changed. Both take a part: "first", which the verifier was built on, "second",
+"third" or "fourth", the folders of these names. Any gradient checker can be run over both::
 
     for mutant in corpus.mutants():
         rule = mutant.load()
@@ -25,10 +25,12 @@ FOLDER = Path(__file__).parent
 FIRST = ("activations", "losses", "normalisation", "layers", "attention", "sequences", "algebra")
 SECOND = ("attention", "recurrent", "layers", "mixing", "losses", "derivatives", "training")
 THIRD = ("attention", "sequences", "layers", "losses", "tangents", "training")
+FOURTH = ("grids", "recursions", "geometry", "layers", "physics", "objectives", "iterations")
 PARTS = {
     "first": ("mutants.csv", FIRST),
     "second": ("second/mutants.csv", tuple(f"second.{name}" for name in SECOND)),
     "third": ("third/mutants.csv", tuple(f"third.{name}" for name in THIRD)),
+    "fourth": ("fourth/mutants.csv", tuple(f"fourth.{name}" for name in FOURTH)),
 }
 
 
