@@ -51,7 +51,11 @@ class Traced(enum.Enum):
 
 
 class AnotherProgram(Exception):
-    """A program becomes another one in float64, so it has no form there."""
+    """A program becomes another one in float64, so it has no form there; ``by_hand``: the candidate does."""
+
+    def __init__(self, by_hand: bool):
+        super().__init__("in float64 it becomes another program")
+        self.by_hand = by_hand
 
 
 class Evaluator(NamedTuple):
@@ -111,7 +115,8 @@ def _compiled_once(problem: Problem, traced: Traced, inputs: tuple[Any, ...]) ->
             known[traced] = _compiled(problem, inputs, traced is not Traced.OWN)
         except AnotherProgram as error:
             known[traced], problem.shared.untraceable = None, first_line(error)
-            problem.shared.resolution = _resolution(problem)
+            if error.by_hand or not _is_primal_widened(problem, inputs):
+                problem.shared.resolution = _resolution(problem)
         except Exception as error:  # whatever JAX raises where a program has no form in float64
             noted(error, "the programs in float64")
             known[traced], problem.shared.untraceable = None, first_line(error)
@@ -125,6 +130,15 @@ def _resolution(problem: Problem) -> float:
     precise as its dtype is, and no more."""
     return UNITS * max((float(ml_dtypes.finfo(x.dtype).eps) for x in problem.inputs if jaxprs.is_float(x.dtype)),
                        default=0.0)  # fmt: skip
+
+
+def _is_primal_widened(problem: Problem, wide: tuple[Any, ...]) -> bool:
+    """Whether the function itself is the same in float64, and only a derivative that JAX ships asks for the dtype."""
+    if problem.primal is None:
+        return False
+    program = jaxprs.trace(problem.primal, problem.inputs)
+    with jax.enable_x64(True):
+        return is_widened(jaxprs.trace(problem.primal, wide), program)
 
 
 def as_users(problem: Problem) -> list[Any]:
@@ -145,8 +159,9 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
     with jax.enable_x64(True):
         if x64:
             wide = [jaxprs.trace(f, inputs) for f in (problem.candidate, problem.reference)]
-            if not all(map(is_widened, wide, programs)):
-                raise AnotherProgram("in float64 it becomes another program")
+            candidate, reference = map(is_widened, wide, programs)
+            if not (candidate and reference):
+                raise AnotherProgram(by_hand=not candidate)
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         digests, known = [digest_of(program) for program in programs], problem.shared.compiled
         if digests in known:

@@ -292,6 +292,7 @@ TABLE: dict[str, Primitive] = {
     # Matrices.
     **_rows("triangular_solve", A.CONTRACTS, K.RATIONAL, D.MIXED, T.SINGULAR, T.MIXES_AXES),
     **_rows("lu", A.CONTRACTS, K.RATIONAL, D.PIVOTED, T.SINGULAR, T.MIXES_AXES),
+    **_rows("lu_pivots_to_permutation", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.MIXES_AXES),
     **_rows("cholesky", A.CONTRACTS, K.RELATED, D.MIXED, T.SINGULAR, T.MIXES_AXES),
     **_rows("qr", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES),
     **_rows("eigh svd", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES, T.ITERATES),
