@@ -53,8 +53,8 @@ class Traced(enum.Enum):
 class AnotherProgram(Exception):
     """A program becomes another one in float64, so it has no form there; ``by_hand``: the candidate does."""
 
-    def __init__(self, by_hand: bool):
-        super().__init__("in float64 it becomes another program")
+    def __init__(self, said: str, by_hand: bool = True):
+        super().__init__(said)
         self.by_hand = by_hand
 
 
@@ -161,7 +161,7 @@ def _compiled(problem: Problem, inputs: tuple[Any, ...], x64: bool) -> Evaluator
             wide = [jaxprs.trace(f, inputs) for f in (problem.candidate, problem.reference)]
             candidate, reference = map(is_widened, wide, programs)
             if not (candidate and reference):
-                raise AnotherProgram(by_hand=not candidate)
+                raise AnotherProgram("in float64 it becomes another program", by_hand=not candidate)
             programs = [_alike(one, program) for one, program in zip(wide, programs, strict=True)]
         digests, known = [digest_of(program) for program in programs], problem.shared.compiled
         if digests in known:

@@ -71,7 +71,7 @@ class Decisions(enum.Enum):
     SQUEEZED = "the same entry, with fewer axes of size one"
     RESHAPED = "the same entry at another place, by a reshape"
     MOVED = "an entry of an operand, at a place that an index may choose"
-    PIVOTED = "a permutation of the rows"
+    PIVOTED = "a permutation of the rows, or a sign for each column"
     UNBOUNDED = "no bound on the number of decisions"
 
 
@@ -241,7 +241,7 @@ TABLE: dict[str, Primitive] = {
     **_rows("sign", A.ENTRYWISE, K.RATIONAL, D.COMPARED, T.EXACT, T.TOTAL, T.CHOOSES, T.ROUNDS),
     **_rows("floor ceil", A.ENTRYWISE, K.PIECEWISE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS),
     **_rows("round", A.ENTRYWISE, K.PIECEWISE, D.NONLINEAR, T.EXACT, T.TOTAL, T.ROUNDS, T.ODD),
-    **_rows("nextafter", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.TOTAL),
+    **_rows("nextafter", A.ENTRYWISE, K.PIECEWISE, D.MIXED, T.TOTAL, T.NONFINITE),
     **_rows("select_n", A.ENTRYWISE, K.RATIONAL, D.SELECTED,
             T.EXACT, T.TOTAL, T.KNOWN, T.INTEGERS, T.MASKS, T.ERRORS, T.NONFINITE),
     **_rows("is_finite", A.ENTRYWISE, K.RATIONAL, D.NONLINEAR),
@@ -290,15 +290,15 @@ TABLE: dict[str, Primitive] = {
     **_rows("select_and_scatter_add", A.OTHERWISE, K.PIECEWISE, D.UNBOUNDED),
     **_rows("fft", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.TOTAL, T.RUNNING_SUM),
     # Matrices.
-    **_rows("triangular_solve", A.CONTRACTS, K.RATIONAL, D.MIXED, T.SINGULAR, T.MIXES_AXES),
-    **_rows("lu", A.CONTRACTS, K.RATIONAL, D.PIVOTED, T.SINGULAR, T.MIXES_AXES),
+    **_rows("triangular_solve", A.CONTRACTS, K.RATIONAL, D.MIXED, T.SINGULAR, T.DIVIDES, T.MIXES_AXES),
+    **_rows("lu", A.CONTRACTS, K.RATIONAL, D.PIVOTED, T.SINGULAR, T.DIVIDES, T.MIXES_AXES),
     **_rows("lu_pivots_to_permutation", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.MIXES_AXES),
     **_rows("cholesky", A.CONTRACTS, K.RELATED, D.MIXED, T.SINGULAR, T.MIXES_AXES),
-    **_rows("qr", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES),
+    **_rows("qr geqrf", A.CONTRACTS, K.RELATED, D.PIVOTED, T.SINGULAR, T.MIXES_AXES),
+    **_rows("ormqr householder_product", A.CONTRACTS, K.RATIONAL, D.MIXED, T.SINGULAR, T.MIXES_AXES),
     **_rows("eigh svd", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR, T.MIXES_AXES, T.ITERATES),
     **_rows("eig", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.MIXES_AXES, T.ITERATES),
     **_rows("schur hessenberg", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.ITERATES),
-    **_rows("householder_product", A.OTHERWISE, K.PIECEWISE, D.MIXED, T.SINGULAR),
     # Programs within a program.
     **_rows("jit pjit closed_call core_call core_closed_call", A.CALLS, K.PIECEWISE, D.MIXED, T.INLINED),
     **_rows("remat remat2 checkpoint remat_opt custom_vmap_call composite", A.CALLS, K.PIECEWISE, D.MIXED, T.INLINED),

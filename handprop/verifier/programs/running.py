@@ -88,7 +88,7 @@ class _Numbers(Walk):
         return self.primitive(eqn, operands)
 
     def custom_rule(self, eqn: Any, primal: Any, operands: list[Any]) -> list[Any]:
-        if self.leaf is None and self.trusted(eqn):
+        if self.trusted(eqn):
             return bind(eqn, operands)
         return self.evaluate(primal, operands)
 
@@ -212,6 +212,17 @@ def strip_rules(f: Callable[..., Any], of_jax_too: bool = False) -> Callable[...
 
     def stripped(*inputs: Any) -> Any:
         program, shape = jax.make_jaxpr(f, return_shape=True)(*inputs)
-        return jax.tree.unflatten(jax.tree.structure(shape), run(program, inputs, trusted=trusted))
+        if any(isinstance(x, Tracer) for x in inputs):
+            outputs = run(program, inputs, _staged, trusted=trusted, loop=lambda key, f, *args: f(*args))
+        else:
+            outputs = run(program, inputs, trusted=trusted)
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return stripped
+
+
+def _staged(eqn: Any, values: list[Any]) -> list[Any]:
+    """The equation in the program that is traced. Equations of constants are staged too, as JAX stages them: computed
+    here, they would be numbers that are rounded, in one of two programs that compute the same."""
+    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(out) if eqn.primitive.multiple_results else [out]

@@ -93,16 +93,19 @@ class Rules:
         return elementwise(eqn, facts, shapes, math.fsum(f.bits for f in facts))
 
     def pivoted(self, eqn: Any, facts: list[Fact]) -> list[Fact]:
-        """Add one decision for each matrix, the permutation of its rows, to all that the matrix rests on."""
+        """Add the decisions for each matrix, the permutation of its rows or the signs of its columns, to all that the
+        matrix rests on."""
         rows, columns = eqn.invars[0].aval.shape[-2:]
         kept = min(rows, columns)
-        bits = (math.lgamma(rows + 1) - math.lgamma(rows - kept + 1)) / math.log(2)
+        bits = float(kept)
+        if eqn.primitive.name == "lu":
+            bits = (math.lgamma(rows + 1) - math.lgamma(rows - kept + 1)) / math.log(2)
         outs = []
         for v in eqn.outvars:
             batch, rank = len(eqn.invars[0].aval.shape) - 2, len(v.aval.shape)
             mixed = self.mixing(eqn, facts, [eqn.invars[0].aval.shape], rank)
             along = tuple(i if i < batch else None for i in range(rank))
-            support = {**mixed.support, (("lu", facts[0].name), along): bits}
+            support = {**mixed.support, ((eqn.primitive.name, facts[0].name), along): bits}
             outs.append(mixed._replace(support=support, bits=math.fsum(support.values())))
         return outs
 

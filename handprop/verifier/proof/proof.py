@@ -20,8 +20,9 @@ from handprop.verifier.proof.claims import claims_hold
 from handprop.verifier.proof.conditions import as_given, described, holds
 from handprop.verifier.proof.decision_bits import asks_for_numbers
 from handprop.verifier.proof.evaluation import Pair, Reading, evaluated
-from handprop.verifier.proof.field.errors import OutOfWork, Unsupported
+from handprop.verifier.proof.field.errors import OutOfWork, UnknownLength, Unsupported
 from handprop.verifier.proof.field.work import OVER, Work
+from handprop.verifier.proof.real_parts import NotReal, holds_complex, in_real_parts
 from handprop.verifier.proof.trials import run_trials
 from handprop.verifier.report.values import Check, Outcome
 
@@ -34,6 +35,7 @@ DECIDING_DOMAINS = tuple(reading._replace(decides_domains=True) for reading in B
 # A report proves up to three times: for a wider domain, for the declared one, and for what the given arguments have.
 ATTEMPTS = 3 * (len(ASSUMING) + len(DECIDING_DOMAINS))
 SHARE = 0.25  # of the budget
+FOR_LOOPS = 0.25  # of that share
 WAYS_TO_PROVE = 8  # problems that prove one, which are tried one after the other
 
 
@@ -58,7 +60,10 @@ def _by_others(problem: Problem, options: Options) -> Check:
 
 def _proof(problem: Problem, options: Options) -> Check:
     start = time.monotonic()
-    reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
+    try:
+        problem, reference, candidate = _of_real_numbers(problem)
+    except NotReal as reason:
+        return Check("proof", Outcome.UNDECIDED, f"the proof does not succeed: it cannot interpret {reason}", {})
     work = Work(options.budget * SHARE, start + options.seconds_left / 2)  # the other half is for the other checks
     rng, wanted = options.rng(Stream.PROOF), bits_for_each(options.bits, ATTEMPTS * options.proofs)
     if name := jaxprs.namesake(reference, candidate):
@@ -89,6 +94,8 @@ def _proof(problem: Problem, options: Options) -> Check:
                 raise Unsupported("a comparison of values that seem to be equal everywhere")
         except Unsupported as reason:
             reasons[str(reason) if isinstance(reason, OutOfWork) else f"it cannot interpret {reason}"] = None
+            if isinstance(reason, UnknownLength):  # few such loops end where their decisions are drawn
+                work.limit(FOR_LOOPS)
             continue
         if trials[-1].differs is None:
             assumed = reduce(operator.or_, (dict(t.run.conditions) for t in trials))
@@ -105,6 +112,17 @@ def _proof(problem: Problem, options: Options) -> Check:
     return Check("proof", Outcome.UNDECIDED, summary, {}, seconds=time.monotonic() - start)
 
 
+def _of_real_numbers(problem: Problem) -> tuple[Problem, Any, Any]:
+    """The problem and both of its programs, without complex numbers."""
+    programs = [jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate)]
+    if any(map(holds_complex, programs)):
+        problem = problem._replace(reference=in_real_parts(problem.reference),
+                                   candidate=in_real_parts(problem.candidate))  # fmt: skip
+        programs = [jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate)]
+    reference, candidate = programs
+    return problem, reference, candidate
+
+
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
     """Why the assumptions of a proof may not be made; None if they may."""
     domains = [needed for eqn, needed in assumed.values() if not has(eqn, Trait.DIVIDES)]
@@ -118,12 +136,12 @@ def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[in
 def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
     """Whether both programs agree at one random point, interpreted as ``pair`` is: a quick test that proves nothing.
     False if it cannot be determined."""
-    reference, candidate = (jaxprs.trace(f, problem.inputs) for f in (problem.reference, problem.candidate))
     work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
-    anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
     try:
+        _, reference, candidate = _of_real_numbers(problem)
+        anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
         return evaluated(anew, options.rng(Stream.AGREEMENT)).differs is None
-    except Unsupported:
+    except (NotReal, Unsupported):
         return False
 
 

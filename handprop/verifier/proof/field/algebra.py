@@ -79,8 +79,9 @@ class Algebra(Numbers):
         terms = tuple((-c, v) for c, v in terms_of(a))
         known = None if a.known is None else -a.known
         special = None if a.special is None else np.where(np.abs(a.special) == INFINITY, -a.special, a.special)
+        about = None if a.about is None else (-a.about[1], -a.about[0])
         return Value(self.field.neg(a.x), a.degree, known, terms, special=special, kind=a.kind, error=a.error,
-                     most=a.most, everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
+                     most=a.most, about=about, everywhere=min(everywhere(a), Everywhere.ANALYTIC))  # fmt: skip
 
     def mul(self, a: Value, b: Value) -> Value:
         x = self.field.mul(a.x, b.x)

@@ -15,6 +15,7 @@ from handprop.verifier.proof.field.factorizations import cholesky, lu, triangula
 from handprop.verifier.proof.field.functions import log
 from handprop.verifier.proof.field.hashing import digest
 from handprop.verifier.proof.field.layout import bind, joined, move
+from handprop.verifier.proof.field.orthogonal import geqrf, householder_product, ormqr, qr
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, logical_not, maximum, minimum
 from handprop.verifier.proof.field.values import (
@@ -206,4 +207,8 @@ CONTRACTION: dict[str, Rule] = {
     "triangular_solve": triangular_solve,
     "lu": lu,
     "cholesky": cholesky,
+    "geqrf": geqrf,
+    "householder_product": householder_product,
+    "ormqr": ormqr,
+    "qr": qr,
 }

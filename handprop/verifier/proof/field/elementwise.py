@@ -13,6 +13,7 @@ from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
 from handprop.verifier.proof.field.functions import UNARY, pow_value, uninterpreted
 from handprop.verifier.proof.field.run import Run
+from handprop.verifier.proof.field.specials import without_specials
 from handprop.verifier.proof.field.truth import (
     Thing,
     absolute,
@@ -212,6 +213,19 @@ def _rounding(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thi
     return [run.embed(ends[0])]
 
 
+def _nextafter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Thing]:
+    """The neighbour of a float among the floats of its type: an unknown function of the number and of the direction,
+    which may be infinite, because over the reals a number has no neighbour."""
+    a, b = (as_value(run, thing) for thing in inputs)
+    dtype = eqn.outvars[0].aval.dtype
+    if a.special is not None or (b.special is not None and (np.abs(b.special) > 1).any()):
+        raise NotUnderstood("nextafter of non-finite numbers")
+    if a.known is not None and b.known is not None and not a.error and not b.error:
+        return [run.embed(np.nextafter(*(np.asarray(v.known, dtype) for v in (a, b))), read=False)]
+    toward = run.embed(np.zeros(b.shape) if b.special is None else b.special.astype(float), read=False)
+    return [uninterpreted(run, f"nextafter {dtype}", a, without_specials(b), toward)]
+
+
 ELEMENTWISE: dict[str, Rule] = {
     **{name: _unary(f) for name, f in UNARY.items()},
     "add": _binary(lambda run, a, b: run.add(a, b)),
@@ -240,6 +254,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "select_n": _select_n,
     "clamp": _clamp,
     "reduce_precision": _reduce_precision,
+    "nextafter": _nextafter,
     "integer_pow": _integer_pow,
     "convert_element_type": _convert,
     "floor": _rounding,

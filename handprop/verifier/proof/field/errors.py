@@ -1,6 +1,6 @@
 """Why a program is not proved: exceptions for what the proof cannot interpret."""
 
-__all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "Unsupported"]
+__all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "UnknownLength", "Unsupported"]
 
 
 class Unsupported(Exception):
@@ -9,6 +9,10 @@ class Unsupported(Exception):
 
 class NeedsBranches(Unsupported):
     """Truth values have to be decided for this program; it is not enough to read it as a polynomial in them."""
+
+
+class UnknownLength(NeedsBranches):
+    """A loop runs as long as the inputs decide."""
 
 
 class NotUnderstood(Unsupported):

@@ -13,7 +13,7 @@ from handprop.verifier.proof.field.layout import joined, ranks
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import are_special, patched, without_specials
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input, greater, maximum, minimum, never_tie
-from handprop.verifier.proof.field.values import INFINITY, NAN, OPAQUE, Value, is_nonnegative, moved
+from handprop.verifier.proof.field.values import INFINITY, NAN, OPAQUE, Value, interval, is_nonnegative, moved
 
 __all__ = ["arg_extremum", "reduce_extremum", "window_extremum"]
 
@@ -38,6 +38,11 @@ def _largest(run: Run, value: Value) -> np.ndarray:
     if value.shape[-1] == 2 and value.special is None:
         first, second = (moved(value, lambda part, i=i: part[..., i]) for i in (0, 1))
         return np.asarray(greater(run, second, first)).astype(np.int64)
+    if (bounds := interval(value)) is not None:
+        largest = np.argmax(bounds[0], -1)
+        least = np.take_along_axis(bounds[0], largest[..., None], -1)
+        if ((bounds[1] >= least).sum(-1) == 1).all():
+            return largest
     check_input(value)
     run.unknown_comparisons += value.x.size
     rank = ranks(run, value._replace(special=None), -1, value.finite)

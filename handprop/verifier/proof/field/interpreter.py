@@ -32,9 +32,16 @@ from handprop.verifier.proof.field.constant_steps import as_constant
 from handprop.verifier.proof.field.contraction import CONTRACTION
 from handprop.verifier.proof.field.degrees import VARIABLE
 from handprop.verifier.proof.field.elementwise import ELEMENTWISE, Rule
-from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, OutOfWork, Unsupported
+from handprop.verifier.proof.field.errors import (
+    NeedsBranches,
+    NotUnderstood,
+    OutOfWork,
+    UnknownLength,
+    Unsupported,
+)
 from handprop.verifier.proof.field.functions import uninterpreted
 from handprop.verifier.proof.field.hashing import word
+from handprop.verifier.proof.field.intervals import enclosed
 from handprop.verifier.proof.field.layout import LAYOUT, bind, joined, move
 from handprop.verifier.proof.field.pivots import Pivoted, after_pivots
 from handprop.verifier.proof.field.run import Run
@@ -103,7 +110,7 @@ class _OverTheField(Walk):
         for _ in range(MAX_STEPS):
             (go,) = self.evaluate(cond, [*of_cond, *state])
             if isinstance(go, Value) or np.size(go) != 1:
-                raise NeedsBranches("a loop whose length depends on the inputs")
+                raise UnknownLength("a loop whose length depends on the inputs")
             if not go:
                 return state
             state = self.evaluate(body, [*of_body, *state])
@@ -247,7 +254,9 @@ def _with_facts(run: Run, eqn: Any, inputs: list[Thing], out: Thing, i: int) -> 
             run.casts.add(str(dtype))
     mask = any(v.mask for v in values) and are_special([out])
     constant = all(not isinstance(t, Value) or is_number(t) for t in inputs)
-    return as_constant(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant))
+    is_known = out.known is not None and np.isfinite(error)
+    about = enclosed(eqn, inputs, out.shape) if constant and not is_known and out.special is None else None
+    return as_constant(run, out._replace(kind=Kind(kind), error=error, mask=mask, constant=constant, about=about))
 
 
 def _kind(run: Run, eqn: Any, inputs: list[Thing], out: Value) -> Kind:

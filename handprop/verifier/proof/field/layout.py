@@ -21,9 +21,11 @@ from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, U
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input, greater, never_tie
 from handprop.verifier.proof.field.values import (
+    Interval,
     Value,
     everywhere,
     finite,
+    interval,
     is_nonnegative,
     is_number,
     is_positive,
@@ -92,12 +94,21 @@ def joined(run: Run, parts: list[Thing], axis: int) -> Thing:
         special = np.concatenate([np.zeros(v.shape, np.int8) if v.special is None else v.special for v in values], axis)
     if all(v.known is not None for v in values):
         known = np.concatenate([v.known for v in values], axis)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    about = _joined_intervals(values, axis) if known is None else None
     return Value(
-        x, _worst(values), known, special=special, kind=max(v.kind for v in values),
+        x, _worst(values), known, special=special, about=about, kind=max(v.kind for v in values),
         positive=all(map(is_positive, values)), nonnegative=all(map(is_nonnegative, values)),
         error=max(v.error for v in values), most=max(v.most for v in values), constant=all(map(is_number, values)),
         everywhere=everywhere(*values), mask=any(v.mask for v in values),
     )  # fmt: skip
+
+
+def _joined_intervals(values: list[Value], axis: int) -> Interval | None:
+    bounds = [bound for v in values if (bound := interval(v)) is not None]
+    if len(bounds) < len(values):
+        return None
+    low, high = (np.concatenate(ends, axis) for ends in zip(*bounds, strict=True))
+    return low, high
 
 
 def _worst(values: list[Value]) -> Bound:

@@ -34,6 +34,7 @@ from handprop.verifier.proof.field.values import (
     is_number,
     is_positive,
     moved,
+    order_of,
     terms_of,
 )
 
@@ -55,6 +56,8 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     """``a > b`` for finite numbers: an array of booleans, or a value in [0, 1] in the polynomial reading."""
     if a.known is not None and b.known is not None:
         return known_greater(a, b)
+    if (order := order_of(a, b)) is not None:
+        return np.asarray(order > 0)
     if run.by_signs and (sure := _surely_greater(a, b)) is not None:
         run.used_signs = True
         return np.full(np.broadcast_shapes(a.shape, b.shape), sure)
@@ -149,6 +152,8 @@ def equal(run: Run, a: Value, b: Value) -> Thing:
     same = np.asarray(run.field.is_zero(difference.x))
     if same.all():
         return same
+    if (order := order_of(a, b)) is not None:
+        return np.asarray(order == 0)
     if run.by_signs and ((is_positive(a) and _is_at_most_zero(b)) or (is_positive(b) and _is_at_most_zero(a))):
         run.used_signs = True
         return same

@@ -67,8 +67,9 @@ class Value(NamedTuple):
     ``kind``: see the table of primitives. ``positive``, ``nonnegative``: over the reals, almost everywhere. ``sure``:
     which entries are positive, if only some are known to be. ``constant``: no input enters it. ``most``: the largest
     magnitude, for integers. ``everywhere``: what its expression is at every point of the inputs' space, also where
-    other decisions would be made. ``mask``: whether its infinities are numbers that stand for minus infinity, as the
-    program's author is assumed to have meant them.
+    other decisions would be made. ``about``: for a constant that is not known, an interval for each entry. ``mask``:
+    whether its infinities are numbers that stand for minus infinity, as the program's author is assumed to have meant
+    them.
     """
 
     x: Elements
@@ -90,6 +91,7 @@ class Value(NamedTuple):
     constant: bool = False
     sure: np.ndarray | None = None
     everywhere: Everywhere = Everywhere.UNKNOWN
+    about: "Interval | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,6 +104,26 @@ class Value(NamedTuple):
 
 
 Term: TypeAlias = tuple[Fraction, Value]
+Interval: TypeAlias = tuple[np.ndarray, np.ndarray]
+
+
+def interval(value: Value) -> Interval | None:
+    """An interval for each entry of a number that is finite, from what is known of it."""
+    if value.special is not None:
+        return None
+    if value.known is not None and np.isfinite(value.error):
+        return value.known - value.error, value.known + value.error
+    return value.about
+
+
+def order_of(a: Value, b: Value) -> np.ndarray | None:
+    """The sign of ``a - b`` for two numbers, from their intervals; None if these overlap or are not known."""
+    of_a, of_b = interval(a), interval(b)
+    if of_a is None or of_b is None:
+        return None
+    same = (of_a[0] == of_a[1]) & (of_b[0] == of_b[1]) & (of_a[0] == of_b[0])
+    greater, less = of_a[0] > of_b[1], of_a[1] < of_b[0]
+    return np.asarray(greater.astype(int) - less) if (greater | less | same).all() else None
 
 
 def terms_of(value: Value) -> tuple[Term, ...]:
@@ -138,6 +160,7 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
                 log_of=maybe(v.log_of),
                 special=None if v.special is None else move(v.special),
                 sure=None if v.sure is None else move(v.sure),
+                about=None if v.about is None else (move(v.about[0]), move(v.about[1])),
                 power_of=None if v.power_of is None else (v.power_of[0], once(v.power_of[1])),
                 factors=None if v.factors is None else (once(v.factors[0]), once(v.factors[1]), v.factors[2]),
             )
@@ -146,9 +169,22 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
     return once(value)
 
 
+def _least(value: Value) -> np.ndarray:
+    """The least that each entry may be."""
+    if value.known is not None:
+        return value.known - value.error
+    return np.asarray(-np.inf) if value.about is None else value.about[0]
+
+
+def _most(value: Value) -> np.ndarray:
+    if value.known is not None:
+        return value.known + value.error
+    return np.asarray(np.inf) if value.about is None else value.about[1]
+
+
 def is_positive(value: Value) -> bool:
     """Whether every finite entry is positive over the reals, except on a set of measure zero."""
-    return value.positive or (value.known is not None and bool((value.known > value.error).all()))
+    return value.positive or bool((_least(value) > 0).all())
 
 
 def everywhere(*values: Value) -> Everywhere:
@@ -177,8 +213,8 @@ def of_positive(value: Value) -> Kind:
 
 def positive_entries(value: Value) -> np.ndarray:
     """Which finite entries are known to be positive, almost everywhere."""
-    if value.known is not None:
-        return value.known > value.error
+    if value.known is not None or value.about is not None:
+        return _least(value) > 0
     return value.sure if value.sure is not None else np.full(value.shape, value.positive)
 
 
@@ -189,8 +225,8 @@ def is_number(value: Value) -> bool:
 
 def is_negative(value: Value) -> bool:
     """Whether every finite entry is negative over the reals, except on a set of measure zero."""
-    if value.known is not None:
-        return bool((value.known < -value.error).all())
+    if value.known is not None or value.about is not None:
+        return bool((_most(value) < 0).all())
     below = all(c < 0 and is_nonnegative(atom) for c, atom in value.terms)
     return below and any(is_positive(atom) for _, atom in value.terms)
 
@@ -199,7 +235,7 @@ def is_nonnegative(value: Value) -> bool:
     """Whether every finite entry is zero or positive over the reals."""
     if value.nonnegative or value.positive:
         return True
-    return value.known is not None and bool((value.known >= value.error).all())
+    return bool((_least(value) >= 0).all())
 
 
 def finite(a: Value, where: str) -> None:

@@ -20,7 +20,15 @@ class Work:
     """
 
     def __init__(self, seconds: float = float("inf"), deadline: float = float("inf")):
-        self.spent, self.most, self.deadline = 0.0, seconds * A_SECOND, deadline
+        self.spent, self.most, self.deadline, self.limited = 0.0, seconds * A_SECOND, deadline, False
+
+    def limit(self, share: float) -> None:
+        """Lower what is left to do to this share of the whole, and the time too, once."""
+        if self.limited:
+            return
+        now = time.monotonic()
+        self.most, self.limited = min(self.most, self.spent + share * self.most), True
+        self.deadline = min(self.deadline, now + share * max(self.deadline - now, 0.0))
 
     def add(self, entries: int, steps: int = 1) -> None:
         self.spent += STEP * steps + ENTRY * entries
