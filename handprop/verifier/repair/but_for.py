@@ -60,13 +60,9 @@ def but_for(problem: Problem, wrong: Sequence[Asked], options: Options) -> dict[
 
 
 def _reduced(problem: Problem, f: Program) -> Reduced:
-    names = ["the cotangent" if j in problem.cotangents else path for j, path in enumerate(problem.in_paths)]
-    scalars = [jaxprs.is_float(x.dtype) and not np.ndim(x) and j not in problem.cotangents
-               for j, x in enumerate(problem.inputs)]  # fmt: skip
-
     def of(inputs: Sequence[Any]) -> tuple[Any, dict[int, Operation]]:
         program = jaxprs.trace(f, inputs)
-        return program, operations_of(program, names, scalars)
+        return program, operations_of(program, problem.in_paths, problem.cotangents)
 
     def program(left_out: Callable[[int], Any], *inputs: Any) -> Sequence[Any]:
         traced, operations = of(inputs)
@@ -105,14 +101,14 @@ def _matches(problem: Problem, rule: Reduced, stated: Program, wrong: Sequence[A
     want = [p.want for p in points]
     if stated is not problem.reference:
         run_stated = in_float64(stated, problem.inputs, SECONDS / 2)
-        want = [run_stated(p.inputs) for p in points]
+        want = [run_stated(p.free) for p in points]
     for chosen in _subsets(count):
         if not left or time.monotonic() > deadline:
             return
         if not chosen and stated is problem.reference:
             continue
         flags = np.isin(np.arange(max(count, 1)), chosen)
-        fit = _fitting(points, want, left, lambda p, flags=flags: run((*p.inputs, jnp.asarray(flags))))
+        fit = _fitting(points, want, left, lambda p, flags=flags: run((*p.free, jnp.asarray(flags))))
         if fit:
             yield chosen, sorted(fit)
             left -= fit

@@ -10,18 +10,19 @@ import dataclasses
 import itertools
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.along_domains import inside
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.sampling import sample
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem, Shared
-from handprop.verifier.programs import executables
+from handprop.verifier.programs import executables, jaxprs
 from handprop.verifier.proof.proof import proof
 from handprop.verifier.repair.but_for import but_for
 from handprop.verifier.repair.shapes import (
@@ -30,11 +31,10 @@ from handprop.verifier.repair.shapes import (
     Shape,
     constants,
     is_close,
-    of_its_own,
     renamed,
     shapes,
 )
-from handprop.verifier.repair.soft_steps import soft_steps
+from handprop.verifier.repair.soft_steps import slopes_of_its_own, soft_steps
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Outcome, Verdict
 
@@ -53,19 +53,21 @@ def with_intent(problem: Problem, options: Options, report: Report) -> Report:
     """
     if report.verdict is not Verdict.REFUTED or not problem.cotangents or not problem.owners or problem.faults:
         return report
-    if problem.domains:  # the inputs are free parameters of the arguments there
+    if any(problem.out_paths[k] != f"d{problem.in_paths[i]}" for k, i in problem.owners):  # along a domain
         return report
-    points, run, numbers = _points(problem, options), next(evaluators(problem)).clean, constants(problem)
+    points, numbers = _points(problem, options), constants(problem)
     values = [k for k, of_gradient in enumerate(problem.gradients) if not of_gradient]
-    wrong = [Asked(problem, k, i, points, run, numbers) for k, i in problem.owners if _is_wrong(points, k)]
+    wrong = [Asked(problem, k, i, points, numbers) for k, i in problem.owners if _is_wrong(points, k)]
     if not wrong or any(_is_wrong(points, k) for k in values):
         return report
     options = options._replace(deadline=min(options.deadline, time.monotonic() + LIMIT))
-    found = {asked.k: _shape_of(asked, options) for asked in wrong}
+    found = {asked.k: _shape_of(asked, options, shapes(asked)) for asked in wrong}
+    said = but_for(problem, [asked for asked in wrong if found[asked.k] is None], options)
+    for weaker in (soft_steps, slopes_of_its_own):
+        found |= {asked.k: _shape_of(asked, options, weaker(asked))
+                  for asked in wrong if found[asked.k] is None and asked.k not in said}  # fmt: skip
     named = {k: shape for k, shape in found.items() if shape is not None}
-    said = {k: shape.said for k, shape in named.items()}
-    if left := [asked for asked in wrong if asked.k not in said]:
-        said |= but_for(problem, left, options)
+    said |= {k: shape.said for k, shape in named.items()}
     if not said:
         return report
     groups: dict[str, list[str]] = {}
@@ -82,27 +84,34 @@ def _points(problem: Problem, options: Options) -> list[Seen]:
     """The point that refutes the rule, and others with cotangents of several sizes."""
     evaluator, rng = next(evaluators(problem)), options.rng(Stream.INTENT)
     failed = problem.shared.failed_at
-    found = [] if failed is None else [Seen(failed.inputs, failed.got, failed.want)]
+    tried = [] if failed is None else [failed.inputs]
     for i, size in itertools.product(range(POINTS), SIZES):
         inputs = list(sample(problem, options, i))
         with jax.enable_x64(True):
             for j in problem.cotangents:
                 inputs[j] = executables.array(size * rng.normal(size=np.shape(inputs[j])))
-        found.append(Seen(tuple(inputs), *evaluator.clean(tuple(inputs))))
-    return found
+        tried.append(tuple(inputs))
+    return [_seen(problem, evaluator.clean, inputs) for inputs in tried]
+
+
+def _seen(problem: Problem, clean: Callable, free: tuple[Any, ...]) -> Seen:
+    with jax.enable_x64(True):
+        arguments = inside(problem.domains, free)
+    return Seen(arguments, *clean(free), lambda moved: clean(_with_cotangents(problem, free, moved)), free)
+
+
+def _with_cotangents(problem: Problem, inputs: Sequence[Any], moved: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(jaxprs.with_replaced(inputs, problem.cotangents, moved))
 
 
 def _is_wrong(points: list[Seen], k: int) -> bool:
     return not all(is_close(p.got[k], p.want[k]) for p in points)
 
 
-def _shape_of(asked: Asked, options: Options) -> Shape | None:
-    """The first shape that fits and is proved, else the first that fits; what says less comes in only if none does."""
+def _shape_of(asked: Asked, options: Options, tried: Iterable[Shape]) -> Shape | None:
+    """The first shape that fits and is proved, else the first that fits."""
     with jax.enable_x64(True):
-        fitting = [shape for shape in shapes(asked) if asked.fits(shape)]
-        if asked.is_flat and not fitting:
-            fitting = [s for j in asked.cotangents for s in soft_steps(asked, j) if asked.fits(s)]
-            fitting = fitting or [shape for shape in of_its_own(asked) if asked.fits(shape)]
+        fitting = [shape for shape in tried if asked.fits(shape)]
     proved = (shape for shape in fitting if _is_proved(asked, options, shape))
     return next(proved, fitting[0] if fitting else None)
 
@@ -122,8 +131,12 @@ def _stated(asked: Asked, shape: Shape, inputs: Sequence[Any]) -> Any:
     """The gradient as the shape says it is, in the dtype that it has."""
     problem = asked.problem
     outputs = problem.reference(*inputs)
-    found = shape.program(inputs, outputs, lambda moved: (problem.candidate(*moved), problem.reference(*moved)))
-    return jnp.asarray(found, outputs[asked.k].dtype)
+
+    def run(moved: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        at = _with_cotangents(problem, inputs, moved)
+        return problem.candidate(*at), problem.reference(*at)
+
+    return jnp.asarray(shape.program(inside(problem.domains, inputs), outputs, run), outputs[asked.k].dtype)
 
 
 def _line(problem: Problem, shapes: dict[int, Shape], points: list[Seen]) -> str:

@@ -37,12 +37,13 @@ class Operation(NamedTuple):
 
 
 class What(NamedTuple):
-    """What is known of a value: its only number, its name, whether it is a number that no large input enters, and the
-    operation that it came out of."""
+    """What is known of a value: its only number, its name, whether only constants and scalar arguments enter it,
+    whether a cotangent does, and the operation that it came out of."""
 
     number: float | None = None
     name: str = ""
     settled: bool = False
+    varies: bool = False
     came_from: int | None = None
 
 
@@ -70,7 +71,7 @@ class _Reader(Shallow):
         self.kept.append(eqn)
         if operation is not None:
             self.found.setdefault(id(eqn), operation)
-            return [What(name=operands[operation.keeps].name, came_from=id(eqn))]
+            return [operands[operation.keeps]._replace(came_from=id(eqn))]
         if name == "div" and (source := operands[1].came_from) in self.found and not self.found[source].operand:
             self.found[source] = self.found[source]._replace(operand="a denominator")
         if name in MOVES:
@@ -82,38 +83,39 @@ class _Reader(Shallow):
             return [What(number, f"{number:.7g}", True)]
         if name in TESTS and all(x.name for x in operands):
             return [What(name=f"{operands[0].name} {TESTS[name]} {operands[1].name}", settled=settled)]
-        return [What(settled=settled) for _ in eqn.outvars]
+        return [What(settled=settled, varies=any(x.varies for x in operands)) for _ in eqn.outvars]
 
 
 def _operation(eqn: Any, operands: list[What]) -> Operation | None:
     name = eqn.primitive.name
+    said = [x.name or ("a cotangent in it" if x.varies else "") for x in operands]
     if name in ROUNDINGS:
-        return Operation(0, "rounding", operands[0].name, ROUNDINGS[name])
+        return Operation(0, "rounding", said[0], ROUNDINGS[name])
     if name == "convert_element_type" and _is_narrowed(eqn):
-        return Operation(0, "rounding", operands[0].name, f"rounded to {eqn.params['new_dtype']}")
+        return Operation(0, "rounding", said[0], f"rounded to {eqn.params['new_dtype']}")
     if name == "clamp" and operands[0].settled and operands[2].settled and not operands[1].settled:
         low, high = (_named(operands[i]) for i in (0, 2))
-        return Operation(1, "clip", operands[1].name, f"kept between {low} and {high}")
+        return Operation(1, "clip", said[1], f"kept between {low} and {high}")
     if len(operands) == 2 and operands[0].settled is operands[1].settled:
         return None
     if name in BOUNDS:
         other = int(operands[1].settled)
         if operands[other].number == 0:  # a relu
             return None
-        return Operation(1 - other, "clip", operands[1 - other].name, f"kept at {_named(operands[other])} {BOUNDS[name]}")
+        return Operation(1 - other, "clip", said[1 - other], f"kept at {_named(operands[other])} {BOUNDS[name]}")
     if name == "add":
         other = int(operands[1].settled)
         number = operands[other].number
         if number is None or not 0 < number <= SMALL:
             return None
-        return Operation(1 - other, "added", operands[1 - other].name, f"increased by {_named(operands[other])}")
+        return Operation(1 - other, "added", said[1 - other], f"increased by {_named(operands[other])}")
     if name == "select_n" and len(operands) == 3 and operands[1].settled is not operands[2].settled:
         other = 2 if operands[2].settled else 1
         if operands[other].number is None or operands[0].settled:
             return None
         when = operands[0].name or "a condition"
         holds = ("where {} holds" if not operands[0].name else "where {}") if other == 2 else "where {} does not hold"
-        return Operation(3 - other, "replaced", operands[3 - other].name,
+        return Operation(3 - other, "replaced", said[3 - other],
                          f"replaced by {operands[other].name} {holds.format(when)}")  # fmt: skip
     return None
 
@@ -132,11 +134,12 @@ def _named(x: What) -> str:
     return x.name or "a number"
 
 
-def operations_of(program: Any, names: Sequence[str], scalars: Sequence[bool]) -> dict[int, Operation]:
-    """Return the operations of a closed jaxpr by their equations' ids; an input is named, and settled if it is a
-    scalar that is no cotangent."""
+def operations_of(program: Any, paths: Sequence[str], cotangents: Sequence[int]) -> dict[int, Operation]:
+    """Return the operations of a closed jaxpr whose inputs have these paths, by their equations' ids."""
     reader = _Reader()
-    reader.evaluate(program, [What(name=name, settled=scalar) for name, scalar in zip(names, scalars, strict=True)])
+    reader.evaluate(program, [What(name="the cotangent", varies=True) if i in cotangents else What(
+        name=path, settled=jaxprs.is_float(v.aval.dtype) and not v.aval.shape)
+        for i, (path, v) in enumerate(zip(paths, program.jaxpr.invars, strict=True))])  # fmt: skip
     return {key: found for key, found in reader.found.items() if key not in reader.refused}
 
 

@@ -12,19 +12,20 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from handprop.verifier.along_domains import inside
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 
-__all__ = ["Asked", "Constant", "Program", "Run", "Seen", "Shape", "constants", "input_at", "is_close", "of_its_own", "renamed",
-           "same", "shapes"]  # fmt: skip
+__all__ = ["Asked", "Constant", "Program", "Run", "Seen", "Shape", "at_cotangent", "constants", "input_at", "is_close",
+           "renamed", "shapes"]  # fmt: skip
 
 CLOSE = 1e-6
 MAX_CONSTANTS, MAX_PAIRED = 24, 8
-Run = Callable[[Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]]  # the outputs by hand and of the reference
+Run = Callable[[Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]]  # both programs' outputs for these cotangents
 Program = Callable[[Sequence[Any], Sequence[Any], Run], Any]
 
 
-def same(x: Any) -> Any:
+def _same(x: Any) -> Any:
     return x
 
 
@@ -42,7 +43,7 @@ class Shape(NamedTuple):
     base: str | None = None
     change: str = ""
     function: str = ""
-    view: Callable[[Any], Any] = same
+    view: Callable[[Any], Any] = _same
 
 
 class Constant(NamedTuple):
@@ -59,11 +60,16 @@ class Constant(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """One point: the inputs, and what the rule and the reference return there."""
+    """One point: the inputs, and what the rule and the reference return there, and for other cotangents.
+
+    Where arguments lie in domains, ``free`` are the parameters that the programs take in place of them.
+    """
 
     inputs: tuple[Any, ...]
     got: Sequence[np.ndarray]
     want: Sequence[np.ndarray]
+    run: Run
+    free: tuple[Any, ...]
 
 
 class Asked(NamedTuple):
@@ -74,13 +80,11 @@ class Asked(NamedTuple):
     k: int
     owner: int
     points: list[Seen]
-    run: Run
     numbers: list[Constant]
 
     def fits(self, shape: Shape) -> bool:
         return all(
-            is_close(shape.view(p.got[self.k]), shape.view(shape.program(p.inputs, p.want, self.run)))
-            for p in self.points
+            is_close(shape.view(p.got[self.k]), shape.view(shape.program(p.inputs, p.want, p.run))) for p in self.points
         )
 
     @property
@@ -92,7 +96,7 @@ class Asked(NamedTuple):
     @property
     def given(self) -> np.ndarray:
         """The argument that the gradient belongs to, as it was given."""
-        return np.asarray(self.problem.inputs[self.owner], np.float64)
+        return np.asarray(inside(self.problem.domains, self.problem.inputs)[self.owner], np.float64)
 
     @property
     def path(self) -> str:
@@ -123,32 +127,11 @@ def shapes(asked: Asked) -> Iterator[Shape]:
     yield from _changed(asked, "gradient", "the derivative", gradient)
     yield from _masked(asked, "the derivative", gradient)
     for j in problem.cotangents if len(problem.cotangents) > 1 else ():
-        yield Shape(f"the derivative without the part of {problem.in_paths[j]}", _without(j, k))
-    yield Shape("the same for every cotangent, as a statistic is", _at_cotangent(problem, k, 0.0))
+        yield Shape(f"the derivative without the part of {problem.in_paths[j]}", _without(j, k, problem.cotangents))
+    yield Shape("the same for every cotangent, as a statistic is", at_cotangent(problem, k, 0.0))
     yield from _projected(asked, gradient)
     yield from _on_symmetric_matrices(asked, gradient)
     yield from _of_entries_that_matter(asked, gradient)
-
-
-def of_its_own(asked: Asked) -> Iterator[Shape]:
-    """Yield what is linear in the cotangent where the function itself has no slope, which says less than any other."""
-    problem, k = asked.problem, asked.k
-    if not asked.is_flat:
-        return
-    if handed := asked.cotangents:
-        handed_on, slope = input_at(handed[0]), _at_cotangent(problem, k, 1.0)
-        yield Shape("the cotangent times a slope of its own, where the function itself has none",
-                    lambda *at: handed_on(*at) * slope(*at))  # fmt: skip
-
-    def added(inputs: Sequence[Any], outputs: Sequence[Any], run: Run) -> Any:
-        parts = [jnp.cos(jnp.arange(inputs[j].size)).reshape(jnp.shape(inputs[j])) for j in problem.cotangents]
-        moved = [[inputs[j] / 3 + sign * part.astype(inputs[j].dtype) for j, part in zip(problem.cotangents, parts,
-                  strict=True)] for sign in (1, -1)]  # fmt: skip
-        one, other = (run(jaxprs.with_replaced(inputs, problem.cotangents, m))[0][k] for m in moved)
-        return 1.5 * (one + other)
-
-    yield Shape("linear in the cotangent with slopes of its own, where the function itself has none, as smoothed "
-                "gradients are", added)  # fmt: skip
 
 
 def input_at(j: int) -> Program:
@@ -163,7 +146,7 @@ def constants(problem: Problem) -> list[Constant]:
     program = jaxprs.trace(problem.candidate, problem.inputs)
     literals = {float(x) for x in jaxprs.numbers(program) if np.ndim(x) == 0 and jaxprs.is_float(x.dtype)}
     shown = sorted({float(f"{abs(x):.7g}") for x in literals if np.isfinite(x) and x})[:MAX_CONSTANTS]
-    return [*found, *(Constant(f"{x:g}", lambda inputs, x=x: x) for x in shown)]
+    return [*found, *(Constant(f"{x:.7g}", lambda inputs, x=x: x) for x in shown)]
 
 
 def _changed(asked: Asked, base: str, name: str, program: Program) -> Iterator[Shape]:
@@ -201,7 +184,7 @@ def _multiples(asked: Asked, base: str, name: str, program: Program, shape: Call
             function = f"{minus}{c.stopped} * x" if base == "cotangent" else ""
             multiple = shape(f"{minus}{c.text} times {name}", f"{minus}{c.text} * d", lambda x, c, s=sign: s * c * x, c)
             yield multiple._replace(function=function)
-    ratio = _ratio([(p.got[asked.k], program(p.inputs, p.want, asked.run)) for p in asked.points])
+    ratio = _ratio([(p.got[asked.k], program(p.inputs, p.want, p.run)) for p in asked.points])
     if ratio is not None and ratio != 1:
         said = "the negative of " + name if ratio == -1 else f"{ratio:g} times {name}"
         yield shape(said, "-d" if ratio == -1 else f"{ratio:g} * d", lambda x: ratio * x)
@@ -290,21 +273,20 @@ def _of_entries_that_matter(asked: Asked, gradient: Program) -> Iterator[Shape]:
     yield Shape(said, gradient, view=lambda d: d[matter])
 
 
-def _without(j: int, k: int) -> Program:
+def _without(j: int, k: int, cotangents: Sequence[int]) -> Program:
     """The derivative where the cotangent that is input j is zero."""
 
     def program(inputs: Sequence[Any], outputs: Sequence[Any], run: Run) -> Any:
-        return run(jaxprs.with_replaced(inputs, [j], [jnp.zeros_like(inputs[j])]))[1][k]
+        return run([jnp.zeros_like(inputs[i]) if i == j else inputs[i] for i in cotangents])[1][k]
 
     return program
 
 
-def _at_cotangent(problem: Problem, k: int, number: float) -> Program:
+def at_cotangent(problem: Problem, k: int, number: float) -> Program:
     """What the rule itself returns for a cotangent of this number throughout."""
 
     def program(inputs: Sequence[Any], outputs: Sequence[Any], run: Run) -> Any:
-        fixed = [jnp.full_like(inputs[j], number) for j in problem.cotangents]
-        return run(jaxprs.with_replaced(inputs, problem.cotangents, fixed))[0][k]
+        return run([jnp.full_like(inputs[j], number) for j in problem.cotangents])[0][k]
 
     return program
 

@@ -6,18 +6,19 @@ the rule, and is known up to a factor.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.repair.shapes import CLOSE, Asked, Constant, Run, Shape, renamed
+from handprop.verifier.repair.shapes import CLOSE, Asked, Constant, Run, Shape, at_cotangent, input_at, renamed
 
-__all__ = ["soft_steps"]
+__all__ = ["slopes_of_its_own", "soft_steps"]
 
-MAX_SHIFTS, MOST = 6, 4000
+MAX_SHIFTS, MOST, MAX_DENOMINATOR = 6, 4000, 64
 
 
 class Soft(NamedTuple):
@@ -40,8 +41,37 @@ SOFT = (
 ONE, ZERO = Constant("1", lambda inputs: 1.0), Constant("0", lambda inputs: 0.0)
 
 
-def soft_steps(asked: Asked, cotangent: int) -> Iterator[Shape]:
-    """Yield the cotangent times the slope of a smooth function, for each that fits the numbers."""
+def slopes_of_its_own(asked: Asked) -> Iterator[Shape]:
+    """Yield what is linear in the cotangent, in place of the slopes of a function that is constant almost everywhere.
+
+    This says less than what the slopes are.
+    """
+    if not asked.is_flat:
+        return
+    for j in asked.cotangents:
+        handed_on, slope = input_at(j), at_cotangent(asked.problem, asked.k, 1.0)
+        yield Shape("the cotangent times a slope of its own, where the function itself has none",
+                    lambda *at, handed_on=handed_on, slope=slope: handed_on(*at) * slope(*at))  # fmt: skip
+
+    def added(inputs: Sequence[Any], outputs: Sequence[Any], run: Run) -> Any:
+        given = [inputs[j] for j in asked.problem.cotangents]
+        parts = [jnp.cos(jnp.arange(c.size)).reshape(c.shape).astype(c.dtype) for c in given]
+        one, other = (run([c / 3 + sign * part for c, part in zip(given, parts, strict=True)])[0][asked.k]
+                      for sign in (1, -1))  # fmt: skip
+        return 1.5 * (one + other)
+
+    yield Shape("linear in the cotangent with slopes of its own, where the function itself has none, as smoothed "
+                "gradients are", added)  # fmt: skip
+
+
+def soft_steps(asked: Asked) -> Iterator[Shape]:
+    """Yield the cotangent times the slope of a smooth function, for each that fits the numbers, where the function
+    itself is constant almost everywhere."""
+    for j in asked.cotangents if asked.is_flat else ():
+        yield from _soft_steps(asked, j)
+
+
+def _soft_steps(asked: Asked, cotangent: int) -> Iterator[Shape]:
     if np.shape(asked.given) != np.shape(asked.points[0].got[asked.k]):
         return
     seen = [_slopes(asked, p, cotangent) for p in asked.points]
@@ -75,18 +105,27 @@ def _slopes(asked: Asked, p: Any, cotangent: int) -> tuple[np.ndarray, np.ndarra
 
 def _scales(c: Constant) -> list[Constant]:
     """What a number that occurs in a slope may say about the scale of its argument."""
-    made = [("{}", lambda v: v), ("1 / {}", lambda v: 1 / v)]
-    if not c.is_argument:
-        made += [("{} ** 0.5", lambda v: v**0.5), ("{} ** -0.5", lambda v: v**-0.5),
-                 ("jnp.pi / 2 * {}", lambda v: math.pi / 2 * v), ("2 ** -0.5 / {}", lambda v: 2**-0.5 / v)]  # fmt: skip
-    return [
-        Constant(text.format(c.text), lambda inputs, f=f: f(c.value(inputs)), c.is_argument)
-        for text, f in made
-    ]
+    if c.is_argument:
+        inverse = Constant(f"1 / {c.stopped}", lambda inputs: 1 / c.value(inputs))
+        return [Constant(c.stopped, c.value), inverse]
+    number = float(c.value(()))
+    made = (number, 1 / number, number**0.5, number**-0.5, math.pi / 2 * number, 2**-0.5 / number)
+    return [Constant(text, lambda inputs, v=v: v) for text, v in map(_written, made)]
 
 
 def _negative(c: Constant) -> Constant:
-    return Constant(f"-{c.text}", lambda inputs: -c.value(inputs), c.is_argument)
+    return Constant(f"-{c.stopped}", lambda inputs: -c.value(inputs))
+
+
+def _written(number: float) -> tuple[str, float]:
+    """The number as a small fraction, of pi or its root if it is one of those, else in digits; and what that is."""
+    for unit, value in (("", 1.0), ("jnp.pi", math.pi), ("jnp.pi**0.5", math.pi**0.5),
+                        ("jnp.pi**-1", 1 / math.pi), ("jnp.pi**-0.5", math.pi**-0.5)):  # fmt: skip
+        found = float(Fraction(number / value).limit_denominator(MAX_DENOMINATOR))
+        if math.isclose(found * value, number, rel_tol=CLOSE):
+            text = f"{found:.9g}"
+            return " * ".join(filter(None, (text if found != 1 or not unit else "", unit))), found * value
+    return f"{number:.9g}", number
 
 
 def _constant(slope: np.ndarray, own: np.ndarray) -> float | None:
@@ -95,14 +134,14 @@ def _constant(slope: np.ndarray, own: np.ndarray) -> float | None:
     if not np.isfinite(own).all() or kept.sum() < 4 or np.any(abs(slope[~kept]) > CLOSE * abs(slope).max()):
         return None
     ratio = slope[kept] / own[kept]
-    return float(f"{ratio[0]:.7g}") if np.allclose(ratio, ratio[0], rtol=CLOSE) and ratio[0] else None
+    return float(np.mean(ratio)) if np.allclose(ratio, ratio[0], rtol=CLOSE) and ratio[0] else None
 
 
 def _shape(asked: Asked, cotangent: int, soft: Soft, a: Constant, b: Constant, whole: bool, ratio: float) -> Shape:
-    moved = "x" if b is ZERO else f"(x - {b.stopped})" if not b.text.startswith("-") else f"(x + {b.text[1:]})"
-    u = moved.strip("()") if a is ONE else f"{a.stopped if a.text.isidentifier() else f'({a.text})'} * {moved}"
-    factors = [] if math.isclose(ratio, 1, rel_tol=CLOSE) else [f"{ratio:g}"]
-    factors += [] if whole else [f"1 / ({a.text})"]
+    moved = "x" if b is ZERO else f"x + {b.stopped[1:]}" if b.text.startswith("-") else f"x - {b.stopped}"
+    u = moved if a is ONE else f"{a.stopped} * {moved if b is ZERO else f'({moved})'}"
+    factors = [] if math.isclose(ratio, 1, rel_tol=CLOSE) else [_written(ratio)[0]]
+    factors += [] if whole else [f"1 / {a.stopped}" if " " not in a.stopped else f"1 / ({a.stopped})"]
     function = " * ".join((*factors, soft.text.format(u=u)))
 
     def program(inputs: Any, outputs: Any, run: Run) -> Any:
