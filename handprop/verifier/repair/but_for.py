@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +11,11 @@ import numpy as np
 
 from handprop.verifier.checks.evaluators import in_float64
 from handprop.verifier.options import Options
-from handprop.verifier.problem import Problem, Program, Shared
+from handprop.verifier.problem import Problem, Program
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.proof.proof import proof
+from handprop.verifier.repair.claims import is_refuted
 from handprop.verifier.repair.left_out import Operation, operations_of, run_without, said_of
 from handprop.verifier.repair.shapes import Asked, Seen, is_close
-from handprop.verifier.report.values import Outcome
 
 __all__ = ["but_for"]
 
@@ -32,17 +31,24 @@ class Reduced(NamedTuple):
     operations: tuple[Operation, ...]
     program: Callable[..., Sequence[Any]]
 
+    def without(self, chosen: Collection[int]) -> Program:
+        return lambda *inputs: self.program(lambda i: i in chosen, *inputs)
+
 
 def but_for(problem: Problem, wrong: Sequence[Asked], options: Options) -> dict[int, str]:
     """Return what each wrong gradient is, for those that are the derivative but for guards or roundings."""
+    if not wrong or options.seconds_left <= 0:
+        return {}
     deadline = min(options.deadline, time.monotonic() + SECONDS)
-    within = options._replace(budget=min(options.budget, SECONDS), deadline=deadline)
+    within = options._replace(deadline=deadline)
     rule = _reduced(problem, problem.candidate)
     found: dict[int, str] = {}
     if rule.operations:
         for chosen, ks in _matches(problem, rule, problem.reference, wrong, deadline):
             said = GUARDED.format(said_of([rule.operations[i] for i in chosen]))
-            found |= {k: said for k in ks if _stands(problem, k, rule, chosen, problem.reference, within)}
+            found |= {
+                k: said for k in ks if not is_refuted(problem, k, rule.without(chosen), problem.reference, within)
+            }
     left = [asked for asked in wrong if asked.k not in found]
     if not left or problem.primal is None:
         return found
@@ -55,7 +61,7 @@ def but_for(problem: Problem, wrong: Sequence[Asked], options: Options) -> dict[
     for chosen, ks in _matches(problem, rule, straight, left, deadline):
         own = [o for i in chosen if (o := rule.operations[i]).kind not in ("rounding", "clip")]
         said = STRAIGHT.format(what) + (f", but for guards in the rule: {said_of(own)}" if own else "")
-        found |= {k: said for k in ks if _stands(problem, k, rule, chosen, straight, within)}
+        found |= {k: said for k in ks if not is_refuted(problem, k, rule.without(chosen), straight, within)}
     return found
 
 
@@ -77,7 +83,7 @@ def _derivative(problem: Problem, function: Reduced, left_out: set[int]) -> Prog
     def gradients(*inputs: Any) -> tuple[Any, ...]:
         def values(*moving: Any) -> Sequence[Any]:
             moved = jaxprs.with_replaced(inputs, problem.wrt, moving)
-            return tuple(function.program(lambda i: i in left_out, *moved))
+            return tuple(function.without(left_out)(*moved))
 
         made, pull = jax.vjp(values, *(inputs[i] for i in problem.wrt))
         cotangents = [inputs[j].astype(v.dtype) for j, v in zip(problem.cotangents, made, strict=True)]
@@ -132,15 +138,3 @@ def _subsets(count: int) -> Iterator[tuple[int, ...]]:
         yield from itertools.combinations(every, size)
     if count > MANY:
         yield every
-
-
-def _stands(problem: Problem, k: int, rule: Reduced, chosen: Sequence[int], stated: Program,
-            options: Options) -> bool:  # fmt: skip
-    """Whether the proof does not find, for all numbers, that the gradient is something else."""
-    if time.monotonic() > options.deadline:
-        return True
-    claim = problem._replace(
-        candidate=lambda *x: (rule.program(lambda i: i in chosen, *x)[k],),
-        reference=lambda *x: (jnp.asarray(stated(*x)[k], problem.inputs[dict(problem.owners)[k]].dtype),),
-        out_paths=problem.out_paths[k : k + 1], gradients=(), to_prove=None, shared=Shared())  # fmt: skip
-    return proof(claim, options).outcome is not Outcome.FAILS

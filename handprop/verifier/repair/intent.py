@@ -11,7 +11,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,13 @@ from handprop.verifier.along_domains import inside
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.sampling import sample
 from handprop.verifier.options import Options, Stream
-from handprop.verifier.problem import Problem, Shared
+from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
-from handprop.verifier.proof.proof import proof
 from handprop.verifier.repair.but_for import but_for
+from handprop.verifier.repair.claims import outcome_of
+from handprop.verifier.repair.inner_rules import of_inner_rules
+from handprop.verifier.repair.mean_over_draws import right_on_average
+from handprop.verifier.repair.other_function import of_another_function
 from handprop.verifier.repair.shapes import (
     Asked,
     Seen,
@@ -41,9 +44,23 @@ from handprop.verifier.report.values import Outcome, Verdict
 __all__ = ["with_intent"]
 
 POINTS, SIZES = 3, (1.0, 1.0, 100.0, 0.01)  # of the cotangents, as some shapes depend on how large they are
-SECONDS, LIMIT = 6.0, 12.0  # of one proof, and in all
+LIMIT = 12.0  # seconds
 UNKNOWN = "of no known shape"
 IF_MEANT = "if that is meant, pass surrogate={}"
+
+
+class Named(NamedTuple):
+    """What wrong gradients are, by their numbers; "" for one that is of no known shape. ``line`` is what to pass."""
+
+    said: dict[int, str]
+    line: str = ""
+
+    def text(self, problem: Problem) -> str:
+        groups: dict[str, list[str]] = {}
+        for k, said in self.said.items():
+            groups.setdefault(said or UNKNOWN, []).append(problem.out_paths[k])
+        return "; ".join(f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {what}"
+                         for what, paths in groups.items())  # fmt: skip
 
 
 def with_intent(problem: Problem, options: Options, report: Report) -> Report:
@@ -53,31 +70,47 @@ def with_intent(problem: Problem, options: Options, report: Report) -> Report:
     """
     if report.verdict is not Verdict.REFUTED or not problem.cotangents or not problem.owners or problem.faults:
         return report
-    if any(problem.out_paths[k] != f"d{problem.in_paths[i]}" for k, i in problem.owners):  # along a domain
+    options = options._replace(deadline=min(options.deadline, time.monotonic() + LIMIT))
+    named = _named(problem, options)
+    if not all(named.said.values()) and (inside_it := of_inner_rules(problem, named, options, _named)):
+        return dataclasses.replace(report, intent=inside_it)
+    if not any(named.said.values()):
         return report
+    told = named.text(problem)
+    return dataclasses.replace(report, intent=f"{told}: {IF_MEANT.format(named.line)}" if named.line else told)
+
+
+def _named(problem: Problem, options: Options) -> Named:
+    if any(problem.out_paths[k] != f"d{problem.in_paths[i]}" for k, i in problem.owners):  # along a domain
+        return Named({})
     points, numbers = _points(problem, options), constants(problem)
     values = [k for k, of_gradient in enumerate(problem.gradients) if not of_gradient]
     wrong = [Asked(problem, k, i, points, numbers) for k, i in problem.owners if _is_wrong(points, k)]
     if not wrong or any(_is_wrong(points, k) for k in values):
-        return report
-    options = options._replace(deadline=min(options.deadline, time.monotonic() + LIMIT))
-    found = {asked.k: _shape_of(asked, options, shapes(asked)) for asked in wrong}
-    said = but_for(problem, [asked for asked in wrong if found[asked.k] is None], options)
-    for weaker in (soft_steps, slopes_of_its_own):
-        found |= {asked.k: _shape_of(asked, options, weaker(asked))
-                  for asked in wrong if found[asked.k] is None and asked.k not in said}  # fmt: skip
-    named = {k: shape for k, shape in found.items() if shape is not None}
-    said |= {k: shape.said for k, shape in named.items()}
-    if not said:
-        return report
-    groups: dict[str, list[str]] = {}
-    for k in found:
-        groups.setdefault(said.get(k, UNKNOWN), []).append(problem.out_paths[k])
-    told = "; ".join(
-        f"{', '.join(paths)} {'is' if len(paths) == 1 else 'are'} {what}" for what, paths in groups.items()
-    )
-    line = _line(problem, named, points) if len(named) == len(found) else ""
-    return dataclasses.replace(report, intent=f"{told}: {IF_MEANT.format(line)}" if line else told)
+        return Named({})
+    found: dict[int, Shape | None] = {asked.k: None for asked in wrong}
+    said, line = dict[int, str](), ""
+
+    def left() -> list[Asked]:
+        return [asked for asked in wrong if found[asked.k] is None and asked.k not in said]
+
+    def try_shapes(tried: Callable[[Asked], Iterable[Shape]]) -> None:
+        for n, asked in enumerate(open_ := left()):
+            share = options.seconds_left / (1 + len(open_) - n)
+            found[asked.k] = _shape_of(asked, options._replace(deadline=time.monotonic() + share), tried(asked))
+
+    try_shapes(shapes)
+    said |= but_for(problem, left(), options)
+    if left():
+        together, line = of_another_function(problem, wrong, options)
+        said |= together
+    try_shapes(soft_steps)
+    try_shapes(slopes_of_its_own)
+    said |= right_on_average(problem, left(), options)
+    shapes_found = {k: shape for k, shape in found.items() if shape is not None and k not in said}
+    if len(shapes_found) == len(found):
+        line = _line(problem, shapes_found, points)
+    return Named({k: said.get(k) or (shape.said if shape else "") for k, shape in found.items()}, line)
 
 
 def _points(problem: Problem, options: Options) -> list[Seen]:
@@ -97,7 +130,7 @@ def _points(problem: Problem, options: Options) -> list[Seen]:
 def _seen(problem: Problem, clean: Callable, free: tuple[Any, ...]) -> Seen:
     with jax.enable_x64(True):
         arguments = inside(problem.domains, free)
-    return Seen(arguments, *clean(free), lambda moved: clean(_with_cotangents(problem, free, moved)), free)
+    return Seen(arguments, *clean(free), lambda moved: clean(_with_cotangents(problem, free, moved)), free, clean)
 
 
 def _with_cotangents(problem: Problem, inputs: Sequence[Any], moved: Sequence[Any]) -> tuple[Any, ...]:
@@ -112,19 +145,14 @@ def _shape_of(asked: Asked, options: Options, tried: Iterable[Shape]) -> Shape |
     """The first shape that fits and is proved, else the first that fits."""
     with jax.enable_x64(True):
         fitting = [shape for shape in tried if asked.fits(shape)]
-    proved = (shape for shape in fitting if _is_proved(asked, options, shape))
+    proved = (shape for shape in fitting if options.seconds_left > 0 and _is_proved(asked, options, shape))
     return next(proved, fitting[0] if fitting else None)
 
 
 def _is_proved(asked: Asked, options: Options, shape: Shape) -> bool:
-    problem, k = asked.problem, asked.k
-    deadline = min(options.deadline, time.monotonic() + SECONDS)
-    stated = problem._replace(
-        candidate=lambda *x: (shape.view(problem.candidate(*x)[k]),),
-        reference=lambda *x: (shape.view(_stated(asked, shape, x)),),
-        out_paths=problem.out_paths[k : k + 1], gradients=(), to_prove=None, shared=Shared())  # fmt: skip
-    within = options._replace(budget=min(options.budget, SECONDS), deadline=deadline)
-    return proof(stated, within).outcome is Outcome.PROVES
+    found = outcome_of(asked.problem, asked.k, lambda *x: shape.view(asked.problem.candidate(*x)[asked.k]),
+                       lambda *x: shape.view(_stated(asked, shape, x)), options)  # fmt: skip
+    return found is Outcome.PROVES
 
 
 def _stated(asked: Asked, shape: Shape, inputs: Sequence[Any]) -> Any:

@@ -70,6 +70,7 @@ class Seen(NamedTuple):
     want: Sequence[np.ndarray]
     run: Run
     free: tuple[Any, ...]
+    at: Run  # what both return for other inputs
 
 
 class Asked(NamedTuple):
