@@ -29,7 +29,7 @@ class Reduced(NamedTuple):
     """A program without some of its operations, ``program(left_out, *inputs)``; ``left_out(i)`` may be traced."""
 
     operations: tuple[Operation, ...]
-    program: Callable[..., Sequence[Any]]
+    program: Callable[..., tuple[Any, ...]]
 
     def without(self, chosen: Collection[int]) -> Program:
         return lambda *inputs: self.program(lambda i: i in chosen, *inputs)
@@ -70,9 +70,9 @@ def _reduced(problem: Problem, f: Program) -> Reduced:
         program = jaxprs.trace(f, inputs)
         return program, operations_of(program, problem.in_paths, problem.cotangents)
 
-    def program(left_out: Callable[[int], Any], *inputs: Any) -> Sequence[Any]:
+    def program(left_out: Callable[[int], Any], *inputs: Any) -> tuple[Any, ...]:
         traced, operations = of(inputs)
-        return run_without(traced, inputs, operations, left_out)
+        return tuple(run_without(traced, inputs, operations, left_out))
 
     return Reduced(tuple(of(problem.inputs)[1].values()), program)
 

@@ -1,6 +1,7 @@
 """What the proof says about what one gradient may be."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ __all__ = ["is_refuted", "outcome_of"]
 SECONDS = 6.0
 
 
-def outcome_of(problem: Problem, k: int, candidate: Program, reference: Program, options: Options) -> Outcome:
+def outcome_of(problem: Problem, k: int, candidate: Callable, reference: Callable, options: Options) -> Outcome:
     """What the proof finds about two programs that return output ``k``, or a part of it, alone."""
     claim = problem._replace(
         candidate=lambda *x: (candidate(*x),), reference=lambda *x: (reference(*x),), gradients=(), to_prove=None,

@@ -130,7 +130,8 @@ def _points(problem: Problem, options: Options) -> list[Seen]:
 def _seen(problem: Problem, clean: Callable, free: tuple[Any, ...]) -> Seen:
     with jax.enable_x64(True):
         arguments = inside(problem.domains, free)
-    return Seen(arguments, *clean(free), lambda moved: clean(_with_cotangents(problem, free, moved)), free, clean)
+    got, want = clean(free)
+    return Seen(arguments, got, want, lambda moved: clean(_with_cotangents(problem, free, moved)), free, clean)
 
 
 def _with_cotangents(problem: Problem, inputs: Sequence[Any], moved: Sequence[Any]) -> tuple[Any, ...]:

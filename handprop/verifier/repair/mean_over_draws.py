@@ -5,35 +5,30 @@ with differences of the mean of the values, up to the standard errors of both.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from handprop.verifier.options import Options, Stream
-from handprop.verifier.problem import Problem, Program, own_width
+from handprop.verifier.problem import Problem, own_width
 from handprop.verifier.programs import jaxprs, running
 from handprop.verifier.repair.shapes import Asked
 
 __all__ = ["right_on_average"]
 
-KEYS, DIRECTIONS, STEP = 8192, 3, 0.1
+KEYS, MOST, DIRECTIONS, STEP = 1024, 16, 6, 0.1  # keys at once, how often, and the directions that are tried
+ENOUGH = 2  # directions in which both are known well
 MAX_ENTRIES = 1 << 26
 ERRORS = 4.0  # standard errors that both may be apart
-CLEAR, BIAS = 0.15, 0.01  # of the mean: the most that the standard errors may be, and what the step may add
+CLEAR, BIAS = 0.1, 0.01  # of the mean: the most that the standard errors may be, and what the step may add
 LEAST = 3.0  # seconds
 RANDOM = ("random_wrap", "random_seed")
-SAID = ("an estimate: its mean over the random draws is the derivative of the mean of the values (to {:.1g} %, by "
-        "{} draws), as for score functions and implicit reparameterisation")  # fmt: skip
-
-
-class Mean(NamedTuple):
-    """A mean over keys, and its standard error."""
-
-    mean: float
-    error: float
+SAID = ("an estimate: its mean over the random draws is the derivative of the mean of the values (to {:.2g} %, as far "
+        "as was tried), as for score functions and implicit reparameterisation")  # fmt: skip
+OverKeys = Callable[..., Sequence[Any]]
 
 
 def right_on_average(problem: Problem, wrong: Sequence[Asked], options: Options) -> dict[int, str]:
@@ -48,12 +43,11 @@ def right_on_average(problem: Problem, wrong: Sequence[Asked], options: Options)
     if not draws or largest * KEYS > MAX_ENTRIES:
         return {}
     with own_width(problem.inputs):
-        salts = options.rng(Stream.INTENT, 3).integers(0, 1 << 31, (KEYS, 2)).astype(np.uint32)
-        gradients, values = (_over_keys(program, salts) for program in programs)
+        gradients, values = map(_over_keys, programs)
         return {asked.k: said for asked in wrong if (said := _compared(problem, asked, gradients, values, options))}
 
 
-def _over_keys(program: Any, salts: np.ndarray) -> Program:
+def _over_keys(program: Any) -> OverKeys:
     """The program's outputs for as many keys as there are salts: each changes every key that the program makes or is
     given."""
 
@@ -68,49 +62,62 @@ def _over_keys(program: Any, salts: np.ndarray) -> Program:
         return running.run(program, given, leaf)
 
     run = jax.jit(jax.vmap(salted, (0, None)))
-    return lambda *inputs: run(salts, inputs)
+    return lambda salts, *inputs: run(salts, inputs)
 
 
-def _compared(problem: Problem, asked: Asked, gradients: Program, values: Program, options: Options) -> str:
-    """What the gradient is, if its mean is right in some directions; "" if it is not, or not known well enough."""
-    rng, off = options.rng(Stream.INTENT, 4), []
+def _compared(problem: Problem, asked: Asked, gradients: OverKeys, values: OverKeys, options: Options) -> str:
+    """What the gradient is, if its mean is right in the directions in which it is known well; "" if it is not."""
+    rng, off = options.rng(Stream.INTENT, 3), list[float]()
     for _ in range(DIRECTIONS):
-        if options.seconds_left < 0:
+        hand, slope = np.zeros(0), np.zeros(0)
+        sampled = _samples(problem, asked, gradients, values, rng)
+        for _ in range(MOST):
+            if options.seconds_left < 0:
+                return ""
+            hand, slope = map(np.append, (hand, slope), sampled())
+            error = ERRORS * math.hypot(*(x.std() / math.sqrt(len(x)) for x in (hand, slope)))
+            if error <= CLEAR * abs(slope.mean()):
+                break
+        else:
+            continue
+        size = abs(slope.mean())
+        if not abs(hand.mean() - slope.mean()) <= error + BIAS * size:
             return ""
-        hand, slope = _means(problem, asked, gradients, values, rng)
-        allowed = ERRORS * math.hypot(hand.error, slope.error)
-        size = abs(slope.mean)
-        if not (allowed <= CLEAR * size and abs(hand.mean - slope.mean) <= allowed + BIAS * size):
-            return ""
-        off.append((allowed + BIAS * size) / size)
-    return SAID.format(100 * max(off), KEYS)
+        off.append(error / size + BIAS)
+        if len(off) == ENOUGH:
+            return SAID.format(100 * max(off))
+    return ""
 
 
-def _means(problem: Problem, asked: Asked, gradients: Program, values: Program,
-           rng: np.random.Generator) -> tuple[Mean, Mean]:  # fmt: skip
-    """The mean of the gradient's part in a direction, and that of the differences of the values."""
+def _samples(problem: Problem, asked: Asked, gradients: OverKeys, values: OverKeys,
+             rng: np.random.Generator) -> Callable[[], tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """A function that draws keys, and returns the gradient's part in one direction and the slope of the values."""
     x = np.asarray(problem.inputs[asked.owner], np.float64)
-    size = np.where(x == 0, 1.0, np.abs(x))
-    along = size * rng.choice([0.5, 1.0], x.shape)  # of one sign, as parts of other signs may cancel
-    cotangents = [np.abs(rng.normal(size=np.shape(problem.inputs[j]))) for j in problem.cotangents]
+    cotangents = [np.asarray(problem.inputs[j], np.float64) for j in problem.cotangents]
+    with jax.enable_x64(True):
+        wide = tuple(map(jaxprs.widened, problem.inputs))
+    sign = np.sign(asked.points[0].at(wide)[1][asked.k])  # so that the entries' parts do not cancel
+    sign = np.where(np.isfinite(sign) & (sign != 0), sign, rng.choice([-1.0, 1.0], x.shape))
+    along = np.where(x == 0, 1.0, np.abs(x)) * sign * rng.uniform(0.0, 1.0, x.shape)
 
     def at(shift: float) -> list[Any]:
         given = [jnp.asarray(c, problem.inputs[j].dtype) for j, c in zip(problem.cotangents, cotangents, strict=True)]
         moved = jnp.asarray(x + shift * along, problem.inputs[asked.owner].dtype)
         return jaxprs.with_replaced(problem.inputs, (*problem.cotangents, asked.owner), (*given, moved))
 
-    def weighed(shift: float) -> np.ndarray:
-        return sum((_summed(v, c) for v, c in zip(values(*at(shift)), cotangents, strict=True)), np.zeros(KEYS))
+    def drawn() -> tuple[np.ndarray, np.ndarray]:
+        salts = rng.integers(0, 1 << 31, (KEYS, 2)).astype(np.uint32)
 
-    near, far = ((weighed(h) - weighed(-h)) / (2 * h) for h in (STEP / 2, STEP))
-    hand = _summed(gradients(*at(0.0))[asked.k], along)
-    return _mean(hand), _mean((4 * near - far) / 3)
+        def weighed(shift: float) -> np.ndarray:
+            found = zip(values(salts, *at(shift)), cotangents, strict=True)
+            return sum((_summed(v, c) for v, c in found), np.zeros(KEYS))
+
+        near, far = ((weighed(h) - weighed(-h)) / (2 * h) for h in (STEP / 2, STEP))
+        return _summed(gradients(salts, *at(0.0))[asked.k], along), (4 * near - far) / 3
+
+    return drawn
 
 
 def _summed(samples: Any, weights: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples, np.float64)
     return (samples * weights).reshape(len(samples), -1).sum(1)
-
-
-def _mean(samples: np.ndarray) -> Mean:
-    return Mean(float(samples.mean()), float(samples.std() / math.sqrt(len(samples))))
