@@ -195,6 +195,5 @@ def _changing(problem: Problem, shapes: dict[int, Shape]) -> str:
     written = [renamed(shapes[i].change if i in shapes else "d", "d", f"d{problem.in_paths[i]}")
                for _, i in problem.owners]  # fmt: skip
     changed = written[0] if len(written) == 1 else f"({', '.join(written)})"
-    return (
-        f"handprop.with_gradient({problem.name}, lambda {', '.join(f'd{head}' for head in problem.heads)}: {changed})"
-    )
+    plain = f"{problem.name}.fun" if isinstance(problem.written, RULES) else problem.name  # the rule itself is wrong
+    return f"handprop.with_gradient({plain}, lambda {', '.join(f'd{head}' for head in problem.heads)}: {changed})"
