@@ -40,6 +40,7 @@ from handprop.verifier.repair.shapes import (
 from handprop.verifier.repair.soft_steps import slopes_of_its_own, soft_steps
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Outcome, Verdict
+from handprop.verifier.rules import RULES
 
 __all__ = ["with_intent"]
 
