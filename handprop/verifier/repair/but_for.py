@@ -66,9 +66,11 @@ def but_for(problem: Problem, wrong: Sequence[Asked], options: Options) -> dict[
 
 
 def _reduced(problem: Problem, f: Program) -> Reduced:
+    paths = ["" if i in problem.domains else path for i, path in enumerate(problem.in_paths)]
+
     def of(inputs: Sequence[Any]) -> tuple[Any, dict[int, Operation]]:
         program = jaxprs.trace(f, inputs)
-        return program, operations_of(program, problem.in_paths, problem.cotangents)
+        return program, operations_of(program, paths, problem.cotangents)
 
     def program(left_out: Callable[[int], Any], *inputs: Any) -> tuple[Any, ...]:
         traced, operations = of(inputs)
@@ -95,7 +97,10 @@ def _derivative(problem: Problem, function: Reduced, left_out: set[int]) -> Prog
 
 def _matches(problem: Problem, rule: Reduced, stated: Program, wrong: Sequence[Asked],
              deadline: float) -> Iterator[tuple[tuple[int, ...], list[int]]]:  # fmt: skip
-    """Yield the fewest operations of the rule without which gradients are as stated, and which ones."""
+    """Yield the fewest operations of the rule without which gradients are as stated, and which ones.
+
+    Others of their kind, which may act at other inputs, are left out too if the gradients stay as stated.
+    """
     count, left = len(rule.operations), {asked.k for asked in wrong}
 
     def reduced(*inputs: Any) -> Any:
@@ -108,15 +113,22 @@ def _matches(problem: Problem, rule: Reduced, stated: Program, wrong: Sequence[A
     if stated is not problem.reference:
         run_stated = in_float64(stated, problem.inputs, SECONDS / 2)
         want = [run_stated(p.free) for p in points]
+
+    def fitting(chosen: tuple[int, ...], ks: set[int]) -> set[int]:
+        flags = jnp.asarray(np.isin(np.arange(max(count, 1)), chosen))
+        return _fitting(points, want, ks, lambda p: run((*p.free, flags)))
+
     for chosen in _subsets(count):
         if not left or time.monotonic() > deadline:
             return
         if not chosen and stated is problem.reference:
             continue
-        flags = np.isin(np.arange(max(count, 1)), chosen)
-        fit = _fitting(points, want, left, lambda p, flags=flags: run((*p.free, jnp.asarray(flags))))
+        fit = fitting(chosen, left)
         if fit:
-            yield chosen, sorted(fit)
+            like = tuple(
+                i for i in range(count) if rule.operations[i].kind in {rule.operations[j].kind for j in chosen}
+            )
+            yield like if fitting(like, fit) == fit else chosen, sorted(fit)
             left -= fit
 
 

@@ -152,8 +152,11 @@ def _shape_of(asked: Asked, options: Options, tried: Iterable[Shape]) -> Shape |
 
 
 def _is_proved(asked: Asked, options: Options, shape: Shape) -> bool:
-    found = outcome_of(asked.problem, asked.k, lambda *x: shape.view(asked.problem.candidate(*x)[asked.k]),
-                       lambda *x: shape.view(_stated(asked, shape, x)), options)  # fmt: skip
+    def at(inputs: Sequence[Any]) -> Sequence[Any]:
+        return inputs if shape.where is None else shape.where(inputs)
+
+    found = outcome_of(asked.problem, asked.k, lambda *x: shape.view(asked.problem.candidate(*at(x))[asked.k]),
+                       lambda *x: shape.view(_stated(asked, shape, at(x))), options)  # fmt: skip
     return found is Outcome.PROVES
 
 

@@ -35,7 +35,8 @@ class Shape(NamedTuple):
 
     ``base`` is what is changed, "gradient" or "cotangent", and ``change`` says to what, where ``d`` stands for it; ""
     changes nothing. None for what is neither. ``function`` is the function of ``x`` whose derivative it is, if there is
-    a simple one. ``view`` is the part of the gradient that is compared, if not all of it is.
+    a simple one. ``view`` is the part of the gradient that is compared, if not all of it is, and ``where`` moves inputs
+    to where the shape is claimed to be right.
     """
 
     said: str
@@ -44,6 +45,7 @@ class Shape(NamedTuple):
     change: str = ""
     function: str = ""
     view: Callable[[Any], Any] = _same
+    where: Callable[[Sequence[Any]], Sequence[Any]] | None = None
 
 
 class Constant(NamedTuple):
@@ -72,6 +74,10 @@ class Seen(NamedTuple):
     free: tuple[Any, ...]
     at: Run  # what both return for other inputs
 
+    def moved(self, inputs: tuple[Any, ...]) -> "Seen":
+        """Another point, where no argument lies in a domain that is left."""
+        return Seen(inputs, *self.at(inputs), self.run, inputs, self.at)
+
 
 class Asked(NamedTuple):
     """A gradient, which is output ``k``, and the input ``owner`` that it belongs to; what is seen, and the numbers that
@@ -84,8 +90,9 @@ class Asked(NamedTuple):
     numbers: list[Constant]
 
     def fits(self, shape: Shape) -> bool:
+        points = self.points if shape.where is None else (p.moved(tuple(shape.where(p.free))) for p in self.points)
         return all(
-            is_close(shape.view(p.got[self.k]), shape.view(shape.program(p.inputs, p.want, p.run))) for p in self.points
+            is_close(shape.view(p.got[self.k]), shape.view(shape.program(p.inputs, p.want, p.run))) for p in points
         )
 
     @property
@@ -258,9 +265,12 @@ def _on_symmetric_matrices(asked: Asked, gradient: Program) -> Iterator[Shape]:
     def symmetric(d: Any) -> Any:
         return (d + jnp.swapaxes(d, -1, -2)) / 2
 
+    def on_them(inputs: Sequence[Any]) -> Sequence[Any]:
+        return jaxprs.with_replaced(inputs, [asked.owner], [symmetric(inputs[asked.owner])])
+
     yield Shape("the symmetric part of the derivative", lambda *at: symmetric(gradient(*at)))
     said = f"the derivative along symmetric matrices, such as the given {asked.path}, and not along others"
-    yield Shape(said, gradient, view=symmetric)
+    yield Shape(said, gradient, view=symmetric, where=on_them)
 
 
 def _of_entries_that_matter(asked: Asked, gradient: Program) -> Iterator[Shape]:

@@ -121,10 +121,11 @@ def _written(number: float) -> tuple[str, float]:
     """The number as a small fraction, of pi or its root if it is one of those, else in digits; and what that is."""
     for unit, value in (("", 1.0), ("jnp.pi", math.pi), ("jnp.pi**0.5", math.pi**0.5),
                         ("jnp.pi**-1", 1 / math.pi), ("jnp.pi**-0.5", math.pi**-0.5)):  # fmt: skip
-        found = float(Fraction(number / value).limit_denominator(MAX_DENOMINATOR))
+        found = Fraction(number / value).limit_denominator(MAX_DENOMINATOR)
         if math.isclose(found * value, number, rel_tol=CLOSE):
-            text = f"{found:.9g}"
-            return " * ".join(filter(None, (text if found != 1 or not unit else "", unit))), found * value
+            digits = f"{float(found):.9g}"
+            text = digits if Fraction(digits) == found else f"{found.numerator} / {found.denominator}"
+            return " * ".join(filter(None, (text if found != 1 or not unit else "", unit))), float(found) * value
     return f"{number:.9g}", number
 
 
