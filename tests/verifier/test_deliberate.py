@@ -135,6 +135,10 @@ WITHOUT_A_LINE = {
     "one value replaced": (
         jnp.sqrt, lambda kept, c: (c * jnp.where(kept[0] == 0, 100.0, 0.5 / jnp.sqrt(kept[0])),), (jnp.maximum(X, 0),),
         "replaced by 100 where x == 0"),
+    "a small number replaced": (
+        lambda x: jnp.sin(x) / x, lambda kept, c: (c * jnp.where(jnp.abs(kept[0]) < 1e-4, 0.0, (
+            kept[0] * jnp.cos(kept[0]) - jnp.sin(kept[0])) / kept[0] ** 2),), (X.at[0].set(0),),
+        "replaced by 0 where"),
     "rounding passed through": (
         weighed_rounding, lambda kept, c: (c * W,), (X,), "the derivative of the function without its rounding"),
     "rounding and clip passed through": (
@@ -197,6 +201,8 @@ MISTAKES = {
     "no mask of a relu": (lambda x: x * jax.nn.relu(x), lambda kept, c: (2 * c * kept[0],), (X,)),
     "a relu too many": (lambda x: x * x[::-1], lambda kept, c: (
         c * kept[0][::-1] + c[::-1] * jnp.maximum(kept[0][::-1], 0),), (X,)),
+    "a mask too many": (lambda x: x * jnp.sin(x), lambda kept, c: (
+        c * (jnp.sin(kept[0]) + jnp.where(kept[0] > 0.5, kept[0] * jnp.cos(kept[0]), 0)),), (X,)),
     "no mask of a clip": (lambda x: jnp.sin(jnp.clip(x, -1, 1)), lambda kept, c: (c * jnp.cos(kept[0]),), (X,)),
     "a wrong factor of a projection": (
         jnp.sin, lambda kept, c: (2 * right_angle(kept[0], c * jnp.cos(kept[0])) - c * jnp.cos(kept[0]),), (X,)),

@@ -1,9 +1,10 @@
 """What a gradient that is not the derivative of its function may be meant to be.
 
 Each gradient that is wrong is held against the shapes that people give gradients on purpose: the cotangent handed
-through, no gradient, a multiple, a clipped, masked or normalised one, a statistic. A shape is proposed if it fits the
+through, no gradient, a multiple, a clipped, masked or normalised one, a statistic, the derivative but for guards, that
+of the function without its roundings, the slopes of a smooth step, an estimate. A shape is proposed if it fits the
 numbers at some points and cotangents of several sizes, and of those that fit, one that the proof confirms for all
-numbers comes first.
+numbers comes first. What says less is tried where nothing else fits.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ import numpy as np
 from handprop.verifier.along_domains import inside
 from handprop.verifier.checks.evaluators import evaluators
 from handprop.verifier.checks.sampling import sample
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import executables, jaxprs
@@ -48,6 +50,7 @@ POINTS, SIZES = 3, (1.0, 1.0, 100.0, 0.01)  # of the cotangents, as some shapes 
 LIMIT = 12.0  # seconds
 UNKNOWN = "of no known shape"
 IF_MEANT = "if that is meant, pass surrogate={}"
+Found = TypeVar("Found")
 
 
 class Named(NamedTuple):
@@ -73,8 +76,9 @@ def with_intent(problem: Problem, options: Options, report: Report) -> Report:
         return report
     options = options._replace(deadline=min(options.deadline, time.monotonic() + LIMIT))
     named = _named(problem, options)
-    if not all(named.said.values()) and (inside_it := of_inner_rules(problem, named, options, _named)):
-        return dataclasses.replace(report, intent=inside_it)
+    inner = "" if all(named.said.values()) else _searched(lambda: of_inner_rules(problem, named, options, _named), "")
+    if inner:
+        return dataclasses.replace(report, intent=inner)
     if not any(named.said.values()):
         return report
     told = named.text(problem)
@@ -101,17 +105,26 @@ def _named(problem: Problem, options: Options) -> Named:
             found[asked.k] = _shape_of(asked, options._replace(deadline=time.monotonic() + share), tried(asked))
 
     try_shapes(shapes)
-    said |= but_for(problem, left(), options)
+    said |= _searched(lambda: but_for(problem, left(), options), {})
     if left():
-        together, line = of_another_function(problem, wrong, options)
+        together, line = _searched(lambda: of_another_function(problem, wrong, options), ({}, ""))
         said |= together
     try_shapes(soft_steps)
     try_shapes(slopes_of_its_own)
-    said |= right_on_average(problem, left(), options)
+    said |= _searched(lambda: right_on_average(problem, left(), options), {})
     shapes_found = {k: shape for k, shape in found.items() if shape is not None and k not in said}
     if len(shapes_found) == len(found):
         line = _line(problem, shapes_found, points)
     return Named({k: said.get(k) or (shape.said if shape else "") for k, shape in found.items()}, line)
+
+
+def _searched(search: Callable[[], Found], nothing: Found) -> Found:
+    """What a search finds that runs changed programs of the user's; nothing where one of them does not run."""
+    try:
+        return search()
+    except Exception as error:  # whatever JAX raises: what is found otherwise stands
+        noted(error, "the search for what is meant")
+        return nothing
 
 
 def _points(problem: Problem, options: Options) -> list[Seen]:

@@ -38,13 +38,15 @@ class Operation(NamedTuple):
 
 class What(NamedTuple):
     """What is known of a value: its only number, its name, whether only constants and scalar arguments enter it,
-    whether a cotangent does, and the operation that it came out of."""
+    whether a cotangent does, the operation that it came out of, and whether it is a test for the few places where a
+    function has no value."""
 
     number: float | None = None
     name: str = ""
     settled: bool = False
     varies: bool = False
     came_from: int | None = None
+    guards: bool = False
 
 
 class _Reader(Shallow):
@@ -81,9 +83,12 @@ class _Reader(Shallow):
         if name in OPERATORS and None not in numbers:
             number = OPERATORS[name](*numbers)
             return [What(number, f"{number:.7g}", True)]
-        if name in TESTS and all(x.name for x in operands):
-            return [What(name=f"{operands[0].name} {TESTS[name]} {operands[1].name}", settled=settled)]
-        return [What(settled=settled, varies=any(x.varies for x in operands)) for _ in eqn.outvars]
+        if name in TESTS:
+            few = name in ("eq", "ne") or any(n is not None and 0 < abs(n) <= SMALL for n in numbers)
+            named = f"{operands[0].name} {TESTS[name]} {operands[1].name}" if all(x.name for x in operands) else ""
+            return [What(name=named, settled=settled, guards=few)]
+        few = name == "is_finite" or (name in ("not", "and", "or") and all(x.guards for x in operands))
+        return [What(settled=settled, varies=any(x.varies for x in operands), guards=few) for _ in eqn.outvars]
 
 
 def _operation(eqn: Any, operands: list[What]) -> Operation | None:
@@ -111,7 +116,7 @@ def _operation(eqn: Any, operands: list[What]) -> Operation | None:
         return Operation(1 - other, "added", said[1 - other], f"increased by {_named(operands[other])}")
     if name == "select_n" and len(operands) == 3 and operands[1].settled is not operands[2].settled:
         other = 2 if operands[2].settled else 1
-        if operands[other].number is None or operands[0].settled:
+        if operands[other].number is None or operands[0].settled or not operands[0].guards:
             return None
         when = operands[0].name or "a condition"
         holds = ("where {} holds" if not operands[0].name else "where {}") if other == 2 else "where {} does not hold"
