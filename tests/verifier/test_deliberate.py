@@ -135,10 +135,9 @@ WITHOUT_A_LINE = {
     "one value replaced": (
         jnp.sqrt, lambda kept, c: (c * jnp.where(kept[0] == 0, 100.0, 0.5 / jnp.sqrt(kept[0])),), (jnp.maximum(X, 0),),
         "replaced by 100 where x == 0"),
-    "a small number replaced": (
-        lambda x: jnp.sin(x) / x, lambda kept, c: (c * jnp.where(jnp.abs(kept[0]) < 1e-4, 0.0, (
-            kept[0] * jnp.cos(kept[0]) - jnp.sin(kept[0])) / kept[0] ** 2),), (X.at[0].set(0),),
-        "replaced by 0 where"),
+    "small numbers replaced": (
+        jnp.sqrt, lambda kept, c: (c * jnp.where(kept[0] < 1e-4, 100.0, 0.5 / jnp.sqrt(kept[0])),),
+        (jnp.maximum(X, 0),), "replaced by 100 where x < 0.0001"),
     "rounding passed through": (
         weighed_rounding, lambda kept, c: (c * W,), (X,), "the derivative of the function without its rounding"),
     "rounding and clip passed through": (

@@ -47,7 +47,7 @@ from handprop.verifier.rules import RULES
 __all__ = ["with_intent"]
 
 POINTS, SIZES = 3, (1.0, 1.0, 100.0, 0.01)  # of the cotangents, as some shapes depend on how large they are
-LIMIT = 12.0  # seconds
+LIMIT = 15.0  # seconds
 UNKNOWN = "of no known shape"
 IF_MEANT = "if that is meant, pass surrogate={}"
 Found = TypeVar("Found")
