@@ -42,6 +42,7 @@ SEEN = 17  # samples
 APART = 1e-6  # relative difference
 EXACT = ("structure", "identical", "proof")  # checks that know no error
 LATE = 0.25  # share of the budget by which it may be exceeded where a refutation may only lack a condition
+SPARED = 0.2  # share of the budget that is left for what a gradient is meant to be, after what is wrong with it
 IN_DOUBT = "{}, as given, and the time was too short to tell whether that is a condition"
 MAX_ENTRIES = 1 << 20
 AMPLIFIED = 1e3  # the most by which a function amplifies the rounding error with which the given values lie in a domain
@@ -91,7 +92,7 @@ def _judged(problem: Problem, options: Options, entry: str, domain: Domains | No
     with contextlib.suppress(OutOfTime):
         whole, report = reconsidered(problem, whole, report, options, attempt)
     with contextlib.suppress(OutOfTime):
-        report = explained(whole, options, report)
+        report = explained(whole, options._replace(deadline=options.deadline - SPARED * options.budget), report)
     with contextlib.suppress(OutOfTime):
         report = _with_intent(whole, options, report)
     return report
