@@ -19,7 +19,7 @@ from handprop.verifier.problem import UNSET, Problem
 from handprop.verifier.programs import executables, jaxprs, running, widen
 from handprop.verifier.report.values import Worst
 
-__all__ = ["has_not_converged", "is_of_a_tolerance", "is_remainder", "iterates"]
+__all__ = ["has_not_converged", "is_of_a_tolerance", "is_remainder", "iterates", "tolerated"]
 
 ITERATED = 1e-6  # the relative error of an iteration that ends at a tolerance, where it shows first
 
@@ -36,13 +36,19 @@ def iterates(problem: Problem) -> bool:
     return any(eqn.primitive.name == "while" for eqn in equations(program))
 
 
+def tolerated(problem: Problem, point: Point) -> float:
+    """The error of a loop that ends at a tolerance, relative to the largest entry of all outputs; 0 where no loop's
+    length depends on the arguments."""
+    return ITERATED * max(map(largest, point.want), default=0.0) if iterates(problem) else 0.0
+
+
 def is_of_a_tolerance(problem: Problem, point: Point) -> bool:
     """Whether a difference is as small as the error of a loop that ends at a tolerance, relative to the largest entry
     of all outputs."""
-    most = ITERATED * max(map(largest, point.want), default=0.0)
+    most = tolerated(problem, point)
     with np.errstate(all="ignore"):
         near = all(np.nanmax(np.abs(g - w), initial=0.0) <= most for g, w in zip(point.got, point.want, strict=True))
-    return near and iterates(problem)
+    return most > 0 and near
 
 
 def has_not_converged(problem: Problem, point: Point, options: Options) -> bool:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handprop.verifier.checks.convergence import tolerated
 from handprop.verifier.checks.evaluators import Evaluator
 from handprop.verifier.checks.limits import (
     MAX_DISPUTED,
@@ -246,8 +247,11 @@ def refused_by_values(problem: Problem, evaluator: Evaluator, point: Point, opti
                for at in np.ndindex(point.got[k].shape) if np.isfinite(point.got[k][at]))  # fmt: skip
     near = [compared(evaluator, moved_along(point.inputs, along, ASIDE * input_scale(point.inputs, list(along))), 0)
             for along in random_directions(problem, point, options)[:2]]  # fmt: skip
+    least = tolerated(problem, point)
     for entry in itertools.islice(entries, MAX_REFUSED):
         slopes = _refusing(problem, point, entry)
+        if slopes is not None and abs(float(point.got[entry.output][entry.at]) - slopes.left) <= least:
+            continue
         if slopes is not None and all(_refusing(problem, other, entry) is not None for other in near):
             worst = worst_at(problem, point, entry.output, entry.at)
             return dataclasses.replace(worst, want=(slopes.left + slopes.right) / 2, ulps=None, bound=None)
