@@ -1,6 +1,6 @@
 """Why a program is not proved: exceptions for what the proof cannot interpret."""
 
-__all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "Unsupported"]
+__all__ = ["NeedsBranches", "NoSquare", "NotUnderstood", "OutOfWork", "Unsupported"]
 
 
 class Unsupported(Exception):
@@ -14,6 +14,10 @@ class NeedsBranches(Unsupported):
 class NotUnderstood(Unsupported):
     """An operation cannot be interpreted even as an unknown function of its operands, and nothing that depends on it is
     proved."""
+
+
+class NoSquare(NotUnderstood):
+    """The prime is discarded: a number under a root is no square modulo it."""
 
 
 class OutOfWork(NotUnderstood):
