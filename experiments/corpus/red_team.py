@@ -1464,12 +1464,13 @@ def sections() -> dict[str, tuple[Case, ...]]:
     from corpus.red_team_infinities import infinite, masks_carried, windows
     from corpus.red_team_parts import complex_parts, orthogonal, sized
     from corpus.red_team_relations import relations
+    from corpus.red_team_roots import folded, roots_of_multiples, tied_maxima
     from corpus.red_team_solves import solves
     from corpus.red_team_types import analytic, bases, choices, dtypes, moves, types
 
     written = (*SECTIONS, relations, counts, not_finite, types, choices, moves, dtypes, bases, analytic, drawn_alike,
-               counted, undefined, named, stood_in, widened, infinite, windows, masks_carried, solves,
-               complex_parts, sized, orthogonal)  # fmt: skip
+               counted, undefined, named, stood_in, widened, infinite, windows, masks_carried, solves, complex_parts,
+               sized, orthogonal, folded, roots_of_multiples, tied_maxima)  # fmt: skip
     return {section.__name__: tuple(section()) for section in written}
 
 

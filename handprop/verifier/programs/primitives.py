@@ -217,10 +217,10 @@ TABLE: dict[str, Primitive] = {
     **_rows("log", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, domain=lambda x: x > 0),
     **_rows("log2", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, T.ERRORS, domain=lambda x: x > 0),
     **_rows("log1p", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, domain=lambda x: x > -1),
-    **_rows("sqrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, domain=lambda x: x >= 0),
-    **_rows("rsqrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, domain=lambda x: x > 0),
+    **_rows("sqrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, T.ERRORS, domain=lambda x: x >= 0),
+    **_rows("rsqrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, T.ERRORS, domain=lambda x: x > 0),
     **_rows("pow", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.OF_POSITIVE, T.SCALES, T.UNDERFLOWS,
-            domain=lambda x, y: x > 0),
+            T.ERRORS, domain=lambda x, y: x > 0),
     **_rows("cbrt", A.ENTRYWISE, K.RELATED, D.NONLINEAR, T.BY_SIGN, T.TOTAL),
     # Functions that the field does not know.
     **_rows("erf", A.ENTRYWISE, K.ANALYTIC, D.NONLINEAR, T.UNINTERPRETED, T.TOTAL, T.ODD),

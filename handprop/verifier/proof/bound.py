@@ -38,7 +38,9 @@ and a report may prove more than once. The bound that it states is the sum over 
 (:func:`log2_false_in_all`).
 
 *Numbers under roots.* Which primes make a given number a square is taken to be as independent for several numbers as
-the density theorem says.
+the density theorem says. Where programs differ modulo a prime by which some of k such numbers are no squares, runs
+start anew with primes modulo which all are squares: at least one in ``2^k`` of all primes. The roots of these numbers
+multiply the bits by ``2^k`` through their norms.
 
 The oracles are splitmix64 hashes of a seed, and not random functions: that these behave alike is trusted.
 """
@@ -154,20 +156,20 @@ def relation_counts(trials: list[Trial], of_numbers: bool = False) -> int:
     Whatever signs these R have where two programs differ, all R have them in at least one of ``2^k`` runs, where k is
     the number of relations. In such a run the norm of the other roots bounds how often the difference vanishes.
     """
+    relations = trials[-1].run.number_relations
     rows = [[one for one in t.run.characters if one[1] or not of_numbers] for t in trials]
     if len({len(row) for row in rows}) > 1:  # decisions chose different numbers: nothing is known about these
-        return max(map(len, rows))
-    columns = [(bits_of(row[i][0] for row in rows), known) for i, (_, known) in enumerate(rows[-1])]
-    # Some known numbers, such as 2, are squares modulo every prime that is drawn. They take part in no relation.
-    taking_part = [column for column, known in columns if column or not known]
-    return len(taking_part) - rank(taking_part)
+        return max(map(len, rows)) + relations
+    columns = [bits_of(row[i][0] for row in rows) for i, _ in enumerate(rows[-1])]
+    return len(columns) - rank(columns) + relations
 
 
 def vanishing(run: Run, degree: Bound, norms: float) -> tuple[float, float]:
     """The probabilities that a nonzero function of that degree is zero at a random point, and that it is zero
     everywhere modulo a random prime."""
     over, bits = (min(x, CERTAIN) for x in (max(degree.numerator, 1), degree.bits + 1))  # long loops overflow floats
-    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES)
+    halves = run.known_roots.size if run.square_numbers else 0
+    return min(1.0, norms * over / run.field.p), min(1.0, norms * bits / 49 / PRIMES * 4.0**halves)
 
 
 def seemingly_constant(run: Run, norms: float, collision: float) -> float:

@@ -62,6 +62,7 @@ def _tested(pair: Pair, rng: np.random.Generator) -> tuple[bool, bool]:
     reals = Reals(rng, field.p)
     claims: list[tuple[Value, Value]] = []
     run = new_run(pair, field, int(rng.integers(2**62)), observer=reals, claims=claims)
+    reals.run = run
     inputs = drawn_inputs(pair, run, rng)
     for thing in inputs:
         reals.given(thing, rng.normal(size=thing.shape))

@@ -111,7 +111,8 @@ class _Count(Rules, Walk):
         if self.work.over:
             raise OutOfWork(self.work.over)
         name, facts = eqn.primitive.name, operands
-        decisions = Decisions.COMPARED if self.decides_domains and has(eqn, Trait.BY_SIGN) else row(name).decisions
+        decides = self.decides_domains or self.kinds.get(name) is Kind.PIECEWISE  # the latter: roots of squares
+        decisions = Decisions.COMPARED if decides and has(eqn, Trait.BY_SIGN) else row(name).decisions
         where = self.named(name, text_of(eqn.params), *(f.name for f in facts))
         names = [facts[0].name if has(eqn, Trait.SAME_VALUE) else self.named(where, i)
                  for i, _ in enumerate(eqn.outvars)]  # fmt: skip

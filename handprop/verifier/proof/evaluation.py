@@ -1,6 +1,7 @@
 """Evaluation of both programs in one random interpretation."""
 
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,11 @@ import ml_dtypes
 import numpy as np
 
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.folded import Folded
 from handprop.verifier.proof.field.arithmetic import Field, draw_prime
 from handprop.verifier.proof.field.constant_steps import constant_steps
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound
-from handprop.verifier.proof.field.errors import NeedsBranches, Unsupported
+from handprop.verifier.proof.field.errors import NeedsBranches, NoSquare, Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value
@@ -19,6 +21,9 @@ from handprop.verifier.proof.field.values import Everywhere, Value
 from handprop.verifier.proof.field.work import Work
 
 __all__ = ["Evaluation", "Pair", "Reading", "drawn", "drawn_inputs", "evaluated", "evaluated_at", "new_run", "same"]
+
+
+MAX_PRIMES = 256
 
 
 class Reading(NamedTuple):
@@ -49,7 +54,11 @@ class Pair(NamedTuple):
     points drawn at once. ``entries``: the number of entries that are the same function, each of its own entries of the
     inputs, so that each counts as a point too. ``sample``: the shape of the entries that are evaluated, where there are
     too many to evaluate all. ``calls``, ``roots``: the numbers of oracle calls and of roots at one point, where many
-    are drawn at once. ``claim_bits``: the bits of the decisions that one claim rests on.
+    are drawn at once. ``claim_bits``: the bits of the decisions that one claim rests on. ``folded``: the literals that
+    rational readings take for numbers that the programs compute. ``square_numbers``: whether primes are drawn again
+    until all known numbers under roots are squares, so that their roots are multiplicative, as those of positive
+    numbers. ``number_relations``: how many products of such numbers may then be squares of numbers whose sign the
+    field does not know.
     """
 
     reference: Any
@@ -64,6 +73,9 @@ class Pair(NamedTuple):
     calls: int = 0
     roots: int = 0
     claim_bits: float = 0.0
+    folded: Folded = MappingProxyType({})
+    square_numbers: bool = False
+    number_relations: int = 0
 
     @property
     def points(self) -> int:
@@ -83,9 +95,14 @@ class Evaluation(NamedTuple):
 def evaluated(pair: Pair, rng: np.random.Generator, decisions: list[np.ndarray] | None = None) -> Evaluation:
     """Evaluate both programs in a new random interpretation, at random inputs; ``decisions`` repeats those of another
     run."""
-    field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
-    run = new_run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
-    return evaluated_at(pair, run, drawn_inputs(pair, run, rng))
+    for _ in range(MAX_PRIMES if pair.square_numbers else 1):
+        field, seed = Field(draw_prime(rng)), int(rng.integers(2**62))
+        run = new_run(pair, field, seed, replayed=None if decisions is None else iter(decisions))
+        try:
+            return evaluated_at(pair, run, drawn_inputs(pair, run, rng))
+        except NoSquare:
+            continue
+    raise Unsupported("roots of numbers that are squares modulo too few primes")
 
 
 def evaluated_at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:
@@ -108,7 +125,8 @@ def new_run(pair: Pair, field: Field, seed: int, **others: Any) -> Run:
     return Run(field, seed, reading.rational, pair.thresholds, sample=pair.sample,
                decides_domains=reading.decides_domains, claiming=reading.claiming, by_signs=reading.by_signs,
                least_bits=_least(pair, "nmant"), least_exponent=_least(pair, "maxexp"), work=pair.work,
-               decided_on=[] if pair.points > 1 else None, **others)  # fmt: skip
+               decided_on=[] if pair.points > 1 else None, folded=pair.folded,
+               square_numbers=pair.square_numbers, number_relations=pair.number_relations, **others)  # fmt: skip
 
 
 def _at(pair: Pair, run: Run, inputs: tuple[Thing, ...]) -> Evaluation:

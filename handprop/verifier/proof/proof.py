@@ -14,6 +14,7 @@ from typing import Any
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.programs.folded import Folded, folded_numbers
 from handprop.verifier.programs.primitives import Trait, has
 from handprop.verifier.proof.bound import Trial, bits_for_each, enough, log2_false_in_all, relation_counts
 from handprop.verifier.proof.claims import claims_hold
@@ -69,8 +70,9 @@ def _proof(problem: Problem, options: Options) -> Check:
     if name := jaxprs.namesake(reference, candidate):
         return Check("proof", Outcome.UNDECIDED, f"two primitives are called {name!r}", {})
     reasons: dict[str, None] = {}
-    readable = jaxprs.has_readings(reference) or jaxprs.has_readings(candidate)
-    widened = any(any(jaxprs.widened_literals(program).values()) for program in (reference, candidate))
+    folded = folded_numbers((reference, candidate))
+    readable = bool(folded) or jaxprs.has_readings(reference) or jaxprs.has_readings(candidate)
+    widened = any(_widens(program, folded) for program in (reference, candidate))
     # Readings that assume domains come first. When one of them proves the programs equal, but its assumption fails at
     # the given input, `outside` is set. From then on only the readings that decide domains are tried. They are skipped
     # as long as `outside` is not set.
@@ -87,7 +89,7 @@ def _proof(problem: Problem, options: Options) -> Check:
             reasons[work.over or OVER] = None
             break
         try:
-            pair, trials = run_trials(problem, reference, candidate, rng, reading, wanted, work)
+            pair, trials = run_trials(problem, reference, candidate, rng, reading, wanted, work, folded)
             used_signs |= trials[-1].run.used_signs
             claimed = trials[-1].differs is None and any(trial.run.claimed for trial in trials)
             if claimed and not claims_hold(problem, pair, rng):
@@ -123,6 +125,12 @@ def _of_real_numbers(problem: Problem) -> tuple[Problem, Any, Any]:
     return problem, reference, candidate
 
 
+def _widens(program: Any, folded: Folded) -> bool:
+    """Whether the program makes the dtype of a literal wider that rational readings take for another number."""
+    read = jaxprs.widened_literals(program)
+    return any(read.values()) or any(dtype in read for dtype, _ in folded)
+
+
 def _unfit(problem: Problem, reference: Any, candidate: Any, assumed: Mapping[int, tuple[Any, str]]) -> str | None:
     """Why the assumptions of a proof may not be made; None if they may."""
     domains = [needed for eqn, needed in assumed.values() if not has(eqn, Trait.DIVIDES)]
@@ -139,7 +147,8 @@ def agree_once(problem: Problem, pair: Pair, options: Options) -> bool:
     work = Work(options.budget * SHARE, time.monotonic() + options.seconds_left / 2)
     try:
         _, reference, candidate = _of_real_numbers(problem)
-        anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work)
+        folded = folded_numbers((reference, candidate))
+        anew = Pair(reference, candidate, problem.inputs, pair.thresholds, pair.reading, work, folded=folded)
         return evaluated(anew, options.rng(Stream.AGREEMENT)).differs is None
     except (NotReal, Unsupported):
         return False

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handprop.verifier.problem import Problem
+from handprop.verifier.programs.folded import Folded
 from handprop.verifier.programs.primitives import Kind, Trait, least_kind, named
 from handprop.verifier.proof.batching import MAX_RUNS, at_many_points
 from handprop.verifier.proof.bound import (
@@ -17,6 +18,7 @@ from handprop.verifier.proof.bound import (
     enough,
     log2_false,
     missed_with_decisions,
+    relation_counts,
     with_relations,
 )
 from handprop.verifier.proof.decision_bits import Bits, decision_bits
@@ -33,8 +35,8 @@ ENOUGH_ENTRIES = 1 << 12
 SPARE_RUNS = 24
 
 
-def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: Reading, wanted: float, work: Work
-            ) -> tuple[Pair, list[Trial]]:  # fmt: skip
+def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: Reading, wanted: float, work: Work,
+               folded: Folded) -> tuple[Pair, list[Trial]]:  # fmt: skip
     """Run both programs until the bound is reached; return the pair in the form that was run last, and its runs.
 
     The runs also stop when an output differs, when the last run bounds nothing, when the number of runs or the work
@@ -46,7 +48,9 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
     2. other arguments of oracles were equal than in the first run, so that one of the two had an collision;
     3. a primitive's result was of a worse kind than the count of decisions assumes, for example because the function
        is not understood;
-    4. the first run drew decisions, and the programs can be batched, so that each run stands for many points.
+    4. an output differed where a number under a root is no square modulo the prime: all such numbers are then to be
+       squares;
+    5. the first run drew decisions, and the programs can be batched, so that each run stands for many points.
 
     Raises:
         Unsupported: each of ``RESTARTS`` attempts had to start anew.
@@ -55,7 +59,7 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
     thresholds, sample = (0.0,) if reading.branching else None, None
     if entries > ENOUGH_ENTRIES:
         entries, sample = ENOUGH_ENTRIES, (ENOUGH_ENTRIES,)
-    pair = Pair(reference, candidate, problem.inputs, thresholds, reading, work, 1, entries, sample)
+    pair = Pair(reference, candidate, problem.inputs, thresholds, reading, work, 1, entries, sample, folded=folded)
     kinds = dict.fromkeys(named(Trait.OF_POSITIVE), Kind.ANALYTIC)
     for _ in range(RESTARTS):
         before, trials = work.spent, list[Trial]()
@@ -64,6 +68,9 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
         while not enough(trials, wanted):
             trials.append(_trial(pair, rng, bits))
             last = trials[-1]
+            if last.differs is not None and not pair.square_numbers and _have_odd_numbers(last.run):
+                pair = pair._replace(square_numbers=True, number_relations=_number_relations(pair, last.run, rng))
+                break
             if pair.thresholds is not None and not last.run.compared <= set(pair.thresholds):
                 pair = pair._replace(thresholds=with_negatives(pair.thresholds, last.run.compared))
                 break
@@ -86,6 +93,16 @@ def run_trials(problem: Problem, reference: Any, candidate: Any, rng, reading: R
         else:
             return pair, trials
     raise Unsupported("comparisons or equalities that differ from run to run")
+
+
+def _have_odd_numbers(run: Run) -> bool:
+    return not run.field.is_square(run.known_roots).all()
+
+
+def _number_relations(pair: Pair, run: Run, rng: np.random.Generator) -> int:
+    """How many products of numbers under roots may be squares, from runs that do not ask them to be squares."""
+    runs = [evaluated(pair, rng).run for _ in range(run.known_roots.size + SPARE_RUNS)]
+    return relation_counts([Trial(None, run, 1.0, 0.0, None) for run in runs], of_numbers=True)
 
 
 def _with_counts(pair: Pair, run: Run) -> Pair:
@@ -121,8 +138,8 @@ def _trial(pair: Pair, rng: np.random.Generator, decision_bits: float) -> Trial:
 def _with_decisions(pair: Pair, first: Evaluation, rng: np.random.Generator, decision_bits: float) -> Trial:
     """A run that decides, and that is repeated with its decisions at another point. If other arguments of oracles are
     equal there, one of the two had an collision, and both are made anew."""
-    if not decision_bits:
-        raise Unsupported("decisions that are not counted")
+    if not decision_bits:  # decisions that are not counted, unless some primitive is found to decide more than assumed
+        return Trial(first.differs, first.run, 1.0, 0.0, None, pair.points)
     differs, alike = None, False
     for _ in range(RESTARTS):
         differs, alike = first.differs, True

@@ -29,7 +29,8 @@ def test_what_is_just_enough_for_an_attempt_is_enough_for_all(attempts, claimed,
 
 
 def trial(chance=2.0**-30, collision=0.0, calls=0, characters=()):
-    run = SimpleNamespace(calls=calls, characters=[(odd, False) for odd in characters], root_argument=Bound())
+    run = SimpleNamespace(calls=calls, characters=[(odd, False) for odd in characters], root_argument=Bound(),
+                          number_relations=0)  # fmt: skip
     return bound.Trial(None, run, chance, collision, b"")
 
 

@@ -61,8 +61,9 @@ def test_sums_and_products_along_axes():
 def test_a_value_that_is_related_to_others_in_many_ways_is_moved_once():
     value = Value(draws(3), VARIABLE)
     for _ in range(60):
-        value = value._replace(factors=(value, value, 1))
+        value = value._replace(factors=(value, value, 1), scaled=(value, value), square_of=value)
     other = moved(value, np.flip)
+    assert other.scaled is not None and other.scaled[1] is other.square_of
     assert other.factors is not None and other.factors[0] is other.factors[1]
     assert (other.x.re == value.x.re[::-1]).all()
 
@@ -93,6 +94,14 @@ SAME = {
     "exp of log": (lambda x: jnp.exp(2 * jnp.log(x * x) - x), lambda x: x**4 * jnp.exp(-x)),
     "root": (lambda x: x / jnp.sqrt(x * x + 1), lambda x: x * jnp.sqrt(1 + x**2) / (1 + x**2)),
     "root of an exponential": (lambda x: jnp.sqrt(jnp.exp(x)), lambda x: jnp.exp(x / 2)),
+    "root of a multiple": (lambda x: jnp.sqrt((1 + x * x) / 37), lambda x: jnp.sqrt(1 + x * x) / jnp.sqrt(37.0)),
+    "root of a multiple of a square": (lambda x: jnp.sqrt(0.3 * x**2), lambda x: jnp.sqrt(0.3) * jnp.abs(x)),
+    "root of a number that is a square": (lambda x: x * jnp.sqrt(jnp.full(5, 1369.0)), lambda x: 37 * x),
+    "roots of numbers multiplied": (lambda x: x * jnp.sqrt(jnp.full(5, 37.0)) * jnp.sqrt(jnp.full(5, 41.0)),
+                                    lambda x: x * jnp.sqrt(jnp.full(5, 1517.0))),
+    "sizes in another order": (lambda x: jnp.maximum(jnp.abs(x[0]), 0.9 * jnp.abs(x)),
+                               lambda x: jnp.maximum(0.9 * jnp.abs(x), jnp.abs(x[0]))),
+    "a folded number": (lambda x: x / (1 - 0.999 ** jnp.asarray(np.float32(3.0))), lambda x: x / (1 - 0.999**3)),
     "cube root": (lambda x: jnp.cbrt(x) ** 3, lambda x: x),
     "sine of twice": (lambda x: jnp.sin(2 * x), lambda x: 2 * jnp.sin(x) * jnp.cos(x)),
     "sum of squares": (lambda x: jnp.sin(x) ** 2 + jnp.cos(x) ** 2, jnp.ones_like),
@@ -109,6 +118,15 @@ SAME = {
 NOT_SAME = {
     "root of the square": (lambda x: jnp.sqrt(x * x), lambda x: x),
     "absolute": (jnp.abs, lambda x: x),
+    "root of a number that is a square": (lambda x: x * jnp.sqrt(jnp.full(5, 1369.0)), lambda x: -37 * x),
+    "root of a multiple of a number": (
+        lambda x: x * jnp.sqrt(jnp.full(5, 68413.0)),
+        lambda x: -43 * x * jnp.sqrt(jnp.full(5, 37.0)),
+    ),
+    "a number close to the folded one": (
+        lambda x: x / (1 - 0.999 ** jnp.asarray(np.float32(3.0))),
+        lambda x: x / (1 - 0.999**3 + 1e-9),
+    ),
     "one part in ten million": (lambda x: x * np.float32(1 + 2**-23), lambda x: x),
     "exp of twice": (lambda x: jnp.exp(2 * x), lambda x: 2 * jnp.exp(x)),
     "logistic by tanh without the half": (jax.nn.sigmoid, lambda x: 0.5 * (1 + jnp.tanh(x))),

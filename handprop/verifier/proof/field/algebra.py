@@ -23,6 +23,7 @@ from handprop.verifier.proof.field.values import (
     is_nonnegative,
     is_positive,
     moved,
+    plain,
     terms_of,
     where_positive,
 )
@@ -37,6 +38,10 @@ class Algebra(Numbers):
     def add(self, a: Value, b: Value, sign: int = 1) -> Value:
         x = self.field.add(a.x, b.x) if sign > 0 else self.field.sub(a.x, b.x)
         shape = x.shape
+        if sign > 0 and a.known is not None:
+            a, b = b, a
+        if _is_nothing(b) and a.known is None and a.shape == shape:
+            return a._replace(degree=a.degree + b.degree, kind=max(a.kind, b.kind))
         terms = ()
         if a.known is None or b.known is None:
             terms = self._joined(spread(terms_of(a), shape), spread(terms_of(b), shape), sign)
@@ -98,8 +103,36 @@ class Algebra(Numbers):
             return product
         if not nonnegative and square:
             product = product._replace(nonnegative=True, positive=self.is_nonzero(a))
-        product = product._replace(power_of=_joint_power(a, b, 1), factors=_factors(a, b, 1))
+        product = product._replace(power_of=_joint_power(a, b, 1), factors=_factors(a, b, 1),
+                                   scaled=self._scaled(a, b, x.shape, square),
+                                   square_of=a if square else None)  # fmt: skip
         return product._replace(terms=self._distributed(a, b, x.shape), **self._log_of_product(a, b, 1, x.shape))
+
+    def _scaled(self, a: Value, b: Value, shape: tuple[int, ...], square: bool) -> tuple[Value, Value] | None:
+        """The product as a multiple of one of its factors, or of the square of what both are a multiple of."""
+        if square and a.known is None:
+            return None if a.scaled is None else self._square_of_multiple(*a.scaled)
+        if (number := self._one_positive_number(b)) is not None:
+            a, b = b, a
+        elif (number := self._one_positive_number(a)) is None:
+            return None
+        if b.scaled is not None:
+            number, b = self.mul(number, b.scaled[0]), b.scaled[1]
+        return number, b if b.shape == shape else _broadcast(b, shape)
+
+    def _square_of_multiple(self, number: Value, base: Value) -> tuple[Value, Value]:
+        return self.mul(number, number)._replace(square_of=number), self.power(base, 2)
+
+    def _half_power(self, a: Value, exponent: int) -> Value:
+        return a if exponent == 2 else self.power(a, exponent // 2)
+
+    def _one_positive_number(self, a: Value) -> Value | None:
+        """The positive number that all entries are, without axes; None if there is none."""
+        if a.known is None or a.special is not None or not a.x.size or not is_positive(a):
+            return None
+        if a.shape and not all((part == part.flat[0]).all() for part in (a.known, a.x.re, a.x.imaginary())):
+            return None
+        return plain(moved(a, lambda part: np.asarray(part.flat[0])))
 
     def is_nonzero(self, a: Value) -> bool:
         """Whether no entry is zero over the reals, except on a set of measure zero. False if that is not known."""
@@ -146,8 +179,9 @@ class Algebra(Numbers):
             error = _error_of_quotient(a, b, known)
         with np.errstate(all="ignore"):
             numbers = None if b.known is None else np.asarray(1.0 / b.known)
+        unsure = 0.0 if numbers is None else _error_of_quotient(self.number(1), b, numbers)
         below = Value(inverse, b.degree.inverse(b.x.size, digest(b.x)), numbers, kind=b.kind, positive=b.positive,
-                      everywhere=where_positive(b, Everywhere.POSITIVE))  # fmt: skip
+                      error=unsure, everywhere=where_positive(b, Everywhere.POSITIVE))  # fmt: skip
         quotient = self.mul(a, below)._replace(
             known=known, error=error, most=np.inf, positive=is_positive(a) and is_positive(b),
             nonnegative=is_nonnegative(a) and is_nonnegative(b),
@@ -180,11 +214,17 @@ class Algebra(Numbers):
         powered = Value(self.field.power(a.x, exponent), a.degree.power(exponent), known, kind=a.kind, error=error,
                         positive=exponent == 0 or is_positive(a) or (even and self.is_nonzero(a)),
                         nonnegative=even or is_nonnegative(a), everywhere=_everywhere_of_power(a, even),
-                        power_of=power_of(a, exponent) if exponent > 1 and known is None else None)  # fmt: skip
+                        power_of=power_of(a, exponent) if exponent > 1 and known is None else None,
+                        square_of=self._half_power(a, exponent) if even and exponent and known is None else None,
+                        scaled=self._scaled(a, a, a.shape, True) if exponent == 2 else None)  # fmt: skip
         if not a.log or a.rest is None:
             return powered
         log = tuple((c * exponent, v) for c, v in a.log)
         return powered._replace(log=log, rest=self.power(a.rest._replace(log=(), rest=None), exponent))
+
+
+def _is_nothing(a: Value) -> bool:
+    return a.known is not None and a.special is None and a.x.im is None and not a.x.re.any()
 
 
 def _everywhere_of_power(a: Value, even: bool) -> Everywhere:
@@ -206,7 +246,9 @@ def _collected(terms: list[Term]) -> list[Term]:
 
 
 def _is_same_array(x: Elements, y: Elements) -> bool:
-    return x.im is None and y.im is None and (x.re is y.re or np.array_equal(x.re, y.re))
+    if x.im is None and y.im is None:
+        return x.re is y.re or np.array_equal(x.re, y.re)
+    return np.array_equal(x.re, y.re) and np.array_equal(x.imaginary(), y.imaginary())
 
 
 def power_of(a: Value, exponent: Fraction | int) -> tuple[Fraction, Value] | None:

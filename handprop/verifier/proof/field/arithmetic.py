@@ -10,15 +10,17 @@ products sum exactly in float64 over up to 2^19 terms, so matrix products run at
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from handprop.verifier.proof.field.errors import Unsupported
 
-__all__ = ["Elements", "Field", "draw_prime", "is_prime"]
+__all__ = ["POSITIVE", "Elements", "Field", "draw_prime", "is_prime"]
 
 # Small primes that are squares modulo every prime drawn here, as they are squares over the reals.
+SMALL = 1 << 20
 POSITIVE = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 LOW, HIGH = 1 << 49, 1 << 50
 LIMB, LIMBS = 17, 3
@@ -105,6 +107,13 @@ class Field:
 
     def ratio(self, numerator: int, denominator: int) -> int:
         return numerator * pow(denominator, -1, self.p) % self.p
+
+    def small_ratio(self, residue: int) -> Fraction | None:
+        """The fraction with numerator and denominator below 2^20 that is this residue (Wang's reconstruction)."""
+        (r, s), (t, u) = (self.p, residue % self.p), (0, 1)
+        while s >= SMALL:
+            r, s, t, u = s, r % s, u, t - r // s * u
+        return Fraction(s, u) if 0 < abs(u) < SMALL else None
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Elements:
         return Elements(rng.integers(self.p, size=shape, dtype=np.int64))

@@ -11,7 +11,8 @@ import numpy as np
 from handprop.verifier.programs.executables import applied
 from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, Unsupported
-from handprop.verifier.proof.field.functions import UNARY, pow_value, uninterpreted
+from handprop.verifier.proof.field.functions import UNARY, uninterpreted
+from handprop.verifier.proof.field.powers import ROOTS, pow_value
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.specials import without_specials
 from handprop.verifier.proof.field.truth import (
@@ -227,7 +228,7 @@ def _nextafter(run: Run, inputs: list[Thing], params: dict, eqn: Any) -> list[Th
 
 
 ELEMENTWISE: dict[str, Rule] = {
-    **{name: _unary(f) for name, f in UNARY.items()},
+    **{name: _unary(f) for name, f in (UNARY | ROOTS).items()},
     "add": _binary(lambda run, a, b: run.add(a, b)),
     "add_any": _binary(lambda run, a, b: run.add(a, b)),
     "sub": _binary(lambda run, a, b: run.add(a, b, -1)),

@@ -1,6 +1,6 @@
 """Why a program is not proved: exceptions for what the proof cannot interpret."""
 
-__all__ = ["NeedsBranches", "NotUnderstood", "OutOfWork", "UnknownLength", "Unsupported"]
+__all__ = ["NeedsBranches", "NoSquare", "NotUnderstood", "OutOfWork", "UnknownLength", "Unsupported"]
 
 
 class Unsupported(Exception):
@@ -18,6 +18,10 @@ class UnknownLength(NeedsBranches):
 class NotUnderstood(Unsupported):
     """An operation cannot be interpreted even as an unknown function of its operands, and nothing that depends on it is
     proved."""
+
+
+class NoSquare(NotUnderstood):
+    """The prime is discarded: a number under a root is no square modulo it."""
 
 
 class OutOfWork(NotUnderstood):

@@ -7,9 +7,9 @@ import numpy as np
 from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.arithmetic import Elements, Field
 from handprop.verifier.proof.field.errors import NotUnderstood
-from handprop.verifier.proof.field.functions import sqrt
 from handprop.verifier.proof.field.hashing import digest
 from handprop.verifier.proof.field.pivots import factored
+from handprop.verifier.proof.field.powers import sqrt
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, check_input
 from handprop.verifier.proof.field.values import Value, finite, moved

@@ -11,7 +11,7 @@ from handprop.verifier.programs import literals
 from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.degrees import Bound, Degree, Whole
 from handprop.verifier.proof.field.errors import NotUnderstood
-from handprop.verifier.proof.field.record import Record
+from handprop.verifier.proof.field.record import Record, is_made_of_squares
 from handprop.verifier.proof.field.values import NAN, Value, plain
 
 __all__ = ["Numbers"]
@@ -89,7 +89,7 @@ class Numbers(Record):
         if distinct.size > literals.MAX_READ:
             return x, degree, error
         for number in distinct:
-            reading = literals.read(float(number), dtype)
+            reading = self._read_as(float(number), dtype)
             if reading is None:
                 continue
             self.readings.add(f"{dtype} {float(number):.9g} as {reading}")
@@ -99,15 +99,23 @@ class Numbers(Record):
             x = Elements(np.where(here, value.re, x.re), im)
             drawn = CONSTANT if reading.half_pis or reading.log2s else Bound()
             degree = degree.worst(Bound.of(reading.ratio) * Bound.of(reading.root) * drawn)
-            error = max(error, abs(float(number)) * float(ml_dtypes.finfo(dtype).eps))
+            rounded = abs(float(number)) * float(ml_dtypes.finfo(dtype).eps)
+            error = max(error, rounded, 2 * abs(float(number) - reading.to_float()))
         return x, degree, error
+
+    def _read_as(self, number: float, dtype: str) -> literals.ExactNumber | None:
+        """The number that a literal is read as; None if it is the number that it is."""
+        folded = self.folded.get((dtype, abs(number)))
+        if folded is None:
+            return literals.read(number, dtype)
+        return folded if number > 0 else folded._replace(ratio=-folded.ratio)
 
     def _reading(self, reading: literals.ExactNumber) -> Elements:
         f = self.field
         value = f.of(f.ratio(reading.ratio.numerator, reading.ratio.denominator))
         root = np.asarray(f.ratio(reading.root.numerator, reading.root.denominator), np.int64)
-        if reading.root != 1:
-            self.under_known_roots.append(np.array([[float(reading.root)], [float(root)]]))
+        if not is_made_of_squares(reading.root):
+            self.rooted_numbers(np.array([float(reading.root)]), root.reshape(1))
         value = f.mul(value, f.sqrt(root))
         value = f.mul(value, f.power(Elements(np.asarray(self.root_of_pi())), reading.half_pis))
         return f.mul(value, f.power(Elements(np.asarray(self.log_of_2())), reading.log2s))

@@ -12,8 +12,8 @@ import numpy as np
 
 from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood
-from handprop.verifier.proof.field.functions import sqrt
 from handprop.verifier.proof.field.layout import joined
+from handprop.verifier.proof.field.powers import sqrt
 from handprop.verifier.proof.field.run import Run
 from handprop.verifier.proof.field.truth import Thing, as_value, greater
 from handprop.verifier.proof.field.values import Value, finite, moved

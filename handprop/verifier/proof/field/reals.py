@@ -34,10 +34,15 @@ class _NoNumberError(Exception):
 
 
 class Reals:
-    """An observer of a run that keeps the real numbers that elements stand for."""
+    """An observer of a run that keeps the real numbers that elements stand for.
+
+    A root of a square has the sign that the run decided, which need not be that of the real root here, so no number is
+    kept for it.
+    """
 
     def __init__(self, rng: np.random.Generator, p: int):
         self.rng, self.p, self.kept, self.seen = rng, p, Table(), 0
+        self.run: Any = None  # the run that is observed
 
     def given(self, thing: Thing, numbers: np.ndarray) -> None:
         """Keep an input with the numbers that it stands for."""
@@ -49,11 +54,11 @@ class Reals:
             if isinstance(thing, Value) and thing.known is not None:
                 self._keep(thing, [thing.known] * COPIES)
         self.seen += 1
-        before, outputs = self.seen, step(eqn, operands)
+        before, signed, outputs = self.seen, self.run.signed, step(eqn, operands)
         if self.seen > before:  # the equations of a program that it calls were followed one by one
             return outputs
         new = [i for i, thing in enumerate(outputs) if isinstance(thing, Value) and not self._all_known(thing)]
-        if new and not has(eqn, Trait.CHOOSES):
+        if new and not has(eqn, Trait.CHOOSES) and self.run.signed == signed:
             try:
                 held = [self._of(thing) if isinstance(thing, Value) else None for thing in operands]
                 copies = [self._computed(eqn, operands, held, k) for k in range(COPIES)]

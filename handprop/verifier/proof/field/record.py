@@ -4,19 +4,23 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from handprop.verifier.programs.folded import Folded
 from handprop.verifier.programs.primitives import Kind
-from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.arithmetic import POSITIVE, Elements, Field
 from handprop.verifier.proof.field.degrees import VARIABLE, Bound
-from handprop.verifier.proof.field.errors import NeedsBranches, NotUnderstood, OutOfWork, Unsupported
+from handprop.verifier.proof.field.errors import NeedsBranches, NoSquare, NotUnderstood, OutOfWork, Unsupported
 from handprop.verifier.proof.field.hashing import digest, mix
 from handprop.verifier.proof.field.values import Value, is_number, is_positive
 from handprop.verifier.proof.field.work import Work
 
-__all__ = ["Record", "among"]
+__all__ = ["Record", "among", "is_made_of_squares"]
+
+LIKE = 1e-4  # a fraction that is a residue and as close to a float as this is taken for that number
 
 
 @dataclasses.dataclass
@@ -36,8 +40,11 @@ class Record:
     decides_domains: bool = False  # that log, sqrt, ... are defined is decided (NaN where not), and not assumed
     claiming: bool = True  # claim that two analytic unknowns are equal almost nowhere, and test it at real points
     by_signs: bool = True  # a comparison that the signs of its operands decide is not drawn
+    square_numbers: bool = False  # a number under a root that is no square ends the run
+    number_relations: int = 0  # how many products of such numbers may be squares, as other runs showed
     least_bits: int = 0  # casts to fewer bits, or to a range smaller than 2^least_exponent, are noted
     least_exponent: int = 0
+    folded: Folded = dataclasses.field(default_factory=dict)  # literals that are read as computed numbers
     work: Work = dataclasses.field(default_factory=Work)  # shared by all runs
     observer: Callable[..., list] | None = None  # observer(eqn, operands, step) returns step(eqn, operands)
 
@@ -59,6 +66,7 @@ class Record:
     decisions: list[np.ndarray] = dataclasses.field(default_factory=list)
     replayed: Iterator[np.ndarray] | None = None
     decided_on: list[np.ndarray] | None = None
+    signed: int = 0  # how many roots of squares were met, each the absolute value of what is squared
     compared: set[float] = dataclasses.field(default_factory=set)
     used_signs: bool = False
 
@@ -174,9 +182,6 @@ class Record:
     def rooted(self, a: Value, square: bool = True) -> None:
         """Keep the argument of a square or cube root; which arguments are equal is compared between runs."""
         flat = a.x.re.reshape(-1)
-        if a.known is not None:
-            self.under_known_roots.append(np.stack([a.known.reshape(-1), flat.astype(np.float64)]))
-            return
         self.root_argument = self.root_argument.worst(a.degree)
         if ("root", digest(a.x), square) not in self.memo:
             self.memo["root", digest(a.x), square] = None
@@ -186,14 +191,51 @@ class Record:
             if is_number(a):
                 self.under_constant_roots.append(flat)
 
+    def rooted_numbers(self, numbers: np.ndarray, residues: np.ndarray) -> None:
+        """Keep known numbers of which roots are taken, other than those whose roots have a sure sign.
+
+        Raises:
+            NoSquare: one is no square modulo the prime, and all have to be.
+        """
+        self.under_known_roots.append(np.stack([numbers, residues.astype(np.float64)]))
+        if self.square_numbers and not self.field.is_square(residues).all():
+            raise NoSquare("a number that is no square")
+
+    @property
+    def known_roots(self) -> np.ndarray:
+        """The distinct residues of known numbers of which roots were taken, in the order of the numbers, which is the
+        same in every run. Of a number and its reciprocal, whose roots are reciprocal too, there is one."""
+        numbers, residues = np.concatenate([np.zeros((2, 0)), *self.under_known_roots], axis=1)
+        residues = residues.astype(np.int64)
+        inverse = self.field.inv(Elements(residues)).re
+        with np.errstate(divide="ignore"):
+            numbers = np.where(numbers < 1, 1 / numbers, numbers)
+        first = np.sort(np.unique(np.minimum(residues, inverse), return_index=True)[1])
+        return residues[first][np.argsort(numbers[first], kind="stable")]
+
+    def rational_root(self, residue: int, number: float) -> Fraction | None:
+        """The positive fraction whose square this number is, if it is a small one; ``number`` tells roughly which."""
+        root = self.field.sqrt(np.asarray(residue))
+        if root.im is not None:
+            return None
+        return self._like(self.field.small_ratio(int(root.re)), number**0.5 if number >= 0 else np.nan)
+
+    def has_sure_root(self, residue: int, number: float) -> bool:
+        """Whether it is a fraction of primes that are squares modulo every prime that is drawn. Such roots are
+        multiplicative, and that of a square is what is squared."""
+        ratio = self._like(self.field.small_ratio(residue), number)
+        return ratio is not None and is_made_of_squares(ratio)
+
+    def _like(self, ratio: Fraction | None, number: float) -> Fraction | None:
+        """The fraction without its sign, if it is this number up to rounding."""
+        return abs(ratio) if ratio is not None and abs(float(abs(ratio)) - number) <= LIKE * abs(number) else None
+
     @functools.cached_property
     def characters(self) -> list[tuple[bool, bool]]:
         """For each argument of a square root, whether it is a nonsquare and whether it is the same at every point.
-        Known numbers are sorted, because decisions may choose among them."""
+        Known numbers are sorted, because decisions may choose among them, and left out where all have to be squares."""
         unknown = _first_of_each(self.under_roots)
-        numbers, residues = np.concatenate([np.zeros((2, 0)), *self.under_known_roots], axis=1)
-        first = np.sort(np.unique(residues, return_index=True)[1])
-        known = residues[first][np.argsort(numbers[first], kind="stable")].astype(np.int64)
+        known = self.known_roots[: 0 if self.square_numbers else None]
         constant = among(unknown, _first_of_each(self.under_constant_roots))
         pairs = ((unknown, constant), (known, np.ones(known.size, bool)))
         return [(bool(odd), bool(same)) for under, alike in pairs
@@ -207,6 +249,19 @@ class Record:
 
     def constant(self, name: str) -> int:
         return int(self.oracle(name, Elements(np.zeros((), np.int64))).re)
+
+
+def is_made_of_squares(ratio: Fraction) -> bool:
+    """Whether all prime factors are among those that are squares modulo every prime that is drawn.
+
+    >>> is_made_of_squares(Fraction(1, 1000)), is_made_of_squares(Fraction(37, 2))
+    (True, False)
+    """
+    left = ratio.numerator * ratio.denominator
+    for prime in POSITIVE:
+        while left and left % prime == 0:
+            left //= prime
+    return left in (0, 1)
 
 
 def among(x: np.ndarray, elements: np.ndarray) -> np.ndarray:

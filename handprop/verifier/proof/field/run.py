@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from handprop.verifier.programs import literals
 from handprop.verifier.programs.primitives import Kind
 from handprop.verifier.proof.field.algebra import Algebra, power_of
 from handprop.verifier.proof.field.arithmetic import Elements
@@ -43,6 +44,8 @@ class Run(Algebra):
                       most=a.most * count, everywhere=everywhere(a) if count else Everywhere.UNKNOWN)  # fmt: skip
         if special is not None:
             return total._replace(x=total.x.move(lambda part: np.where(special == 0, part, 0)))
+        if a.scaled is not None:
+            total = total._replace(scaled=(a.scaled[0], self.sum(a.scaled[1], axes)))
         if not a.log or a.rest is None or count == 0:
             return total
         return self._factored(a, axes, total)
@@ -108,15 +111,32 @@ class Run(Algebra):
 
     def root(self, a: Value) -> Value:
         """The square root of elements of GF(p)."""
-        known, error = None, 0.0
         if a.known is not None:
-            with np.errstate(all="ignore"):
-                known = np.asarray(np.sqrt(a.known))
-            error = np.inf if a.error else 0.0
+            return self._root_of_numbers(a, a.known)
         self.rooted(a)
-        return Value(self.field.sqrt(a.x.re), a.degree, known, error=error, kind=of_positive(a),
-                     positive=is_positive(a), nonnegative=True, everywhere=where_positive(a, Everywhere.POSITIVE),
-                     power_of=power_of(a, Fraction(1, 2)) if known is None else None)  # fmt: skip
+        return Value(self.field.sqrt(a.x.re), a.degree, kind=of_positive(a), positive=is_positive(a), nonnegative=True,
+                     everywhere=where_positive(a, Everywhere.POSITIVE),
+                     power_of=power_of(a, Fraction(1, 2)))  # fmt: skip
+
+    def _root_of_numbers(self, a: Value, known: np.ndarray) -> Value:
+        """The roots of known numbers. That of a square is the positive number that is squared, which the field would
+        give a sign: 37 is no square modulo half of the primes."""
+        with np.errstate(all="ignore"):
+            roots = np.asarray(np.sqrt(known))
+        root, unsure = self.field.sqrt(a.x.re), np.ones(known.shape, bool)
+        residues, first = np.unique(a.x.re.reshape(-1), return_index=True)
+        for residue, i in zip(residues, first, strict=True) if residues.size <= literals.MAX_READ else ():
+            here, number = a.x.re == residue, float(known.reshape(-1)[i])
+            if (rational := self.rational_root(int(residue), number)) is not None:
+                positive = self.field.ratio(*rational.as_integer_ratio())
+                root = Elements(np.where(here, positive, root.re), np.where(here, 0, root.imaginary()))
+            if rational is not None or self.has_sure_root(int(residue), number):
+                unsure &= ~here
+        self.rooted_numbers(known[unsure], a.x.re[unsure])
+        root = root if root.im is not None and root.im.any() else Elements(root.re)
+        return Value(root, a.degree, roots, error=_error_of_root(a, known), kind=of_positive(a),
+                     positive=is_positive(a), nonnegative=True,
+                     everywhere=where_positive(a, Everywhere.POSITIVE))  # fmt: skip
 
     def _exp_of_atom(self, c: Fraction, atom: Value) -> Value:
         """``e(x / d)^n``, with ``4 c = n / d`` in lowest terms. ``e^x`` is the fourth power of ``e(x)``, so that halves
@@ -157,6 +177,14 @@ class Run(Algebra):
                 np.where(flipped, negative.re, x.re), np.where(flipped, negative.imaginary(), x.im)
             )
         return flipped, Elements(np.where(flipped, negative.re, x.re))
+
+
+def _error_of_root(a: Value, known: np.ndarray) -> float:
+    """A bound on the error of the roots of known numbers: ``sqrt(a)`` changes by ``d / (sqrt(a) + sqrt(a + d))``."""
+    if not a.error:
+        return 0.0
+    least = float(known[np.isfinite(known)].min(initial=np.inf))
+    return a.error / least**0.5 if least > a.error else np.inf
 
 
 def _has_positive(a: Value, axes: tuple[int, ...]) -> bool:

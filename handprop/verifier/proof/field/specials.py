@@ -170,7 +170,7 @@ def _patched_value(run: Run, name: str, result: "Value | np.ndarray", places: tu
         sure=sure, degree=reduce(Bound.worst, (v.degree for v in entries), result.degree.worst(VARIABLE)),
         x=x, special=whole if whole.any() else None, known=known, kind=kind, everywhere=least,
         nonnegative=is_nonnegative(result) and not below, positive=result.positive and not below and not none,
-        power_of=None, factors=None, **_relations(result, where, x),
+        power_of=None, factors=None, scaled=None, square_of=None, **_relations(result, where, x),
     )  # fmt: skip
 
 

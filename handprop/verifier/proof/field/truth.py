@@ -52,8 +52,9 @@ def as_value(run: Run, thing: Thing) -> Value:
     return thing if isinstance(thing, Value) else run.embed(thing)
 
 
-def greater(run: Run, a: Value, b: Value) -> Thing:
-    """``a > b`` for finite numbers: an array of booleans, or a value in [0, 1] in the polynomial reading."""
+def greater(run: Run, a: Value, b: Value, ties: bool = True) -> Thing:
+    """``a > b`` for finite numbers: an array of booleans, or a value in [0, 1] in the polynomial reading. Without
+    ``ties`` it may be anything where the two are equal, as in a maximum, which is the same number either way."""
     if a.known is not None and b.known is not None:
         return known_greater(a, b)
     if (order := order_of(a, b)) is not None:
@@ -66,6 +67,8 @@ def greater(run: Run, a: Value, b: Value) -> Thing:
     if _almost_nowhere_equal(run, a, b):
         if run.branching:
             found_apart(run, run.field.sub(a.x, b.x))
+        return more
+    if not ties:
         return more
     apart = logical_not(run, equal(run, a, b))  # ties may have positive measure
     if isinstance(more, np.ndarray) and isinstance(apart, np.ndarray):
@@ -262,7 +265,7 @@ def _masked(where: np.ndarray, v: Value) -> tuple[Term, ...]:
 
 
 def maximum(run: Run, a: Value, b: Value) -> Thing:
-    largest = select(run, greater(run, a, b), [b, a])
+    largest = select(run, greater(run, a, b, ties=False), [b, a])
     if isinstance(largest, Value):
         positive = is_positive(a) or is_positive(b) or largest.positive
         nonnegative = is_nonnegative(a) or is_nonnegative(b) or largest.nonnegative or _are_opposite(run, a, b)
@@ -276,7 +279,7 @@ def _are_opposite(run: Run, a: Value, b: Value) -> bool:
 
 
 def minimum(run: Run, a: Value, b: Value) -> Thing:
-    return select(run, greater(run, a, b), [a, b])
+    return select(run, greater(run, a, b, ties=False), [a, b])
 
 
 def sign(run: Run, a: Value) -> Thing:

@@ -62,6 +62,8 @@ class Value(NamedTuple):
     ``error``. ``terms``: value = sum of coefficient times atom, () for an atom. ``log`` and ``rest``: value =
     exp(sum of log's terms) rest. ``log_of``: value = log(log_of). ``power_of``: an exponent, and the positive value of
     which this is that power. ``factors``: two nonnegative values whose product (1) or quotient (-1) this is.
+    ``scaled``: a positive number, without axes, and the value of which this is that multiple. ``square_of``: the value
+    whose square this is.
     ``special``: for each entry, whether it is a finite number (0), an infinity (+1, -1), NaN (2), or not finite with
     nothing more known (3: its element is a label); None if all are finite. The element of an infinity or NaN is 0.
     ``kind``: see the table of primitives. ``positive``, ``nonnegative``: over the reals, almost everywhere. ``sure``:
@@ -88,6 +90,8 @@ class Value(NamedTuple):
     mask: bool = False
     power_of: "tuple[Fraction, Value] | None" = None
     factors: "tuple[Value, Value, int] | None" = None
+    scaled: "tuple[Value, Value] | None" = None
+    square_of: "Value | None" = None
     constant: bool = False
     sure: np.ndarray | None = None
     everywhere: Everywhere = Everywhere.UNKNOWN
@@ -133,7 +137,8 @@ def terms_of(value: Value) -> tuple[Term, ...]:
 
 def plain(v: Value) -> Value:
     """The value without its relations to others."""
-    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None)
+    return v._replace(terms=(), log=(), rest=None, log_of=None, power_of=None, factors=None, scaled=None,
+                      square_of=None)  # fmt: skip
 
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
@@ -163,6 +168,8 @@ def moved(value: Value, move: Callable[[np.ndarray], np.ndarray]) -> Value:
                 about=None if v.about is None else (move(v.about[0]), move(v.about[1])),
                 power_of=None if v.power_of is None else (v.power_of[0], once(v.power_of[1])),
                 factors=None if v.factors is None else (once(v.factors[0]), once(v.factors[1]), v.factors[2]),
+                scaled=None if v.scaled is None else (v.scaled[0], once(v.scaled[1])),
+                square_of=maybe(v.square_of),
             )
         return done[id(v)]
 
