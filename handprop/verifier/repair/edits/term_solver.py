@@ -21,6 +21,7 @@ from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.edits.expressions import Library, atoms_of, flattened, products_of
 from handprop.verifier.repair.instrument import Instrumented, shifted
 from handprop.verifier.repair.interpretation import rational
+from handprop.verifier.repair.scope import Scope
 
 __all__ = ["Missing", "Term"]
 
@@ -53,13 +54,19 @@ class Tail(NamedTuple):
 class Missing:
     """Solves for what the expressions of an instrumented statement lack.
 
-    ``known`` are values of the reference, ``expressions`` texts of other expressions that may be meant, and ``kept``
-    the libraries of expressions in scope, by shape.
+    ``scope`` is what the statement's names refer to, ``known`` are values of the reference, ``expressions`` texts of
+    other expressions that may be meant, and ``kept`` the libraries of expressions in scope, by shape.
     """
 
     def __init__(
-        self, instrumented: Instrumented, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator
+        self,
+        instrumented: Instrumented,
+        scope: Scope,
+        known: Sequence[Value],
+        expressions: Sequence[str],
+        rng: np.random.Generator,
     ):
+        self.scope = scope
         self.instrumented, self.field, self.known, self.rng = (
             instrumented,
             instrumented.interpretation.field,
@@ -173,7 +180,9 @@ class Missing:
     def _libraries(self, shape: tuple[int, ...], iterations: int) -> list[Library]:
         key = shape, iterations
         if key not in self.kept:
-            atoms = atoms_of(self.instrumented, self.instrumented.iterations[:iterations], self.expressions, shape)
+            atoms = atoms_of(
+                self.instrumented, self.scope, self.instrumented.iterations[:iterations], self.expressions, shape
+            )
             self.kept[key] = list(products_of(self.field, atoms, self.expressions, self.wide))
         return self.kept[key]
 
