@@ -66,6 +66,7 @@ def instrument(interpretation: Interpretation, program: Any) -> Instrumented | N
     """Run the marked program and collect what was marked.
 
     Returns None if the statement does not run, runs too often, or has a name whose shape differs between iterations.
+    Names that only later iterations have do not count.
     """
     iterations: list[Iteration] = []
 
@@ -81,7 +82,7 @@ def instrument(interpretation: Interpretation, program: Any) -> Instrumented | N
     first = iterations[0] if iterations else None
     if first is None or len(iterations) > MAX_TURNS:
         return None
-    if any(t.shapes != first.shapes or t.values.keys() != first.values.keys() for t in iterations):
+    if any(not first.shapes.items() <= t.shapes.items() or t.values.keys() != first.values.keys() for t in iterations):
         return None
     return Instrumented(interpretation, program, tuple(iterations), outputs)
 

@@ -28,7 +28,7 @@ from handprop.verifier.repair.source.trees import (
     variable,
 )
 
-__all__ = ["Lacks", "PartLacks"]
+__all__ = ["Lacks", "PartLacks", "expressions_near"]
 
 MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
 SOLVING, MAX_TERMS, WRITTEN = 1.3, 8, 1e-3
@@ -48,7 +48,7 @@ class Lacks(NamedTuple):
         held = [slot for slot in slots(place.body) if is_value(slot, self.candidate)]
         held.sort(key=lambda slot: not is_top(slot))
         scope = Scope(functions(search.problem.written), place.code)
-        program, expressions = _marked(search, place, held, scope), _expressions(search, place)
+        program, expressions = _marked(search, place, held, scope), expressions_near(search, place)
         for interpretation in search.interpretations if program is not None else ():
             instrumented = instrument(interpretation, program)
             if instrumented is None:
@@ -79,7 +79,7 @@ class PartLacks(NamedTuple):
                 yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early + WRITTEN * n)
 
 
-def _expressions(search: Search, place: Place) -> tuple[str, ...]:
+def expressions_near(search: Search, place: Place) -> tuple[str, ...]:
     """Return short expressions from elsewhere in the statement's function, then from the other functions."""
     trees = [place.scopes[-1], place.scopes[0]]
     every = functions(search.problem.written)
