@@ -34,10 +34,10 @@ from handprop.verifier.repair.source.trees import Edit, asked_before, slots, var
 __all__ = ["POSSIBLE", "Screen"]
 
 MARK_NAMES, MARK_TREE = "__handprop_names__", "__handprop_tree__"
-TURNS = 4  # iterations of a loop that are looked at
+TURNS = 8  # iterations of a loop that are looked at
 ALONE = 6  # steps of work that take as long as tracing one edited statement
-# What a judgement adds to an edit's cost. Few edits that give another shape run.
-RIGHT, LIKELY, POSSIBLE, RESHAPED, DOUBTFUL, WRONG = -2.0, -1.0, -0.5, 0.3, 1.0, 4.0
+# What a judgement adds to an edit's cost. Of a loop, and of another shape, little is known.
+RIGHT, LIKELY, POSSIBLE, UNSURE, DOUBTFUL, WRONG = -2.0, -1.0, -0.5, 0.3, 1.0, 4.0
 
 
 class Screen:
@@ -52,6 +52,7 @@ class Screen:
         self.interpretation = search.interpretations[0]
         self.scope = Scope(functions(search.problem.written), place.code)
         self.iterations: tuple[Iteration, ...] = ()
+        self.shapes_here: dict[str, jax.ShapeDtypeStruct] = {}
         self.tails, self.wide = {}, False
         try:
             self._run()
@@ -72,8 +73,9 @@ class Screen:
         if instrumented is None:
             return
         first_iteration = instrumented.iterations[0]
+        self.shapes_here = first_iteration.shapes
         alone = self._alone(first.node, first_iteration)
-        if alone is None or not self._equal(alone, _own(first_iteration)):
+        if alone is None or not self._equal(alone, self._own(first_iteration)):
             return
         self.iterations, self.wide = instrumented.iterations[:TURNS], is_wide(instrumented)
         if len(instrumented.iterations) <= TURNS:
@@ -81,8 +83,8 @@ class Screen:
 
     def shapes(self) -> dict[str, Any]:
         """Return the shapes of the float arrays in scope, and of the trees, by the text that reads them."""
-        first = self.iterations[0].shapes if self.iterations else {}
-        return {text: x.shape for text, x in first.items() if jaxprs.is_float(x.dtype)} | self.scope.groups(first)
+        held = self.shapes_here
+        return {text: x.shape for text, x in held.items() if jaxprs.is_float(x.dtype)} | self.scope.groups(held)
 
     def judge(self, edit: Edit) -> float | None:
         """Return what to add to the edit's cost; None if it changes nothing."""
@@ -90,9 +92,9 @@ class Screen:
             return 0.0
         root = edited([(self.place, edit)], lambda: copy.deepcopy(slots(self.place.body)[0].node))
         moved: list[list[Value]] = []
+        traced: dict[Any, Any] = {}
         for iteration in self.iterations:
-            self.interpretation.work.add(0, ALONE)
-            new, own = self._alone(root, iteration), _own(iteration)
+            new, own = self._alone(root, iteration, traced), self._own(iteration)
             if new is None or len(new) != len(own):
                 return DOUBTFUL
             moved.append(new)
@@ -106,7 +108,7 @@ class Screen:
         If the outputs are not affine in them, the first iteration counts in which something changes: until then, all is
         as it should be.
         """
-        both = [(_own(iteration), new) for iteration, new in zip(self.iterations, moved, strict=False)]
+        both = [(self._own(iteration), new) for iteration, new in zip(self.iterations, moved, strict=False)]
         changed = {
             k for own, new in both for k, (a, b) in enumerate(zip(own, new, strict=True)) if not self._same(a, b)
         }
@@ -124,7 +126,9 @@ class Screen:
         if all(self.theirs.holds(x) and not self.mine.holds(x) for x in new):
             return LIKELY
         multiples = all(self.theirs.ratio(x) not in (None, (0, 1)) and self.mine.ratio(x) is None for x in new)
-        return POSSIBLE if multiples else RESHAPED if reshaped else DOUBTFUL
+        if multiples:
+            return POSSIBLE
+        return UNSURE if reshaped or len(self.iterations) > 1 else DOUBTFUL
 
     def _mends(self, changed: set[int], both: Sequence[tuple[Sequence[Value], Sequence[Value]]]) -> bool:
         """Whether the outputs that depend on the statement become what they should be."""
@@ -136,25 +140,41 @@ class Screen:
             lacks = f._add(lacks, self.tails[k].lack)
         return any(np.array_equal(total, lack) for lack in (lacks, *(self.tails[k].lack for k in changed)))
 
-    def _alone(self, root: ast.expr, iteration: Iteration) -> list[Value] | None:
-        """Return the arrays in the value of an expression that stands in the statement's place."""
+    def _alone(self, root: ast.expr, iteration: Iteration, traced: dict[Any, Any] | None = None) -> list[Value] | None:
+        """Return the arrays in the value of an expression that stands in the statement's place.
+
+        ``traced`` keeps its program for other iterations with the same integers.
+        """
+        traced = {} if traced is None else traced
+        fixed = {n: int(x) for n, x in iteration.names.items()
+                 if isinstance(x, np.ndarray) and x.shape == () and x.dtype.kind in "iu"}  # fmt: skip
+        key = tuple(fixed.items())
         try:
-            code = compile(ast.fix_missing_locations(ast.Expression(root)), "<edit>", "eval")
-            fixed = {n: int(x) for n, x in iteration.names.items()
-                     if isinstance(x, np.ndarray) and x.shape == () and x.dtype.kind in "iu"}  # fmt: skip
-
-            def run(*arrays: Any) -> list[Any]:
-                names = self.scope.names(dict(zip(iteration.shapes, arrays, strict=True)) | fixed)
-                return [jnp.asarray(x) for x in jax.tree.leaves(call_users(eval, code, names)) if _is_number(x)]
-
-            with jax.numpy_dtype_promotion("standard"), jax.enable_x64(self._wide64):  # pyright: ignore[reportAttributeAccessIssue]
-                program = jax.make_jaxpr(run)(*iteration.shapes.values())
-            held = self.interpretation.run()
-            values = evaluate(held, program, [iteration.names[name] for name in iteration.shapes])
-            return [as_value(held, x) for x in values]
+            if key not in traced:
+                self.interpretation.work.add(0, ALONE)
+                traced[key] = self._program(root, fixed)
+            run = self.interpretation.run()
+            return [
+                as_value(run, x)
+                for x in evaluate(run, traced[key], [iteration.names[name] for name in self.shapes_here])
+            ]
         except Exception as error:  # most edits do not give a statement that runs
             noted(error)
             return None
+
+    def _program(self, root: ast.expr, fixed: dict[str, int]) -> Any:
+        code = compile(ast.fix_missing_locations(ast.Expression(root)), "<edit>", "eval")
+
+        def run(*arrays: Any) -> list[Any]:
+            names = self.scope.names(dict(zip(self.shapes_here, arrays, strict=True)) | fixed)
+            return [jnp.asarray(x) for x in jax.tree.leaves(call_users(eval, code, names)) if _is_number(x)]
+
+        with jax.numpy_dtype_promotion("standard"), jax.enable_x64(self._wide64):  # pyright: ignore[reportAttributeAccessIssue]
+            return jax.make_jaxpr(run)(*self.shapes_here.values())
+
+    def _own(self, iteration: Iteration) -> list[Value]:
+        run = self.interpretation.run()
+        return [as_value(run, iteration.values[k]) for k in sorted(iteration.values)]
 
     @property
     def _wide64(self) -> bool:
@@ -165,10 +185,6 @@ class Screen:
 
     def _same(self, a: Value, b: Value) -> bool:
         return a.shape == b.shape and bool(same(self.interpretation.field, a, b))
-
-
-def _own(iteration: Iteration) -> list[Any]:
-    return [iteration.values[k] for k in sorted(iteration.values)]
 
 
 def _marked(tree: Any) -> Any:

@@ -129,6 +129,7 @@ def _texts(iteration: Iteration, expressions: Sequence[str], shape: tuple[int, .
         if rank == 2:
             found.append((f"{n}.T", 0.3))
     found += [(n, 0.2) for n in truths] + [(f"(~{n})", 0.3) for n in truths]
+    found += [(f"{n}[..., None]", 0.3) for n in truths if 1 <= len(iteration.shapes[n].shape) < len(shape)]
     if len(shape) == 2 and shape[0] == shape[1]:
         found += [
             (f"jnp.eye(len({n}))", 0.5) for n, s in iteration.shapes.items() if s.shape and s.shape[0] == shape[0]

@@ -94,7 +94,7 @@ class Missing:
         """
         turns = range(len(self.instrumented.iterations))[:TURNS]
         looked = turns if number not in self.tails or len(turns) > 1 else ()
-        found = next((terms for turn in looked if (terms := self._recognised(number, top, turn))), [])
+        found = list(dict.fromkeys(term for turn in looked for term in self._recognised(number, top, turn)))
         if not found and number in self.tails:
             found = self._solved(number)
         found = [t for t in found if not (t.kind == "factor" and t.text == "1" and t.times == 1)]
