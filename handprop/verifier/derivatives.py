@@ -10,6 +10,7 @@ The largest of three steps is taken at which R(h) and R(2 h) agree and D(2 h) an
 show another slope.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,17 +20,19 @@ import numpy as np
 
 from handprop.verifier.arguments import is_inexact
 from handprop.verifier.internal import noted
-from handprop.verifier.problem import Problem, outputs_of
+from handprop.verifier.problem import Problem, Shared, outputs_of
 from handprop.verifier.programs import jaxprs
 
 __all__ = [
     "MAX_ENTRIES",
     "MAX_ESTIMATED",
     "Derivative",
+    "along_tangents",
     "at_once",
     "by_differences",
     "by_directions",
     "floats",
+    "in_tangents",
     "is_additive",
     "of_values",
     "pulled_back",
@@ -83,6 +86,13 @@ def pulled_back(f: Callable, leaves: Sequence[Any], cotangents: Sequence[Any], c
     found = (g.astype(x.dtype) if getattr(jax.typeof(x), "weak_type", False) else g
              for g, x in zip(pull(list(cotangents)), wrt, strict=True))  # fmt: skip
     return (*outputs, *found)
+
+
+def along_tangents(f: Callable, leaves: Sequence[Any], tangents: Sequence[Any], chosen: list[int]) -> tuple:
+    """Return the outputs, and the tangents of the float ones along given tangents of the chosen leaves."""
+    wrt = [leaves[i] for i in chosen]
+    _, moved, outputs = jax.jvp(floats(f, leaves, chosen), wrt, list(tangents), has_aux=True)
+    return (*outputs, *moved)
 
 
 def _summed(terms: list[Any]) -> Any:
@@ -226,3 +236,34 @@ def _adds_up(f: Callable, at: list[Any], *directions: list[Any]) -> bool:
     tangents = [jax.jvp(f, at, along, has_aux=True)[1] for along in directions]
     return all(np.allclose(a + b, c, rtol=1e-2, atol=1e-2 * float(np.abs(c).max(initial=0.0)))
                for a, b, c in zip(*tangents, strict=True))  # fmt: skip
+
+
+def in_tangents(problem: Problem, rng: np.random.Generator) -> Problem:
+    """Return the problem of a ``custom_jvp`` rule with its ``forwards``."""
+    return problem._replace(forwards=lambda: _along_random(problem, rng))
+
+
+def _along_random(problem: Problem, rng: np.random.Generator) -> Problem:
+    """Return the problem whose outputs are the tangents of the rule's values along random tangents."""
+    assert problem.as_program is not None
+    assert problem.as_reference is not None
+    as_program = functools.partial(problem.as_program, gradients=along_tangents)
+    count = len(problem.inputs) - len(problem.cotangents)
+    moved = [path.removeprefix("cotangent of ") for path in problem.in_paths[count:]]
+    values = problem.out_paths[: problem.gradients.index(True)]
+    plain = problem.out_paths[len(values) + len(problem.wrt) :]
+    tangents = (rng.normal(size=x.shape).astype(x.dtype) for x in (problem.inputs[i] for i in problem.wrt))
+    return problem._replace(
+        candidate=as_program(problem.written),
+        reference=problem.as_reference(problem.original, along_tangents),
+        inputs=(*problem.inputs[:count], *tangents),
+        in_paths=(*problem.in_paths[:count], *(f"tangent of {problem.in_paths[i]}" for i in problem.wrt)),
+        out_paths=(*values, *(f"tangent of {path}" for path in moved), *plain),
+        gradients=(*(False for _ in values), *(True for _ in moved), *(False for _ in plain)),
+        cotangents=(),
+        shared=Shared(),
+        as_program=as_program,
+        faults_of=None,
+        as_reference=None,
+        forwards=None,
+    )

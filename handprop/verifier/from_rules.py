@@ -16,6 +16,7 @@ from handprop.verifier.derivatives import (
     Derivative,
     by_differences,
     by_directions,
+    in_tangents,
     is_additive,
     of_values,
     pulled_back,
@@ -97,6 +98,8 @@ def of_rule(rule: Any, args: tuple, kwargs: dict, against: Against, argnums: int
         problem = _of_rule(rule, given, against, chosen, rng, against.reference is not None and not paired)
         if against.forwards:
             _check_forwards(problem)
+        if isinstance(rule, jax.custom_jvp) and against._replace(trusts_jax=True) == Against():
+            problem = in_tangents(problem, rng)
         if against._replace(trusts_jax=True) != Against() or sum(given.arrays[i].size for i in chosen) > MAX_ESTIMATED:
             return problem
         values = against._replace(values=True)
@@ -200,7 +203,7 @@ def _of_rule(rule: Any, given: Arguments, against: Against, chosen: list[int], r
         written=rule,
         as_program=by_hand,
         faults_of=lambda f: rule_faults(lambda watch: by_hand(f, watch), inputs, f, out),
-        as_reference=None if reference else lambda f: differentiated(stripped(f), way),
+        as_reference=None if reference else lambda f, way=way: differentiated(stripped(f), way),
         original=original,
         stops=_stops(original, given, program),
         solves=jaxprs.solves(program),

@@ -105,7 +105,9 @@ class Problem(NamedTuple):
     is known by an equation, ``to_prove()`` yields problems each of which proves this one.
 
     ``by_values()`` is the same problem with differences of the function's values as the reference, None where they are
-    no way out. ``allowance`` says why an error is allowed; it is a condition of what is verified.
+    no way out. ``forwards()`` is a problem about the same ``custom_jvp`` rule whose outputs are the tangents of the
+    values along random tangents: a mistake is easier to find where its line still runs forwards. ``allowance`` says why
+    an error is allowed; it is a condition of what is verified.
     """
 
     name: str
@@ -126,7 +128,7 @@ class Problem(NamedTuple):
     written: Any = None
     as_program: Callable[..., Program] | None = None
     faults_of: Callable[[Any], Sequence[Fault]] | None = None
-    as_reference: Callable[[Any], Program] | None = None
+    as_reference: Callable[..., Program] | None = None
     original: Any = None
     stops: bool = False
     solves: bool = False
@@ -141,6 +143,7 @@ class Problem(NamedTuple):
     assumed: str = ""
     to_prove: Callable[[], Iterable[Any]] | None = None
     by_values: Callable[[], Any] | None = None
+    forwards: Callable[[], Any] | None = None
     allowance: str = ""
 
     @property

@@ -33,6 +33,7 @@ from handprop.verifier.repair.smallest_edit import repairs, stopped
 from handprop.verifier.repair.source.functions import Place, columns_of, place_of, rebuilt, text_of
 from handprop.verifier.repair.source.patch import Unwritable, diff_of
 from handprop.verifier.repair.source.statements import editable, last_line, neighbours, part_of, renamings
+from handprop.verifier.repair.source.trees import changed_part
 from handprop.verifier.report.report import Report
 from handprop.verifier.report.values import Fix, Location, Outcome, Verdict
 
@@ -84,21 +85,51 @@ def explain(problem: Problem, options: Options, report: Report, check: Check) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the edited programs may warn, and nobody wrote them
             work = Work(deadline=min(time.monotonic() + LATEST, options.deadline))
-            small, partly = shrunk(problem), None
-            if small is not None:
-                with contextlib.suppress(Unsupported):  # the programs do not differ at small shapes
-                    found = _explained(small, problem, options, work, report, check)
-                    if found.report.fix is not None and found.report.fix.proved:
-                        return found
-                    partly = found if found.report.fix else None
-            found = _explained(problem, problem, options, work, report, check)
-            found = partly if partly is not None and found.report.fix is None else found
+            searched = _searched(problem)
+            found = _sought(searched, problem, options, work, report, check)
+            found = found if searched is problem else _in_terms_of(problem, found)
             return found if found.cause is not Cause.UNKNOWN else _unknown(problem, options, found)
     except Unsupported:  # the field cannot represent the programs
         return plain
     except Exception as error:  # the user's code may raise anything when it is traced again; the verdict stands
         line = noted(error) or f"the search for the mistake failed: {first_line(error)}"
         return plain._replace(report=dataclasses.replace(report, internal=(*report.internal, line)))
+
+
+def _searched(problem: Problem) -> Problem:
+    """Return the problem in which the mistake is looked for: that of a ``custom_jvp`` rule's tangents if it has one."""
+    if problem.forwards is None or problem.as_reference is None or problem.faults or problem.stops:
+        return problem
+    try:
+        along: Problem = problem.forwards()
+        jaxprs.trace(along.candidate, along.inputs)
+        jaxprs.trace(along.reference, along.inputs)
+    except Exception as error:  # a rule inside has no forward mode
+        noted(error)
+        return problem
+    return along
+
+
+def _in_terms_of(problem: Problem, explained: Explained) -> Explained:
+    """Name the wrong outputs of the problem that was asked about, where another one was searched."""
+    point = problem.shared.failed_at
+    affects = () if point is None else tuple(problem.out_paths[i] for i in wrong_outputs(problem, point))
+    places = tuple(dataclasses.replace(at, affects=affects) for at in explained.report.locations)
+    return explained._replace(report=dataclasses.replace(explained.report, locations=places))
+
+
+def _sought(searched: Problem, problem: Problem, options: Options, work: Work, report: Report,
+            check: Check) -> Explained:  # fmt: skip
+    """Search at small shapes, then at the given ones."""
+    small, partly = shrunk(searched), None
+    if small is not None:
+        with contextlib.suppress(Unsupported):  # the programs do not differ at small shapes
+            found = _explained(small, searched, problem, options, work, report, check)
+            if found.report.fix is not None and found.report.fix.proved:
+                return found
+            partly = found if found.report.fix else None
+    found = _explained(searched, searched, problem, options, work, report, check)
+    return partly if partly is not None and found.report.fix is None else found
 
 
 def _by_itself(problem: Problem, options: Options, report: Report) -> Report:
@@ -125,9 +156,12 @@ def _unknown(problem: Problem, options: Options, explained: Explained) -> Explai
     return Explained(dataclasses.replace(explained.report, diagnosis=diagnosis), Cause.ITS_KIND)
 
 
-def _explained(problem: Problem, whole: Problem, options: Options, work: Work, report: Report,
+def _explained(problem: Problem, whole: Problem, asked: Problem, options: Options, work: Work, report: Report,
                check: Check) -> Explained:  # fmt: skip
-    """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``whole`` problem too."""
+    """Search ``problem`` within the limit on ``work``, and keep a fix only if it holds in the ``asked`` problem too.
+
+    ``whole`` is the problem at the shapes that were asked about.
+    """
     assert problem.as_program is not None
     point = whole.shared.failed_at
     blamed = frozenset() if point is None else frozenset(wrong_outputs(whole, point))
@@ -149,7 +183,7 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
         found, got, every, not_linear = [], None, None, ""
     if "stop_gradient" in {eqn.primitive.name for eqn in jaxprs.equations(theirs)}:
         held = stopped(problem, interpretation)
-        fix, _ = _fix(whole._replace(reference=held[1]), held[0], options, check) if held else (None, False)
+        fix, _ = _fix(asked._replace(reference=held[1]), held[0], options, check) if held else (None, False)
         if held and fix:
             places = _places(problem, interpretation, got, found, held[0])
             return Explained(dataclasses.replace(report, locations=places, diagnosis=STOPPED, fix=fix), Cause.KNOWN)
@@ -157,7 +191,7 @@ def _explained(problem: Problem, whole: Problem, options: Options, work: Work, r
     said, returned = outputs or (None, False)
     first = last_line(problem) if returned else None
     best = _best(
-        whole, repairs(problem, whole, interpretations, found, first, known, every, options, SECONDS), options, check
+        asked, repairs(problem, whole, interpretations, found, first, known, every, options, SECONDS), options, check
     )
     if best is not None:
         places = _places(problem, interpretation, got, found, best[0])
@@ -308,7 +342,7 @@ def _places(
 
 def _edited(problem: Problem, change: Change, affects: tuple[str, ...]) -> Location:
     place, edit = change
-    node = edit.slot.node
+    node = changed_part(edit.slot.node, edit.new)
     text = text_of(place.file)[node.lineno - 1]
     columns = columns_of(text, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None)
     function = _function_of(place)

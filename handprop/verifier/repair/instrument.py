@@ -21,7 +21,7 @@ from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.interpretation import Interpretation
 
-__all__ = ["Instrumented", "Iteration", "instrument", "mark_name", "mark_value", "shifted"]
+__all__ = ["Instrumented", "Iteration", "instrument", "is_held", "mark_name", "mark_value", "shifted"]
 
 TAG = "handprop:"
 MAX_TURNS = 64
@@ -46,16 +46,17 @@ class Instrumented(NamedTuple):
 
 def mark_name(name: str, held: Any) -> None:
     """Mark a name in the statement's scope; called while the statement is traced."""
-    if _is_held(held):
+    if is_held(held):
         checkpoint_name(jnp.asarray(held), f"{TAG}{name}")
 
 
 def mark_value(number: int, value: Any) -> Any:
     """Mark the value of one of the statement's expressions and return it; called while the statement is traced."""
-    return checkpoint_name(value, f"{TAG}{number}") if isinstance(value, jax.Array) and _is_held(value) else value
+    return checkpoint_name(value, f"{TAG}{number}") if isinstance(value, jax.Array) and is_held(value) else value
 
 
-def _is_held(held: Any) -> bool:
+def is_held(held: Any) -> bool:
+    """Whether what a name refers to can be marked: an array of numbers, or a number."""
     if isinstance(held, jax.Array | np.ndarray | np.generic):
         return not jaxprs.is_key(held)
     return isinstance(held, int | float) and not isinstance(held, bool)
@@ -65,6 +66,7 @@ def instrument(interpretation: Interpretation, program: Any) -> Instrumented | N
     """Run the marked program and collect what was marked.
 
     Returns None if the statement does not run, runs too often, or has a name whose shape differs between iterations.
+    Names that only later iterations have do not count.
     """
     iterations: list[Iteration] = []
 
@@ -80,7 +82,7 @@ def instrument(interpretation: Interpretation, program: Any) -> Instrumented | N
     first = iterations[0] if iterations else None
     if first is None or len(iterations) > MAX_TURNS:
         return None
-    if any(t.shapes != first.shapes or t.values.keys() != first.values.keys() for t in iterations):
+    if any(not first.shapes.items() <= t.shapes.items() or t.values.keys() != first.values.keys() for t in iterations):
         return None
     return Instrumented(interpretation, program, tuple(iterations), outputs)
 

@@ -4,7 +4,6 @@ The user's function is edited in memory (:mod:`source.functions`) and traced onc
 """
 
 import ast
-import heapq
 import itertools
 import math
 import types
@@ -22,10 +21,12 @@ from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
+from handprop.verifier.repair.candidates import Candidates, Judge
 from handprop.verifier.repair.edits.calls import takes_away
 from handprop.verifier.repair.edits.missing_terms import Lacks, PartLacks
 from handprop.verifier.repair.edits.small import edits, scaled
 from handprop.verifier.repair.edits.solved_numbers import Sizes, solved
+from handprop.verifier.repair.edits.wide import Wide
 from handprop.verifier.repair.evaluate import EditResult, backward_of
 from handprop.verifier.repair.interpretation import Interpretation, run_on, wrong
 from handprop.verifier.repair.locate.suspects import Suspect
@@ -37,7 +38,7 @@ from handprop.verifier.repair.source.trees import Scaled
 __all__ = ["repairs", "stopped"]
 
 CLOSE = 1e-10  # the relative difference allowed between float64 values that should be equal
-ELSEWHERE, FEEDS, RETURNS, ASIDE, STEP = 0.8, 0.3, 0.5, 0.3, 0.2
+ELSEWHERE, FEEDS, RETURNS, STEP = 0.8, 0.3, 0.5, 0.2
 MAX_IN_FLOAT64 = 40  # candidates
 # pi, e, 1/ln 2, ln 2, roots of 2 and 1/2, 1/sqrt(2 pi), sqrt(2/pi), and the constants of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
@@ -56,20 +57,15 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     backward = backward_of(problem, interpretations) if got is not None else None
     live = editable(problem)
     search = Search(problem, whole, interpretations, live, got, options, backward, known, _numbers(problem))
-    queue: list[tuple[float, int, Place, Any]] = []
-    order = itertools.count()
-
-    def push(penalty: float, place: Place, edit: Any) -> None:
-        aside = 0.0 if edit.slot is None or edit.slot.node.lineno == place.line else ASIDE
-        heapq.heappush(queue, (edit.cost + penalty + aside, next(order), place, edit))
-
+    queue = Candidates(search)
     for penalty, place in _places(search, suspects, first):
         candidate = at_hand(search, place)
         if got is not None:
-            push(1.5 * penalty, place, Lacks(penalty, candidate))
+            queue.push(1.5 * penalty, place, Lacks(penalty, candidate))
+            queue.push(penalty, place, Wide(penalty))
         made = partial(edits, place.body, candidate, search.numbers), partial(scaled, place.body, candidate)
         for edit in itertools.chain(*map(_to_its_fault, made)):
-            push(penalty, place, edit)
+            queue.push(penalty, place, edit)
         if work.reached(seconds):
             return
     sizes = Sizes(search)
@@ -77,12 +73,12 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     ran: list[Found] = []
     bad = frozenset() if got is None else _left(interpretations, EditResult(None, got))
     partial_fixes: dict[frozenset[int], Found] = {}
-    while queue and not work.reached(seconds):
-        _, _, place, edit = heapq.heappop(queue)
+    while (popped := queue.pop(seconds)) is not None:
+        place, edit = popped
         if isinstance(edit, Lacks | PartLacks):
             try:
                 for more in edit.ask(search, place, sizes):
-                    push(edit.penalty, place, more)
+                    queue.push(edit.penalty, place, more, Judge.NONE)
             except Exception as error:  # the marked program does not run
                 noted(error)
             continue

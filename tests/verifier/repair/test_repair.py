@@ -2,6 +2,7 @@
 
 import dataclasses
 import linecache
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -466,3 +467,92 @@ def test_a_line_that_only_the_field_sees_as_different_is_not_blamed():
     assert report.verdict is handprop.Verdict.REFUTED, report
     assert report.location is not None and report.location.affects == ("dw",), report
     assert "jnp.outer(z, u)" in report.location.text
+
+
+@jax.custom_jvp
+def scaled_logistic(params, x):
+    return params["height"] * jax.nn.sigmoid(x - params["shift"])
+
+
+@scaled_logistic.defjvp
+def scaled_logistic_jvp(primals, tangents):
+    params, x = primals
+    dparams, dx = tangents
+    s = jax.nn.sigmoid(x - params["shift"])
+    dz = dx
+    return params["height"] * s, params["height"] * s * (1 - s) * dz + dparams["height"] * s
+
+
+def test_a_tangent_that_a_jvp_rule_leaves_out_is_found_as_a_term():
+    """Backwards its line would not run at all, as no gradient of the parameter depends on it."""
+    params = {"height": jnp.float32(1.5), "shift": jnp.float32(0.25)}
+    report = handprop.verify(scaled_logistic, params, normal(5))
+    assert report.location.line == line_of(scaled_logistic_jvp, "dz = dx")
+    assert report.fix.proved
+    assert report.fix.expression == "dz = dx - dparams['shift']"
+    assert report.location.affects == ("dparams['shift']",)
+
+
+@jax.custom_vjp
+def gated(params, x):
+    return jnp.tanh(x) * jnp.exp(params["gate"]) / math.sqrt(len(x))
+
+
+def gated_fwd(params, x):
+    return gated(params, x), (params, x)
+
+
+def gated_bwd(saved, g):
+    params, x = saved
+    t = jnp.tanh(x)
+    dx = g * (1 - t * t) / math.sqrt(len(x))
+    return {"gate": (g * t * jnp.exp(params["gate"])).sum() / math.sqrt(len(x))}, dx
+
+
+gated.defvjp(gated_fwd, gated_bwd)
+
+
+def test_a_missing_factor_is_written_with_what_a_tree_holds():
+    report = handprop.verify(gated, {"gate": jnp.float32(0.3)}, normal(7))
+    assert report.location.line == line_of(gated_bwd, "dx = g")
+    assert report.fix.proved
+    assert "jnp.exp(params['gate'])" in report.fix.expression
+
+
+def unscaled_bwd(saved, g):
+    params, x = saved
+    t = jnp.tanh(x)
+    dx = g * (1 - t * t) * jnp.exp(params["gate"])
+    return {"gate": (g * t * jnp.exp(params["gate"])).sum() / math.sqrt(len(x))}, dx
+
+
+def test_a_missing_factor_may_call_functions_of_a_module_that_the_rule_imports():
+    rule = jax.custom_vjp(gated.fun)
+    rule.defvjp(gated_fwd, unscaled_bwd)
+    report = handprop.verify(rule, {"gate": jnp.float32(0.3)}, normal(7))
+    assert report.location.line == line_of(unscaled_bwd, "dx = g")
+    assert report.fix.proved
+    assert "1 / math.sqrt(len(x))" in report.fix.expression
+
+
+@jax.custom_vjp
+def two_terms(x, y):
+    return (x * y + jnp.sin(x)).sum()
+
+
+def two_terms_bwd(saved, g):
+    x, y = saved
+    dx = g * (
+        y
+        - jnp.cos(x)
+    )  # fmt: skip
+    return dx, g * x
+
+
+two_terms.defvjp(lambda x, y: (two_terms(x, y), (x, y)), two_terms_bwd)
+
+
+def test_of_a_statement_on_several_lines_the_one_with_the_mistake_is_named():
+    report = handprop.verify(two_terms, normal(5), normal(5))
+    assert report.location.line == line_of(two_terms_bwd, "- jnp.cos(x)")
+    assert report.fix.proved

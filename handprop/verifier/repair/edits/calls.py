@@ -33,6 +33,11 @@ def of_call(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
             yield Edit(0.9, slot, _at(f.value), "wrong at one index")  # pyright: ignore[reportArgumentType]
         if attr in (*REDUCTIONS, "cumsum", "astype", "reshape") and not _is_module(f.value, candidate):
             yield Edit(0.9 if attr == "astype" else 1.6, slot, f.value, f"{attr} is one too many")
+    if attr == "scan":
+        others = [k for k in node.keywords if k.arg != "reverse"]
+        ways = [[*others, ast.keyword("reverse", ast.Constant(True))], others]
+        for keywords in ways[: 1 if len(others) == len(node.keywords) else 2]:
+            yield Edit(0.6, slot, ast.Call(f, node.args, keywords), "a loop runs in the wrong order")
     if attr == "where" and len(node.args) == 3:
         for kept in node.args[1:]:
             yield Edit(

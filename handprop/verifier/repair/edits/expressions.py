@@ -15,6 +15,7 @@ from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.truth import as_value
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.instrument import Instrumented, Iteration
+from handprop.verifier.repair.scope import Scope
 
 __all__ = ["Library", "atoms_of", "flattened", "products_of"]
 
@@ -44,11 +45,15 @@ def _multiplied(f: Field, a: np.ndarray, b: np.ndarray, wide: bool) -> np.ndarra
 
 
 def atoms_of(
-    instrumented: Instrumented, iterations: Sequence[Iteration], expressions: Sequence[str], shape: tuple[int, ...]
+    instrumented: Instrumented,
+    scope: Scope,
+    iterations: Sequence[Iteration],
+    expressions: Sequence[str],
+    shape: tuple[int, ...],
 ) -> list[tuple[str, float, list[Elements]]]:
     """Return expressions of the names that broadcast to the shape, with their values in every iteration."""
     texts = _texts(iterations[0], expressions, shape)
-    program, kept = _traced(iterations, texts, shape)
+    program, kept = _traced(iterations, scope, texts, shape)
     if not kept:
         return []
     run = instrumented.interpretation.run()
@@ -71,7 +76,7 @@ def _stacked(things: Sequence[Any]) -> Any:
     return Value(Elements(re, np.stack([thing.x.imaginary() for thing in things]) if wide else None))
 
 
-def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
+def _traced(iterations: Sequence[Iteration], scope: Scope, texts: list[tuple[str, float]],
             shape: tuple[int, ...]) -> tuple[Any, list[tuple[str, float]]]:  # fmt: skip
     """Trace the texts as one program, batched over the iterations if there are several.
 
@@ -86,12 +91,12 @@ def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
     }
 
     def every(*held: Any) -> list[Any]:
-        names = dict(zip(iteration.shapes, held, strict=True)) | sizes
+        arrays = dict(zip(iteration.shapes, held, strict=True)) | sizes
         made = []
         for text, cost in texts:
             try:
-                known = {"jnp": jnp, "jax": jax, "__builtins__": {"len": len}}
-                out = jnp.asarray(call_users(eval, text, known, names))  # our own text
+                names = {"jnp": jnp, "jax": jax} | scope.names(arrays)  # anew, since a text may change a list in it
+                out = jnp.asarray(call_users(eval, text, names))
             except Exception as error:  # the shapes of most expressions do not fit
                 noted(error)
                 continue
@@ -107,7 +112,10 @@ def _traced(iterations: Sequence[Iteration], texts: list[tuple[str, float]],
 
 
 def _texts(iteration: Iteration, expressions: Sequence[str], shape: tuple[int, ...]) -> list[tuple[str, float]]:
-    floats = [n for n, s in iteration.shapes.items() if jaxprs.is_float(s.dtype)][:MAX_NAMES]
+    floats = [n for n, s in iteration.shapes.items() if jaxprs.is_float(s.dtype)]
+    floats = sorted(floats, key=lambda n: n.count("[") + n.count("."))  # names before parts of trees
+    once = {id(iteration.names[n]): n for n in reversed(floats)}  # of several names of an array, the first
+    floats = [n for n in floats if once[id(iteration.names[n])] == n][:MAX_NAMES]
     truths = [n for n, s in iteration.shapes.items() if s.dtype == bool]
     found: list[tuple[str, float]] = [("1", 0.3)]
     for n in floats:
@@ -121,12 +129,14 @@ def _texts(iteration: Iteration, expressions: Sequence[str], shape: tuple[int, .
         if rank == 2:
             found.append((f"{n}.T", 0.3))
     found += [(n, 0.2) for n in truths] + [(f"(~{n})", 0.3) for n in truths]
+    found += [(f"{n}[..., None]", 0.3) for n in truths if 1 <= len(iteration.shapes[n].shape) < len(shape)]
     if len(shape) == 2 and shape[0] == shape[1]:
         found += [
             (f"jnp.eye(len({n}))", 0.5) for n, s in iteration.shapes.items() if s.shape and s.shape[0] == shape[0]
         ]
     found += [(f"({text})", 0.45 + 0.002 * k) for k, text in enumerate(expressions)]
-    return found + _reduced(iteration, floats, shape) + _contracted(iteration, floats, expressions, shape)
+    plain = [n for n in floats if n.isidentifier()]
+    return found + _reduced(iteration, plain, shape) + _contracted(iteration, plain, expressions, shape)
 
 
 def _reduced(iteration: Iteration, names: list[str], shape: tuple[int, ...]) -> list[tuple[str, float]]:

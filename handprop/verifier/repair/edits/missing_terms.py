@@ -4,16 +4,17 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Stream
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.repair.edits.solved_numbers import Sizes, factor, quotient, written
 from handprop.verifier.repair.edits.term_solver import Missing, Term
-from handprop.verifier.repair.instrument import instrument, mark_name, mark_value
+from handprop.verifier.repair.instrument import instrument, mark_value
+from handprop.verifier.repair.scope import Scope
 from handprop.verifier.repair.search import Search
-from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, place_of, rebuilt
+from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, functions, place_of, rebuilt
 from handprop.verifier.repair.source.statements import assigned, end_of, parameters_of, returned
 from handprop.verifier.repair.source.trees import (
     AtHand,
@@ -27,7 +28,7 @@ from handprop.verifier.repair.source.trees import (
     variable,
 )
 
-__all__ = ["Lacks", "PartLacks"]
+__all__ = ["Lacks", "PartLacks", "expressions_near"]
 
 MARK_NAMES, MARK_VALUE = "__handprop_names__", "__handprop_value__"
 SOLVING, MAX_TERMS, WRITTEN = 1.3, 8, 1e-3
@@ -46,13 +47,14 @@ class Lacks(NamedTuple):
     def ask(self, search: Search, place: Place, sizes: Sizes) -> Iterator["PartLacks"]:
         held = [slot for slot in slots(place.body) if is_value(slot, self.candidate)]
         held.sort(key=lambda slot: not is_top(slot))
-        program, expressions = _marked(search, place, held), _expressions(search, place)
+        scope = Scope(functions(search.problem.written), place.code)
+        program, expressions = _marked(search, place, held, scope), expressions_near(search, place)
         for interpretation in search.interpretations if program is not None else ():
             instrumented = instrument(interpretation, program)
             if instrumented is None:
                 return
             known = search.known if interpretation is search.interpretations[0] else ()
-            missing = Missing(instrumented, known, expressions, search.options.rng(Stream.MISSING_TERMS))
+            missing = Missing(instrumented, scope, known, expressions, search.options.rng(Stream.MISSING_TERMS))
             for number in missing.numbers:
                 cost = SOLVING + (0 if is_top(held[number]) else 0.25)
                 yield PartLacks(self.penalty, cost, held[number], missing, number)
@@ -77,26 +79,30 @@ class PartLacks(NamedTuple):
                 yield edit._replace(cost=self.cost + 0.25 * term.cost + 0.4 * early + WRITTEN * n)
 
 
-def _expressions(search: Search, place: Place) -> tuple[str, ...]:
+def expressions_near(search: Search, place: Place) -> tuple[str, ...]:
     """Return short expressions from elsewhere in the statement's function, then from the other functions."""
     trees = [place.scopes[-1], place.scopes[0]]
-    for f in search.live:
-        other = place_of(f.__code__.co_filename, end_of(f.__code__), search.live)
+    every = functions(search.problem.written)
+    for f in every:
+        other = place_of(f.__code__.co_filename, end_of(f.__code__), every)
         trees += [other.scopes[0]] if other is not None and other.scopes[0] is not place.scopes[0] else []
     found = {}
     for node in itertools.chain.from_iterable(map(ast.walk, trees)):
         if isinstance(node, ast.BinOp | ast.Call | ast.Subscript) and not isinstance(
             getattr(node, "ctx", None), ast.Store
         ):
-            text = ast.unparse(node)
-            if len(text) <= LONGEST:
-                found[text] = None
+            inverse = [ast.BinOp(ast.Constant(1), node.op, node.right)] if _divides(node) else []
+            found |= dict.fromkeys(text for text in map(ast.unparse, (node, *inverse)) if len(text) <= LONGEST)
     return tuple(found)[:MAX_EXPRESSIONS]
 
 
-def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
+def _divides(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+
+
+def _marked(search: Search, place: Place, held: list[Slot], scope: Scope) -> Any:
     """Trace the program with the statement's expressions marked, and the names in scope before it."""
-    marks = {MARK_NAMES: _mark_names, MARK_VALUE: mark_value}
+    marks = {MARK_NAMES: scope.mark, MARK_VALUE: mark_value}
     if not slots(place.body):
         return None
     try:
@@ -118,11 +124,6 @@ def _marked(search: Search, place: Place, held: list[Slot]) -> Any:
     except Exception as error:  # a mark is an array, which not every place accepts
         noted(error)
         return None
-
-
-def _mark_names(names: dict[str, Any]) -> None:
-    for name, held in names.items():
-        mark_name(name, held)
 
 
 def _with_term(place: Place, slot: Slot, term: Term, sizes: Sizes) -> list[Edit]:

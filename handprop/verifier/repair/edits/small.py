@@ -19,6 +19,7 @@ from handprop.verifier.repair.source.trees import (  # fmt: skip
     is_top,
     is_value,
     one_minus,
+    parsed,
     slots,
     variable,
 )
@@ -111,6 +112,9 @@ def _of_value(slot: Slot, candidate: dict[str, AtHand]) -> Iterator[Edit]:
         return
     for name in (n for n, h in candidate.items() if not h.floats and h.shape):
         yield Edit(1.6, slot, binary(node, ast.Mult(), variable(name)), f"the mask {name} is missing")
+        if is_top(slot):
+            wider = parsed(f"{name}[..., None]")
+            yield Edit(1.65, slot, binary(node, ast.Mult(), wider), f"the mask {ast.unparse(wider)} is missing")
     in_sequence = isinstance(slot.parent, ast.Tuple | ast.Return)
     if not isinstance(node, ast.Name):
         squared = binary(node, ast.Pow(), ast.Constant(2))

@@ -21,9 +21,11 @@ from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.edits.expressions import Library, atoms_of, flattened, products_of
 from handprop.verifier.repair.instrument import Instrumented, shifted
 from handprop.verifier.repair.interpretation import rational
+from handprop.verifier.repair.scope import Scope
 
-__all__ = ["Missing", "Term"]
+__all__ = ["Missing", "Term", "is_wide", "product", "tails_of"]
 
+TURNS = 2  # iterations of a loop that are looked at
 ROWS = 2  # the chance of an accidental match is 1/p
 MAX_ENTRIES, MAX_SOLVED = 4096, 512
 MAX_NUMERATOR = 64
@@ -53,13 +55,19 @@ class Tail(NamedTuple):
 class Missing:
     """Solves for what the expressions of an instrumented statement lack.
 
-    ``known`` are values of the reference, ``expressions`` texts of other expressions that may be meant, and ``kept``
-    the libraries of expressions in scope, by shape.
+    ``scope`` is what the statement's names refer to, ``known`` are values of the reference, ``expressions`` texts of
+    other expressions that may be meant, and ``kept`` the libraries of expressions in scope, by shape.
     """
 
     def __init__(
-        self, instrumented: Instrumented, known: Sequence[Value], expressions: Sequence[str], rng: np.random.Generator
+        self,
+        instrumented: Instrumented,
+        scope: Scope,
+        known: Sequence[Value],
+        expressions: Sequence[str],
+        rng: np.random.Generator,
     ):
+        self.scope = scope
         self.instrumented, self.field, self.known, self.rng = (
             instrumented,
             instrumented.interpretation.field,
@@ -68,8 +76,8 @@ class Missing:
         )
         self.expressions = expressions
         self.kept: dict[tuple, list[Library]] = {}
-        self.wide = _is_wide(instrumented)
-        self.tails = _tails(instrumented, self.wide, rng)
+        self.wide = is_wide(instrumented)
+        self.tails = tails_of(instrumented, self.wide, rng)
 
     @property
     def numbers(self) -> list[int]:
@@ -80,13 +88,13 @@ class Missing:
         """Return the terms and factors that make the outputs right if added to the expression, the simplest first.
 
         If the outputs are not affine in the expression, or if it is in a loop whose iterations feed each other, the
-        search is for whatever turns the expression's value in the first iteration into a value of the reference.
+        search is for whatever turns the expression's value in an early iteration into a value of the reference.
         ``top`` says that the expression is all that a statement assigns or returns; it may then lack something even if
         the reference has its value.
         """
-        found = (
-            self._recognised(number, top) if number not in self.tails or len(self.instrumented.iterations) > 1 else []
-        )
+        turns = range(len(self.instrumented.iterations))[:TURNS]
+        looked = turns if number not in self.tails or len(turns) > 1 else ()
+        found = list(dict.fromkeys(term for turn in looked for term in self._recognised(number, top, turn)))
         if not found and number in self.tails:
             found = self._solved(number)
         found = [t for t in found if not (t.kind == "factor" and t.text == "1" and t.times == 1)]
@@ -98,7 +106,7 @@ class Missing:
         own = flattened([v.x for v in values], self.wide)
         both = f._add(tail.lack, tail.own)
         targets = {"term": tail.lack[:, None], "factor": both[:, None], "instead": both[:, None]}
-        libraries = self._libraries(values[0].shape, len(values))
+        libraries = self._libraries(values[0].shape, slice(0, len(values)))
         return [*self._fitting(libraries, tail.rows, own, targets, False), *self._sums(libraries, tail.rows, both)]
 
     def _sums(self, libraries: list[Library], rows: np.ndarray, target: np.ndarray) -> list[Term]:
@@ -113,7 +121,7 @@ class Missing:
         costs, columns = (np.concatenate([getattr(library, name) for library in libraries])
                           for name in ("costs", "columns"))  # fmt: skip
         kept = np.argsort(costs, kind="stable")[:MAX_SUMMED]
-        image = _product(f, rows, columns[kept].T)
+        image = product(f, rows, columns[kept].T)
         kept, image = kept[image[0] != 0], image[:, image[0] != 0]
         both = np.concatenate([image, f.neg(Elements(image)).re], axis=1)
         keys, left = (mix(x[0], x[1]) for x in (both, f._sub(target[:, None], both)))
@@ -126,16 +134,16 @@ class Missing:
         return [Term("instead", f"{texts[kept[a]]} {'+' if b < count else '-'} {texts[kept[b % count]]}", Fraction(1),
                      float(cost) + OF_A_SUM) for cost, a, b in ranked[:MAX_SUMS]]  # fmt: skip
 
-    def _recognised(self, number: int, top: bool) -> list[Term]:
-        f, value = self.field, self.instrumented.iterations[0].values[number]
+    def _recognised(self, number: int, top: bool, turn: int) -> list[Term]:
+        f, value = self.field, self.instrumented.iterations[turn].values[number]
         own = flattened([value.x], self.wide)
-        targets = self._targets(number)
+        targets = self._targets(number, turn)
         if not len(targets) or (not top and (targets == own).all(1).any()):
             return []
         rows = f.draw(self.rng, (ROWS, own.size)).re
-        image = _product(f, rows, targets.T)
-        wanted = {"term": f._sub(image, _product(f, rows, own[:, None])), "factor": image, "instead": image}
-        return self._fitting(self._libraries(value.shape, 1), rows, own, wanted, True)
+        image = product(f, rows, targets.T)
+        wanted = {"term": f._sub(image, product(f, rows, own[:, None])), "factor": image, "instead": image}
+        return self._fitting(self._libraries(value.shape, slice(turn, turn + 1)), rows, own, wanted, True)
 
     def _fitting(self, libraries: list[Library], rows: np.ndarray, own: np.ndarray, targets: dict[str, np.ndarray],
                  written: bool) -> list[Term]:  # fmt: skip
@@ -146,8 +154,8 @@ class Missing:
         f, found = self.field, []
         by_own = _times_rows(f, rows, own, self.wide)
         for library in libraries:
-            plain = _product(f, rows, library.columns.T)
-            images = {"term": plain, "factor": _product(f, by_own, library.columns.T), "instead": plain}
+            plain = product(f, rows, library.columns.T)
+            images = {"term": plain, "factor": product(f, by_own, library.columns.T), "instead": plain}
             for kind, image in images.items():
                 for k, times in _ratios(f, image, targets[kind]):
                     if kind == "instead" and written and k not in library.written:
@@ -156,9 +164,9 @@ class Missing:
                     found.append(Term(kind, library.texts[k], times, cost))
         return found
 
-    def _targets(self, number: int) -> np.ndarray:
+    def _targets(self, number: int, turn: int) -> np.ndarray:
         """Return the values of the reference that no name and no other expression of the statement has."""
-        iteration = self.instrumented.iterations[0]
+        iteration = self.instrumented.iterations[turn]
         size = iteration.values[number].x.size
         here = [*iteration.names.values(), *(v for k, v in iteration.values.items() if k != number)]
         seen = {flattened([v.x], self.wide).tobytes() for v in here if isinstance(v, Value) and v.x.size == size}
@@ -170,10 +178,12 @@ class Missing:
                     found[key] = flat
         return np.stack(list(found.values())) if found else np.zeros((0, 1), np.int64)
 
-    def _libraries(self, shape: tuple[int, ...], iterations: int) -> list[Library]:
-        key = shape, iterations
+    def _libraries(self, shape: tuple[int, ...], turns: slice) -> list[Library]:
+        key = shape, turns.start, turns.stop
         if key not in self.kept:
-            atoms = atoms_of(self.instrumented, self.instrumented.iterations[:iterations], self.expressions, shape)
+            atoms = atoms_of(
+                self.instrumented, self.scope, self.instrumented.iterations[turns], self.expressions, shape
+            )
             self.kept[key] = list(products_of(self.field, atoms, self.expressions, self.wide))
         return self.kept[key]
 
@@ -190,7 +200,7 @@ def _finite(instrumented: Instrumented) -> dict[int, Value]:
             if isinstance(v, Value) and v.special is None and 0 < v.x.size <= MAX_ENTRIES}  # fmt: skip
 
 
-def _is_wide(instrumented: Instrumented) -> bool:
+def is_wide(instrumented: Instrumented) -> bool:
     held = [
         x
         for iteration in instrumented.iterations
@@ -200,7 +210,7 @@ def _is_wide(instrumented: Instrumented) -> bool:
     return any(v.x.im is not None for v in (*held, *instrumented.outputs, *instrumented.interpretation.want))
 
 
-def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
+def tails_of(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> dict[int, Tail]:
     """Return a tail for every expression in which the outputs are affine."""
     f, want = instrumented.interpretation.field, instrumented.interpretation.want
     if any(v.special is not None for v in (*instrumented.outputs, *want)):
@@ -232,11 +242,11 @@ def _tails(instrumented: Instrumented, wide: bool, rng: np.random.Generator) -> 
         else:
             own_rows = _copied_rows(f, probe, [c.move(lambda part, k=place.start: part[k]) for c in changes], random)
         if own_rows is None or not np.array_equal(
-            _product(f, own_rows, flattened(probe, wide)[:, None])[:, 0], answered
+            product(f, own_rows, flattened(probe, wide)[:, None])[:, 0], answered
         ):
             continue
         own = flattened([iteration.values[number].x for iteration in instrumented.iterations], wide)
-        found[number] = Tail(own_rows, lack, _product(f, own_rows, own[:, None])[:, 0])
+        found[number] = Tail(own_rows, lack, product(f, own_rows, own[:, None])[:, 0])
     return found
 
 
@@ -285,7 +295,7 @@ def _combined(f: Field, random: list[np.ndarray], changes: list[Elements]) -> np
     total = None
     for row, x in zip(random, changes, strict=True):
         flat = np.concatenate([x.re.reshape(len(x.re), -1), x.imaginary().reshape(len(x.re), -1)], axis=1)
-        part = _product(f, row, flat.T)
+        part = product(f, row, flat.T)
         total = part if total is None else f._add(total, part)
     assert total is not None
     return total
@@ -305,7 +315,7 @@ def _copied_rows(f: Field, probe: list[Elements], answered: list[Elements],
     return f._mul(random[i][:, : a.size], np.asarray(c, np.int64))
 
 
-def _product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def product(f: Field, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return f.bilinear(Elements(a), Elements(b), np.matmul, a.shape[1]).re
 
 

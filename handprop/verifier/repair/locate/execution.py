@@ -100,6 +100,11 @@ class Known:
                 return found
         return (0, 1) if scales else None
 
+    def holds(self, value: Value) -> bool:
+        """Whether the value itself is known, and is neither zero nor a constant."""
+        mark = None if value.known is not None or value.special is not None else self._mark(value)
+        return mark is not None and mark[1] in self.scales.get(mark[0], [])
+
     def _mark(self, value: Value) -> tuple[tuple[int, int], int] | None:
         if id(value) not in self.memo:
             self.kept.append(value)

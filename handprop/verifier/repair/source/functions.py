@@ -1,7 +1,8 @@
 """Edit the user's functions in memory: their source as trees, and copies of them that run an edited tree.
 
 Source text is used only if compiling it gives exactly the bytecode that is running, so code that has changed on disk or
-was generated is left alone. Of a file, only the functions that the user passed in are run, with their edits.
+was generated is left alone. Of a file, only the functions that the user passed in are run, with their edits, and
+functions of the same parameters that an edit calls in place of one of them.
 """
 
 import ast

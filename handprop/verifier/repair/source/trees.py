@@ -16,6 +16,7 @@ __all__ = [
     "Slot",
     "asked_before",
     "binary",
+    "changed_part",
     "constant",
     "is_callee",
     "is_number",
@@ -59,6 +60,36 @@ class Scaled(NamedTuple):
     make: Callable[[ast.expr], ast.expr]
     at: Any
     kind: str
+
+
+def changed_part(old: ast.expr, new: ast.AST) -> ast.expr:
+    """Return the smallest part of an expression outside which nothing changes.
+
+    Where a binary operation has another operator, that is its right side: a line breaks before its operator.
+    """
+    if type(old) is not type(new):
+        return old
+    parts = [(a, b) for name in old._fields for a, b in _paired(getattr(old, name), getattr(new, name))]
+    changed = [(a, b) for a, b in parts if _differ(a, b)]
+    if len(changed) != 1:
+        return old
+    if isinstance(old, ast.BinOp) and changed[0][0] is old.op:
+        return old.right
+    a, b = changed[0]
+    if isinstance(a, ast.keyword) and isinstance(b, ast.keyword) and a.arg == b.arg:
+        a, b = a.value, b.value
+    return changed_part(a, b) if isinstance(a, ast.expr) else old
+
+
+def _paired(old: Any, new: Any) -> list[tuple[Any, Any]]:
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return list(zip(old, new, strict=True))
+    return [(old, new)]
+
+
+def _differ(old: Any, new: Any) -> bool:
+    both = isinstance(old, ast.AST) and isinstance(new, ast.AST)
+    return ast.dump(old) != ast.dump(new) if both else old != new
 
 
 def slots(body: ast.AST) -> list[Slot]:

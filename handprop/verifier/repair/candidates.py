@@ -1,0 +1,97 @@
+"""The queue of edits: the likeliest lines and cheapest edits first, and of these what a statement's value favours."""
+
+import enum
+import heapq
+import itertools
+from typing import Any
+
+from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.edits.missing_terms import expressions_near
+from handprop.verifier.repair.edits.wide import Wide, wide_edits
+from handprop.verifier.repair.locate.execution import Known, record
+from handprop.verifier.repair.screen import POSSIBLE, Screen
+from handprop.verifier.repair.search import Search
+from handprop.verifier.repair.source.functions import Place, rebuilt
+from handprop.verifier.repair.source.trees import Edit
+
+__all__ = ["Candidates", "Judge"]
+
+ASIDE = 0.3
+
+
+class Judge(enum.Enum):
+    """Whether an edit's statement is run alone before the edit is tried."""
+
+    NONE = "it is tried as it is"
+    ALL = "it is tried later if its value does not favour it"
+    FAVOURED_ONLY = "it is tried only if its value favours it"
+
+
+FAVOURED = {Judge.ALL: 0.0, Judge.FAVOURED_ONLY: POSSIBLE}
+
+
+class Candidates:
+    """Edits and queries about statements, by their cost."""
+
+    def __init__(self, search: Search):
+        self.search = search
+        self.heap: list[tuple[float, int, Place, Any, Judge]] = []
+        self.order = itertools.count()
+        self.screens: dict[int, Screen] = {}
+        self.values: tuple[Known, Known] | None = None
+
+    def push(self, penalty: float, place: Place, edit: Any, judge: Judge = Judge.ALL) -> None:
+        """Add an edit, or a query."""
+        aside = 0.0 if edit.slot is None or edit.slot.node.lineno == place.line else ASIDE
+        judge = Judge.NONE if self.search.got is None else judge
+        self._add(edit.cost + penalty + aside, place, edit, judge)
+
+    def pop(self, seconds: float) -> tuple[Place, Any] | None:
+        """Return the next edit to try; None if there is none or the counted work reaches ``seconds``."""
+        while self.heap and not self.search.interpretations[0].work.reached(seconds):
+            cost, _, place, edit, judge = heapq.heappop(self.heap)
+            if isinstance(edit, Wide):
+                self._widen(place, edit)
+                continue
+            if judge is Judge.NONE or not isinstance(edit, Edit):
+                return place, edit
+            more = self.screen(place).judge(edit)
+            if more is not None and more <= FAVOURED[judge]:
+                return place, edit
+            if more is not None and judge is Judge.ALL:
+                self._add(cost + more, place, edit, Judge.NONE)
+        return None
+
+    def _widen(self, place: Place, query: Wide) -> None:
+        screen = self.screen(place)
+        if not screen.iterations:
+            return
+        texts = expressions_near(self.search, place)
+        for edit in wide_edits(place.body, screen.shapes(), screen.scope.functions, texts):
+            self.push(query.penalty, place, edit, Judge.FAVOURED_ONLY)
+
+    def screen(self, place: Place) -> Screen:
+        """Return the statement's screen."""
+        if id(place.body) not in self.screens:
+            if self.values is None:
+                self.values = _values(self.search)
+            self.screens[id(place.body)] = Screen(self.search, place, *self.values)
+        return self.screens[id(place.body)]
+
+    def _add(self, cost: float, place: Place, edit: Any, judge: Judge) -> None:
+        heapq.heappush(self.heap, (cost, next(self.order), place, edit, judge))
+
+
+def _values(search: Search) -> tuple[Known, Known]:
+    """Return the values of the reference and those of the program."""
+    problem, interpretation = search.problem, search.interpretations[0]
+    rule = rebuilt(problem.written, {})
+    program = jaxprs.trace(problem.as_program(rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
+    theirs, mine = Known(interpretation.field), Known(interpretation.field)
+    for value in (*search.known, *interpretation.want):
+        theirs.add(value)
+    for value in (*interpretation.inputs, *(v for step in record(interpretation, program)[1] for v in step.outputs)):
+        if isinstance(value, Value):
+            mine.add(value)
+    return theirs, mine
