@@ -1,6 +1,6 @@
 """Does a refuted gradient say where it is wrong, what the mistake is, and how it should read?
 
-The study runs every one-line mutant of the corpora that is wrong at its usual size; its changed line is known. Of three
+The study runs every one-line mutant of the corpora that is wrong at its usual size; its changed line is known. Of four
 parts, the search was built on the first; the others were written by somebody else and run after it was finished. It
 counts whether the right line is named first or within the first three, whether a cause is named and is of the mutant's
 kind, whether a fix is proved, and the seconds of the whole report.
