@@ -119,10 +119,14 @@ NOT_SAME = {
     "root of the square": (lambda x: jnp.sqrt(x * x), lambda x: x),
     "absolute": (jnp.abs, lambda x: x),
     "root of a number that is a square": (lambda x: x * jnp.sqrt(jnp.full(5, 1369.0)), lambda x: -37 * x),
-    "root of a multiple of a number": (lambda x: x * jnp.sqrt(jnp.full(5, 68413.0)),
-                                       lambda x: -43 * x * jnp.sqrt(jnp.full(5, 37.0))),
-    "a number close to the folded one": (lambda x: x / (1 - 0.999 ** jnp.asarray(np.float32(3.0))),
-                                         lambda x: x / (1 - 0.999**3 + 1e-9)),
+    "root of a multiple of a number": (
+        lambda x: x * jnp.sqrt(jnp.full(5, 68413.0)),
+        lambda x: -43 * x * jnp.sqrt(jnp.full(5, 37.0)),
+    ),
+    "a number close to the folded one": (
+        lambda x: x / (1 - 0.999 ** jnp.asarray(np.float32(3.0))),
+        lambda x: x / (1 - 0.999**3 + 1e-9),
+    ),
     "one part in ten million": (lambda x: x * np.float32(1 + 2**-23), lambda x: x),
     "exp of twice": (lambda x: jnp.exp(2 * x), lambda x: 2 * jnp.exp(x)),
     "logistic by tanh without the half": (jax.nn.sigmoid, lambda x: 0.5 * (1 + jnp.tanh(x))),
