@@ -8,8 +8,9 @@ of these, each to the power of 1, -1, 1/2 or -1/2: people fold ``rate * sqrt(1 -
 A float is the same for all numbers that round to it, and Python rounds at each step. So the literal must lie within
 half a unit in its last place of the exact number, plus a bound on the errors of the steps in float64. It is read so
 only if a random number would rarely be explained in this way (with probability 2^-8, from the number of products of a
-similar size), and by one number only. Numbers that are further apart than rounding explains stay different numbers. A
-number with a simple reading of its own (:mod:`~handprop.verifier.programs.literals`) keeps that.
+similar size), and by one number only, which is no float itself: what is beside 3 is not 3. Numbers that are further
+apart than rounding explains stay different numbers. A number with a simple reading of its own
+(:mod:`~handprop.verifier.programs.literals`) keeps that.
 """
 
 import math
@@ -276,7 +277,7 @@ class _Products:
                 factors = [self.factors[i][1] for i in indices]
                 exact, error = _times(*(f.exact for f in factors)), sum(f.error + 2 * ROUNDING for f in factors)
                 apart = half + Fraction(number) * Fraction(error)
-                if error <= MOST_ERROR and _is_within(exact, Fraction(number), apart):
+                if error <= MOST_ERROR and not _is_float(exact, dtype) and _is_within(exact, Fraction(number), apart):
                     found[exact] = max(error, found.get(exact, 0.0))
             if found:
                 width = 2 * (float(half / Fraction(number)) + max(found.values()))
@@ -298,6 +299,15 @@ class _Products:
 def _log(exact: ExactNumber) -> float:
     parts = (math.log(n) - math.log(d) for n, d in (exact.ratio.as_integer_ratio(), exact.root.as_integer_ratio()))
     return next(parts) + next(parts) / 2
+
+
+def _is_float(exact: ExactNumber, dtype: str) -> bool:
+    """Whether the number is a float of the dtype; 3 less an ulp, for example, is then another number."""
+    if exact.root != 1:
+        return False
+    with np.errstate(over="ignore"):
+        nearest = float(np.asarray(float(exact.ratio), ml_dtypes.finfo(dtype).dtype))
+    return np.isfinite(nearest) and Fraction(nearest) == exact.ratio
 
 
 def _is_within(exact: ExactNumber, number: Fraction, distance: Fraction) -> bool:
