@@ -63,6 +63,7 @@ def within(problem: Problem, domains: Mapping[int, Domain], along: bool = True) 
         primal=None if problem.primal is None or held else values,
         as_program=made(problem.as_program),
         as_reference=made(problem.as_reference),
+        forwards=None,
         inputs=tuple(jaxprs.with_replaced(problem.inputs, list(bound), [d.free for d in bound.values()])),
         out_paths=tuple(names.get(j, problem.out_paths[j]) for j in kept),
         gradients=tuple(problem.gradients[j] for j in kept if j < len(problem.gradients)),

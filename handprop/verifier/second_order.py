@@ -37,6 +37,7 @@ def differentiated(problem: Problem, rng: np.random.Generator) -> Problem:
     return problem._replace(
         candidate=candidate,
         as_reference=None,
+        forwards=None,
         as_program=None if once is None else lambda f: _with_pullback(once(f), problem),
         reference=reference,
         inputs=inputs,
