@@ -83,9 +83,14 @@ def outcome(mutant: corpus.Mutant) -> Outcome:
     return Outcome(mutant.name, mutant.kind, place, said, fits(mutant.kind, said), proved, seconds)
 
 
+def names_a_cause(said: str) -> bool:
+    """Whether a diagnosis names a cause; what it says of the Jacobian where it names none is no cause."""
+    return not said.startswith(UNKNOWN)
+
+
 def fits(kind: str, said: str) -> bool:
     """Whether a cause was named that a mutant of this kind has."""
-    if said == UNKNOWN:
+    if not names_a_cause(said):
         return False
     says = next((pattern for name, pattern in SAYS.items() if kind.startswith(name)), ".")
     return re.search(says, said) is not None
@@ -99,7 +104,7 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, float | int]:
         "right_line_first": round(sum(o.place == 1 for o in found) / count, 3),
         "right_line_within_three": round(sum(1 <= o.place <= 3 for o in found) / count, 3),
         "cause_of_the_kind": round(sum(o.fits for o in found) / count, 3),
-        "cause_of_another_kind": round(sum(o.diagnosis != UNKNOWN and not o.fits for o in found) / count, 3),
+        "cause_of_another_kind": round(sum(names_a_cause(o.diagnosis) and not o.fits for o in found) / count, 3),
         "proved_fix": round(sum(o.fixed for o in found) / count, 3),
         "median_seconds": round(statistics.median(o.seconds for o in found), 2),
     }
