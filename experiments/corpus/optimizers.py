@@ -99,7 +99,7 @@ def lion_fused(p, m, g, b1=0.9, b2=0.99):
 
 
 def adam_one_step(p, m, v, g, decay=0.0):
-    optimizer = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay), optax.scale(-RATE))
+    optimizer: Any = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay), optax.scale(-RATE))
     _, *rest = optimizer.init(p)
     state = (optax.ScaleByAdamState(count=jnp.asarray(2, jnp.int32), mu=m, nu=v), *rest)
     updates, (state, *_) = optimizer.update(g, state, p)
@@ -107,7 +107,7 @@ def adam_one_step(p, m, v, g, decay=0.0):
 
 
 def lion_one_step(p, m, g):
-    optimizer = optax.lion(RATE, weight_decay=DECAY)
+    optimizer: Any = optax.lion(RATE, weight_decay=DECAY)
     _, *rest = optimizer.init(p)
     state = (optax.ScaleByLionState(count=jnp.asarray(2, jnp.int32), mu=m), *rest)
     updates, (state, *_) = optimizer.update(g, state, p)

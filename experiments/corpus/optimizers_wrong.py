@@ -1,6 +1,7 @@
 """Optimizer steps with one wrong line each, as people write them, beside the right ones."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -340,4 +341,10 @@ TABLE = (
     (lamb_norm_of_gradient, by_optax(optax.lamb(RATE, weight_decay=DECAY)), vector, "trust = norm(p) / norm(g)"),
     (averaged_swapped, right.averaged_by_optax, right.weights, "mean = (1 - decay) * mean + decay * p"),
 )
-WRONG = tuple(Step(given.__name__.replace("_", " "), given, *others) for given, *others in TABLE)
+
+
+def _step(given: Any, reference: Any, make_args: Any, where: Any) -> Step:
+    return Step(given.__name__.replace("_", " "), given, reference, make_args, where)
+
+
+WRONG = tuple(_step(*row) for row in TABLE)
