@@ -37,7 +37,7 @@ MARK_NAMES, MARK_TREE = "__handprop_names__", "__handprop_tree__"
 TURNS = 8  # iterations of a loop that are looked at
 ALONE = 6  # steps of work that take as long as tracing one edited statement
 # What a judgement adds to an edit's cost. Of a loop, and of another shape, little is known.
-RIGHT, LIKELY, POSSIBLE, UNSURE, DOUBTFUL, WRONG = -2.0, -1.0, -0.5, 0.3, 1.0, 4.0
+RIGHT, LIKELY, POSSIBLE, UNSURE, DOUBTFUL = -2.0, -1.0, -0.5, 0.3, 1.0
 
 
 class Screen:
@@ -119,7 +119,7 @@ class Screen:
             if self._mends(changed, both):
                 return RIGHT
             if len(self.iterations) == 1:
-                return WRONG
+                return DOUBTFUL  # and not hopeless: the field may not know the identity that makes the edit right
         reshaped = any(a.shape != b.shape for own, new in both for a, b in zip(own, new, strict=True))
         own, new = next((own, new) for own, new in both if not self._equal(new, own))
         new = [b for a, b in zip(own, new, strict=True) if not self._same(a, b)]
