@@ -247,5 +247,5 @@ RULES = (
     Rule("wave_traces", wave_traces, _shot),
     Rule("sample_image", sample_image, _image),
     Rule("closed_spline", closed_spline, _curve),
-    Rule("max_pool", max_pool, _pool),
+    Rule("tall_max_pool", max_pool, _pool),
 )
