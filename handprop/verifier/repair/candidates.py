@@ -18,6 +18,7 @@ from handprop.verifier.repair.source.trees import Edit
 __all__ = ["Candidates", "Judge"]
 
 ASIDE = 0.3
+UNCHANGED = 1.0  # what changes no value may change a derivative, as a stop_gradient does
 
 
 class Judge(enum.Enum):
@@ -59,8 +60,8 @@ class Candidates:
             more = self.screen(place).judge(edit)
             if more is not None and more <= FAVOURED[judge]:
                 return place, edit
-            if more is not None and judge is Judge.ALL:
-                self._add(cost + more, place, edit, Judge.NONE)
+            if judge is Judge.ALL:
+                self._add(cost + (UNCHANGED if more is None else more), place, edit, Judge.NONE)
         return None
 
     def _widen(self, place: Place, query: Wide) -> None:
