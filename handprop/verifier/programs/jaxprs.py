@@ -52,6 +52,7 @@ __all__ = [
     "rules_of_jax",
     "scan_counts",
     "scan_parts",
+    "solver_of",
     "solves",
     "stands_for_exp_neg_sq",
     "stops",
@@ -169,6 +170,15 @@ def while_parts(params: dict, operands: list[Any]) -> tuple[list[Any], list[Any]
     """Split a while loop's operands into the constants of its condition and of its body, and its state."""
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     return operands[:n_cond], operands[n_cond : n_cond + n_body], operands[n_cond + n_body :]
+
+
+def solver_of(eqn: Any, operands: list[Any]) -> tuple[Any, list[Any]]:
+    """The program that solves a ``custom_linear_solve``, which its user wrote, and its inputs."""
+    lengths = eqn.params["const_lengths"]
+    start = lengths.matvec + lengths.vecmat
+    total = start + lengths.solve + lengths.transpose_solve
+    inputs = [*operands[start : start + lengths.solve], *operands[total:]]
+    return closed(eqn.params["jaxprs"].solve), inputs
 
 
 def programs_in(program: Any) -> Iterator[Any]:

@@ -190,6 +190,10 @@ def _bind(eqn: Any, values: list[Any], changed: dict[str, Any]) -> list[Any]:
     # Executables neither take nor return mutable arrays.
     mutable = any(is_mutable(getattr(v, "aval", None)) for v in (*eqn.invars, *eqn.outvars))
     run = eqn.primitive.bind if mutable else partial(applied, eqn.primitive.bind)
+    return _called(eqn, run, values, changed)
+
+
+def _called(eqn: Any, run: Callable, values: list[Any], changed: dict[str, Any]) -> list[Any]:
     out = run(*values, **eqn.primitive.get_bind_params({**eqn.params, **changed}))
     return list(out) if eqn.primitive.multiple_results else [out]
 
@@ -224,5 +228,4 @@ def strip_rules(f: Callable[..., Any], of_jax_too: bool = False) -> Callable[...
 def _staged(eqn: Any, values: list[Any]) -> list[Any]:
     """The equation in the program that is traced. Equations of constants are staged too, as JAX stages them: computed
     here, they would be numbers that are rounded, in one of two programs that compute the same."""
-    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return list(out) if eqn.primitive.multiple_results else [out]
+    return _called(eqn, eqn.primitive.bind, values, {})

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend import core
 
 from handprop._compat import closed
-from handprop.verifier.programs.jaxprs import called_program, kernel_program, scan_parts
+from handprop.verifier.programs.jaxprs import called_program, kernel_program, scan_parts, solver_of
 from handprop.verifier.programs.primitives import Trait, has
 
 __all__ = ["Shallow", "Walk", "taken"]
@@ -94,11 +94,7 @@ class Walk:
 
     def linear_solve(self, eqn: Any, operands: list[Any]) -> list[Any]:
         """The result of ``custom_linear_solve``: that of the user's solver."""
-        lengths = eqn.params["const_lengths"]
-        start = lengths.matvec + lengths.vecmat
-        total = start + lengths.solve + lengths.transpose_solve
-        solve = closed(eqn.params["jaxprs"].solve)
-        return self.evaluate(solve, [*operands[start : start + lengths.solve], *operands[total:]])
+        return self.evaluate(*solver_of(eqn, operands))
 
     def scan(self, eqn: Any, body: Any, operands: list[Any], most: int | None = None) -> list[Any]:
         """Walk through a scan, iteration by iteration, ``most`` iterations at most."""

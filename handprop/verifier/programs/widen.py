@@ -14,7 +14,7 @@ from jax.core import Tracer
 from handprop._compat import closed, equations
 from handprop.verifier.programs import literals
 from handprop.verifier.programs.executables import applied, run_kept
-from handprop.verifier.programs.jaxprs import as_written, is_float, wide_dtype, widened
+from handprop.verifier.programs.jaxprs import as_written, is_float, solver_of, wide_dtype, widened
 from handprop.verifier.programs.moves import as_dtype
 from handprop.verifier.programs.noise import Factors, holds_whole_numbers, own_rounding
 from handprop.verifier.programs.primitives import Trait, has
@@ -182,12 +182,8 @@ def wide_step(eqn: Any, values: list[Any]) -> list[Any]:
         if name == "conv_general_dilated":
             changed["precision"] = lax.Precision.HIGHEST
     if name == "custom_linear_solve":
-        functions = closed(eqn.params["jaxprs"].solve)
-        lengths = eqn.params["const_lengths"]
-        start = lengths.matvec + lengths.vecmat
-        total = start + lengths.solve + lengths.transpose_solve
         leaf = lambda e, v: [widened(x) for x in wide_step(e, v)]  # noqa: E731
-        return run(functions, [*values[start : start + lengths.solve], *values[total:]], leaf, constant=as_written)
+        return run(*solver_of(eqn, values), leaf, constant=as_written)
     if has(eqn, Trait.ITERATES):
         return _of_finite_matrices(eqn, values, changed)
     return bind(eqn, values, **changed)

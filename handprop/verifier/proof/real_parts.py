@@ -17,7 +17,7 @@ from jax import lax
 
 from handprop._compat import closed, equations
 from handprop.verifier.complex_numbers import Pair
-from handprop.verifier.programs.jaxprs import is_complex, trace
+from handprop.verifier.programs.jaxprs import is_complex, solver_of, trace
 from handprop.verifier.programs.primitives import Acts, row
 from handprop.verifier.programs.running import bind, run
 from handprop.verifier.programs.widen import SCATTERS
@@ -64,7 +64,7 @@ def _step(eqn: Any, values: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     has_pairs = any(isinstance(x, Pair) for x in values)
     if name == "custom_linear_solve":
-        return _solved(eqn, values)
+        return run(*solver_of(eqn, values), _step, constant=_parts)
     if not has_pairs and not any(is_complex(v.aval.dtype) for v in eqn.outvars if hasattr(v.aval, "dtype")):
         return bind(eqn, values)
     if name in FUNCTIONS:
@@ -231,15 +231,6 @@ UNARY: dict[str, Callable[[Pair], Any]] = {
 
 def _of_all(f: Callable) -> Callable:
     return lambda eqn, *values: f(*map(_pair, values))
-
-
-def _solved(eqn: Any, values: list[Any]) -> list[Any]:
-    """The user's solution of a linear system."""
-    lengths = eqn.params["const_lengths"]
-    start = lengths.matvec + lengths.vecmat
-    total = start + lengths.solve + lengths.transpose_solve
-    given = [*values[start : start + lengths.solve], *values[total:]]
-    return run(closed(eqn.params["jaxprs"].solve), given, _step, constant=_parts)
 
 
 def _transformed(eqn: Any, x: Any) -> Any:

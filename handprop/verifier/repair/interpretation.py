@@ -3,6 +3,7 @@
 Everything is exact: two arrays are equal or they are not, whatever the size of the difference.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.evaluation import drawn, same
-from handprop.verifier.proof.field.arithmetic import Elements, Field, draw_prime
+from handprop.verifier.proof.field.arithmetic import Elements, Field, draw_prime, reconstructed
 from handprop.verifier.proof.field.errors import Unsupported
 from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.run import Run
@@ -189,11 +190,8 @@ def entries_of(x: Elements) -> np.ndarray:
 
 
 def rational(p: int, residue: int) -> tuple[int, int] | None:
-    """Recover the fraction with small numerator and denominator from its residue, by Euclid's algorithm (Wang 1981)."""
-    r, s, t0, t1 = p, residue % p, 0, 1
-    while s * s * 2 > p:
-        quotient = r // s
-        r, s, t0, t1 = s, r - quotient * s, t1, t0 - quotient * t1
-    if t1 == 0 or abs(t1) > LARGEST or abs(s) > LARGEST:
+    """Recover the fraction with small numerator and denominator from its residue."""
+    s, t = reconstructed(p, residue, math.isqrt(p // 2))
+    if t == 0 or abs(t) > LARGEST or abs(s) > LARGEST:
         return None
-    return (s, t1) if t1 > 0 else (-s, -t1)
+    return (s, t) if t > 0 else (-s, -t)

@@ -1,12 +1,11 @@
 """Edits whose statement is run alone first: other functions, parts of trees, orders, and what a loop's turns show."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from lines import line_of
 
 import handprop
 
@@ -17,13 +16,6 @@ RNG = np.random.default_rng(0)
 
 def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), np.float32)
-
-
-def line_of(f, text):
-    """The number of the one line of this file that holds the text inside ``f``."""
-    lines = Path(__file__).read_text().splitlines()
-    start = f.__code__.co_firstlineno
-    return next(n for n in range(start, len(lines)) if text in lines[n - 1])
 
 
 def rule_of(f, bwd):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import mistakes_study
 import numpy as np
 import pytest
+from lines import line_of
 
 import handprop
 from handprop.verifier.proof.field.arithmetic import Field
@@ -26,13 +27,6 @@ RNG = np.random.default_rng(0)
 
 def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), np.float32)
-
-
-def line_of(f, text):
-    """The number of the one line of this file that holds the text inside ``f``."""
-    lines = Path(__file__).read_text().splitlines()
-    start = f.__code__.co_firstlineno
-    return next(n for n in range(start, len(lines)) if text in lines[n - 1])
 
 
 def loss(w1, w2, x, y):

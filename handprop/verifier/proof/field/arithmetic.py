@@ -17,7 +17,7 @@ import numpy as np
 
 from handprop.verifier.proof.field.errors import Unsupported
 
-__all__ = ["POSITIVE", "Elements", "Field", "draw_prime", "is_prime"]
+__all__ = ["POSITIVE", "Elements", "Field", "draw_prime", "is_prime", "reconstructed"]
 
 # Small primes that are squares modulo every prime drawn here, as they are squares over the reals.
 SMALL = 1 << 20
@@ -109,11 +109,9 @@ class Field:
         return numerator * pow(denominator, -1, self.p) % self.p
 
     def small_ratio(self, residue: int) -> Fraction | None:
-        """The fraction with numerator and denominator below 2^20 that is this residue (Wang's reconstruction)."""
-        (r, s), (t, u) = (self.p, residue % self.p), (0, 1)
-        while s >= SMALL:
-            r, s, t, u = s, r % s, u, t - r // s * u
-        return Fraction(s, u) if 0 < abs(u) < SMALL else None
+        """The fraction with numerator and denominator below 2^20 that is this residue."""
+        numerator, denominator = reconstructed(self.p, residue, SMALL - 1)
+        return Fraction(numerator, denominator) if 0 < abs(denominator) < SMALL else None
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Elements:
         return Elements(rng.integers(self.p, size=shape, dtype=np.int64))
@@ -312,3 +310,12 @@ class Field:
 
 def _limbs(a: np.ndarray) -> list[np.ndarray]:
     return [((a >> (LIMB * i)) & ((1 << LIMB) - 1)).astype(np.float64) for i in range(LIMBS)]
+
+
+def reconstructed(p: int, residue: int, most: int) -> tuple[int, int]:
+    """Numerator and denominator of the fraction with this residue and a numerator up to ``most``, by Euclid's algorithm
+    (Wang 1981)."""
+    r, s, t, u = p, residue % p, 0, 1
+    while s > most:
+        r, s, t, u = s, r % s, u, t - r // s * u
+    return s, u
