@@ -3,7 +3,7 @@
 import enum
 import heapq
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.values import Value
@@ -18,6 +18,8 @@ from handprop.verifier.repair.source.trees import Edit
 __all__ = ["Candidates", "Judge"]
 
 ASIDE = 0.3
+TOGETHER = 64  # edits of a statement that are judged at a time
+JUDGE = object()  # stands in the queue for the edits of a statement that wait
 UNCHANGED = 1.0  # what changes no value may change a derivative, as a stop_gradient does
 
 
@@ -29,40 +31,63 @@ class Judge(enum.Enum):
     FAVOURED_ONLY = "it is tried only if its value favours it"
 
 
-FAVOURED = {Judge.ALL: 0.0, Judge.FAVOURED_ONLY: POSSIBLE}
+class Waiting(NamedTuple):
+    """An edit that is not judged yet."""
+
+    cost: float
+    edit: Edit
+    judge: Judge
 
 
 class Candidates:
-    """Edits and queries about statements, by their cost."""
+    """Edits and queries about statements, by their cost.
+
+    The edits of a statement wait until the cheapest of them is due. They are then judged together, the cheapest first,
+    and get a cost that says how likely each is.
+    """
 
     def __init__(self, search: Search):
         self.search = search
-        self.heap: list[tuple[float, int, Place, Any, Judge]] = []
+        self.heap: list[tuple[float, int, Place, Any]] = []
         self.order = itertools.count()
         self.screens: dict[int, Screen] = {}
+        self.waiting: dict[int, list[Waiting]] = {}
         self.values: tuple[Known, Known] | None = None
 
     def push(self, penalty: float, place: Place, edit: Any, judge: Judge = Judge.ALL) -> None:
         """Add an edit, or a query."""
         aside = 0.0 if edit.slot is None or edit.slot.node.lineno == place.line else ASIDE
-        judge = Judge.NONE if self.search.got is None else judge
-        self._add(edit.cost + penalty + aside, place, edit, judge)
+        cost = edit.cost + penalty + aside
+        if judge is Judge.NONE or self.search.got is None or not isinstance(edit, Edit):
+            self._add(cost, place, edit)
+            return
+        waiting = self.waiting.setdefault(id(place.body), [])
+        if not waiting or cost < min(w.cost for w in waiting):
+            self._add(cost, place, JUDGE)
+        waiting.append(Waiting(cost, edit, judge))
 
     def pop(self, seconds: float) -> tuple[Place, Any] | None:
         """Return the next edit to try; None if there is none or the counted work reaches ``seconds``."""
         while self.heap and not self.search.interpretations[0].work.reached(seconds):
-            cost, _, place, edit, judge = heapq.heappop(self.heap)
-            if isinstance(edit, Wide):
+            _, _, place, edit = heapq.heappop(self.heap)
+            if edit is JUDGE:
+                self._judge(place)
+            elif isinstance(edit, Wide):
                 self._widen(place, edit)
-                continue
-            if judge is Judge.NONE or not isinstance(edit, Edit):
+            else:
                 return place, edit
-            more = self.screen(place).judge(edit)
-            if more is not None and more <= FAVOURED[judge]:
-                return place, edit
-            if judge is Judge.ALL:
-                self._add(cost + (UNCHANGED if more is None else more), place, edit, Judge.NONE)
         return None
+
+    def _judge(self, place: Place) -> None:
+        """Judge the cheapest of the edits that wait, and queue the others for later."""
+        waiting = sorted(self.waiting.pop(id(place.body), ()), key=lambda w: w.cost)
+        now, later = waiting[:TOGETHER], waiting[TOGETHER:]
+        for (cost, edit, judge), more in zip(now, self.screen(place).judge([w.edit for w in now]), strict=True):
+            if judge is Judge.ALL or (more is not None and more <= POSSIBLE):
+                self._add(cost + (UNCHANGED if more is None else more), place, edit)
+        if later:
+            self.waiting[id(place.body)] = later
+            self._add(later[0].cost, place, JUDGE)
 
     def _widen(self, place: Place, query: Wide) -> None:
         screen = self.screen(place)
@@ -80,8 +105,8 @@ class Candidates:
             self.screens[id(place.body)] = Screen(self.search, place, *self.values)
         return self.screens[id(place.body)]
 
-    def _add(self, cost: float, place: Place, edit: Any, judge: Judge) -> None:
-        heapq.heappush(self.heap, (cost, next(self.order), place, edit, judge))
+    def _add(self, cost: float, place: Place, edit: Any) -> None:
+        heapq.heappush(self.heap, (cost, next(self.order), place, edit))
 
 
 def _values(search: Search) -> tuple[Known, Known]:
@@ -89,10 +114,9 @@ def _values(search: Search) -> tuple[Known, Known]:
     problem, interpretation = search.problem, search.interpretations[0]
     rule = rebuilt(problem.written, {})
     program = jaxprs.trace(problem.as_program(rule), problem.inputs)  # pyright: ignore[reportOptionalCall]
-    theirs, mine = Known(interpretation.field), Known(interpretation.field)
+    theirs, mine = Known(interpretation), Known(interpretation)
     for value in (*search.known, *interpretation.want):
         theirs.add(value)
     for value in (*interpretation.inputs, *(v for step in record(interpretation, program)[1] for v in step.outputs)):
-        if isinstance(value, Value):
-            mine.add(value)
+        mine.add(value)
     return theirs, mine

@@ -16,7 +16,8 @@ from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Value
-from handprop.verifier.repair.interpretation import Interpretation, run_on
+from handprop.verifier.repair.interpretation import Interpretation, results_of, run_on
+from handprop.verifier.repair.remembered import evaluate_again
 from handprop.verifier.repair.source.functions import functions, rebuilt
 
 __all__ = ["Backward", "EditResult", "backward_of", "evaluate_edit"]
@@ -143,8 +144,8 @@ def _weigh_backward(
         return None
     found = []
     for n, interpretation in enumerate(interpretations):
-        run = interpretation.run()
-        got = [as_value(run, o) for o in evaluate(run, program, list(backward.inputs[n]))]
+        run, results = interpretation.run(), results_of(interpretation)
+        got = [as_value(run, o) for o in evaluate_again(run, results, program, backward.inputs[n])]
         found.append(tuple(got[backward.made[i]] if i in backward.made else v
                            for i, v in enumerate(backward.outputs[n])))  # fmt: skip
     return EditResult(rule, tuple(found))

@@ -168,7 +168,7 @@ def _explained(problem: Problem, whole: Problem, asked: Problem, options: Option
     interpretations = tuple(interpretation._replace(blamed=blamed) for interpretation in set_up(problem, options, work))
     interpretation = interpretations[0]
     theirs = jaxprs.trace(problem.reference, problem.inputs)
-    known = tuple(v for step in record(interpretation, theirs)[1] for v in step.outputs if isinstance(v, Value))
+    known = tuple(v for step in record(interpretation, theirs)[1] for v in step.outputs)
     try:
         candidate = jaxprs.trace(problem.as_program(rebuilt(problem.written, {})), problem.inputs)
         got, steps = record(interpretation, candidate)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handprop.verifier.checks.sampling import sample
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options, Stream
 from handprop.verifier.problem import Problem
@@ -22,8 +23,10 @@ from handprop.verifier.proof.field.truth import Thing, as_value
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
 from handprop.verifier.proof.trials import with_negatives
+from handprop.verifier.repair.numbers import as_number, step_in_numbers
+from handprop.verifier.repair.remembered import Results, evaluate_again
 
-__all__ = ["Interpretation", "affected", "entries_of", "rational", "run_on", "set_up", "wrong"]
+__all__ = ["Interpretation", "affected", "entries_of", "rational", "results_of", "run_on", "set_up", "wrong"]
 
 MAX_ENTRIES, MAX_KEPT = 1 << 22, 1 << 12
 LARGEST = 1 << 24
@@ -63,10 +66,20 @@ class CachedRun(Run):
         return self.memo[key]
 
 
+class RunOfNumbers(CachedRun):
+    """A run in which every value is a number."""
+
+    step = staticmethod(step_in_numbers)
+
+    def embed(self, array: np.ndarray, read: bool = True) -> Value:
+        return as_number(self, jaxprs.as_written(array) if read else array)
+
+
 class Interpretation(NamedTuple):
     """A random interpretation of the inputs, and the reference's outputs in it.
 
-    ``thresholds`` and ``rational`` are as in :class:`Run`. ``inputs`` are drawn over the field, or concrete. ``want``
+    ``thresholds`` and ``rational`` are as in :class:`Run`. ``inputs`` are drawn over the field, or are ``numbers`` if the
+    field does not interpret the programs (:mod:`repair.numbers`). ``want``
     holds the reference's outputs. ``work`` counts the work of everything that runs here. ``blamed`` are the numbers of
     the outputs that are wrong in floats, where that is known.
     """
@@ -80,12 +93,14 @@ class Interpretation(NamedTuple):
     memo: dict
     work: Work
     rational: bool = True
+    numbers: bool = False
     blamed: frozenset[int] = frozenset()
 
     def run(self, observer: Callable[..., list] | None = None) -> Run:
         small = sum(v.x.size for v in self.want) <= MAX_KEPT
         memo = self.memo if small else {}
-        return CachedRun(
+        kind = RunOfNumbers if self.numbers else CachedRun
+        return kind(
             self.field, self.seed, self.rational, self.thresholds, memo=memo, observer=observer, work=self.work
         )
 
@@ -93,7 +108,7 @@ class Interpretation(NamedTuple):
 def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretation, ...]:
     """Return an interpretation for each reading of comparisons in which the fewest candidate outputs are wrong.
 
-    If only one reading sees an output as equal, the output counts as equal.
+    Where no reading supports both programs, every value is a number in float64. If only one reading sees an output as equal, the output counts as equal.
 
     Raises:
         Unsupported: no reading supports both programs, or none sees a difference.
@@ -118,7 +133,21 @@ def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretati
         if found:
             least = min(number for number, _ in found.values())
             return tuple(interpretation for number, interpretation in found.values() if number == least)
-    raise Unsupported("no reading sees a difference")
+    blank = blank._replace(numbers=True)
+    found = _seen(problem, blank._replace(inputs=_as_numbers(problem, options, blank.run())), reference, candidate)
+    if not found:
+        raise Unsupported("no reading sees a difference")
+    return tuple(interpretation for _, interpretation in found.values())
+
+
+def _as_numbers(problem: Problem, options: Options, run: Run) -> tuple[Thing, ...]:
+    """Return sampled inputs as known numbers."""
+    return tuple(run.embed(np.asarray(x), read=False) if jaxprs.is_float(x.dtype) else _as_given(x)
+                 for x in sample(problem, options, 1))  # fmt: skip
+
+
+def _as_given(x: Any) -> Thing:
+    return x if jaxprs.is_key(x) else np.asarray(x)
 
 
 def _seen(
@@ -165,7 +194,15 @@ def run_on(
     interpretation: Interpretation, program: Any, observer: Callable[..., list] | None = None
 ) -> tuple[Value, ...]:
     run = interpretation.run(observer)
-    return tuple(as_value(run, o) for o in evaluate(run, program, list(interpretation.inputs)))
+    if observer is not None:
+        return tuple(as_value(run, o) for o in evaluate(run, program, list(interpretation.inputs)))
+    outputs = evaluate_again(run, results_of(interpretation), program, interpretation.inputs)
+    return tuple(as_value(run, o) for o in outputs)
+
+
+def results_of(interpretation: Interpretation) -> Results:
+    """Return what equations of edited programs gave."""
+    return interpretation.memo.setdefault("results", Results())
 
 
 def wrong(interpretation: Interpretation, got: tuple[Value, ...]) -> list[int]:

@@ -30,6 +30,7 @@ class Scope:
     def __init__(self, live: list[types.FunctionType], code: types.CodeType):
         self.fixed: dict[str, Any] = {"__builtins__": BUILTINS}
         self.trees: dict[str, tuple[Any, list[Any]]] = {}
+        self.numbers: set[str] = set()  # names of integers of Python, whose values a program may depend on
         owner = next((f for f in live if f.__code__ is code), None)
         if owner is not None:
             held = owner.__globals__ | {n: c.cell_contents for n, c in siblings(owner, live).items()}
@@ -43,6 +44,7 @@ class Scope:
         """Mark the arrays among the names; called while the statement is traced, just before it runs."""
         for name, held in names.items():
             if is_held(held):
+                self.numbers |= {name} if isinstance(held, int) else set()
                 mark_name(name, held)
                 continue
             leaves, tree = jax.tree_util.tree_flatten_with_path(held)

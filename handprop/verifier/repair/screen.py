@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from handprop.verifier.internal import call_users, noted
+from handprop.verifier.internal import noted
 from handprop.verifier.options import Stream
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.evaluation import same
-from handprop.verifier.proof.field.interpreter import evaluate
 from handprop.verifier.proof.field.truth import as_value
 from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.alone import Alone
 from handprop.verifier.repair.edits.expressions import flattened
 from handprop.verifier.repair.edits.term_solver import is_wide, product, tails_of
 from handprop.verifier.repair.instrument import Iteration, instrument, mark_value
@@ -35,7 +34,6 @@ __all__ = ["POSSIBLE", "Screen"]
 
 MARK_NAMES, MARK_TREE = "__handprop_names__", "__handprop_tree__"
 TURNS = 8  # iterations of a loop that are looked at
-ALONE = 6  # steps of work that take as long as tracing one edited statement
 # What a judgement adds to an edit's cost. Of a loop, and of another shape, little is known.
 RIGHT, LIKELY, POSSIBLE, UNSURE, DOUBTFUL = -2.0, -1.0, -0.5, 0.3, 1.0
 
@@ -73,12 +71,15 @@ class Screen:
         if instrumented is None:
             return
         first_iteration = instrumented.iterations[0]
+        if not first_iteration.values:  # the statement has no array as its value
+            return
         self.shapes_here = first_iteration.shapes
-        alone = self._alone(first.node, first_iteration)
+        self.alone = Alone(self.interpretation, self.scope, self.shapes_here, self._wide64)
+        (alone,) = self.alone.values([first.node], first_iteration)
         if alone is None or not self._equal(alone, self._own(first_iteration)):
             return
         self.iterations, self.wide = instrumented.iterations[:TURNS], is_wide(instrumented)
-        if len(instrumented.iterations) <= TURNS:
+        if len(instrumented.iterations) <= TURNS and not self.interpretation.numbers:
             self.tails = tails_of(instrumented, self.wide, self.search.options.rng(Stream.MISSING_TERMS))
 
     def shapes(self) -> dict[str, Any]:
@@ -86,21 +87,27 @@ class Screen:
         held = self.shapes_here
         return {text: x.shape for text, x in held.items() if jaxprs.is_float(x.dtype)} | self.scope.groups(held)
 
-    def judge(self, edit: Edit) -> float | None:
-        """Return what to add to the edit's cost; None if it changes nothing."""
+    def judge(self, edits: Sequence[Edit]) -> list[float | None]:
+        """Return what to add to the cost of each edit; None for one that changes no value."""
         if not self.iterations:
-            return 0.0
-        root = edited([(self.place, edit)], lambda: copy.deepcopy(slots(self.place.body)[0].node))
-        moved: list[list[Value]] = []
-        traced: dict[Any, Any] = {}
+            return [0.0] * len(edits)
+        roots = [
+            edited([(self.place, edit)], lambda: copy.deepcopy(slots(self.place.body)[0].node)) for edit in edits
+        ]
+        moved: list[list[list[Value]] | None] = [[] for _ in edits]  # None for an edit that does not run
+        asked = list(range(len(edits)))
         for iteration in self.iterations:
-            new, own = self._alone(root, iteration, traced), self._own(iteration)
-            if new is None or len(new) != len(own):
-                return DOUBTFUL
-            moved.append(new)
-            if not self.tails and not self._equal(new, own):
+            own = self._own(iteration)
+            for k, new in zip(asked, self.alone.values([roots[k] for k in asked], iteration), strict=True):
+                if (held := moved[k]) is None or new is None or len(new) != len(own):
+                    moved[k] = None
+                else:
+                    held.append(new)
+            if not self.tails:
+                asked = [k for k in asked if (held := moved[k]) is not None and self._equal(held[-1], own)]
+            if not asked:
                 break
-        return self._judged(moved)
+        return [DOUBTFUL if held is None else self._judged(held) for held in moved]
 
     def _judged(self, moved: list[list[Value]]) -> float | None:
         """Judge the new values of every iteration; None if none is new.
@@ -122,9 +129,10 @@ class Screen:
                 return DOUBTFUL  # and not hopeless: the field may not know the identity that makes the edit right
         reshaped = any(a.shape != b.shape for own, new in both for a, b in zip(own, new, strict=True))
         own, new = next((own, new) for own, new in both if not self._equal(new, own))
-        new = [b for a, b in zip(own, new, strict=True) if not self._same(a, b)]
-        if all(self.theirs.holds(x) and not self.mine.holds(x) for x in new):
+        pairs = [(a, b) for a, b in zip(own, new, strict=True) if not self._same(a, b)]
+        if all(self.theirs.holds(b) and (_is_stray(self.theirs, a) or not self.mine.holds(b)) for a, b in pairs):
             return LIKELY
+        new = [b for _, b in pairs]
         multiples = all(self.theirs.ratio(x) not in (None, (0, 1)) and self.mine.ratio(x) is None for x in new)
         if multiples:
             return POSSIBLE
@@ -139,38 +147,6 @@ class Screen:
             total = f._add(total, product(f, self.tails[k].rows, moved[:, None])[:, 0])
             lacks = f._add(lacks, self.tails[k].lack)
         return any(np.array_equal(total, lack) for lack in (lacks, *(self.tails[k].lack for k in changed)))
-
-    def _alone(self, root: ast.expr, iteration: Iteration, traced: dict[Any, Any] | None = None) -> list[Value] | None:
-        """Return the arrays in the value of an expression that stands in the statement's place.
-
-        ``traced`` keeps its program for other iterations with the same integers.
-        """
-        traced = {} if traced is None else traced
-        fixed = {n: int(x) for n, x in iteration.names.items()
-                 if isinstance(x, np.ndarray) and x.shape == () and x.dtype.kind in "iu"}  # fmt: skip
-        key = tuple(fixed.items())
-        try:
-            if key not in traced:
-                self.interpretation.work.add(0, ALONE)
-                traced[key] = self._program(root, fixed)
-            run = self.interpretation.run()
-            return [
-                as_value(run, x)
-                for x in evaluate(run, traced[key], [iteration.names[name] for name in self.shapes_here])
-            ]
-        except Exception as error:  # most edits do not give a statement that runs
-            noted(error)
-            return None
-
-    def _program(self, root: ast.expr, fixed: dict[str, int]) -> Any:
-        code = compile(ast.fix_missing_locations(ast.Expression(root)), "<edit>", "eval")
-
-        def run(*arrays: Any) -> list[Any]:
-            names = self.scope.names(dict(zip(self.shapes_here, arrays, strict=True)) | fixed)
-            return [jnp.asarray(x) for x in jax.tree.leaves(call_users(eval, code, names)) if _is_number(x)]
-
-        with jax.numpy_dtype_promotion("standard"), jax.enable_x64(self._wide64):  # pyright: ignore[reportAttributeAccessIssue]
-            return jax.make_jaxpr(run)(*self.shapes_here.values())
 
     def _own(self, iteration: Iteration) -> list[Value]:
         run = self.interpretation.run()
@@ -187,12 +163,13 @@ class Screen:
         return a.shape == b.shape and bool(same(self.interpretation.field, a, b))
 
 
+def _is_stray(theirs: Known, own: Value) -> bool:
+    """Whether this is a constant, such as a mask, that the reference does not compute."""
+    return own.known is not None and not theirs.holds(own)
+
+
 def _marked(tree: Any) -> Any:
     """Mark every array in a statement's value; called while the statement is traced."""
     leaves, shape = jax.tree.flatten(tree)
     marked = [mark_value(k, leaf) for k, leaf in enumerate(leaves)]
     return jax.tree.unflatten(shape, marked)
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, jax.Array | np.ndarray | np.generic | int | float) and not jaxprs.is_key(x)

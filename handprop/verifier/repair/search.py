@@ -3,20 +3,25 @@
 import ast
 import copy
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
 
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
+from handprop.verifier.repair.edits.integers import Integers
 from handprop.verifier.repair.evaluate import Backward, EditResult, evaluate_edit
 from handprop.verifier.repair.interpretation import Interpretation
-from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, rebuilt
+from handprop.verifier.repair.source.functions import DoesNotCompile, Place, compiled, functions, rebuilt
 from handprop.verifier.repair.source.trees import AtHand, Edit, asked_before, slots
 
-__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "names_there"]
+__all__ = ["Change", "Found", "Search", "at_hand", "attempt", "edited", "integers_at_hand", "names_there"]
 
 PROBE = "__handprop_at_hand__"
 TRACED = 40  # steps of work that take as long as tracing one edited program
@@ -51,7 +56,7 @@ class Search(NamedTuple):
     got: tuple[tuple[Value, ...], ...] | None
     options: Options
     backward: Backward | None
-    known: tuple[Value, ...]
+    known: tuple[Thing, ...]
     numbers: tuple[float, ...]
 
 
@@ -76,10 +81,24 @@ def attempt(search: Search, changes: Sequence[Change]) -> EditResult | None:
     return evaluate_edit(search.problem, search.interpretations, search.backward, codes)
 
 
-def at_hand(search: Search, place: Place) -> dict[str, AtHand]:
-    """Return the arrays that names refer to where a statement runs."""
-    held = ((name, x) for name, x in names_there(search, place).items() if hasattr(x, "shape") and hasattr(x, "dtype"))
+def at_hand(there: Mapping[str, Any]) -> dict[str, AtHand]:
+    """Return the arrays among what names refer to where a statement runs."""
+    held = ((name, x) for name, x in there.items() if hasattr(x, "shape") and hasattr(x, "dtype"))
     return {name: AtHand(tuple(x.shape), jaxprs.is_float(x.dtype)) for name, x in held}
+
+
+def integers_at_hand(search: Search, there: Mapping[str, Any]) -> Integers:
+    """Return the names of integers where a statement runs, and of those of the module that the user's functions read."""
+    read = {f: f.__code__.co_names for f in functions(search.problem.written)}
+    held = {name: f.__globals__[name] for f, names in read.items() for name in names if name in f.__globals__}
+    held |= there
+    kinds = {name: np.ndim(x) for name, x in held.items() if _is_integer(x)}
+    return Integers(tuple(n for n, rank in kinds.items() if not rank), tuple(n for n, rank in kinds.items() if rank))
+
+
+def _is_integer(x: Any) -> bool:
+    arrays = jax.Array | np.ndarray | np.generic
+    return type(x) is int or (isinstance(x, arrays) and bool(jax.numpy.issubdtype(x.dtype, np.integer)))
 
 
 def names_there(search: Search, place: Place) -> dict[str, Any]:

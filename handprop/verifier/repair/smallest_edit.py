@@ -19,10 +19,12 @@ from handprop.verifier.internal import noted
 from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import jaxprs, widen
+from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
-from handprop.verifier.proof.field.work import Work
+from handprop.verifier.proof.field.work import A_SECOND, Work
 from handprop.verifier.repair.candidates import Candidates, Judge
 from handprop.verifier.repair.edits.calls import takes_away
+from handprop.verifier.repair.edits.integers import integer_edits
 from handprop.verifier.repair.edits.missing_terms import Lacks, PartLacks
 from handprop.verifier.repair.edits.small import edits, scaled
 from handprop.verifier.repair.edits.solved_numbers import Sizes, solved
@@ -30,7 +32,7 @@ from handprop.verifier.repair.edits.wide import Wide
 from handprop.verifier.repair.evaluate import EditResult, backward_of
 from handprop.verifier.repair.interpretation import Interpretation, run_on, wrong
 from handprop.verifier.repair.locate.suspects import Suspect
-from handprop.verifier.repair.search import Change, Found, Search, at_hand, attempt, edited
+from handprop.verifier.repair.search import Change, Found, Search, at_hand, attempt, edited, integers_at_hand, names_there
 from handprop.verifier.repair.source.functions import Place, compiled, functions, place_of, rebuilt
 from handprop.verifier.repair.source.statements import assigned, editable, part_of, read, returned, statements, unpacks
 from handprop.verifier.repair.source.trees import Scaled
@@ -40,13 +42,14 @@ __all__ = ["repairs", "stopped"]
 CLOSE = 1e-10  # the relative difference allowed between float64 values that should be equal
 ELSEWHERE, FEEDS, RETURNS, STEP = 0.8, 0.3, 0.5, 0.2
 MAX_IN_FLOAT64 = 40  # candidates
+SOLVING_RUNS = 3  # runs of the program that solving for what a statement lacks takes, or more
 # pi, e, 1/ln 2, ln 2, roots of 2 and 1/2, 1/sqrt(2 pi), sqrt(2/pi), and the constants of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
 
 
 def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretation, ...], suspects: list[Suspect],
-            first: Place | None, known: tuple[Value, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
+            first: Place | None, known: tuple[Thing, ...], got: tuple[tuple[Value, ...], ...] | None, options: Options,
             seconds: float) -> Iterator[Found]:  # fmt: skip
     """Yield edits that make every output equal, as they are found, until the counted work reaches ``seconds``.
 
@@ -58,12 +61,19 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     live = editable(problem)
     search = Search(problem, whole, interpretations, live, got, options, backward, known, _numbers(problem))
     queue = Candidates(search)
+    solving = SOLVING_RUNS * _cost_of_a_run(search)
     for penalty, place in _places(search, suspects, first):
-        candidate = at_hand(search, place)
+        there = names_there(search, place)
+        candidate = at_hand(there)
+        solvable = got is not None and not interpretations[0].numbers
+        if solvable:
+            queue.push(1.5 * penalty + solving, place, Lacks(penalty, candidate))
         if got is not None:
-            queue.push(1.5 * penalty, place, Lacks(penalty, candidate))
             queue.push(penalty, place, Wide(penalty))
-        made = partial(edits, place.body, candidate, search.numbers), partial(scaled, place.body, candidate)
+        made = [partial(edits, place.body, candidate, search.numbers),
+                partial(integer_edits, place.body, integers_at_hand(search, there))]  # fmt: skip
+        if solvable or got is None:
+            made.append(partial(scaled, place.body, candidate))
         for edit in itertools.chain(*map(_to_its_fault, made)):
             queue.push(penalty, place, edit)
         if work.reached(seconds):
@@ -100,6 +110,18 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
                 partial_fixes.setdefault(bad - left, found)
     yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(problem, ran, options, work)
+
+
+def _cost_of_a_run(search: Search) -> float:
+    """Return the counted seconds that a run of the program takes."""
+    work = search.interpretations[0].work
+    before = work.spent
+    try:
+        program = jaxprs.trace(search.problem.as_program(rebuilt(search.problem.written, {})), search.problem.inputs)  # pyright: ignore[reportOptionalCall]
+        run_on(search.interpretations[0], program)
+    except Exception as error:  # a rule with a structural fault may not run as it is
+        noted(error)
+    return (work.spent - before) / A_SECOND
 
 
 def _to_its_fault(find: Callable[[], Iterable[Any]]) -> Iterator[Any]:

@@ -9,7 +9,6 @@ from lines import line_of
 
 import handprop
 
-pytestmark = pytest.mark.usefixtures("time_enough")
 
 RNG = np.random.default_rng(0)
 

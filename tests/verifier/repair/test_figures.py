@@ -12,7 +12,7 @@ import corpus
 import mistakes_study
 import pytest
 
-pytestmark = pytest.mark.usefixtures("jax_as_it_comes", "time_enough")
+pytestmark = pytest.mark.usefixtures("jax_as_it_comes")
 RESULTS = json.loads(mistakes_study.RESULTS.read_text())
 SAMPLE = {"first": 12, "second": 8, "third": 6, "fourth": 4}
 

@@ -20,7 +20,6 @@ from handprop.verifier.proof.field.arithmetic import Field
 from handprop.verifier.repair.interpretation import rational
 from handprop.verifier.report.values import Check, Outcome
 
-pytestmark = pytest.mark.usefixtures("time_enough")
 
 RNG = np.random.default_rng(0)
 
@@ -408,7 +407,6 @@ def test_a_fix_under_a_condition_that_the_programs_do_not_need_is_not_proved(mon
 
 
 @pytest.mark.sweep
-@pytest.mark.usefixtures("time_enough")
 def test_what_the_field_cannot_prove_is_mended_by_float64_and_not_called_proved():
     mutant = next(m for m in corpus.mutants() if m.name == "group_norm-2")
     report = mistakes_study.explained(mutant)

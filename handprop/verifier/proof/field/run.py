@@ -3,6 +3,7 @@
 A :class:`Run` is mutable: it counts what the bound needs and lists what the verdict rests on.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -33,7 +34,9 @@ __all__ = ["Run"]
 
 
 class Run(Algebra):
-    """Arithmetic with sums and exponentials."""
+    """Arithmetic with sums and exponentials. ``step``: what evaluates a primitive instead of the field's rules."""
+
+    step: Callable[..., list] | None = None
 
     def sum(self, a: Value, axes: tuple[int, ...]) -> Value:
         count = int(np.prod([a.shape[axis] for axis in axes], dtype=np.int64))

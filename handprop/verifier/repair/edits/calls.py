@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from handprop.verifier.repair.source.trees import AtHand, Edit, Slot, binary, constant, is_value
+from handprop.verifier.repair.source.trees import AtHand, Edit, Slot, binary, constant, is_value, parsed
 
 __all__ = ["REDUCTIONS", "of_call", "of_sequence", "of_subscript", "takes_away"]
 
@@ -117,6 +117,9 @@ def of_sequence(slot: Slot) -> Iterator[Edit]:
             )
 
 
+OPPOSITE = {"1:": ":-1", ":-1": "1:"}  # all but the first, and all but the last
+
+
 def of_subscript(slot: Slot) -> Iterator[Edit]:
     node: Any = slot.node
     if isinstance(node.value, ast.Attribute) and node.value.attr in ("shape", "at"):
@@ -127,6 +130,11 @@ def of_subscript(slot: Slot) -> Iterator[Edit]:
         elts = [*parts[:i], new, *parts[i + 1 :]]
         return ast.Subscript(node.value, ast.Tuple(elts, ast.Load()) if len(parts) > 1 else new, node.ctx)
 
+    texts = [ast.unparse(part) for part in parts]
+    if all(text in OPPOSITE for text in texts):
+        new = parsed(f"x[{', '.join(OPPOSITE[text] for text in texts)}]").slice  # pyright: ignore[reportAttributeAccessIssue]
+        cause = f"the slice {', '.join(texts)} where {ast.unparse(new)} belongs"
+        yield Edit(1.1, slot, ast.Subscript(node.value, new, node.ctx), cause)
     for i, part in enumerate(parts):
         if isinstance(part, ast.Slice):
             if ast.unparse(part) == "::-1":

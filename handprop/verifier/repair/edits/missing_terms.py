@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 from handprop.verifier.internal import noted
 from handprop.verifier.options import Stream
 from handprop.verifier.programs import jaxprs
+from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.edits.solved_numbers import Sizes, factor, quotient, written
 from handprop.verifier.repair.edits.term_solver import Missing, Term
 from handprop.verifier.repair.instrument import instrument, mark_value
@@ -49,11 +50,12 @@ class Lacks(NamedTuple):
         held.sort(key=lambda slot: not is_top(slot))
         scope = Scope(functions(search.problem.written), place.code)
         program, expressions = _marked(search, place, held, scope), expressions_near(search, place)
+        theirs = [value for value in search.known if isinstance(value, Value)]
         for interpretation in search.interpretations if program is not None else ():
             instrumented = instrument(interpretation, program)
             if instrumented is None:
                 return
-            known = search.known if interpretation is search.interpretations[0] else ()
+            known = theirs if interpretation is search.interpretations[0] else ()
             missing = Missing(instrumented, scope, known, expressions, search.options.rng(Stream.MISSING_TERMS))
             for number in missing.numbers:
                 cost = SOLVING + (0 if is_top(held[number]) else 0.25)

@@ -2,6 +2,7 @@
 
 A value is recognized by its set of distinct nonzero entries, up to a rational factor. Transposing, reshaping,
 broadcasting and scaling do not change ``(s2 / s1^2, s3 / s1^3)``, where s_k is the sum of k-th powers over that set.
+A constant, such as a mask, is recognized by its entries in their order, since a mask's set of entries is always {1}.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from handprop.verifier.programs import frames, jaxprs
 from handprop.verifier.programs.primitives import TABLE, Acts, Trait, named
-from handprop.verifier.proof.field.arithmetic import Elements, Field
+from handprop.verifier.proof.field.arithmetic import Elements
 from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.interpretation import Interpretation, rational, run_on
@@ -68,13 +69,16 @@ def record(interpretation: Interpretation, program: Any) -> tuple[tuple[Value, .
 class Known:
     """The values of a program. It tells whether another value is one of them, or a multiple of one."""
 
-    def __init__(self, field: Field):
-        self.field = field
+    def __init__(self, interpretation: Interpretation):
+        self.field, self.numbers = interpretation.field, interpretation.numbers
         self.scales: dict[tuple[int, int], list[int]] = {}
+        self.constants: set[tuple] = set()
         self.memo: dict[int, Any] = {}
         self.kept: list[Value] = []
 
     def add(self, value: Thing) -> None:
+        if (not self.numbers or not isinstance(value, Value)) and (constant := _entries(value)):
+            self.constants.add(constant)
         if isinstance(value, Value) and (mark := self._mark(value)):
             scales = self.scales.setdefault(mark[0], [])
             if mark[1] not in scales:
@@ -86,7 +90,9 @@ class Known:
         The result is (1, 1) if the value itself is known, (0, 1) if it is a multiple of a known value but not by a
         small fraction, and None if it is not known.
         """
-        if not isinstance(value, Value) or value.known is not None:
+        if not isinstance(value, Value):
+            return None if self.lacks(value) else (1, 1)
+        if value.known is not None and not self.numbers:
             return (1, 1)
         mark = self._mark(value)
         if mark is None:
@@ -101,9 +107,19 @@ class Known:
         return (0, 1) if scales else None
 
     def holds(self, value: Value) -> bool:
-        """Whether the value itself is known, and is neither zero nor a constant."""
-        mark = None if value.known is not None or value.special is not None else self._mark(value)
+        """Whether the value itself is known, and is neither zero nor the same number throughout."""
+        if value.known is not None and not self.numbers:
+            return _entries(value) in self.constants
+        mark = None if value.special is not None else self._mark(value)
         return mark is not None and mark[1] in self.scales.get(mark[0], [])
+
+    def lacks(self, thing: Thing) -> bool:
+        """Whether this is an array of integers or booleans that is not known, nor its complement, while another one of
+        its shape is."""
+        if not isinstance(thing, np.ndarray) or (entries := _entries(thing)) is None:
+            return False
+        ways = {entries, _entries(~thing)} if thing.dtype == bool else {entries}
+        return self.constants.isdisjoint(ways) and any(shape == entries[0] for shape, _ in self.constants)
 
     def _mark(self, value: Value) -> tuple[tuple[int, int], int] | None:
         if id(value) not in self.memo:
@@ -125,3 +141,15 @@ class Known:
         sums = [int(f.sum(power, (0,)).re) for power in (x, square, f.mul(square, x))]
         inverse = pow(sums[0], -1, f.p) if sums[0] else 0
         return (sums[1] * inverse**2 % f.p, sums[2] * inverse**3 % f.p), sums[0]
+
+
+def _entries(thing: Thing) -> tuple | None:
+    """What a constant is recognized by: its entries without axes along which they do not change; None if all are equal.
+    """
+    array = thing.known if isinstance(thing, Value) else thing
+    if not isinstance(array, np.ndarray) or array.size < 2 or array.dtype.kind not in "biuf":
+        return None
+    for axis in reversed(range(array.ndim)):
+        first = array.take([0], axis)
+        array = first[(slice(None),) * axis + (0,)] if (array == first).all() else array
+    return (array.shape, array.astype(np.float64).tobytes()) if array.ndim else None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from handprop.verifier.problem import Problem
 from handprop.verifier.programs import frames
+from handprop.verifier.proof.field.truth import Thing
 from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.interpretation import Interpretation, affected
 from handprop.verifier.repair.locate.execution import LOOPS, Known, Step
@@ -29,13 +30,13 @@ class Suspect(NamedTuple):
     reason: str
 
 
-def suspects(problem: Problem, interpretation: Interpretation, theirs: Sequence[Value], got: tuple[Value, ...],
+def suspects(problem: Problem, interpretation: Interpretation, theirs: Sequence[Thing], got: tuple[Value, ...],
              steps: list[Step]) -> list[Suspect]:  # fmt: skip
     """Return the suspects, one per line, the likeliest first.
 
     ``theirs`` are values of the reference; ``got`` and ``steps`` are the candidate program's outputs and equations.
     """
-    known = Known(interpretation.field)
+    known = Known(interpretation)
     for value in (*interpretation.inputs, *interpretation.want, *theirs):
         known.add(value)
     bad = affected(interpretation, got)
@@ -68,14 +69,14 @@ def _makers(steps: list[Step], interpretation: Interpretation) -> dict[int, int]
 def _reached(steps: list[Step], makers: dict[int, int], known: Known, output: Value) -> set[int]:
     """Return the steps between an output and the nearest values that are known exactly."""
     found: set[int] = set()
-    left = [output]
+    left: list[Thing] = [output]
     while left:
         value = left.pop()
         n = makers.get(id(value), -1)
         if n < 0 or n in found or (value is not output and known.ratio(value) == (1, 1)):
             continue
         found.add(n)
-        left.extend(operand for operand in steps[n].operands if isinstance(operand, Value))
+        left.extend(operand for operand in steps[n].operands if isinstance(operand, Value) or known.lacks(operand))
     return found
 
 
@@ -91,7 +92,7 @@ def _ancestors(steps: list[Step], makers: dict[int, int], output: Value) -> set[
 
 
 def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> tuple[int, ...]:
-    operands = [known.ratio(operand) for operand in step.operands if isinstance(operand, Value)]
+    operands = [known.ratio(operand) for operand in step.operands]
     here = all(ratio == (1, 1) for ratio in operands)
     near = all(ratio is not None for ratio in operands)
     output = known.ratio(step.outputs[0]) if step.outputs else None
@@ -102,7 +103,7 @@ def _rank(step: Step, n: int, feeds_right: bool, missed: int, known: Known) -> t
 
 
 def _reason(step: Step, known: Known, problem: Problem) -> str:
-    operands = [known.ratio(operand) for operand in step.operands if isinstance(operand, Value)]
+    operands = [known.ratio(operand) for operand in step.operands]
     output = known.ratio(step.outputs[0]) if step.outputs else None
     fwd = part_of(problem, "fwd")
     code = None if fwd is None else fwd.__code__

@@ -16,6 +16,7 @@ import jax
 
 from handprop.verifier.internal import call_users
 from handprop.verifier.programs import frames
+from handprop.verifier.repair.source.trees import HEADERS
 
 __all__ = ["RULES", "DoesNotCompile", "Place", "columns_of", "compiled", "functions", "place_of", "quoted", "rebuilt",
            "siblings", "text_of"]  # fmt: skip
@@ -184,7 +185,14 @@ def _body(scope: Any, line: int) -> ast.AST | None:
     if isinstance(scope, ast.Lambda):
         return scope
     simple = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr)
-    return next((n for n in ast.walk(scope) if isinstance(n, simple) and _holds(n, line)), None)
+    found = next((n for n in ast.walk(scope) if isinstance(n, simple) and _holds(n, line)), None)
+    return found or next((n for n in ast.walk(scope) if _is_header(n, line)), None)
+
+
+def _is_header(node: ast.AST, line: int) -> bool:
+    """Whether the line is in the header of this loop or condition."""
+    field = HEADERS.get(type(node))
+    return field is not None and node.lineno <= line <= getattr(node, field).end_lineno  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _compile(imports: tuple[ast.stmt, ...], top: ast.stmt, file: str, like: types.CodeType) -> types.CodeType:

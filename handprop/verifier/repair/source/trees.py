@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeGuard
 
 __all__ = [
+    "HEADERS",
     "AtHand",
     "Edit",
     "Scaled",
@@ -28,6 +29,9 @@ __all__ = [
     "slots",
     "variable",
 ]  # fmt: skip
+
+
+HEADERS: dict[type, str] = {ast.For: "iter", ast.While: "test", ast.If: "test"}  # what a header reads
 
 
 class AtHand(NamedTuple):
@@ -93,8 +97,9 @@ def _differ(old: Any, new: Any) -> bool:
 
 
 def slots(body: ast.AST) -> list[Slot]:
-    """Return every expression that a statement or a lambda's body reads, outermost first."""
-    roots = [("body", body.body)] if isinstance(body, ast.Lambda) else [("value", getattr(body, "value", None))]
+    """Return every expression that a statement, a lambda's body or a header reads, outermost first."""
+    field = "body" if isinstance(body, ast.Lambda) else HEADERS.get(type(body), "value")
+    roots = [(field, getattr(body, field, None))]
     found: list[Slot] = []
 
     def visit(parent: ast.AST, field: str, index: int | None, node: Any) -> None:
