@@ -3,14 +3,14 @@
 import enum
 import heapq
 import itertools
+import math
 from typing import Any, NamedTuple
 
 from handprop.verifier.programs import jaxprs
-from handprop.verifier.proof.field.values import Value
 from handprop.verifier.repair.edits.missing_terms import expressions_near
 from handprop.verifier.repair.edits.wide import Wide, wide_edits
 from handprop.verifier.repair.locate.execution import Known, record
-from handprop.verifier.repair.screen import POSSIBLE, Screen
+from handprop.verifier.repair.screen import FAVOURED, Opinion, Screen
 from handprop.verifier.repair.search import Search
 from handprop.verifier.repair.source.functions import Place, rebuilt
 from handprop.verifier.repair.source.trees import Edit
@@ -20,7 +20,9 @@ __all__ = ["Candidates", "Judge"]
 ASIDE = 0.3
 TOGETHER = 64  # edits of a statement that are judged at a time
 JUDGE = object()  # stands in the queue for the edits of a statement that wait
-UNCHANGED = 1.0  # what changes no value may change a derivative, as a stop_gradient does
+# The cost of a favoured edit at most, and what others cost in addition.
+AT_MOST = {Opinion.RIGHT: 1.3, Opinion.LIKELY: 1.4, Opinion.POSSIBLE: 1.5}
+LATER = {Opinion.UNSURE: 0.3, Opinion.DOUBTFUL: 1.0, Opinion.UNCHANGED: 1.0}
 
 
 class Judge(enum.Enum):
@@ -82,9 +84,10 @@ class Candidates:
         """Judge the cheapest of the edits that wait, and queue the others for later."""
         waiting = sorted(self.waiting.pop(id(place.body), ()), key=lambda w: w.cost)
         now, later = waiting[:TOGETHER], waiting[TOGETHER:]
-        for (cost, edit, judge), more in zip(now, self.screen(place).judge([w.edit for w in now]), strict=True):
-            if judge is Judge.ALL or (more is not None and more <= POSSIBLE):
-                self._add(cost + (UNCHANGED if more is None else more), place, edit)
+        opinions = self.screen(place).judge([w.edit for w in now])
+        for (cost, edit, judge), opinion in zip(now, opinions, strict=True):
+            if judge is Judge.ALL or opinion in FAVOURED:
+                self._add(min(cost + LATER.get(opinion, 0.0), AT_MOST.get(opinion, math.inf)), place, edit)
         if later:
             self.waiting[id(place.body)] = later
             self._add(later[0].cost, place, JUDGE)

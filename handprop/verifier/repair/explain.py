@@ -17,7 +17,6 @@ from handprop.verifier.options import Options
 from handprop.verifier.problem import Problem, Shared
 from handprop.verifier.programs import jaxprs
 from handprop.verifier.proof.field.errors import Unsupported
-from handprop.verifier.proof.field.values import Value
 from handprop.verifier.proof.field.work import Work
 from handprop.verifier.proof.proof import proof
 from handprop.verifier.repair.diagnose import by_outputs

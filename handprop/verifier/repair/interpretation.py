@@ -78,10 +78,10 @@ class RunOfNumbers(CachedRun):
 class Interpretation(NamedTuple):
     """A random interpretation of the inputs, and the reference's outputs in it.
 
-    ``thresholds`` and ``rational`` are as in :class:`Run`. ``inputs`` are drawn over the field, or are ``numbers`` if the
-    field does not interpret the programs (:mod:`repair.numbers`). ``want``
-    holds the reference's outputs. ``work`` counts the work of everything that runs here. ``blamed`` are the numbers of
-    the outputs that are wrong in floats, where that is known.
+    ``thresholds`` and ``rational`` are as in :class:`Run`. ``inputs`` are drawn over the field, or are ``numbers`` if
+    the field does not interpret the programs (:mod:`repair.numbers`). ``want`` holds the reference's outputs. ``work``
+    counts the work of everything that runs here. ``blamed`` are the numbers of the outputs that are wrong in floats,
+    where that is known.
     """
 
     field: Field
@@ -100,15 +100,14 @@ class Interpretation(NamedTuple):
         small = sum(v.x.size for v in self.want) <= MAX_KEPT
         memo = self.memo if small else {}
         kind = RunOfNumbers if self.numbers else CachedRun
-        return kind(
-            self.field, self.seed, self.rational, self.thresholds, memo=memo, observer=observer, work=self.work
-        )
+        return kind(self.field, self.seed, self.rational, self.thresholds, memo=memo, observer=observer, work=self.work)
 
 
 def set_up(problem: Problem, options: Options, work: Work) -> tuple[Interpretation, ...]:
     """Return an interpretation for each reading of comparisons in which the fewest candidate outputs are wrong.
 
-    Where no reading supports both programs, every value is a number in float64. If only one reading sees an output as equal, the output counts as equal.
+    If only one reading sees an output as equal, the output counts as equal. Where no reading supports both programs,
+    every value is a number in float64.
 
     Raises:
         Unsupported: no reading supports both programs, or none sees a difference.

@@ -1,8 +1,8 @@
 """A reading of programs in which every value is a number in float64, for programs that the field does not interpret.
 
 Where an index or the length of a loop is computed from floats, nothing can be said of all inputs at once. At one point
-each decision is made, and values of two programs can be compared: an array is represented by a hash of each entry, which
-is equal for numbers that differ by rounding only. Nothing can be solved for, since sums of hashes mean nothing.
+each decision is made, and values of two programs can be compared: an array is represented by a hash of each entry,
+which is equal for numbers that differ by rounding only. Nothing can be solved for, since sums of hashes mean nothing.
 """
 
 from typing import Any

@@ -8,6 +8,7 @@ tried first: what is found is proved in any case.
 
 import ast
 import copy
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,12 +31,25 @@ from handprop.verifier.repair.search import Search, edited
 from handprop.verifier.repair.source.functions import Place, compiled, functions, rebuilt
 from handprop.verifier.repair.source.trees import Edit, asked_before, slots, variable
 
-__all__ = ["POSSIBLE", "Screen"]
+__all__ = ["FAVOURED", "Opinion", "Screen"]
 
 MARK_NAMES, MARK_TREE = "__handprop_names__", "__handprop_tree__"
 TURNS = 8  # iterations of a loop that are looked at
-# What a judgement adds to an edit's cost. Of a loop, and of another shape, little is known.
-RIGHT, LIKELY, POSSIBLE, UNSURE, DOUBTFUL = -2.0, -1.0, -0.5, 0.3, 1.0
+
+
+class Opinion(enum.Enum):
+    """What the value of an edit's statement says of the edit."""
+
+    RIGHT = "the outputs become what they should be"
+    LIKELY = "the reference computes this value, and the program does not"
+    POSSIBLE = "the reference computes a multiple of this value"
+    UNKNOWN = "the statement does not run alone"
+    UNSURE = "it is in a loop, or has another shape, of which little is known"
+    DOUBTFUL = "neither is so"
+    UNCHANGED = "the value stays as it is, but a derivative may change"
+
+
+FAVOURED = (Opinion.RIGHT, Opinion.LIKELY, Opinion.POSSIBLE)
 
 
 class Screen:
@@ -87,13 +101,11 @@ class Screen:
         held = self.shapes_here
         return {text: x.shape for text, x in held.items() if jaxprs.is_float(x.dtype)} | self.scope.groups(held)
 
-    def judge(self, edits: Sequence[Edit]) -> list[float | None]:
-        """Return what to add to the cost of each edit; None for one that changes no value."""
+    def judge(self, edits: Sequence[Edit]) -> list[Opinion]:
+        """Return an opinion on each edit."""
         if not self.iterations:
-            return [0.0] * len(edits)
-        roots = [
-            edited([(self.place, edit)], lambda: copy.deepcopy(slots(self.place.body)[0].node)) for edit in edits
-        ]
+            return [Opinion.UNKNOWN] * len(edits)
+        roots = [edited([(self.place, edit)], lambda: copy.deepcopy(slots(self.place.body)[0].node)) for edit in edits]
         moved: list[list[list[Value]] | None] = [[] for _ in edits]  # None for an edit that does not run
         asked = list(range(len(edits)))
         for iteration in self.iterations:
@@ -107,10 +119,10 @@ class Screen:
                 asked = [k for k in asked if (held := moved[k]) is not None and self._equal(held[-1], own)]
             if not asked:
                 break
-        return [DOUBTFUL if held is None else self._judged(held) for held in moved]
+        return [Opinion.DOUBTFUL if held is None else self._judged(held) for held in moved]
 
-    def _judged(self, moved: list[list[Value]]) -> float | None:
-        """Judge the new values of every iteration; None if none is new.
+    def _judged(self, moved: list[list[Value]]) -> Opinion:
+        """Judge the new values of every iteration.
 
         If the outputs are not affine in them, the first iteration counts in which something changes: until then, all is
         as it should be.
@@ -120,23 +132,25 @@ class Screen:
             k for own, new in both for k, (a, b) in enumerate(zip(own, new, strict=True)) if not self._same(a, b)
         }
         if not changed:
-            return None if len(self.iterations) == 1 else DOUBTFUL
+            return Opinion.UNCHANGED if len(self.iterations) == 1 else Opinion.DOUBTFUL
         fits = all(new[k].shape == own[k].shape and new[k].special is None for own, new in both for k in changed)
         if fits and changed <= self.tails.keys():
             if self._mends(changed, both):
-                return RIGHT
+                return Opinion.RIGHT
             if len(self.iterations) == 1:
-                return DOUBTFUL  # and not hopeless: the field may not know the identity that makes the edit right
+                return (
+                    Opinion.DOUBTFUL
+                )  # and not hopeless: the field may not know the identity that makes the edit right
         reshaped = any(a.shape != b.shape for own, new in both for a, b in zip(own, new, strict=True))
         own, new = next((own, new) for own, new in both if not self._equal(new, own))
         pairs = [(a, b) for a, b in zip(own, new, strict=True) if not self._same(a, b)]
         if all(self.theirs.holds(b) and (_is_stray(self.theirs, a) or not self.mine.holds(b)) for a, b in pairs):
-            return LIKELY
+            return Opinion.LIKELY
         new = [b for _, b in pairs]
         multiples = all(self.theirs.ratio(x) not in (None, (0, 1)) and self.mine.ratio(x) is None for x in new)
         if multiples:
-            return POSSIBLE
-        return UNSURE if reshaped or len(self.iterations) > 1 else DOUBTFUL
+            return Opinion.POSSIBLE
+        return Opinion.UNSURE if reshaped or len(self.iterations) > 1 else Opinion.DOUBTFUL
 
     def _mends(self, changed: set[int], both: Sequence[tuple[Sequence[Value], Sequence[Value]]]) -> bool:
         """Whether the outputs that depend on the statement become what they should be."""

@@ -88,7 +88,7 @@ def at_hand(there: Mapping[str, Any]) -> dict[str, AtHand]:
 
 
 def integers_at_hand(search: Search, there: Mapping[str, Any]) -> Integers:
-    """Return the names of integers where a statement runs, and of those of the module that the user's functions read."""
+    """Return the names of integers where a statement runs, those of the module that the user's functions read too."""
     read = {f: f.__code__.co_names for f in functions(search.problem.written)}
     held = {name: f.__globals__[name] for f, names in read.items() for name in names if name in f.__globals__}
     held |= there

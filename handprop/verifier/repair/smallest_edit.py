@@ -32,7 +32,16 @@ from handprop.verifier.repair.edits.wide import Wide
 from handprop.verifier.repair.evaluate import EditResult, backward_of
 from handprop.verifier.repair.interpretation import Interpretation, run_on, wrong
 from handprop.verifier.repair.locate.suspects import Suspect
-from handprop.verifier.repair.search import Change, Found, Search, at_hand, attempt, edited, integers_at_hand, names_there
+from handprop.verifier.repair.search import (
+    Change,
+    Found,
+    Search,
+    at_hand,
+    attempt,
+    edited,
+    integers_at_hand,
+    names_there,
+)
 from handprop.verifier.repair.source.functions import Place, compiled, functions, place_of, rebuilt
 from handprop.verifier.repair.source.statements import assigned, editable, part_of, read, returned, statements, unpacks
 from handprop.verifier.repair.source.trees import Scaled
@@ -42,7 +51,7 @@ __all__ = ["repairs", "stopped"]
 CLOSE = 1e-10  # the relative difference allowed between float64 values that should be equal
 ELSEWHERE, FEEDS, RETURNS, STEP = 0.8, 0.3, 0.5, 0.2
 MAX_IN_FLOAT64 = 40  # candidates
-SOLVING_RUNS = 3  # runs of the program that solving for what a statement lacks takes, or more
+SOLVING_RUNS = 1  # runs of the program that solving for what a statement lacks takes, or more
 # pi, e, 1/ln 2, ln 2, roots of 2 and 1/2, 1/sqrt(2 pi), sqrt(2/pi), and the constants of GELU and SELU.
 CONSTANTS = (math.pi, math.e, 1 / math.log(2), math.log(2), math.sqrt(2), math.sqrt(0.5), 1 / math.sqrt(2 * math.pi),
              math.sqrt(2 / math.pi), 0.044715, 3 * 0.044715, 1.702, 1.0507009873554805, 1.6732632423543772)  # fmt: skip
@@ -60,24 +69,7 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
     backward = backward_of(problem, interpretations) if got is not None else None
     live = editable(problem)
     search = Search(problem, whole, interpretations, live, got, options, backward, known, _numbers(problem))
-    queue = Candidates(search)
-    solving = SOLVING_RUNS * _cost_of_a_run(search)
-    for penalty, place in _places(search, suspects, first):
-        there = names_there(search, place)
-        candidate = at_hand(there)
-        solvable = got is not None and not interpretations[0].numbers
-        if solvable:
-            queue.push(1.5 * penalty + solving, place, Lacks(penalty, candidate))
-        if got is not None:
-            queue.push(penalty, place, Wide(penalty))
-        made = [partial(edits, place.body, candidate, search.numbers),
-                partial(integer_edits, place.body, integers_at_hand(search, there))]  # fmt: skip
-        if solvable or got is None:
-            made.append(partial(scaled, place.body, candidate))
-        for edit in itertools.chain(*map(_to_its_fault, made)):
-            queue.push(penalty, place, edit)
-        if work.reached(seconds):
-            return
+    queue = _queue(search, suspects, first, seconds)
     sizes = Sizes(search)
     seen: set[str] = set()
     ran: list[Found] = []
@@ -110,6 +102,31 @@ def repairs(problem: Problem, whole: Problem, interpretations: tuple[Interpretat
                 partial_fixes.setdefault(bad - left, found)
     yield from _together(search, bad, partial_fixes)
     yield from _right_in_float64(problem, ran, options, work)
+
+
+def _queue(search: Search, suspects: list[Suspect], first: Place | None, seconds: float) -> Candidates:
+    """Return the edits of every statement, and the queries for what it lacks."""
+    queue, work = Candidates(search), search.interpretations[0].work
+    runs, solvable = search.got is not None, search.got is None or not search.interpretations[0].numbers
+    solving = SOLVING_RUNS * _cost_of_a_run(search)
+    for penalty, place in _places(search, suspects, first):
+        there = names_there(search, place)
+        candidate = at_hand(there)
+        if runs and solvable:
+            queue.push(1.5 * penalty + solving, place, Lacks(penalty, candidate))
+        if runs:
+            queue.push(penalty, place, Wide(penalty))
+        made: list[Callable[[], Iterable[Any]]] = [
+            partial(edits, place.body, candidate, search.numbers),
+            partial(integer_edits, place.body, integers_at_hand(search, there)),
+        ]
+        if solvable:
+            made.append(partial(scaled, place.body, candidate))
+        for edit in itertools.chain(*map(_to_its_fault, made)):
+            queue.push(penalty, place, edit)
+        if work.reached(seconds):
+            break
+    return queue
 
 
 def _cost_of_a_run(search: Search) -> float:

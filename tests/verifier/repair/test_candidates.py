@@ -9,7 +9,6 @@ from lines import line_of
 
 import handprop
 
-
 RNG = np.random.default_rng(0)
 
 

@@ -20,7 +20,6 @@ from handprop.verifier.proof.field.arithmetic import Field
 from handprop.verifier.repair.interpretation import rational
 from handprop.verifier.report.values import Check, Outcome
 
-
 RNG = np.random.default_rng(0)
 
 

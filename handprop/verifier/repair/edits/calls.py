@@ -122,8 +122,6 @@ OPPOSITE = {"1:": ":-1", ":-1": "1:"}  # all but the first, and all but the last
 
 def of_subscript(slot: Slot) -> Iterator[Edit]:
     node: Any = slot.node
-    if isinstance(node.value, ast.Attribute) and node.value.attr in ("shape", "at"):
-        return
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
 
     def with_part(i: int, new: ast.expr) -> ast.expr:
@@ -135,6 +133,8 @@ def of_subscript(slot: Slot) -> Iterator[Edit]:
         new = parsed(f"x[{', '.join(OPPOSITE[text] for text in texts)}]").slice  # pyright: ignore[reportAttributeAccessIssue]
         cause = f"the slice {', '.join(texts)} where {ast.unparse(new)} belongs"
         yield Edit(1.1, slot, ast.Subscript(node.value, new, node.ctx), cause)
+    if isinstance(node.value, ast.Attribute) and node.value.attr in ("shape", "at"):
+        return
     for i, part in enumerate(parts):
         if isinstance(part, ast.Slice):
             if ast.unparse(part) == "::-1":

@@ -69,14 +69,15 @@ def _shifted(slot: Slot, names: Integers) -> Iterator[Edit]:
     """Move an integer by one, or count it from the other end."""
     text = ast.unparse(slot.node)
     for op, step in ((ast.Add(), "one too small"), (ast.Sub(), "one too large")):
-        new = binary(slot.node, op, ast.Constant(1))
+        new = ast.BinOp(slot.node, op, ast.Constant(1))
         yield Edit(1.2, slot, _folded(new), f"{text} is {step}")
     if isinstance(slot.node, ast.Constant):
         return
     for size in names.numbers[:MOST_NAMES]:
         if size != text:
             last = binary(variable(size), ast.Sub(), ast.Constant(1))
-            yield Edit(1.5, slot, binary(last, ast.Sub(), slot.node), "a loop runs in the wrong order")
+            for cost, end in ((1.5, last), (1.55, variable(size))):
+                yield Edit(cost, slot, binary(end, ast.Sub(), slot.node), "a loop runs in the wrong order")
 
 
 def _folded(node: ast.BinOp) -> ast.expr:
@@ -107,8 +108,7 @@ def _of_indices(slot: Slot, node: ast.Subscript, names: Integers) -> Iterator[Ed
 
 
 def _is_outermost(slot: Slot, names: Integers) -> bool:
-    """Whether this is an integer, and is part of none: a bound, an index, an end of a slice, or all that is assigned.
-    """
+    """Whether this is an integer and part of no other: a bound, an index, an end of a slice, or what is assigned."""
     parent = slot.parent
     placed = isinstance(parent, ast.Slice | ast.Assign | ast.AugAssign) or (
         (isinstance(parent, ast.Subscript) and slot.node is parent.slice)
