@@ -144,7 +144,7 @@ class Known:
 
 
 def _entries(thing: Thing) -> tuple | None:
-    """What a constant is recognized by: its entries without axes along which they do not change; None if all are equal."""
+    """What a constant is recognized by: its entries, without axes along which they stay the same; None if all do."""
     array = thing.known if isinstance(thing, Value) else thing
     if not isinstance(array, np.ndarray) or array.size < 2 or array.dtype.kind not in "biuf":
         return None
